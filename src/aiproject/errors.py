@@ -1,0 +1,239 @@
+"""The tree of errors. Imports nothing of the house.
+
+A branch stands for each remedy that a caller can choose, not for each line that may fail::
+
+    AiProjectError
+    ├── Refused                  we say no; the caller can change something
+    │   ├── InvalidInput         a field is missing or malformed
+    │   ├── NameTaken            another account has this name
+    │   ├── LoginFailed          unknown name or wrong password (never says which)
+    │   ├── AccountUnknown       uuid and name do not belong together, or the account is disabled
+    │   ├── RegistrationClosed   the operator takes no new accounts
+    │   ├── QuotaExhausted       not enough tokens, picture times or voice seconds
+    │   ├── FileMissing          no bytes, or no multipart field ``file``
+    │   ├── UnusableFile         not a picture, not audio, too long, too many pixels
+    │   ├── BodyTooLarge         the request body is over the limit of its endpoint
+    │   └── TooManyRequests      slow down; ``retry_after`` tells when to come back
+    ├── UpstreamFailed           the vendor's fault, or the way to it; nothing is charged
+    │   ├── UpstreamUnreachable  no connection, or the handshake was refused
+    │   ├── UpstreamRefused      the vendor answered with an error code
+    │   ├── UpstreamTimeout      a time limit ran out; ``phase`` says which
+    │   ├── UpstreamTruncated    the connection ended before the answer did
+    │   └── UpstreamNonsense     a message that the protocol does not allow
+    ├── Unavailable              we cannot serve now: database away, or shutting down
+    └── Misconfigured            the operator must mend something; said at start or by ``doctor``
+
+An exception is data: limits, codes, seconds; never a ready-made HTTP answer and never a secret. The doors
+(`aiproject.web`, `aiproject.cli`) hold the tables from this tree to their answers.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccountUnknown",
+    "AiProjectError",
+    "BodyTooLarge",
+    "FileMissing",
+    "InvalidInput",
+    "LoginFailed",
+    "Misconfigured",
+    "NameTaken",
+    "QuotaExhausted",
+    "Refused",
+    "RegistrationClosed",
+    "TooManyRequests",
+    "Unavailable",
+    "UnusableFile",
+    "UpstreamFailed",
+    "UpstreamNonsense",
+    "UpstreamRefused",
+    "UpstreamTimeout",
+    "UpstreamTruncated",
+    "UpstreamUnreachable",
+]
+
+
+class AiProjectError(Exception):
+    """Something went wrong that the house has a word for."""
+
+
+# -- we say no ---------------------------------------------------------------------------------------------------------
+
+
+class Refused(AiProjectError):
+    """We say no, and the caller can change something.
+
+    Args:
+        detail: one Chinese sentence for the person at the app, without secrets; empty: the code's own message serves.
+    """
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or type(self).__name__)
+        self.detail = detail
+
+
+class InvalidInput(Refused):
+    """A field is missing or malformed."""
+
+
+class NameTaken(Refused):
+    """Another account has this name."""
+
+
+class LoginFailed(Refused):
+    """Unknown name or wrong password; never says which."""
+
+
+class AccountUnknown(Refused):
+    """uuid and name do not belong together, or the account is disabled."""
+
+
+class RegistrationClosed(Refused):
+    """The operator takes no new accounts."""
+
+
+class QuotaExhausted(Refused):
+    """Not enough of a capability's quota.
+
+    Args:
+        capability: ``tokens``, ``pic_times`` or ``voice_seconds``.
+    """
+
+    def __init__(self, capability: str, detail: str = "") -> None:
+        super().__init__(detail)
+        self.capability = capability
+
+
+class FileMissing(Refused):
+    """The request holds no bytes, or no multipart field ``file``."""
+
+
+class UnusableFile(Refused):
+    """The bytes are not what the endpoint reads, or more of it than it takes."""
+
+
+class BodyTooLarge(Refused):
+    """The request body is over the limit of its endpoint.
+
+    Args:
+        limit: the limit in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"请求体超过上限（{limit / 1024 / 1024:g} MB）")
+        self.limit = limit
+
+
+class TooManyRequests(Refused):
+    """The caller is over a rate limit.
+
+    Args:
+        retry_after: seconds until the next call may succeed, at least 1.
+    """
+
+    def __init__(self, retry_after: int, detail: str = "") -> None:
+        super().__init__(detail)
+        self.retry_after = max(1, retry_after)
+
+
+# -- the vendor's fault ------------------------------------------------------------------------------------------------
+
+
+class UpstreamFailed(AiProjectError):
+    """The vendor failed, or the way to it did. Nothing is charged.
+
+    Args:
+        detail: for the log, in English; may quote the vendor, never holds a secret or a signed URL.
+        code: the vendor's error code, where it gave one.
+        sid: the vendor's session id, where it gave one.
+        hint: what the vendor itself says to the person who asked, only where its documents allow that to be shown.
+        retryable: a new try on a new connection may succeed. Whether there is one, the relay decides: never after
+            something reached the caller.
+        retry_delay: seconds to wait at least before that try.
+    """
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        code: int | None = None,
+        sid: str | None = None,
+        hint: str = "",
+        retryable: bool = False,
+        retry_delay: float = 0.0,
+    ) -> None:
+        super().__init__(detail or type(self).__name__)
+        self.detail = detail
+        self.code = code
+        self.sid = sid
+        self.hint = hint
+        self.retryable = retryable
+        self.retry_delay = retry_delay
+
+
+class UpstreamUnreachable(UpstreamFailed):
+    """No connection to the vendor, or its gateway refused the handshake.
+
+    Args:
+        status: the HTTP status of a refused handshake.
+        server_date: the value of the refusal's ``Date`` header, from which a clock that is off is noticed.
+    """
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        status: int | None = None,
+        server_date: str | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(detail, code=None, retryable=retryable)
+        self.status = status
+        self.server_date = server_date
+
+
+class UpstreamRefused(UpstreamFailed):
+    """The vendor answered with an error code."""
+
+
+class UpstreamTimeout(UpstreamFailed):
+    """A time limit ran out while waiting for the vendor.
+
+    Args:
+        phase: ``connect``, ``first frame``, ``gap`` or ``call``.
+        seconds: the limit that ran out.
+    """
+
+    def __init__(self, phase: str, seconds: float, *, sid: str | None = None, retryable: bool = False) -> None:
+        super().__init__(f"no word from upstream: {phase} limit of {seconds:g} s", sid=sid, retryable=retryable)
+        self.phase = phase
+        self.seconds = seconds
+
+
+class UpstreamTruncated(UpstreamFailed):
+    """The connection ended before the answer did, without an error frame."""
+
+
+class UpstreamNonsense(UpstreamFailed):
+    """A message that the protocol does not allow: not JSON, absurd numbers, too large."""
+
+
+# -- our own fault -----------------------------------------------------------------------------------------------------
+
+
+class Unavailable(AiProjectError):
+    """We cannot serve now; nothing was done and nothing was charged.
+
+    Args:
+        detail: for the log.
+        retry_after: seconds after which a new try makes sense.
+    """
+
+    def __init__(self, detail: str, *, retry_after: int = 5) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class Misconfigured(AiProjectError):
+    """The operator must mend something; the message says what and how."""
