@@ -1,0 +1,158 @@
+"""Name a file's format by its content, for the sentence that tells a person what they uploaded by mistake.
+
+Raw PCM has no signature of its own: any bytes may be sound. So a format is only named where chance can be ruled out:
+signatures of two bytes (BMP, MP3, AAC) count only together with a second mark that they predict, and plain text only
+if it is text to the last byte.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+__all__ = ["recognise"]
+
+_PREFIXES = (
+    (b"\xff\xd8\xff", "JPEG 图片"),
+    (b"\x89PNG\r\n\x1a\n", "PNG 图片"),
+    (b"GIF87a", "GIF 图片"),
+    (b"GIF89a", "GIF 图片"),
+    (b"II*\x00", "TIFF 图片"),
+    (b"MM\x00*", "TIFF 图片"),
+    (b"%PDF-", "PDF 文档"),
+    (b"PK\x03\x04", "ZIP 压缩包（也可能是 Office 文档）"),
+    (b"PK\x05\x06", "ZIP 压缩包"),
+    (b"\x1f\x8b\x08", "GZIP 压缩包"),
+    (b"Rar!\x1a\x07", "RAR 压缩包"),
+    (b"7z\xbc\xaf\x27\x1c", "7z 压缩包"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "旧版 Office 文档"),
+    (b"OggS", "OGG 音频"),
+    (b"fLaC", "FLAC 音频"),
+    (b"#!AMR", "AMR 音频"),
+    (b"#!SILK_V3", "SILK 音频"),
+    (b"\x02#!SILK_V3", "SILK 音频"),
+    (b"\x1aE\xdf\xa3", "WebM/Matroska 音视频"),
+    (b"0&\xb2u\x8ef\xcf\x11", "WMA 音频"),
+    (b".snd\x00\x00\x00", "AU 音频"),
+    (b"caff\x00\x01", "CAF 音频"),
+    (b"RF64", "RF64 音频"),
+    (b"RIFX", "RIFX 音频"),
+)
+# Containers with a size field first: what the bytes at offset 8 say of the content.
+_RIFF_FORMS = {b"WEBP": "WebP 图片", b"AVI ": "AVI 视频", b"WAVE": "WAV 音频"}
+_FORM_TYPES = {b"AIFF": "AIFF 音频", b"AIFC": "AIFF 音频"}
+_PICTURE_BRANDS = frozenset({b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"})
+_MARKUP = (
+    (b"<!doctype html", "HTML 网页"),
+    (b"<html", "HTML 网页"),
+    (b"<head", "HTML 网页"),
+    (b"<body", "HTML 网页"),
+    (b"<?xml", "XML 文档"),
+    (b"<svg", "SVG 图片"),
+)
+# A thousandth of a second at 16 kHz: shorter text is not worth a wrong guess, longer text is no sound.
+_SHORTEST_TEXT = 32
+_LONGEST_JSON = 1024 * 1024
+# Control characters that no text file holds; tab, line feed, form feed and carriage return may be there.
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+
+# ISO/IEC 11172-3 and 13818-3, header of an audio frame: bit rates in kbit/s by layer, sample rates by version.
+_LAYER1_RATES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448)
+_LAYER2_RATES = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
+_LAYER3_RATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_LAYER1_LOW_RATES = (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
+_LOW_RATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+
+
+def recognise(data: bytes) -> str | None:
+    """Name the format of ``data`` in Chinese, or ``None`` if it has no format that can be told for sure.
+
+    Looks at the beginning; only text is read to its end. WAV and the picture formats that we take are named as well.
+    """
+    for prefix, name in _PREFIXES:
+        if data.startswith(prefix):
+            return name
+    return _container(data) or _bitmap(data) or _compressed_audio(data) or _text(data)
+
+
+def _container(data: bytes) -> str | None:
+    kind = data[8:12]
+    if data.startswith(b"RIFF"):
+        return _RIFF_FORMS.get(kind, "RIFF 文件")
+    if data.startswith(b"FORM"):
+        return _FORM_TYPES.get(kind)
+    if data[4:8] == b"ftyp":
+        return "HEIC/AVIF 图片" if kind in _PICTURE_BRANDS else "M4A/MP4 音视频"
+    return None
+
+
+def _bitmap(data: bytes) -> str | None:
+    # "BM" alone is a sample of 19778: the two reserved words are zero and the pixels begin inside the file.
+    if not data.startswith(b"BM") or len(data) < 26 or data[6:10] != bytes(4):
+        return None
+    pixels_at = int.from_bytes(data[10:14], "little")
+    return "BMP 图片" if 26 <= pixels_at < len(data) else None
+
+
+def _compressed_audio(data: bytes) -> str | None:
+    if data.startswith(b"ID3") and len(data) >= 10 and data[3] < 0x10 and not any(byte & 0x80 for byte in data[6:10]):
+        return "MP3 音频"
+    length = _mpeg_frame_length(data[:4])
+    if length and _mpeg_frame_length(data[length : length + 4]) and data[:2] == data[length : length + 2]:
+        return "MP3 音频"
+    length = _adts_frame_length(data[:7])
+    if length and _adts_frame_length(data[length : length + 7]):
+        return "AAC 音频"
+    return None
+
+
+def _mpeg_frame_length(header: bytes) -> int:
+    """Length in bytes of the MPEG audio frame that begins with ``header``; 0 if none does."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
+        return 0
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    rate_index, sample_index, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    if version == 1 or layer == 4 or rate_index in {0, 15} or sample_index == 3:
+        return 0
+    if version == 3:
+        rates = (_LAYER1_RATES, _LAYER2_RATES, _LAYER3_RATES)[layer - 1]
+    else:
+        rates = _LAYER1_LOW_RATES if layer == 1 else _LOW_RATES
+    bits, samples = rates[rate_index - 1] * 1000, _SAMPLE_RATES[version][sample_index]
+    if layer == 1:
+        return (12 * bits // samples + padding) * 4
+    return (72 if layer == 3 and version != 3 else 144) * bits // samples + padding
+
+
+def _adts_frame_length(header: bytes) -> int:
+    """Length in bytes of the ADTS frame (ISO/IEC 13818-7) that begins with ``header``; 0 if none does."""
+    if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 15 > 12:
+        return 0
+    length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+    return length if length >= 7 else 0
+
+
+def _text(data: bytes) -> str | None:
+    head = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for prefix, name in _MARKUP:
+        if head.startswith(prefix):
+            return name
+    if head[:1] in {b"{", b"["} and len(data) <= _LONGEST_JSON and _is_json(data):
+        return "JSON 文本"
+    if len(data) < _SHORTEST_TEXT or _CONTROLS.search(data):
+        return None
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return None
+    # A held tone of one or two values can spell letters; a sentence has more of them.
+    return "文本文件" if len(set(data[:4096])) > 4 else None
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    return True

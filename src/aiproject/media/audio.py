@@ -1,0 +1,252 @@
+"""Make uploaded sound fit for dictation: 16-bit mono PCM at 16 or 8 kHz, at most 60 s.
+
+Source of the limits: iFlytek, 《语音听写（流式版）WebAPI 文档》: 16 kHz or 8 kHz, 16-bit, mono, little-endian without a
+WAV header, at most 60 s in one connection.
+
+Source of the WAV layout: Microsoft and IBM, "Multimedia Programming Interface and Data Specifications 1.0" (RIFF and
+WAVE chunks), and Microsoft, "Multiple Channel Audio Data and WAVE Files" (WAVE_FORMAT_EXTENSIBLE).
+
+Nothing is ever cut to fit: what is too long is refused as a whole, so that nobody gets half a sentence for the price
+of one. The header is read here, not by the decoder, for three reasons: the length must be known before anything is
+decoded, streaming writers leave sizes in it that a decoder takes literally, and a chunk behind the samples is no sound.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from aiproject.errors import FileMissing, InvalidInput, UnusableFile
+from aiproject.media._signatures import recognise
+
+__all__ = ["MAX_SECONDS", "Pcm", "prepare_audio"]
+
+MAX_SECONDS: Final = 60
+"""Longest sound that the platform takes in one connection; 60.000 s is still accepted."""
+
+_RATES: Final = (16000, 8000)
+_WANTED: Final = "请上传 16 kHz、16 位、单声道的 PCM 或 WAV 文件"
+_DAMAGED: Final = "WAV 文件已损坏，无法读取"
+
+# What a WAV file may be before it is decoded. Above 192 kHz and eight channels no recorder goes; below 4 kHz no word
+# can be understood. Together with MAX_SECONDS they bound the work; memory is bounded by decoding in blocks.
+_LOWEST_RATE: Final = 4000
+_HIGHEST_RATE: Final = 192000
+_MOST_CHANNELS: Final = 8
+_MOST_CHUNKS: Final = 256
+_BLOCK_FRAMES: Final = 32768
+
+# Writers that cannot seek back leave a size that no upload can have: 0xFFFFFFFF (ffmpeg), 0x7FFFF000 and its kin
+# (SoX, arecord, espeak-ng), or 0. Anything from here on means "until the end".
+_PLACEHOLDER_FROM: Final = 0x7FFF0000
+
+_PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE
+# Format tag and bits of one sample's container, to the name that libsndfile has for it. WAV's 8-bit PCM is unsigned.
+_SUBTYPES: Final = {
+    (_PCM, 8): "PCM_U8",
+    (_PCM, 16): "PCM_16",
+    (_PCM, 24): "PCM_24",
+    (_PCM, 32): "PCM_32",
+    (_FLOAT, 32): "FLOAT",
+    (_FLOAT, 64): "DOUBLE",
+    (_ALAW, 8): "ALAW",
+    (_MULAW, 8): "ULAW",
+}
+# A WAVE_FORMAT_EXTENSIBLE sub-format is a GUID that begins with the old format tag and ends with these bytes.
+_SUBFORMAT_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
+_CODEC_NAMES: Final = {
+    0x0002: "MS ADPCM",
+    0x0011: "IMA ADPCM",
+    0x0031: "GSM 6.10",
+    0x0050: "MPEG",
+    0x0055: "MP3",
+    0x00FF: "AAC",
+    0x0161: "WMA",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pcm:
+    """Sound as dictation takes it: 16-bit little-endian mono, without a header.
+
+    Attributes:
+        samples: two bytes a sample, at least one sample, at most 60 s.
+        sample_rate: 16000 or 8000, in Hz.
+    """
+
+    samples: bytes = field(repr=False)
+    sample_rate: int
+
+    @property
+    def duration_ms(self) -> int:
+        """Length in milliseconds, rounded up, so that sound is never of no length."""
+        return -(-len(self.samples) // 2 * 1000 // self.sample_rate)
+
+
+class _Wave(NamedTuple):
+    """A WAV file's samples and how to read them."""
+
+    subtype: str
+    channels: int
+    rate: int
+    frame_bytes: int
+    start: int
+    stop: int
+
+    @property
+    def frames(self) -> int:
+        return (self.stop - self.start) // self.frame_bytes
+
+
+def prepare_audio(data: bytes, *, rate: int = 16000) -> Pcm:
+    """Check uploaded sound and bring it to 16-bit mono PCM. Blocks for up to about a second: call it in a thread.
+
+    A WAV file (PCM of 8, 16, 24 or 32 bits, float, A-law, mu-law, also as WAVE_FORMAT_EXTENSIBLE; up to 8 channels,
+    4 to 192 kHz) is recognised by its header, which wins over ``rate``. Channels are averaged. A file at 8 kHz stays
+    at 8 kHz, because the platform has a model for telephone sound and inventing the upper half of the spectrum would
+    only double the bytes; every other rate becomes 16 kHz. 16-bit mono at these rates passes through bit by bit.
+    A data chunk whose size was left open by a streaming writer reaches to the end of the file; one that claims more
+    than there is means that the upload was cut, and is refused.
+
+    Args:
+        data: the upload.
+        rate: what the caller says of raw PCM, 16000 or 8000 Hz; raw PCM is 16-bit little-endian mono.
+
+    Raises:
+        InvalidInput: ``rate`` is another number.
+        FileMissing: ``data`` is empty.
+        UnusableFile: over 60 s, of odd length, in another format, a damaged WAV file or one of another codec. The
+            detail says in Chinese which.
+    """
+    if rate not in _RATES:
+        raise InvalidInput("采样率 rate 只能是 16000 或 8000")
+    if not data:
+        raise FileMissing("没有收到音频数据")
+    if data.startswith(b"RIFF") and b"WAVE".startswith(data[8:12]):
+        return _decode(data, _read_header(data))
+    name = recognise(data)
+    if name is not None:
+        raise UnusableFile(f"上传的是{name}，{_WANTED}")
+    if len(data) % 2:
+        raise UnusableFile(f"PCM 数据的字节数为奇数，不是 16 位采样；{_WANTED}")
+    _check_length(len(data) // 2, rate)
+    return Pcm(bytes(data), rate)
+
+
+def _check_length(frames: int, rate: int) -> None:
+    if frames > MAX_SECONDS * rate:
+        raise UnusableFile(f"音频长 {frames / rate:.3f} 秒，超过 {MAX_SECONDS} 秒的上限")
+
+
+def _read_header(data: bytes) -> _Wave:
+    """Find the format and the samples of a RIFF/WAVE file and refuse what must not be decoded."""
+    layout: bytes | None = None
+    at = 12
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            break
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        start = at + 8
+        if name == b"data":
+            if layout is None:
+                raise UnusableFile(_DAMAGED)
+            return _check_wave(layout, start, _end_of_samples(data, start, size))
+        if name == b"fmt " and layout is None:
+            layout = data[start : start + min(size, 40)]
+        # Chunks are padded to even length; the padding is not in their size.
+        at = start + size + size % 2
+    raise UnusableFile(_DAMAGED)
+
+
+def _end_of_samples(data: bytes, start: int, size: int) -> int:
+    rest = len(data) - start
+    if size >= _PLACEHOLDER_FROM:
+        return len(data)
+    if size == 0:
+        # Either left open by a streaming writer, or truly empty with other chunks behind it.
+        return start if _holds_chunks(data, start) else len(data)
+    if size > rest:
+        raise UnusableFile("WAV 文件不完整，请重新上传")
+    return start + size
+
+
+def _holds_chunks(data: bytes, at: int) -> bool:
+    """Whether chunks with printable names, and nothing else, fill ``data`` from ``at`` to its end."""
+    for _ in range(_MOST_CHUNKS):
+        if at >= len(data):
+            return at == len(data)
+        name = data[at : at + 4]
+        if len(data) - at < 8 or not (name.isascii() and name.decode("ascii").isprintable()):
+            return False
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + (size % 2 if at + 8 + size < len(data) else 0)
+    return False
+
+
+def _check_wave(layout: bytes, start: int, stop: int) -> _Wave:
+    if len(layout) < 16:
+        raise UnusableFile(_DAMAGED)
+    tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", layout)
+    if tag == _EXTENSIBLE:
+        if len(layout) < 40:
+            raise UnusableFile(_DAMAGED)
+        tag = int.from_bytes(layout[24:26], "little") if layout[26:40] == _SUBFORMAT_TAIL else _EXTENSIBLE
+    if tag not in {_PCM, _FLOAT, _ALAW, _MULAW}:
+        raise UnusableFile(f"不支持的 WAV 编码（{_CODEC_NAMES.get(tag, f'0x{tag:04X}')}）；{_WANTED}")
+    if channels == 0 or frame_bytes == 0 or frame_bytes % channels:
+        raise UnusableFile(_DAMAGED)
+    # The container decides, not the bits used of it: 12 or 20 bits stand at the upper end of 16 or 24.
+    container = frame_bytes // channels * 8
+    subtype = _SUBTYPES.get((tag, container))
+    if subtype is None or bits > container:
+        raise UnusableFile(f"不支持的 WAV 采样位数（{bits} 位）；{_WANTED}")
+    if channels > _MOST_CHANNELS or not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise UnusableFile(f"不支持的 WAV 参数（{channels} 声道，{rate} Hz）；{_WANTED}")
+    # Less than one whole frame at the end, for example a padding byte, is no sound and is left out.
+    wave = _Wave(subtype, channels, rate, frame_bytes, start, stop - (stop - start) % frame_bytes)
+    if not wave.frames:
+        raise UnusableFile("WAV 文件中没有声音数据")
+    _check_length(wave.frames, rate)
+    return wave
+
+
+def _decode(data: bytes, wave: _Wave) -> Pcm:
+    rate = wave.rate if wave.rate in _RATES else 16000
+    if wave.subtype == "PCM_16" and wave.channels == 1 and wave.rate == rate:
+        return Pcm(data[wave.start : wave.stop], rate)
+    resampler = None if wave.rate == rate else soxr.ResampleStream(wave.rate, rate, 1, dtype="float32")
+    out = bytearray()
+    # Block by block, so that a minute of eight channels never lies in memory as floats. The header has been read
+    # and checked, so the decoder gets bare samples and parses nothing that a stranger wrote.
+    try:
+        with soundfile.SoundFile(
+            io.BytesIO(memoryview(data)[wave.start : wave.stop]),
+            samplerate=wave.rate,
+            channels=wave.channels,
+            format="RAW",
+            subtype=wave.subtype,
+            endian="LITTLE",
+        ) as source:
+            left = wave.frames
+            while left > 0:
+                block = cast("npt.NDArray[np.float32]", source.read(_BLOCK_FRAMES, dtype="float32", always_2d=True))
+                if not len(block):
+                    raise UnusableFile(_DAMAGED)
+                left -= len(block)
+                # Float files may hold anything; what is no number is silence. Clip before the mean: inf - inf is none.
+                mono = np.clip(np.nan_to_num(block, copy=False), -1.0, 1.0).mean(axis=1, dtype=np.float32)
+                if resampler is not None:
+                    mono = resampler.resample_chunk(mono, last=left <= 0)
+                out += np.clip(np.rint(mono * 32768.0), -32768, 32767).astype("<i2").tobytes()
+    except soundfile.SoundFileError as error:
+        raise UnusableFile(_DAMAGED) from error
+    if not out:
+        raise UnusableFile("WAV 文件中没有声音数据")
+    return Pcm(bytes(out), rate)
