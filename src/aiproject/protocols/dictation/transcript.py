@@ -1,0 +1,102 @@
+"""The text of a dictation, put together from its pieces.
+
+Source: iFlytek, 《语音听写（流式版）WebAPI 文档》, members ``sn``, ``pgs`` and ``rg`` of a result; the large model's
+results have the same.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from operator import attrgetter
+
+import msgspec
+
+from aiproject import errors
+
+__all__ = ["MAX_PIECES", "MAX_SN", "MAX_TRANSCRIPT", "Transcript"]
+
+MAX_SN = 1_000_000
+"""Highest piece number believed. One connection carries 60 s of sound, so real ones stay in the hundreds."""
+
+MAX_PIECES = 4_096
+"""Pieces kept at a time; the vendor sends a few in a second, so 60 s make some hundreds at most."""
+
+MAX_TRANSCRIPT = 65_536
+"""Characters of text kept; nobody speaks a thousandth part of it in 60 s."""
+
+
+class _Piece(msgspec.Struct, frozen=True):
+    place: int
+    arrival: int
+    sn: int
+    text: str
+
+
+_order = attrgetter("place", "arrival")
+
+
+class Transcript:
+    """Assembles the pieces of one dictation in the right order, corrections included.
+
+    A piece with ``pgs`` has the place that its ``sn`` gives it, in whatever order pieces arrive: ``apd`` sets the
+    text of that ``sn``, ``rpl`` first drops every piece from ``rg[0]`` to ``rg[1]``, both included. A piece without
+    ``pgs`` goes to the end of what is there, so that a session without dynamic correction is in order of arrival.
+    Both kinds may come in one session: the vendor drops ``pgs`` silently where the licence lacks it.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[_Piece] = []
+        self._arrivals = 0
+        self._text: str | None = ""
+
+    @property
+    def text(self) -> str:
+        """All pieces, joined."""
+        if self._text is None:
+            self._text = "".join(piece.text for piece in self._pieces)
+        return self._text
+
+    def add(self, text: str, *, sn: int | None, pgs: str | None = None, rg: Sequence[int] | None = None) -> None:
+        """Put one piece in its place.
+
+        Args:
+            text: the piece's words, joined.
+            sn: the piece's number; only a piece without ``pgs`` may lack it.
+            pgs: ``apd``, ``rpl``, or nothing.
+            rg: with ``rpl`` the range of ``sn`` to replace.
+
+        Raises:
+            errors.UpstreamNonsense: the piece is not allowed, or would make the transcript too large. The transcript
+                is as it was before.
+        """
+        if sn is not None and not 0 <= sn <= MAX_SN:
+            raise errors.UpstreamNonsense(f"dictation: piece number out of range (0 to {MAX_SN})")
+        if pgs:
+            if sn is None:
+                raise errors.UpstreamNonsense("dictation: a correctable piece without its number")
+            first, last = _range_to_drop(sn, pgs, rg)
+            pieces = [piece for piece in self._pieces if piece.sn != sn and not first <= piece.sn <= last]
+            place = sn
+        else:
+            pieces = self._pieces.copy()
+            place = max(sn or 0, pieces[-1].place if pieces else 0)
+        if text:  # silence takes no place
+            self._arrivals += 1
+            insort(pieces, _Piece(place, self._arrivals, place if sn is None else sn, text), key=_order)
+        if len(pieces) > MAX_PIECES or sum(len(piece.text) for piece in pieces) > MAX_TRANSCRIPT:
+            raise errors.UpstreamNonsense(
+                f"dictation: more text than {MAX_TRANSCRIPT} characters in {MAX_PIECES} pieces"
+            )
+        self._pieces = pieces
+        self._text = None
+
+
+def _range_to_drop(sn: int, pgs: str, rg: Sequence[int] | None) -> tuple[int, int]:
+    if pgs == "apd":
+        return sn, sn
+    if pgs != "rpl":
+        raise errors.UpstreamNonsense("dictation: pgs is neither apd nor rpl")
+    if rg is None or len(rg) != 2 or not 0 <= rg[0] <= rg[1] <= MAX_SN:
+        raise errors.UpstreamNonsense("dictation: a replacing piece without a usable range")
+    return rg[0], rg[1]
