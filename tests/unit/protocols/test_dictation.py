@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -636,6 +636,7 @@ class TestServerHalf:
 def _speak(theirs: DictationServerSession, heard: Iterator[bytes]) -> Iterator[bytes]:
     """A platform that hears one character in each 0.5 s and corrects itself once, if asked for corrections."""
     saying = "今天天气怎么样"
+    appended: Literal["apd"] | None = None
     sn = 0
     pending = b""
     for frame in heard:
@@ -643,6 +644,7 @@ def _speak(theirs: DictationServerSession, heard: Iterator[bytes]) -> Iterator[b
         piece = theirs.receive(frame)
         if opening is not None:
             yield opening
+        appended = "apd" if theirs.dynamic_correction else None
         pending += piece.pcm
         while len(pending) >= theirs.sample_rate and sn < len(saying):
             pending = pending[theirs.sample_rate :]
@@ -652,11 +654,9 @@ def _speak(theirs: DictationServerSession, heard: Iterator[bytes]) -> Iterator[b
                     [saying[:sn]], sn=sn, pgs="rpl", rg=(sn - 1, sn - 1), status=1, is_last=False, sid=SID
                 )
             else:
-                pgs = "apd" if theirs.dynamic_correction else None
-                yield theirs.result_frame([saying[sn - 1]], sn=sn, pgs=pgs, status=1, is_last=False, sid=SID)  # type: ignore[arg-type]
+                yield theirs.result_frame([saying[sn - 1]], sn=sn, pgs=appended, status=1, is_last=False, sid=SID)
         if piece.is_last:
-            pgs = "apd" if theirs.dynamic_correction else None
-            yield theirs.result_frame(["？"], sn=sn + 1, pgs=pgs, status=2, is_last=True, sid=SID)  # type: ignore[arg-type]
+            yield theirs.result_frame(["？"], sn=sn + 1, pgs=appended, status=2, is_last=True, sid=SID)
             theirs.end()
 
 
