@@ -1,0 +1,6 @@
+"""``python -m aiproject``."""
+
+from aiproject.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Accounts and their rules; no I/O."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiproject.errors import InvalidInput
+
+__all__ = [
+    "MAX_EMAIL_LENGTH",
+    "MAX_NAME_LENGTH",
+    "MAX_PASSWORD_LENGTH",
+    "Account",
+    "NewAccount",
+    "check_new_account",
+]
+
+MAX_NAME_LENGTH = 50
+"""Characters of a user name: the width of the seed's column, so that an adopted table and a new one agree."""
+
+MAX_PASSWORD_LENGTH = 128
+"""Characters of a password; a bound on the work of hashing."""
+
+MAX_EMAIL_LENGTH = 254
+"""Characters of an address: the longest that mail can carry (RFC 5321, section 4.5.3.1.3)."""
+
+MAX_ACADEMY_LENGTH = 100
+"""Characters of the academy, a free text of the existing apps."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Account:
+    """An account as the database holds it.
+
+    Attributes:
+        account_id: our own number for it; stable, no secret, what logs and books name.
+        uuid: the credential that apps keep on disk; a secret, hence not in the ``repr``.
+        username: as its owner wrote it.
+        email: may be empty.
+        academy: ``None`` where never given.
+        tokens: balance for chats.
+        pic_times: balance for pictures.
+        voice_ms: balance for dictation in milliseconds; ``None``: unmetered.
+        disabled_at: set while the account may not be used.
+    """
+
+    account_id: int
+    uuid: str
+    username: str
+    email: str
+    academy: str | None
+    tokens: int
+    pic_times: int
+    voice_ms: int | None
+    voice_used_ms: int
+    created_at: datetime | None
+    disabled_at: datetime | None
+
+    def __repr__(self) -> str:
+        return f"Account({self.account_id})"
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.disabled_at is not None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewAccount:
+    """What somebody registers with, checked and trimmed by `check_new_account`."""
+
+    username: str
+    password: str
+    email: str
+    academy: str | None
+
+    def __repr__(self) -> str:
+        return f"NewAccount({self.username!r})"
+
+
+def check_new_account(username: str, password: str, email: str, academy: str | None) -> NewAccount:
+    """Trim and check what somebody registers with.
+
+    The existing apps trim nothing and may send any single field empty; the original trims all four. An e-mail address
+    is therefore taken as it is (the seed's own example is ``"xxx"``) and may be empty.
+
+    Raises:
+        InvalidInput: a name or password that is empty or too long, or a name with invisible control characters.
+    """
+    username, password, email = username.strip(), password.strip(), email.strip()
+    academy = academy.strip() or None if academy is not None else None
+    if not username:
+        raise InvalidInput("用户名不能为空")
+    if len(username) > MAX_NAME_LENGTH:
+        raise InvalidInput(f"用户名不能超过 {MAX_NAME_LENGTH} 个字符")
+    if not password:
+        raise InvalidInput("密码不能为空")
+    if len(password) > MAX_PASSWORD_LENGTH:
+        raise InvalidInput(f"密码不能超过 {MAX_PASSWORD_LENGTH} 个字符")
+    if len(email) > MAX_EMAIL_LENGTH:
+        raise InvalidInput(f"邮箱不能超过 {MAX_EMAIL_LENGTH} 个字符")
+    if academy is not None and len(academy) > MAX_ACADEMY_LENGTH:
+        raise InvalidInput(f"学院不能超过 {MAX_ACADEMY_LENGTH} 个字符")
+    for field, value in (("用户名", username), ("密码", password), ("邮箱", email), ("学院", academy or "")):
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+            raise InvalidInput(f"{field}含有控制字符")
+    return NewAccount(username, password, email, academy)

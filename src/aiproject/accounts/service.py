@@ -1,0 +1,176 @@
+"""Use cases of accounts; each opens and commits its own transaction."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiproject.accounts import store
+from aiproject.accounts.model import MAX_NAME_LENGTH, MAX_PASSWORD_LENGTH, Account, check_new_account
+from aiproject.adapters.database import Database, UniqueViolation, retry_transient
+from aiproject.adapters.log import get_logger
+from aiproject.adapters.passwords import PasswordService
+from aiproject.adapters.schema import name_key, new_account_id
+from aiproject.errors import AccountUnknown, LoginFailed, NameTaken
+
+__all__ = ["Accounts", "SignupQuota"]
+
+log = get_logger("accounts")
+
+LIST_PAGE = 500
+"""Accounts read in one go when all are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignupQuota:
+    """What a new account starts with; ``voice_ms`` ``None``: dictation is unmetered."""
+
+    tokens: int
+    pic_times: int
+    voice_ms: int | None
+
+
+class Accounts:
+    """Registration, login and identity."""
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: PasswordService,
+        signup: SignupQuota,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._signup = signup
+        self._clock = clock
+
+    async def register(self, username: str, password: str, email: str, academy: str | None = None) -> Account:
+        """Open an account with the sign-up quota.
+
+        Raises:
+            InvalidInput: see `check_new_account`.
+            NameTaken: decided by the database's unique index, so two at the same moment cannot both win.
+        """
+        new = check_new_account(username, password, email, academy)
+        key = name_key(new.username)
+        async with self._database.connect() as connection:
+            if await store.by_name_keys(connection, [key]):
+                raise NameTaken
+        stored = await self._passwords.hash(new.password)
+        now = self._clock()
+        account_id = new_account_id(now)
+
+        async def open_account() -> None:
+            async with self._database.begin() as connection:
+                await store.add(
+                    connection,
+                    account_id=account_id,
+                    # 128 bits from the system's generator: the value is the account's credential.
+                    uuid=secrets.token_hex(16),
+                    name_key=key,
+                    username=new.username,
+                    password=stored,
+                    email=new.email,
+                    academy=new.academy,
+                    tokens=self._signup.tokens,
+                    pic_times=self._signup.pic_times,
+                    voice_ms=self._signup.voice_ms,
+                    now=now,
+                )
+
+        try:
+            await retry_transient(open_account)
+        except UniqueViolation:
+            raise NameTaken from None
+        log.info("account opened", account=account_id)
+        return await self.named(new.username)
+
+    async def login(self, username: str, password: str) -> Account:
+        """Return the account that the password opens.
+
+        An unknown name costs the same work as a wrong password. A password in an older form (the seed's MD5, or plain)
+        is replaced by its argon2id hash here.
+
+        Raises:
+            LoginFailed: unknown name, wrong password or disabled account; never says which.
+        """
+        username, password = username.strip(), password.strip()
+        if not username or not password or len(username) > MAX_NAME_LENGTH or len(password) > MAX_PASSWORD_LENGTH:
+            raise LoginFailed
+        async with self._database.connect() as connection:
+            found = await store.by_name_keys(connection, [name_key(username)])
+        if not found:
+            await self._passwords.dummy_verify()
+            raise LoginFailed
+        account, stored = found[0]
+        verdict = await self._passwords.verify(stored, password)
+        if not verdict.ok or account.is_disabled:
+            raise LoginFailed
+        if verdict.needs_rehash:
+            new = await self._passwords.hash(password)
+            async with self._database.begin() as connection:
+                await store.set_password(connection, account.account_id, old=stored, new=new)
+            log.info("password hash upgraded", account=account.account_id)
+        return account
+
+    async def identify(self, uuid: str, usernames: Sequence[str]) -> Account:
+        """Return the account to which a uuid and one of the spellings of a name belong.
+
+        Args:
+            usernames: how the name may be read (a header can be raw UTF-8 or percent-encoded), at most a few.
+
+        Raises:
+            AccountUnknown: they do not belong together, or the account is disabled.
+        """
+        uuid = uuid.strip()
+        keys = list(dict.fromkeys(name_key(name) for name in usernames if 0 < len(name.strip()) <= MAX_NAME_LENGTH))
+        if not uuid or not keys:
+            raise AccountUnknown
+        async with self._database.connect() as connection:
+            found = await store.by_name_keys(connection, keys)
+        for account, _ in found:
+            # Looked up by the name and compared here, so that the time tells nothing about the uuid.
+            if hmac.compare_digest(account.uuid.encode(), uuid.encode("utf-8", "replace")) and not account.is_disabled:
+                return account
+        raise AccountUnknown
+
+    async def named(self, username: str) -> Account:
+        """Return the account with this name.
+
+        Raises:
+            AccountUnknown: there is none.
+        """
+        async with self._database.connect() as connection:
+            found = await store.by_name_keys(connection, [name_key(username)])
+        if not found:
+            raise AccountUnknown
+        return found[0][0]
+
+    async def all(self) -> AsyncIterator[Account]:
+        """Yield every account in the order of names, a page at a time."""
+        after = ""
+        while True:
+            async with self._database.connect() as connection:
+                page = await store.listed(connection, after=after, limit=LIST_PAGE)
+            for account in page:
+                yield account
+            if len(page) < LIST_PAGE:
+                return
+            after = name_key(page[-1].username)
+
+    async def set_disabled(self, username: str, disabled: bool) -> Account:
+        """Disable an account (login and calls are refused from then on) or enable it again.
+
+        Raises:
+            AccountUnknown: there is none of this name.
+        """
+        account = await self.named(username)
+        async with self._database.begin() as connection:
+            await store.set_disabled(connection, account.account_id, self._clock() if disabled else None)
+        log.info("account disabled" if disabled else "account enabled", account=account.account_id)
+        return await self.named(username)

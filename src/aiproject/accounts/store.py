@@ -1,0 +1,102 @@
+"""All SQL on accounts, rows to `Account` and back. Balances are read here and changed in `aiproject.quotas` only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts.model import Account
+from aiproject.adapters.schema import user as users
+
+__all__ = ["add", "by_name_keys", "count", "listed", "set_disabled", "set_password"]
+
+COLUMNS = (
+    users.c.AccountId,
+    users.c.Id,
+    users.c.UserName,
+    users.c.Email,
+    users.c.Academy,
+    users.c.Tokens,
+    users.c.PicTimes,
+    users.c.VoiceMs,
+    users.c.VoiceUsedMs,
+    users.c.CreatedAt,
+    users.c.DisabledAt,
+)
+
+
+def _account(row: Any) -> Account:
+    return Account(*row[: len(COLUMNS)])
+
+
+async def by_name_keys(connection: AsyncConnection, keys: Sequence[str]) -> list[tuple[Account, str]]:
+    """Return the accounts with these name keys, each with its stored password."""
+    rows = await connection.execute(select(*COLUMNS, users.c.PassWord).where(users.c.NameKey.in_(keys)))
+    return [(_account(row), row[-1]) for row in rows]
+
+
+async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list[Account]:
+    """Return accounts ordered by name key, those after the key ``after``."""
+    rows = await connection.execute(
+        select(*COLUMNS).where(users.c.NameKey > after).order_by(users.c.NameKey).limit(limit)
+    )
+    return [_account(row) for row in rows]
+
+
+async def count(connection: AsyncConnection) -> int:
+    """Return how many accounts there are."""
+    return int((await connection.execute(select(func.count()).select_from(users))).scalar_one())
+
+
+async def add(
+    connection: AsyncConnection,
+    *,
+    account_id: int,
+    uuid: str,
+    name_key: str,
+    username: str,
+    password: str,
+    email: str,
+    academy: str | None,
+    tokens: int,
+    pic_times: int,
+    voice_ms: int | None,
+    now: datetime,
+) -> None:
+    """Insert an account.
+
+    Raises:
+        UniqueViolation: the name, the uuid or the number is taken.
+    """
+    await connection.execute(
+        insert(users).values(
+            AccountId=account_id,
+            Id=uuid,
+            NameKey=name_key,
+            UserName=username,
+            PassWord=password,
+            Email=email,
+            Academy=academy,
+            Tokens=tokens,
+            PicTimes=pic_times,
+            VoiceMs=voice_ms,
+            VoiceUsedMs=0,
+            CreatedAt=now,
+        )
+    )
+
+
+async def set_password(connection: AsyncConnection, account_id: int, *, old: str, new: str) -> None:
+    """Replace the stored password, unless somebody else has replaced it meanwhile."""
+    await connection.execute(
+        update(users).where(users.c.AccountId == account_id, users.c.PassWord == old).values(PassWord=new)
+    )
+
+
+async def set_disabled(connection: AsyncConnection, account_id: int, at: datetime | None) -> None:
+    """Disable an account from ``at`` on, or enable it again."""
+    await connection.execute(update(users).where(users.c.AccountId == account_id).values(DisabledAt=at))

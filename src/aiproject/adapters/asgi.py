@@ -1,0 +1,49 @@
+"""Small common ground of the ASGI endpoints: the request's record, JSON answers, the caller's address."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+__all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send", "client_address", "note", "request_id", "send_json"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+RECORD = "aiproject.record"
+
+
+def request_id(scope: Scope) -> str:
+    """Return the id of this request, as also told in ``X-Request-Id``."""
+    return str(scope[RECORD]["request_id"])
+
+
+def note(scope: Scope, **fields: Any) -> None:
+    """Add fields to the log's line of this request: numbers and names, no secrets, no prompts."""
+    scope[RECORD].update(fields)
+
+
+def client_address(scope: Scope) -> str:
+    """Return the address of the peer; ``unknown`` on a Unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
+
+
+async def send_json(send: Send, status: int, body: bytes, *, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    """Send a whole JSON answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"cache-control", b"no-store"),
+                *(headers or ()),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

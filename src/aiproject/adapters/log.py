@@ -1,0 +1,56 @@
+"""Structured logging: one line an event, JSON on a pipe, coloured on a terminal.
+
+House rules: no secret (uuid, password, key, signed address), no prompt and no answer ever goes into an event; accounts
+are named by their number, calls by their request id, the vendor's part by its ``sid``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+__all__ = ["configure", "get_logger"]
+
+
+def configure(level: str = "info", style: Literal["json", "console"] | None = None) -> None:
+    """Set up logging of the process, once at its start.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+        style: ``None`` chooses by whether standard error is a terminal.
+    """
+    as_console = style == "console" or (style is None and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    final: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if as_console
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    )
+    structlog.configure(
+        processors=[*shared, *final],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # What libraries say goes the same way, from WARNING on; uvicorn's access lines are replaced by our own.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+        )
+    )
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+def get_logger(room: str) -> Any:
+    """Return the logger of a room of the house, for example ``relay``."""
+    return structlog.get_logger(room=room)

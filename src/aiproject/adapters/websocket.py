@@ -1,0 +1,297 @@
+"""Outgoing websocket connections, on picows.
+
+picows hands frames to a callback; this adapter turns them into whole messages that are awaited, with a limit on each
+wait, and holds the sender back while the reader is behind. Chosen by measurement, see
+``docs/decisions/0003-websocket-client.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+import picows
+
+from aiproject.errors import UpstreamTimeout, UpstreamUnreachable
+
+__all__ = ["ConnectionEnded", "WebSocketConnection", "connect"]
+
+# picows tells of each connection at level INFO, with addresses, and builds a logger for each: neither is wanted.
+logging.getLogger("picows").setLevel(logging.CRITICAL)
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""A vendor's frame is some hundred bytes; a megabyte leaves room for whole answers and stops a flood."""
+
+MAX_QUEUED_BYTES = 256 * 1024
+"""Unread bytes at which reading from the socket pauses. A chat frame has about 250 bytes: some thousand frames."""
+
+MAX_HANDSHAKE_BODY = 2048
+"""Bytes of a refusal's body that are looked at; the gateway's are about a hundred."""
+
+
+class ConnectionEnded(Exception):
+    """The peer, or the network, ended the connection.
+
+    Attributes:
+        code: the websocket close code; 1006 where there was no close frame.
+        reason: the close frame's text, bounded by the protocol to 123 bytes.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"websocket ended: {code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+
+
+class WebSocketConnection(picows.WSListener):
+    """One open connection; made by `connect`.
+
+    `receive` may be awaited by one task at a time. `close` and `abort` may be called at any time, repeatedly.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: picows.WSTransport | None = None
+        self._messages: deque[bytes] = deque()
+        self._queued = 0
+        self._paused = False
+        self._fragments: list[bytes] = []
+        self._fragments_size = 0
+        self._end: BaseException | None = None
+        self._closed = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._writable: asyncio.Future[None] | None = None
+        self._on_disconnected: Callable[[], None] | None = None
+
+    # -- picows' callbacks ----------------------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._transport = transport
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        kind = frame.msg_type
+        if kind == picows.WSMsgType.TEXT or kind == picows.WSMsgType.BINARY or kind == picows.WSMsgType.CONTINUATION:
+            payload = frame.get_payload_as_bytes()
+            if not frame.fin or self._fragments:
+                self._fragments.append(payload)
+                self._fragments_size += len(payload)
+                if self._fragments_size > MAX_MESSAGE_BYTES:
+                    self._fragments.clear()
+                    self._finish(ConnectionEnded(1009, "message too big"))
+                    transport.disconnect(graceful=False)
+                    return
+                if not frame.fin:
+                    return
+                payload = b"".join(self._fragments)
+                self._fragments = []
+                self._fragments_size = 0
+            self._messages.append(payload)
+            self._queued += len(payload)
+            if self._queued > MAX_QUEUED_BYTES and not self._paused:
+                self._paused = True
+                transport.underlying_transport.pause_reading()
+            self._wake()
+        elif kind == picows.WSMsgType.CLOSE:
+            close_code = frame.get_close_code()
+            code = int(close_code.value if isinstance(close_code, Enum) else close_code)
+            reason = (frame.get_close_message() or b"").decode("utf-8", "replace")
+            self._finish(ConnectionEnded(code or 1005, reason))
+            transport.send_close(picows.WSCloseCode.OK)
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        self._finish(ConnectionEnded(1006, "connection lost"))
+        self._disarm()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        if self._on_disconnected is not None:
+            self._on_disconnected()
+
+    def pause_writing(self) -> None:
+        if self._writable is None:
+            self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
+
+    # -- for the house --------------------------------------------------------------------------------------------
+
+    def send(self, message: bytes) -> None:
+        """Send one text message; `drain` afterwards where many are sent.
+
+        Raises:
+            ConnectionEnded: the connection is gone.
+        """
+        if self._end is not None:
+            raise self._end
+        if self._transport is None:
+            raise RuntimeError("send before the connection is open")
+        self._transport.send(picows.WSMsgType.TEXT, message)
+
+    async def drain(self) -> None:
+        """Wait until the socket takes more; returns at once most of the time."""
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
+
+    async def receive(self, timeout: float) -> bytes:
+        """Return the next whole message.
+
+        Args:
+            timeout: seconds to wait for it.
+
+        Raises:
+            TimeoutError: nothing came in time.
+            ConnectionEnded: everything was read and nothing more will come.
+            BaseException: what `abort` was given.
+        """
+        messages = self._messages
+        if not messages:
+            if self._end is not None:
+                raise self._end
+            self._waiter = self._loop.create_future()
+            self._arm(timeout)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+            if not messages:
+                raise self._end or ConnectionEnded(1006, "connection lost")
+        message = messages.popleft()
+        self._queued -= len(message)
+        if self._paused and self._queued < MAX_QUEUED_BYTES // 2:
+            self._paused = False
+            if self._transport is not None and not self._transport.is_disconnected:
+                self._transport.underlying_transport.resume_reading()
+        return message
+
+    def abort(self, reason: BaseException) -> None:
+        """Wake the reader with ``reason`` (what was queued is dropped) and close."""
+        self._messages.clear()
+        self._queued = 0
+        if self._end is None or isinstance(self._end, ConnectionEnded):
+            self._end = reason
+        self._wake()
+        self.close()
+
+    def close(self) -> None:
+        """Say goodbye (1000) if there is still somebody, and let go of the socket without waiting for an answer."""
+        self._finish(ConnectionEnded(1000, "closed by us"))
+        self._disarm()
+        if self._closed or self._transport is None:
+            return
+        self._closed = True
+        transport = self._transport
+        if not transport.is_disconnected:
+            if self._paused:
+                # A paused transport never sees the peer's end; nothing is read any more, so let it flow.
+                self._paused = False
+                transport.underlying_transport.resume_reading()
+            if not transport.is_close_frame_sent:
+                transport.send_close(picows.WSCloseCode.OK)
+            transport.disconnect()
+
+    @property
+    def is_open(self) -> bool:
+        """True while messages may still come."""
+        return self._end is None
+
+    def when_disconnected(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the socket is gone."""
+        self._on_disconnected = callback
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _finish(self, end: BaseException) -> None:
+        if self._end is None:
+            self._end = end
+            self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _arm(self, timeout: float) -> None:
+        # One timer serves many waits: it is set anew only when it fires early or a wait is shorter than its rest, so
+        # that a frame costs no timer.
+        now = self._loop.time()
+        self._deadline = now + timeout
+        if self._timer is None or self._timer_due > self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = self._deadline
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._loop.time() + 0.001 >= self._deadline:
+            waiter.set_exception(TimeoutError())
+        else:
+            self._timer_due = self._deadline
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+
+
+async def connect(url: str, *, timeout: float, ssl_context: ssl.SSLContext | None) -> WebSocketConnection:
+    """Open a connection: address look-up, TCP, TLS and handshake within ``timeout`` seconds. Redirects are refused.
+
+    Raises:
+        UpstreamTimeout: with phase ``connect``.
+        UpstreamUnreachable: refused, reset, no such host, bad certificate, or an HTTP answer other than 101; never
+            quotes the address, since a signed one holds a signature.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            transport, listener = await picows.ws_connect(
+                WebSocketConnection,
+                url,
+                ssl_context=ssl_context,
+                websocket_handshake_timeout=timeout,
+                max_frame_size=MAX_MESSAGE_BYTES,
+                max_redirects=0,
+            )
+    except TimeoutError:
+        raise UpstreamTimeout("connect", timeout, retryable=True) from None
+    except picows.WSInvalidStatusError as error:
+        response = error.response
+        status = int(response.status) if response is not None else None
+        body = bytes(error.raw_body or b"")[:MAX_HANDSHAKE_BODY].decode("utf-8", "replace")
+        raise UpstreamUnreachable(
+            f"handshake refused with HTTP {status}: {_one_line(body)}",
+            status=status,
+            server_date=response.headers.get("Date") if response is not None else None,
+            retryable=status is not None and status >= 500,
+        ) from None
+    except picows.WSError as error:
+        raise UpstreamUnreachable(f"handshake failed: {type(error).__name__}", retryable=True) from None
+    except ssl.SSLError as error:
+        raise UpstreamUnreachable(f"TLS failed: {error.reason or type(error).__name__}", retryable=False) from None
+    except OSError as error:
+        raise UpstreamUnreachable(
+            f"connection failed: {type(error).__name__} {error.errno or ''}".rstrip(), retryable=True
+        ) from None
+    # picows answers with no listener where the peer hung up before its handshake answer.
+    if not isinstance(listener, WebSocketConnection) or transport.is_disconnected:
+        raise UpstreamUnreachable("the connection ended during the handshake", retryable=True)
+    return listener
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]

@@ -1,0 +1,5 @@
+"""The command line: ``aiproject serve``, ``sandbox``, ``db``, ``user``, ``doctor``."""
+
+from aiproject.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,68 @@
+"""What the commands share: settings, an open database, and the one table from errors to exit statuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from aiproject.adapters import log as logging_setup
+from aiproject.adapters.database import Database
+from aiproject.config import Settings, load_settings
+from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, Refused, Unavailable
+from aiproject.wiring import open_database, prepare_schema
+
+__all__ = ["complain", "errors", "out", "read_settings", "run", "tables"]
+
+out = Console()
+complain = Console(stderr=True)
+
+EXIT_STATUSES: tuple[tuple[type[AiProjectError], int], ...] = (
+    (Misconfigured, 78),  # sysexits' EX_CONFIG
+    (Unavailable, 75),  # EX_TEMPFAIL
+    (AccountUnknown, 67),  # EX_NOUSER
+    (Refused, 65),  # EX_DATAERR
+)
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turn the error tree into one red line and an exit status, never a trace."""
+    try:
+        yield
+    except AiProjectError as error:
+        text = str(error) or type(error).__name__
+        if isinstance(error, AccountUnknown):
+            text = "there is no account of this name"
+        complain.print(f"aiproject: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+        status = next((status for kind, status in EXIT_STATUSES if isinstance(error, kind)), 70)
+        raise typer.Exit(status) from None
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read the settings (command-line words that were given win) and set up logging."""
+    settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
+    logging_setup.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+@asynccontextmanager
+async def tables(settings: Settings) -> AsyncIterator[Database]:
+    """Open the database for a command that reads or writes accounts; its schema must be current."""
+    async with open_database(settings) as database:
+        await prepare_schema(database)
+        yield database
+
+
+def run(command: Callable[[], Awaitable[None]]) -> None:
+    """Run a command's coroutine with errors told as the command line tells them."""
+    with errors():
+        asyncio.run(_awaited(command))
+
+
+async def _awaited(command: Callable[[], Awaitable[None]]) -> None:
+    await command()

@@ -1,0 +1,57 @@
+"""``aiproject db``: the schema."""
+
+from __future__ import annotations
+
+import typer
+
+from aiproject.adapters import migrations
+from aiproject.cli.common import out, read_settings, run
+from aiproject.wiring import open_database
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Bring a database to the current schema; say where it stands.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the database to the current schema; adopts the accounts of an original AiProject database."""
+
+    async def command() -> None:
+        async with open_database(read_settings()) as database:
+            report = await migrations.upgrade(database)
+            if report.from_revision == report.to_revision:
+                out.print(f"already at {report.to_revision}", highlight=False)
+            else:
+                out.print(f"{report.from_revision or 'empty'} -> {report.to_revision}", highlight=False)
+            for note in report.notes:
+                out.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+
+    run(command)
+
+
+@app.command()
+def status() -> None:
+    """Say where the database stands; exit status 0 only if its schema is current."""
+    is_current = False
+
+    async def command() -> None:
+        nonlocal is_current
+        async with open_database(read_settings()) as database:
+            state = await migrations.status(database)
+        is_current = state.is_current
+        out.print(f"database  {database.dialect}", highlight=False)
+        out.print(f"current   {state.current or 'none'}", highlight=False)
+        out.print(f"newest    {state.head}", highlight=False)
+        if state.is_current:
+            out.print("up to date", style="green")
+        elif state.is_empty:
+            out.print("empty: aiproject db upgrade creates the tables", style="yellow")
+        elif state.is_foreign:
+            out.print("holds an original AiProject's accounts: aiproject db upgrade adopts them", style="yellow")
+        else:
+            out.print("behind: run aiproject db upgrade", style="yellow")
+
+    run(command)
+    if not is_current:
+        raise typer.Exit(1)

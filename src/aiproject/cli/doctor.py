@@ -1,0 +1,179 @@
+"""``aiproject doctor``: checks a set-up and says what to mend."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from aiproject.adapters import migrations
+from aiproject.cli.common import errors, out, read_settings
+from aiproject.config import Settings
+from aiproject.errors import AiProjectError, InvalidInput, UpstreamFailed, UpstreamRefused, UpstreamUnreachable
+from aiproject.protocols.chat import ChatMessage, ChatRequest
+from aiproject.protocols.dictation import dictation_dialect
+from aiproject.protocols.ocr import ocr_service
+from aiproject.protocols.spark import known_domains
+from aiproject.upstreams import Link, SparkUpstream
+from aiproject.wiring import open_database, time_limits
+
+__all__ = ["doctor_command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; ``level`` is ``ok``, ``note`` or ``mend``."""
+
+    level: str
+    subject: str
+    text: str
+
+
+STYLES = {"ok": "green", "note": "yellow", "mend": "red"}
+
+
+def doctor_command(
+    upstream: Annotated[
+        bool, typer.Option(help="Ask the platform a short question (costs a few of its tokens).")
+    ] = True,
+) -> None:
+    """Check configuration, database, clock and upstream credentials; exit status 1 if something needs mending."""
+    with errors():
+        settings = read_settings()
+        findings = asyncio.run(examine(settings, ask_upstream=upstream))
+    for finding in findings:
+        out.print(f"[{STYLES[finding.level]}]{finding.level:<5}[/] {finding.subject:<14} ", end="", highlight=False)
+        out.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+    if any(finding.level == "mend" for finding in findings):
+        raise typer.Exit(1)
+
+
+async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
+    """Return what there is to say about a set-up."""
+    findings = [
+        *examine_configuration(settings),
+        *examine_files(settings),
+        *await examine_database(settings),
+    ]
+    if ask_upstream and settings.credentials is not None:
+        findings += await examine_upstream(settings)
+    return findings
+
+
+def examine_configuration(settings: Settings) -> list[Finding]:
+    """Look at the settings alone."""
+    findings = []
+    if settings.credentials is None:
+        findings.append(
+            Finding(
+                "note",
+                "credentials",
+                "none given: the sandbox answers; set AIPROJECT_IFLYTEK_APP_ID, _API_KEY, _API_SECRET",
+            )
+        )
+    else:
+        findings.append(Finding("ok", "credentials", "given"))
+    domains = known_domains(settings.spark_url)
+    if domains is None:
+        findings.append(Finding("note", "text model", f"{_place(settings.spark_url)} is no model address we know"))
+    elif settings.spark_domain not in domains:
+        findings.append(
+            Finding(
+                "mend",
+                "text model",
+                f"AIPROJECT_SPARK_DOMAIN {settings.spark_domain} does not fit {_place(settings.spark_url)}; "
+                f"it takes {', '.join(domains)}",
+            )
+        )
+    else:
+        findings.append(Finding("ok", "text model", f"{settings.spark_domain} at {_place(settings.spark_url)}"))
+    findings.append(
+        Finding(
+            "ok", "dictation", f"{dictation_dialect(settings.dictation_url).value} at {_place(settings.dictation_url)}"
+        )
+    )
+    try:
+        ocr_service(settings.ocr_url)
+        findings.append(Finding("ok", "picture text", _place(settings.ocr_url)))
+    except AiProjectError as error:
+        findings.append(Finding("mend", "picture text", str(error)))
+    for name, url in (("spark", settings.spark_url), ("dictation", settings.dictation_url), ("ocr", settings.ocr_url)):
+        parts = urlsplit(url)
+        if parts.scheme in ("ws", "http") and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            findings.append(Finding("mend", f"{name} address", "is not encrypted; use wss:// or https://"))
+    if settings.host not in ("127.0.0.1", "localhost", "::1"):
+        findings.append(Finding("note", "address", f"listens on {settings.host}: put a proxy with TLS in front of it"))
+        if settings.voice_anonymous:
+            findings.append(
+                Finding("note", "voice", "callers need no account; AIPROJECT_VOICE_ANONYMOUS=false demands one")
+            )
+    if settings.limits == "off":
+        findings.append(Finding("note", "limits", "rate limits are off"))
+    return findings
+
+
+def examine_files(settings: Settings) -> list[Finding]:
+    """Look at the data directory's permissions."""
+    folder = settings.data_dir
+    if not folder.exists():
+        return [Finding("ok", "data", f"{folder} will be made at the first start")]
+    loose = [path.name for path in (folder, *folder.iterdir()) if _is_open_to_others(path)]
+    if loose:
+        return [
+            Finding("mend", "data", f"other users of this machine may read {', '.join(sorted(loose))}; chmod go= them")
+        ]
+    return [Finding("ok", "data", f"{folder} is readable by its owner only")]
+
+
+async def examine_database(settings: Settings) -> list[Finding]:
+    """Connect and look at the schema."""
+    try:
+        async with open_database(settings) as database:
+            state = await migrations.status(database)
+    except AiProjectError as error:
+        return [Finding("mend", "database", str(error))]
+    if state.is_current:
+        return [Finding("ok", "database", f"{database.dialect}, schema {state.current}")]
+    if state.is_empty:
+        return [Finding("note", "database", f"{database.dialect}, empty; filled at the first start")]
+    return [Finding("mend", "database", "its schema is not this release's: run aiproject db upgrade")]
+
+
+async def examine_upstream(settings: Settings) -> list[Finding]:
+    """Ask the text model a short question; learn whether the credentials and the clock are right."""
+    credentials = settings.credentials
+    if credentials is None:
+        return []
+    link = Link(credentials, time_limits(settings))
+    upstream = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
+    findings = []
+    try:
+        stream = await upstream.ask(ChatRequest((ChatMessage("user", "1"),), max_tokens=1))
+        stream.close()
+        findings.append(Finding("ok", "upstream", "the text model answers"))
+    except UpstreamRefused as error:
+        findings.append(Finding("mend", "upstream", f"the text model refuses: {error.detail}"))
+    except UpstreamUnreachable as error:
+        findings.append(Finding("mend", "upstream", f"{error.detail}; check the credentials and the network"))
+    except (UpstreamFailed, InvalidInput) as error:
+        findings.append(Finding("mend", "upstream", error.detail))
+    offset = link.clock_offset_seconds
+    if abs(offset) > 1:
+        findings.append(Finding("mend", "clock", f"this machine's clock is off by {-offset:.0f} s; switch NTP on"))
+    else:
+        findings.append(Finding("ok", "clock", "accepted by the platform"))
+    return findings
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.netloc}{parts.path}"
+
+
+def _is_open_to_others(path: Path) -> bool:
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)

@@ -1,0 +1,104 @@
+"""``aiproject serve`` and ``aiproject sandbox``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+
+from aiproject import __version__
+from aiproject.cli.common import errors, read_settings
+from aiproject.config import IflytekCredentials, Settings
+from aiproject.sandbox import SandboxOptions, SandboxThread, run_forever
+from aiproject.server import Serving, bind, serve
+
+__all__ = ["sandbox_command", "serve_command"]
+
+
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Server processes that share the port.")] = None,
+) -> None:
+    """Run the server. Without iFlytek credentials the sandbox answers, inside this process."""
+    with errors():
+        settings = read_settings(host=host, port=port, workers=workers)
+        listener = bind(settings.host, settings.port)
+        sandbox: SandboxThread | None = None
+        credentials = settings.credentials
+        try:
+            if credentials is None:
+                sandbox = SandboxThread(SandboxOptions(speech_model=settings.sandbox_speech_model))
+                settings, credentials = point_at_sandbox(settings, sandbox)
+            bound = listener.getsockname()
+            address = f"http://{_in_url(bound[0])}:{bound[1]}"
+            status = serve(
+                Serving(settings, credentials, sandbox is not None),
+                listener,
+                on_ready=lambda: _banner(address, settings, sandbox is not None),
+            )
+        finally:
+            listener.close()
+            if sandbox is not None:
+                sandbox.stop()
+    raise typer.Exit(status)
+
+
+def point_at_sandbox(settings: Settings, sandbox: SandboxThread) -> tuple[Settings, IflytekCredentials]:
+    """Start the sandbox and return settings that lead to it instead of the platform."""
+    address = sandbox.start()
+    credentials = IflytekCredentials(address.app_id, address.api_key, address.api_secret)
+    return (
+        settings.model_copy(
+            update={
+                "spark_url": address.spark_url,
+                "spark_domain": "generalv3.5",
+                "dictation_url": address.dictation_url,
+                "ocr_url": address.ocr_url,
+                # English, since that is what the sandbox's recogniser hears.
+                "dictation_language": "en_us",
+                "dictation_accent": "",
+            }
+        ),
+        credentials,
+    )
+
+
+def sandbox_command(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 9101,
+    speech_model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a sherpa-onnx model to hear with.", envvar="AIPROJECT_SANDBOX_SPEECH_MODEL"),
+    ] = None,
+) -> None:
+    """Run only the local stand-in of the iFlytek platform; prints what to set to use it."""
+    with errors():
+        read_settings()
+        run_forever(SandboxOptions(speech_model=speech_model), port)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _banner(address: str, settings: Settings, is_sandbox: bool) -> None:
+    database = "SQLite" if settings.effective_database_url.startswith("sqlite") else "database server"
+    upstream = (
+        "[yellow]the built-in sandbox[/] (no iFlytek credentials given):\n"
+        "             chat answers are canned; pictures are read and English speech is heard by local engines"
+        if is_sandbox
+        else "iFlytek"
+    )
+    Console(stderr=True).print(
+        Panel.fit(
+            f"[bold]AiProject {__version__}[/] listens on [bold]{address}[/]\n"
+            f"  upstream   {upstream}\n"
+            f"  database   {database}\n"
+            f"  API        {address}/docs\n"
+            f"  health     {address}/health   {address}/ready",
+            border_style="yellow" if is_sandbox else "green",
+        )
+    )

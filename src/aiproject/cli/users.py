@@ -1,0 +1,152 @@
+"""``aiproject user``: accounts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from aiproject.accounts import Account, Accounts
+from aiproject.adapters.passwords import PasswordService
+from aiproject.cli.common import out, read_settings, run, tables
+from aiproject.errors import InvalidInput
+from aiproject.quotas import Quotas
+from aiproject.wiring import signup_quota
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Accounts.", no_args_is_help=True)
+
+MOST = 10**15
+"""A grant's bound: far over what anybody sells, far under what a 64-bit balance holds."""
+
+Name = Annotated[str, typer.Argument(help="The account's user name.")]
+
+
+@asynccontextmanager
+async def _rooms() -> AsyncIterator[tuple[Accounts, Quotas]]:
+    settings = read_settings()
+    async with tables(settings) as database:
+        passwords = PasswordService()
+        try:
+            yield Accounts(database, passwords, signup_quota(settings)), Quotas(database)
+        finally:
+            await passwords.close()
+
+
+def _password() -> str:
+    """Ask for a password, twice, without showing it; or read one line where there is no terminal."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@app.command()
+def add(
+    name: Name,
+    email: Annotated[str, typer.Option(help="The owner's e-mail address.")],
+    academy: Annotated[str | None, typer.Option(help="The owner's academy.")] = None,
+) -> None:
+    """Open an account; the password is asked for, or read from standard input."""
+    password = _password()
+
+    async def command() -> None:
+        async with _rooms() as (accounts, _):
+            account = await accounts.register(name, password, email, academy)
+            out.print(f"added {account.username}", markup=False, highlight=False)
+
+    run(command)
+
+
+@app.command("list")
+def list_() -> None:
+    """List all accounts with their balances."""
+
+    async def command() -> None:
+        async with _rooms() as (accounts, _):
+            table = Table("number", "name", "e-mail", "tokens", "picTimes", "voice s", "state", box=None)
+            async for account in accounts.all():
+                table.add_row(
+                    str(account.account_id),
+                    account.username,
+                    account.email,
+                    str(account.tokens),
+                    str(account.pic_times),
+                    _voice(account),
+                    "disabled" if account.is_disabled else "active",
+                )
+            out.print(table)
+
+    run(command)
+
+
+@app.command()
+def show(name: Name) -> None:
+    """Show one account; never its uuid, which is a credential."""
+
+    async def command() -> None:
+        async with _rooms() as (accounts, _):
+            _print(await accounts.named(name))
+
+    run(command)
+
+
+@app.command()
+def disable(
+    name: Name,
+    undo: Annotated[bool, typer.Option("--undo", help="Enable the account again.")] = False,
+) -> None:
+    """Refuse login and calls of an account from now on."""
+
+    async def command() -> None:
+        async with _rooms() as (accounts, _):
+            _print(await accounts.set_disabled(name, not undo))
+
+    run(command)
+
+
+@app.command(context_settings={"ignore_unknown_options": False})
+def grant(
+    name: Name,
+    tokens: Annotated[int, typer.Option(min=-MOST, max=MOST, help="Tokens to add; negative takes away.")] = 0,
+    pic_times: Annotated[int, typer.Option(min=-MOST, max=MOST, help="Picture recognitions to add.")] = 0,
+    voice_seconds: Annotated[
+        int, typer.Option(min=-MOST // 1000, max=MOST // 1000, help="Seconds to add; makes dictation metered.")
+    ] = 0,
+) -> None:
+    """Add quota; negative numbers take away, never below zero."""
+
+    async def command() -> None:
+        if not (tokens or pic_times or voice_seconds):
+            raise InvalidInput("nothing to grant: give --tokens, --pic-times or --voice-seconds")
+        async with _rooms() as (accounts, quotas):
+            account = await accounts.named(name)
+            await quotas.grant(account, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds)
+            _print(await accounts.named(name))
+
+    run(command)
+
+
+def _voice(account: Account) -> str:
+    return "unmetered" if account.voice_ms is None else f"{account.voice_ms / 1000:g}"
+
+
+def _print(account: Account) -> None:
+    rows = {
+        "number": str(account.account_id),
+        "name": account.username,
+        "e-mail": account.email,
+        "academy": account.academy or "",
+        "tokens": str(account.tokens),
+        "picTimes": str(account.pic_times),
+        "voice seconds": _voice(account),
+        "dictated seconds": f"{account.voice_used_ms / 1000:g}",
+        "opened": account.created_at.isoformat(sep=" ", timespec="seconds") if account.created_at else "unknown",
+        "state": f"disabled since {account.disabled_at:%Y-%m-%d %H:%M} UTC" if account.disabled_at else "active",
+    }
+    for label, value in rows.items():
+        out.print(f"{label:<17} {value}", markup=False, highlight=False, soft_wrap=True)

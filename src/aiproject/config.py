@@ -1,0 +1,226 @@
+"""One frozen `Settings`, read once from the environment and a TOML file; the environment wins.
+
+Every field is one documented setting: its variable is ``AIPROJECT_`` and the field's name in capitals, its key in the
+file (named by ``AIPROJECT_CONFIG``) is the field's name. `load_settings` reports all complaints at once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from aiproject.errors import Misconfigured
+
+__all__ = ["IflytekCredentials", "Settings", "load_settings"]
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"must be a {' or '.join(s + '://' for s in schemes)} address with a host")
+        if parts.username or parts.password or parts.fragment:
+            raise ValueError("must not hold a user, a password or a fragment")
+        return value
+
+    return AfterValidator(check)
+
+
+def _split_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+def _unmetered(value: object) -> object:
+    return None if value == "unmetered" else value
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+WebSocketUrl = Annotated[str, _url("ws", "wss")]
+HttpUrl = Annotated[str, _url("http", "https")]
+
+
+class IflytekCredentials:
+    """The console's three credentials of one application; the two secrets never show in a ``repr``.
+
+    Attributes:
+        app_id: at most 8 characters; travels in requests.
+        api_key: names the key; travels in signed URLs.
+        api_secret: the HMAC key; never leaves the process.
+    """
+
+    __slots__ = ("api_key", "api_secret", "app_id")
+
+    def __init__(self, app_id: str, api_key: str, api_secret: str) -> None:
+        self.app_id = app_id
+        self.api_key = api_key
+        self.api_secret = api_secret
+
+    def __repr__(self) -> str:
+        return f"IflytekCredentials(app_id={self.app_id!r}, api_key='***', api_secret='***')"
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Durations are seconds; sizes are bytes unless the name says otherwise.
+
+    An empty variable counts as not set, as container files and shells produce them.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="AIPROJECT_", frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(1, ge=1, le=256, description="Server processes that share the port.")
+    data_dir: Path = Field(Path("./data"), description="Embedded database and generated secrets.")
+    database_url: SecretStr | None = Field(None, description="Database; SQLite in the data directory if not given.")
+
+    iflytek_app_id: str = Field("", description="APPID from the iFlytek console.")
+    iflytek_api_key: SecretStr = Field(SecretStr(""), description="APIKey from the iFlytek console.")
+    iflytek_api_secret: SecretStr = Field(SecretStr(""), description="APISecret from the iFlytek console.")
+    spark_url: WebSocketUrl = Field("wss://spark-api.xf-yun.com/v3.5/chat", description="Text model.")
+    spark_domain: str = Field("generalv3.5", description="Text model's `domain`; must fit the address.")
+    dictation_url: WebSocketUrl = Field("wss://iat-api.xfyun.cn/v2/iat", description="Dictation service.")
+    ocr_url: HttpUrl = Field(
+        "https://api.xf-yun.com/v1/private/hh_ocr_recognize_doc",
+        description="Picture text; the service's name is the last path element.",
+    )
+
+    signup_tokens: int = Field(10_000, ge=0, description="Tokens that a new account starts with.")
+    signup_pic_times: int = Field(10, ge=0, description="Picture recognitions that a new account starts with.")
+    signup_voice_seconds: Annotated[int | None, BeforeValidator(_unmetered)] = Field(
+        None, ge=0, description="Dictation seconds that a new account starts with, or `unmetered`."
+    )
+    registration: Literal["open", "closed"] = Field("open", description="Whether anybody may register.")
+    voice_anonymous: bool = Field(True, description="Whether the voice route may be called without an account.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
+        ("*",), description="Origins that may call from a browser, separated by commas; `*` is any."
+    )
+    limits: Literal["on", "off"] = Field("on", description="Rate limits; quotas stay in any case.")
+
+    upstream_timeout: Seconds = Field(120.0, description="Silence after which an upstream is given up.")
+    upstream_connect_timeout: Seconds = Field(10.0, description="Limit for connection, TLS and handshake.")
+    upstream_first_frame_timeout: Seconds | None = Field(
+        None, description="Limit for the first frame; the value of `upstream_timeout` if not given."
+    )
+    upstream_call_timeout: Seconds = Field(600.0, description="Limit for one whole call.")
+    upstream_attempts: int = Field(
+        3, ge=1, le=10, description="Tries at a call while nothing of it has reached the caller."
+    )
+    spark_max_tokens: int = Field(4096, ge=1, le=65_535, description="Completion limit that is sent upstream.")
+    spark_temperature: float = Field(0.5, gt=0, le=1, description="Temperature that is sent upstream.")
+    spark_top_k: int = Field(4, ge=1, le=6, description="`top_k` that is sent upstream.")
+    dictation_pace: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="How fast audio is sent, as a multiple of real time; 0 is as fast as upstream takes it.",
+    )
+    dictation_frame_bytes: int = Field(
+        8000, ge=320, le=9750, multiple_of=2, description="Audio bytes in one dictation frame."
+    )
+    dictation_language: str = Field("zh_cn", description="Language asked of the dictation service.")
+    dictation_accent: str = Field("mandarin", description="Accent asked of the dictation service.")
+    dictation_correction: bool = Field(
+        False, description="Dynamic correction (wpgs); must be opened in the vendor's console."
+    )
+
+    hold_lease: Seconds = Field(30.0, description="Time after which the hold of a dead process may be closed.")
+    shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
+        20.0, description="Time that running streams get on SIGTERM before they are ended with an error frame."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Logging threshold.")
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="`json` on a pipe and `console` on a terminal if not given."
+    )
+    sandbox_speech_model: Path | None = Field(
+        None, description="Folder of a sherpa-onnx model that the sandbox hears with instead of PocketSphinx."
+    )
+
+    @model_validator(mode="after")
+    def _credentials_are_whole(self) -> Settings:
+        given = [
+            bool(self.iflytek_app_id),
+            bool(self.iflytek_api_key.get_secret_value()),
+            bool(self.iflytek_api_secret.get_secret_value()),
+        ]
+        if any(given) and not all(given):
+            raise ValueError(
+                "AIPROJECT_IFLYTEK_APP_ID, AIPROJECT_IFLYTEK_API_KEY and AIPROJECT_IFLYTEK_API_SECRET: "
+                "give all three, or none for the sandbox"
+            )
+        if len(self.iflytek_app_id) > 64:
+            raise ValueError("AIPROJECT_IFLYTEK_APP_ID: at most 64 characters")
+        return self
+
+    @property
+    def credentials(self) -> IflytekCredentials | None:
+        """The iFlytek credentials, or ``None``: the sandbox serves."""
+        if not self.iflytek_app_id:
+            return None
+        return IflytekCredentials(
+            self.iflytek_app_id,
+            self.iflytek_api_key.get_secret_value(),
+            self.iflytek_api_secret.get_secret_value(),
+        )
+
+    @property
+    def effective_database_url(self) -> str:
+        """The database's address; holds a password, so never log it."""
+        if self.database_url is not None and self.database_url.get_secret_value():
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.resolve() / 'aiproject.db'}"
+
+    @property
+    def first_frame_timeout(self) -> float:
+        """Seconds to wait for upstream's first frame."""
+        return self.upstream_first_frame_timeout or self.upstream_timeout
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over environment over the TOML file."""
+        path = os.environ.get("AIPROJECT_CONFIG")
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(path))) if path else sources
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; ``overrides`` (from the command line) win over everything else.
+
+    Raises:
+        Misconfigured: with every complaint, a line each, and no value in any (a value may be a secret).
+    """
+    path = os.environ.get("AIPROJECT_CONFIG")
+    if path and not Path(path).is_file():
+        raise Misconfigured(f"AIPROJECT_CONFIG: there is no file {path}")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = []
+        for complaint in error.errors(include_input=False, include_url=False):
+            field = "_".join(str(part) for part in complaint["loc"][:1])
+            message = complaint["msg"].removeprefix("Value error, ")
+            lines.append(f"AIPROJECT_{field.upper()}: {message}" if field else message)
+        raise Misconfigured("\n".join(lines)) from None
+    except ValueError as error:  # a TOML file that is no TOML
+        raise Misconfigured(f"AIPROJECT_CONFIG: {path} cannot be read: {error}") from None

@@ -1,0 +1,144 @@
+"""The seed's HTTP dialect: the shapes of its answers, and the one table from the error tree to them.
+
+Success is ``{"code": 0, "msg": …, …}``; failure is ``{"code": "NAME", "msg": …}``. Refusals that belong to the contract
+and upstream's failures answer HTTP 200, since existing apps look at ``code`` only then (and repeat the call on any
+other status, voice and picture included); faults of HTTP itself keep their status with the same shape.
+
+Sources: the seed document, sections on its interfaces; the existing clients' behaviour, sections 1, 9 and 12.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from aiproject import errors
+from aiproject.codes import MESSAGES, Code
+from aiproject.protocols.vendor_codes import Service, advise
+
+__all__ = ["Failure", "error_number", "failure_of", "json_bytes", "success"]
+
+
+class Failure(NamedTuple):
+    """A failure as a door tells it.
+
+    Attributes:
+        status: the HTTP status.
+        code: one of `Code`.
+        msg: one Chinese sentence for the person at the app.
+        retry_after: seconds for the ``Retry-After`` header; ``None``: no such header.
+    """
+
+    status: int
+    code: Code
+    msg: str
+    retry_after: int | None = None
+
+    def body(self) -> dict[str, Any]:
+        return {"code": str(self.code), "msg": self.msg}
+
+
+def success(msg: str, **fields: Any) -> dict[str, Any]:
+    """Return a success object; ``code`` is the integer 0, as clients test."""
+    return {"code": 0, "msg": msg, **fields}
+
+
+def json_bytes(value: Any) -> bytes:
+    """Serialise an answer, ASCII-escaped as the original's are."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+QUOTA_CODES = {
+    "tokens": Code.TOKEN_NOT_ENOUGH,
+    "pic_times": Code.PIC_TIMES_NOT_ENOUGH,
+    "voice_seconds": Code.VOICE_SECONDS_NOT_ENOUGH,
+}
+
+UPSTREAM_MESSAGES: tuple[tuple[type[errors.UpstreamFailed], str], ...] = (
+    (errors.UpstreamTimeout, "模型响应超时，请稍后再试"),
+    (errors.UpstreamTruncated, "模型的回答中断，请稍后再试"),
+    (errors.UpstreamUnreachable, "暂时无法连接模型服务，请稍后再试"),
+    (errors.UpstreamNonsense, "模型服务返回了无法识别的数据，请稍后再试"),
+)
+
+ERROR_NUMBERS: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.UpstreamTimeout, 20001),
+    (errors.UpstreamTruncated, 20002),
+    (errors.UpstreamUnreachable, 20002),
+    (errors.UpstreamNonsense, 20003),
+    (errors.Unavailable, 20004),
+    (errors.QuotaExhausted, 20005),
+)
+"""``header.code`` of an error frame for failures that carry no vendor code. The vendor uses 10000 to 11999 and 100001
+and up; clients only test for zero."""
+
+INTERNAL_ERROR_NUMBER = 20000
+
+
+def failure_of(error: BaseException, *, code: Code, service: Service | None = None) -> Failure:
+    """Return how the seed's door tells ``error``.
+
+    Args:
+        code: what this endpoint calls a failure that has no code of its own, for example ``MODEL_ERROR``.
+        service: which vendor service the endpoint uses; the same vendor code means different things in each.
+    """
+    match error:
+        case errors.TooManyRequests():
+            return Failure(
+                429,
+                Code.TOO_MANY_REQUESTS,
+                error.detail or MESSAGES[Code.TOO_MANY_REQUESTS],
+                retry_after=error.retry_after,
+            )
+        case errors.BodyTooLarge():
+            return Failure(413, Code.REQUEST_TOO_LARGE, error.detail)
+        case errors.QuotaExhausted():
+            quota = QUOTA_CODES[error.capability]
+            return Failure(200, quota, error.detail or MESSAGES[quota])
+        case errors.NameTaken():
+            return _refusal(Code.USER_NAME_REPEAT, error)
+        case errors.LoginFailed():
+            return _refusal(Code.LOGIN_ERROR, error)
+        case errors.AccountUnknown():
+            return _refusal(Code.USER_NOT_FOUND, error)
+        case errors.RegistrationClosed():
+            return _refusal(Code.REGISTRATION_CLOSED, error)
+        case errors.FileMissing():
+            return _refusal(Code.GET_FILE_FAIL, error)
+        case errors.UnusableFile():
+            return _refusal(Code.FILE_FORMAT_ILLEGAL, error)
+        case errors.Refused():
+            return _refusal(code, error)
+        case errors.UpstreamFailed():
+            return Failure(200, code, _upstream_message(error, service) or MESSAGES[code])
+        case errors.Unavailable():
+            return Failure(
+                503, Code.SERVICE_UNAVAILABLE, MESSAGES[Code.SERVICE_UNAVAILABLE], retry_after=error.retry_after
+            )
+        case _:
+            return Failure(500, Code.APP_INTERNAL_ERROR, MESSAGES[Code.APP_INTERNAL_ERROR])
+
+
+def _refusal(code: Code, error: errors.Refused) -> Failure:
+    return Failure(200, code, error.detail or MESSAGES[code])
+
+
+def _upstream_message(error: errors.UpstreamFailed, service: Service | None) -> str:
+    if error.hint:
+        return error.hint
+    if error.code is not None and service is not None:
+        return advise(service, error.code).zh
+    for kind, message in UPSTREAM_MESSAGES:
+        if isinstance(error, kind):
+            return message
+    return ""
+
+
+def error_number(error: BaseException) -> int:
+    """Return ``header.code`` for an error frame inside a stream: the vendor's code where there is one, never 0."""
+    if isinstance(error, errors.UpstreamFailed) and error.code:
+        return error.code
+    for kind, number in ERROR_NUMBERS:
+        if isinstance(error, kind):
+            return number
+    return INTERNAL_ERROR_NUMBER

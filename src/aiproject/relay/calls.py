@@ -1,0 +1,81 @@
+"""The calls that are running: counted, and ended with a reason when the server stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from aiproject.errors import Unavailable
+
+__all__ = ["RunningCalls"]
+
+
+class Abortable(Protocol):
+    """Something that waits for upstream and can be woken with a reason."""
+
+    def abort(self, reason: BaseException) -> None: ...
+
+
+class RunningCalls:
+    """Every relayed call passes here. After `drain` no new one is let in."""
+
+    def __init__(self) -> None:
+        self._streams: set[Abortable] = set()
+        self._tasks: dict[asyncio.Task[object], None] = {}
+        self._is_draining = False
+
+    @property
+    def is_draining(self) -> bool:
+        """True once the server is stopping."""
+        return self._is_draining
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Count the current task as a running call.
+
+        Raises:
+            Unavailable: the server is stopping.
+        """
+        if self._is_draining:
+            raise Unavailable("the server is stopping", retry_after=5)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call runs in a task")
+        self._tasks[task] = None
+        try:
+            yield
+        finally:
+            self._tasks.pop(task, None)
+
+    @contextmanager
+    def streaming(self, stream: Abortable) -> Iterator[None]:
+        """While inside, `drain` ends the call by waking ``stream``, so that its client gets an error frame."""
+        self._streams.add(stream)
+        try:
+            yield
+        finally:
+            self._streams.discard(stream)
+
+    async def drain(self, grace: float, *, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
+        """Let no new call in, give the running ones ``grace`` seconds, then end those that are left with a reason.
+
+        Args:
+            in_a_hurry: asked a few times a second; true ends the grace (a second Ctrl-C).
+        """
+        self._is_draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        while self._tasks and loop.time() < deadline and not in_a_hurry():
+            await asyncio.wait(list(self._tasks), timeout=min(0.25, deadline - loop.time()))
+        for stream in list(self._streams):
+            stream.abort(Unavailable("the server is stopping", retry_after=5))
+        if self._tasks:
+            # Time for the error frames to leave; a call that waits for something else is cancelled after it.
+            await asyncio.wait(list(self._tasks), timeout=2.0)
+        for task in list(self._tasks):
+            task.cancel()

@@ -1,0 +1,133 @@
+"""``/voiceModel/chat`` and ``/PictureToTextModel/chat``: a file in, its words out."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import parse_qs
+
+from aiproject.accounts import Account, Accounts
+from aiproject.adapters.asgi import Receive, Scope, Send, client_address, note, request_id, send_json
+from aiproject.adapters.limiter import Limiter, Rate
+from aiproject.adapters.uploads import header_candidates, read_upload
+from aiproject.codes import Code
+from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput
+from aiproject.media import prepare_audio, prepare_picture
+from aiproject.protocols.seed import json_bytes, success
+from aiproject.protocols.vendor_codes import Service
+from aiproject.quotas import Capability, Hold, Quotas
+from aiproject.relay.calls import RunningCalls
+from aiproject.relay.endpoint import Endpoint
+from aiproject.upstreams import DictationUpstream, OcrUpstream
+
+__all__ = ["PictureText", "VoiceText"]
+
+MAX_UPLOAD_BYTES = 16 * 1024 * 1024
+"""Bytes of an uploaded file; the original took 16,000,000 of a whole body."""
+
+ANONYMOUS_VOICE = Rate("anonymous voice", "30/minute")
+"""For callers without an account, by address: somebody who talks all the time sends one clip of 60 s a minute."""
+
+
+class PictureText(Endpoint):
+    """Read the text in a picture; takes one of ``picTimes``, only on success."""
+
+    failure_code = Code.PICTURE_TO_TEXT_ERROR
+    service = Service.OCR
+
+    def __init__(self, calls: RunningCalls, accounts: Accounts, quotas: Quotas, upstream: OcrUpstream) -> None:
+        super().__init__(calls)
+        self._accounts = accounts
+        self._quotas = quotas
+        self._upstream = upstream
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
+        account = await identify_by_headers(self._accounts, scope)
+        hold = await self._quotas.hold(account, Capability.PIC_TIMES, 1, request_id=request_id(scope))
+        try:
+            picture = await asyncio.to_thread(prepare_picture, data)
+            text = await self._upstream.read(picture)
+        except AiProjectError:
+            await self._quotas.release(hold)
+            raise
+        note(scope, sid=text.sid)
+        await self._quotas.capture(hold, 1)
+        note(scope, outcome="ok", pictures=1)
+        await send_json(send, 200, json_bytes(success("请求成功", content=text.text)))
+
+
+class VoiceText(Endpoint):
+    """Hear a clip of at most 60 s; takes its length from accounts whose dictation is metered.
+
+    Args:
+        anonymous: whether callers without (valid) headers are served, limited by their address.
+    """
+
+    failure_code = Code.AUDIO_TO_TEXT_ERROR
+    service = Service.DICTATION
+
+    def __init__(
+        self,
+        calls: RunningCalls,
+        accounts: Accounts,
+        quotas: Quotas,
+        upstream: DictationUpstream,
+        limiter: Limiter,
+        *,
+        anonymous: bool,
+    ) -> None:
+        super().__init__(calls)
+        self._accounts = accounts
+        self._quotas = quotas
+        self._upstream = upstream
+        self._limiter = limiter
+        self._anonymous = anonymous
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        account = await self._caller(scope)
+        rate = _rate(scope)
+        data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
+        audio = await asyncio.to_thread(prepare_audio, data, rate=rate)
+        milliseconds = audio.duration_ms
+        note(scope, voice_ms=milliseconds)
+        if account is None:
+            hold = Hold(None, Capability.VOICE_SECONDS, milliseconds, request_id(scope))
+        else:
+            hold = await self._quotas.hold(
+                account, Capability.VOICE_SECONDS, milliseconds, request_id=request_id(scope)
+            )
+        try:
+            heard = await self._upstream.hear(audio)
+        except AiProjectError:
+            await self._quotas.release(hold)
+            raise
+        note(scope, sid=heard.sid)
+        await self._quotas.capture(hold, milliseconds)
+        note(scope, outcome="ok")
+        await send_json(send, 200, json_bytes(success("请求成功", content=heard.text)))
+
+    async def _caller(self, scope: Scope) -> Account | None:
+        try:
+            return await identify_by_headers(self._accounts, scope)
+        except AccountUnknown:
+            # The document asks for no headers here, and the original looked at none: wrong ones are as good as none.
+            if not self._anonymous:
+                raise
+        await self._limiter.hit(ANONYMOUS_VOICE, client_address(scope))
+        return None
+
+
+async def identify_by_headers(accounts: Accounts, scope: Scope) -> Account:
+    """Return the account that the headers ``uuid`` and ``username`` name."""
+    headers = scope["headers"]
+    uuids = header_candidates(headers, b"uuid")
+    account = await accounts.identify(uuids[0] if uuids else "", header_candidates(headers, b"username"))
+    note(scope, account=account.account_id)
+    return account
+
+
+def _rate(scope: Scope) -> int:
+    values = parse_qs(scope["query_string"].decode("latin-1")).get("rate", ["16000"])
+    if values[-1] not in ("8000", "16000"):
+        raise InvalidInput("rate 只能是 8000 或 16000")
+    return int(values[-1])

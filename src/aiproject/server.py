@@ -1,0 +1,270 @@
+"""Runs the application: one process, or several that share the port; and stops it gently.
+
+On SIGTERM or Ctrl-C the port is closed, running calls get a grace period, streams that are left are ended with an
+error frame, and everything is closed in reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+import uvicorn
+import uvloop
+
+from aiproject.adapters import log as logging_setup
+from aiproject.adapters.log import get_logger
+from aiproject.config import IflytekCredentials, Settings
+from aiproject.errors import AiProjectError, Misconfigured, Unavailable
+from aiproject.relay.calls import RunningCalls
+from aiproject.wiring import open_application
+
+__all__ = ["EXIT_FAILED", "EXIT_MISCONFIGURED", "bind", "serve"]
+
+log = get_logger("server")
+
+EXIT_MISCONFIGURED = 78
+"""Exit status where the operator must mend something (sysexits' EX_CONFIG): no use in starting again."""
+
+EXIT_FAILED = 70
+"""Exit status where the process could not start for a reason that may pass (sysexits' EX_SOFTWARE)."""
+
+KEEP_ALIVE = 75
+"""Seconds an idle connection stays open: more than the 60 s of common proxies, so that they close first and no request
+falls into a closing connection."""
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+
+RESTART_PAUSE = 1.0
+"""Seconds between the deaths of one worker that may follow each other, so that a broken start does not spin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a worker needs; crosses the border between processes."""
+
+    settings: Settings
+    credentials: IflytekCredentials
+    is_sandbox: bool
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with the application opened around it and calls drained before connections are closed."""
+
+    def __init__(self, config: uvicorn.Config, serving: Serving, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._serving = serving
+        self._on_ready = on_ready
+        self._calls: RunningCalls | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        serving = self._serving
+        async with open_application(
+            serving.settings, serving.credentials, is_sandbox=serving.is_sandbox
+        ) as application:
+            self._calls = application.calls
+            self.config.app = application.asgi
+            await super().serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        if self._calls is not None:
+            log.info("stopping", running_calls=len(self._calls))
+            await self._calls.drain(self._serving.settings.shutdown_grace, in_a_hurry=lambda: self.force_exit)
+        await super().shutdown(sockets)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port.
+
+    Raises:
+        Misconfigured: it is taken, or not ours to take.
+    """
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = infos[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.set_inheritable(True)
+    except OSError as error:
+        raise Misconfigured(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    return listener
+
+
+def serve(serving: Serving, listener: socket.socket, *, on_ready: Callable[[], None] = lambda: None) -> int:
+    """Serve until told to stop; return the exit status.
+
+    Args:
+        listener: a bound socket, see `bind`.
+        on_ready: called once the (first) process accepts calls.
+    """
+    # uvicorn raises the signal again after a clean stop; this makes it the end of a clean exit.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    if serving.settings.workers == 1:
+        return _run(serving, listener, on_ready)
+    return _Supervisor(serving, listener, on_ready).run()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _run(serving: Serving, listener: socket.socket, on_ready: Callable[[], None]) -> int:
+    config = uvicorn.Config(
+        app=_no_app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config, serving, on_ready)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(server.serve([listener]))
+    except Misconfigured as error:
+        log.error("cannot start", mend=str(error))
+        return EXIT_MISCONFIGURED
+    except Unavailable as error:
+        log.error("cannot start", error=error.detail)
+        return EXIT_FAILED
+    except AiProjectError as error:
+        log.error("cannot start", error=type(error).__name__)
+        return EXIT_FAILED
+    return 0
+
+
+async def _no_app(scope: object, receive: object, send: object) -> None:
+    raise RuntimeError("the application is set when it is open")
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: BaseProcess
+    ready: Connection
+    started: float = field(default_factory=time.monotonic)
+
+
+class _Supervisor:
+    """Keeps as many workers as were asked for, replaces one that dies, and stops them all together."""
+
+    def __init__(self, serving: Serving, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+        self._serving = serving
+        self._listener = listener
+        self._on_ready = on_ready
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+        self._is_stopping = False
+        # Workers hold the reading end; the writing end closes with this process, however it dies.
+        self._alive_reader, self._alive_writer = self._context.Pipe(duplex=False)
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        told = False
+        for _ in range(self._serving.settings.workers):
+            self._start()
+        status = 0
+        while self._workers:
+            waitable: list[object] = [worker.process.sentinel for worker in self._workers]
+            waitable += [worker.ready for worker in self._workers if not worker.ready.closed]
+            wait(waitable, timeout=1.0)  # type: ignore[arg-type] # sentinels are numbers, connections have fileno
+            for worker in list(self._workers):
+                if not worker.ready.closed and worker.ready.poll():
+                    try:
+                        worker.ready.recv()
+                        if not told:
+                            told = True
+                            self._on_ready()
+                    except EOFError:
+                        pass  # it died before it was ready: seen below
+                    worker.ready.close()
+                if worker.process.exitcode is not None:
+                    status = self._died(worker) or status
+        return status
+
+    def _start(self) -> None:
+        ready_reader, ready_writer = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=_work,
+            args=(self._serving, self._listener, ready_writer, self._alive_reader),
+            name="aiproject-worker",
+        )
+        process.start()
+        ready_writer.close()
+        self._workers.append(_Worker(process, ready_reader))
+
+    def _died(self, worker: _Worker) -> int:
+        self._workers.remove(worker)
+        worker.process.join()
+        if not worker.ready.closed:
+            worker.ready.close()
+        code = worker.process.exitcode or 0
+        if self._is_stopping:
+            return 0
+        if code == EXIT_MISCONFIGURED:
+            self._stop()
+            return code
+        log.warning("a worker ended, starting another", pid=worker.process.pid, exit_status=code)
+        if time.monotonic() - worker.started < RESTART_PAUSE:
+            time.sleep(RESTART_PAUSE)
+        if not self._is_stopping:
+            self._start()
+        return 0
+
+    def _stop(self, number: int = 0, frame: FrameType | None = None) -> None:
+        self._is_stopping = True
+        for worker in self._workers:
+            if worker.process.exitcode is None:
+                worker.process.terminate()
+
+
+def _work(serving: Serving, listener: socket.socket, ready: Connection, alive: Connection) -> None:
+    """A worker's process."""
+    logging_setup.configure(serving.settings.log_level, serving.settings.log_format)
+    # Ctrl-C goes to the whole group; the supervisor tells us by SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_stop_when_orphaned, args=(alive,), daemon=True).start()
+
+    def tell() -> None:
+        ready.send(True)
+        ready.close()
+
+    sys.exit(_run(serving, listener, tell))
+
+
+def _stop_when_orphaned(alive: Connection) -> None:
+    try:
+        alive.recv()
+    except (EOFError, OSError):
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,114 @@
+"""Puts the rooms' endpoints on their addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from aiproject import __version__
+from aiproject.accounts.routes import AuthRoutes
+from aiproject.adapters.asgi import ASGIApp
+from aiproject.codes import MESSAGES, Code
+from aiproject.relay.files import PictureText, VoiceText
+from aiproject.relay.text import TextChat, TextStream
+from aiproject.web.middleware import Requests, with_cors
+from aiproject.web.openapi import describe
+
+__all__ = ["Endpoints", "Readiness", "build_app"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What stands behind the documented addresses."""
+
+    auth: AuthRoutes
+    text_chat: TextChat
+    text_stream: TextStream
+    voice: VoiceText
+    picture: PictureText
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What ``/ready`` tells: each part and whether it is fine, with a word for the operator."""
+
+    is_ready: bool
+    parts: dict[str, str]
+
+
+HTTP_FAULTS = {
+    400: Code.APP_QUERY_METHOD_ERROR,
+    404: Code.APP_NOT_FOUND_ERROR,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.REQUEST_TOO_LARGE,
+    429: Code.TOO_MANY_REQUESTS,
+    503: Code.SERVICE_UNAVAILABLE,
+}
+
+
+def build_app(
+    endpoints: Endpoints,
+    *,
+    readiness: Callable[[], Awaitable[Readiness]],
+    is_sandbox: bool,
+    cors_origins: Sequence[str],
+) -> ASGIApp:
+    """Return the whole application.
+
+    Args:
+        readiness: asked by ``/ready``.
+        is_sandbox: whether the sandbox answers instead of the platform; ``/health`` says so.
+    """
+
+    app = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
+        title="AiProject",
+        version=__version__,
+        redirect_slashes=False,
+    )
+
+    async def health(request: Request) -> Response:
+        return JSONResponse(
+            {
+                "code": 0,
+                "msg": "ok",
+                "status": "ok",
+                "version": __version__,
+                "upstream": "sandbox" if is_sandbox else "iflytek",
+            }
+        )
+
+    async def ready(request: Request) -> Response:
+        state = await readiness()
+        if state.is_ready:
+            return JSONResponse({"code": 0, "msg": "ok", "status": "ready", **state.parts})
+        body = {"code": str(Code.SERVICE_UNAVAILABLE), "msg": MESSAGES[Code.SERVICE_UNAVAILABLE], **state.parts}
+        return JSONResponse(body, 503, {"Retry-After": "5"})
+
+    async def http_fault(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+        code = HTTP_FAULTS.get(status, Code.APP_QUERY_METHOD_ERROR if status < 500 else Code.APP_INTERNAL_ERROR)
+        return JSONResponse({"code": str(code), "msg": MESSAGES[code]}, status, headers)
+
+    app.add_exception_handler(HTTPException, http_fault)
+    for path, endpoint, methods in (
+        ("/auth/register", endpoints.auth.register, ["POST"]),
+        ("/auth/login", endpoints.auth.login, ["POST"]),
+        ("/textModel/chat", endpoints.text_chat, ["POST"]),
+        ("/textModel/stream", endpoints.text_stream, ["POST"]),
+        ("/voiceModel/chat", endpoints.voice, ["POST"]),
+        ("/PictureToTextModel/chat", endpoints.picture, ["POST"]),
+        ("/health", health, ["GET"]),
+        ("/ready", ready, ["GET"]),
+    ):
+        app.router.routes.append(Route(path, endpoint, methods=methods))
+    app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
+    return with_cors(Requests(app), cors_origins)

@@ -1,0 +1,96 @@
+"""What happens to every request: an id, a line in the log, a JSON answer where the code failed; and CORS around it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+
+from starlette.middleware.cors import CORSMiddleware
+
+from aiproject.adapters.asgi import RECORD, ASGIApp, Message, Receive, Scope, Send, send_json
+from aiproject.adapters.log import get_logger
+from aiproject.codes import MESSAGES, Code
+from aiproject.errors import AiProjectError
+from aiproject.protocols.seed import failure_of, json_bytes
+
+__all__ = ["Requests", "with_cors"]
+
+log = get_logger("web")
+
+QUIET_PATHS = frozenset({"/health", "/ready"})
+"""Asked every few seconds by probes: logged at level debug."""
+
+
+class Requests:
+    """The outermost room of the application, inside CORS."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity = secrets.token_hex(12)
+        record: dict[str, object] = {"request_id": identity}
+        scope[RECORD] = record
+        header = (b"x-request-id", identity.encode())
+        status = 0
+        began = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except AiProjectError as error:
+            failure = failure_of(error, code=Code.APP_INTERNAL_ERROR)
+            record.update(outcome=str(failure.code), error=type(error).__name__)
+            if status == 0:
+                headers = [] if failure.retry_after is None else [(b"retry-after", str(failure.retry_after).encode())]
+                await send_json(send_with_id, failure.status, json_bytes(failure.body()), headers=headers)
+        except Exception as error:  # noqa: BLE001 - the last line of defence: told as 500, logged loudly
+            # Only the place is logged: an exception's text may quote what the caller sent.
+            log.error("bug", error=type(error).__name__, where=_where(error), path=scope["path"], **record)
+            record.update(outcome=str(Code.APP_INTERNAL_ERROR))
+            if status == 0:
+                body = {"code": str(Code.APP_INTERNAL_ERROR), "msg": MESSAGES[Code.APP_INTERNAL_ERROR]}
+                await send_json(send_with_id, 500, json_bytes(body))
+        finally:
+            tell = log.debug if scope["path"] in QUIET_PATHS else log.info
+            tell(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round((time.perf_counter() - began) * 1000, 1),
+                **record,
+            )
+
+
+def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Let browsers on ``origins`` call what is authorised by header or body; never with credentials (cookies)."""
+    return CORSMiddleware(
+        app,
+        allow_origins=list(origins),
+        allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
+        allow_headers=["*"],
+        allow_credentials=False,
+        expose_headers=["X-Request-Id", "Retry-After"],
+        max_age=600,
+    )
+
+
+def _where(error: BaseException) -> list[str]:
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return places[-12:]

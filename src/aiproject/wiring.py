@@ -1,0 +1,172 @@
+"""The composition root: settings in, a ready application out. Everything is opened here and closed here, in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from aiproject.accounts import Accounts
+from aiproject.accounts.routes import AuthRoutes
+from aiproject.accounts.service import SignupQuota
+from aiproject.adapters import migrations
+from aiproject.adapters.asgi import ASGIApp
+from aiproject.adapters.database import Database
+from aiproject.adapters.limiter import Limiter
+from aiproject.adapters.log import get_logger
+from aiproject.adapters.passwords import PasswordService
+from aiproject.config import IflytekCredentials, Settings
+from aiproject.errors import AiProjectError, Misconfigured
+from aiproject.protocols.dictation import DictationOptions
+from aiproject.quotas import Quotas
+from aiproject.relay.calls import RunningCalls
+from aiproject.relay.files import PictureText, VoiceText
+from aiproject.relay.text import ChatDefaults, TextChat, TextStream
+from aiproject.upstreams import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
+from aiproject.web import build_app
+from aiproject.web.app import Endpoints, Readiness
+
+__all__ = ["Application", "open_application", "open_database", "prepare_schema", "time_limits"]
+
+log = get_logger("wiring")
+
+READINESS_TIMEOUT = 5.0
+"""Seconds; probes commonly wait ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The web application and the handle by which its server stops it gently."""
+
+    asgi: ASGIApp
+    calls: RunningCalls
+
+
+def time_limits(settings: Settings) -> TimeLimits:
+    """Return upstream's time limits."""
+    return TimeLimits(
+        connect=settings.upstream_connect_timeout,
+        first_frame=settings.first_frame_timeout,
+        gap=settings.upstream_timeout,
+        call=settings.upstream_call_timeout,
+        attempts=settings.upstream_attempts,
+    )
+
+
+def signup_quota(settings: Settings) -> SignupQuota:
+    """Return what a new account starts with."""
+    seconds = settings.signup_voice_seconds
+    return SignupQuota(settings.signup_tokens, settings.signup_pic_times, None if seconds is None else seconds * 1000)
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the database of the settings, and close it at the end."""
+    database = await Database.open(settings.effective_database_url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def prepare_schema(database: Database) -> None:
+    """Bring an embedded or an empty database up to date; refuse to serve on any other that is not.
+
+    SQLite belongs to this one program. On a server, other nodes of the previous release may still be at work, and an
+    existing table of users is somebody's: there, the operator says when.
+
+    Raises:
+        Misconfigured: ``aiproject db upgrade`` is needed.
+    """
+    status = await migrations.status(database)
+    if status.is_current:
+        return
+    if status.is_empty or (database.dialect == "sqlite" and not status.is_foreign):
+        report = await migrations.upgrade(database)
+        log.info("database brought up to date", revision=report.to_revision)
+        return
+    raise Misconfigured(
+        "the database holds the original project's accounts; adopt them with: aiproject db upgrade"
+        if status.is_foreign
+        else f"the database is at revision {status.current}, this release needs {status.head}: run aiproject db upgrade"
+    )
+
+
+@asynccontextmanager
+async def open_application(
+    settings: Settings, credentials: IflytekCredentials, *, is_sandbox: bool
+) -> AsyncIterator[Application]:
+    """Open everything that the application needs, in a readable order; close it in reverse at the end.
+
+    Args:
+        credentials: the console's, or the sandbox's.
+        is_sandbox: whether they are the sandbox's.
+
+    Raises:
+        Misconfigured: the operator must mend something first.
+        Unavailable: the database does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        await prepare_schema(database)
+        passwords = PasswordService()
+        stack.push_async_callback(passwords.close)
+        # Cookies have no place between two servers, and an upstream's redirect is never followed.
+        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+
+        limiter = Limiter(enabled=settings.limits == "on")
+        calls = RunningCalls()
+        accounts = Accounts(database, passwords, signup_quota(settings))
+        quotas = Quotas(database)
+
+        link = Link(credentials, time_limits(settings))
+        spark = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
+        dictation = IflytekDictation(
+            link,
+            url=settings.dictation_url,
+            options=DictationOptions(
+                language=settings.dictation_language,
+                accent=settings.dictation_accent,
+                dynamic_correction=settings.dictation_correction,
+            ),
+            pace=settings.dictation_pace,
+            frame_bytes=settings.dictation_frame_bytes,
+        )
+        ocr = IflytekOcr(link, url=settings.ocr_url, http=http)
+        defaults = ChatDefaults(settings.spark_max_tokens, settings.spark_temperature, settings.spark_top_k)
+
+        async def readiness() -> Readiness:
+            return await check_readiness(database, calls)
+
+        yield Application(
+            build_app(
+                Endpoints(
+                    auth=AuthRoutes(accounts, limiter, is_open=settings.registration == "open"),
+                    text_chat=TextChat(calls, accounts, quotas, spark, defaults),
+                    text_stream=TextStream(calls, accounts, quotas, spark, defaults),
+                    voice=VoiceText(calls, accounts, quotas, dictation, limiter, anonymous=settings.voice_anonymous),
+                    picture=PictureText(calls, accounts, quotas, ocr),
+                ),
+                readiness=readiness,
+                is_sandbox=is_sandbox,
+                cors_origins=settings.cors_origins,
+            ),
+            calls,
+        )
+
+
+async def check_readiness(database: Database, calls: RunningCalls) -> Readiness:
+    """Look whether this process can serve: it is not stopping, the database answers and its schema is current."""
+    parts = {"database": "ok", "migrations": "ok", "server": "stopping" if calls.is_draining else "ok"}
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT):
+            status = await migrations.status(database)
+        if not status.is_current:
+            parts["migrations"] = f"at {status.current}, need {status.head}"
+    except (AiProjectError, TimeoutError) as error:
+        parts["database"] = type(error).__name__
+        parts["migrations"] = "unknown"
+    return Readiness(all(value == "ok" for value in parts.values()), parts)

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Writes the lock files anew from pyproject.toml: hashes, every platform, no index address.
+#   tools/lock.sh              keep what is locked, add what is missing
+#   tools/lock.sh --upgrade    take the newest of everything
+set -eu
+cd "$(dirname "$0")/.."
+common="--quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --extra local --group build"
+.venv/bin/uv pip compile $common "$@" pyproject.toml -o requirements/run.txt
+.venv/bin/uv pip compile $common --group dev "$@" -c requirements/run.txt pyproject.toml -o requirements/dev.txt
