@@ -1,0 +1,68 @@
+# AiProject. From a bare clone, with Python >= 3.11, make and a C compiler:
+#
+#   make run      set up and serve on 127.0.0.1:8080
+#   make test     set up and run the whole test suite; starts the database servers it needs
+#   make check    formatter, linter, types, import directions, licences and vulnerabilities
+#   make setup    only the set-up
+#   make bench    the benchmarks
+#   make lock     write the lock files anew (make lock UPGRADE=--upgrade takes the newest of everything)
+#   make wheel    build dist/*.whl
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: setup run test check bench lock wheel clean services format fuzz
+
+setup: $(VENV)/.run
+
+run: setup
+	$(BIN)/aiproject serve
+
+# Each stamp is younger than the lock file that it was installed from.
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "AiProject needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "this Python has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python requirements/run.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+services: $(VENV)/.dev
+	$(BIN)/python tools/get_services.py
+
+test: $(VENV)/.dev services
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/audit.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+lock: $(VENV)/.dev
+	tools/lock.sh $(UPGRADE)
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m hatchling build -t wheel
+
+clean:
+	rm -rf $(VENV) .services build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
