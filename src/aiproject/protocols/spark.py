@@ -362,10 +362,12 @@ class SparkAnswer:
         """Say that the connection ended.
 
         Raises:
-            UpstreamTruncated: the last frame had not come; what there is of the answer is no success.
+            UpstreamTruncated: the last frame had not come; what there is of the answer is no success. Worth a new try
+                only where not a single frame came.
         """
         if not self.finished:
-            raise UpstreamTruncated(f"the connection ended after {self.frames} frames", sid=self.sid)
+            detail = f"the connection ended after {self.frames} frames"
+            raise UpstreamTruncated(detail, sid=self.sid, retryable=self.frames == 0)
 
     def _receive(self, frame: bytes) -> ChatEvent:
         self.frames += 1

@@ -437,8 +437,9 @@ class TestNonsense:
         answer = SparkAnswer()
         for frame in frames:
             answer.receive(frame)
-        with pytest.raises(UpstreamTruncated):
+        with pytest.raises(UpstreamTruncated) as caught:
             answer.connection_ended()
+        assert caught.value.retryable is (not frames)
 
     @given(st.binary(max_size=200))
     def test_random_bytes_raise_nothing_else(self, frame: bytes) -> None:
