@@ -1,0 +1,454 @@
+"""Chat and image understanding in the sandbox: a script of frames for each question, and who plays it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from aiproject.protocols.chat import ChatEvent, ToolCall, Usage
+from aiproject.protocols.spark import SparkRequestError, error_frame, estimate_tokens, parse_question, render
+from aiproject.sandbox.answers import (
+    cut_to_tokens,
+    describe_picture,
+    is_chinese,
+    make_answer,
+    make_reasoning,
+    split_frames,
+)
+from aiproject.sandbox.counters import Call, Calls
+from aiproject.sandbox.faults import Fault, FaultBook, without_orders
+from aiproject.sandbox.images import parse_image_question
+from aiproject.sandbox.wire import ERROR_CLOSE_DELAY, close_with, new_sid, reset_connection, send_frame
+
+__all__ = [
+    "REASONING_PATHS",
+    "ChatCall",
+    "Close",
+    "Fail",
+    "Question",
+    "Reset",
+    "Script",
+    "Send",
+    "Stall",
+    "read_image_question",
+    "read_question",
+    "write_script",
+]
+
+REASONING_PATHS: Final = ("/v1/x1", "/x2")
+"""Paths whose models stream ``reasoning_content`` before ``content``."""
+
+_EMOJI: Final = "[sandbox] 👩‍👩‍👧‍👦 🎉 🇨🇳 👍🏽 汉字 𠮷野家 ｱｲｳ é e\u0301 Ω ∑ 🧑🏿‍🚀。"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that was accepted, of either service.
+
+    Attributes:
+        prompt: the last user message, with the orders in it.
+        roles: of all messages.
+        prompt_tokens: estimated, history included.
+        max_tokens: limit of the answer.
+        answer: the full canned answer.
+        thinks: whether reasoning comes first.
+        shows_sources: whether web search was asked to return its sources.
+        noted: what `Calls.note` keeps.
+    """
+
+    prompt: str
+    roles: tuple[str, ...]
+    prompt_tokens: int
+    max_tokens: int
+    answer: str
+    thinks: bool = False
+    shows_sources: bool = False
+    noted: dict[str, Any] = field(default_factory=dict)
+
+
+def read_question(frame: bytes, *, app_id: str, path: str) -> Question:
+    """Read a chat question. Raises SparkRequestError as `parse_question` does."""
+    asked = parse_question(frame, app_id=app_id, path=path)
+    request = asked.request
+    prompt = request.messages[-1].content
+    roles = tuple(message.role for message in request.messages)
+    options = msgspec.json.decode(frame)["parameter"]["chat"]
+    thinking = options.get("thinking")
+    is_thinking_off = isinstance(thinking, dict) and thinking.get("type") == "disabled"
+    return Question(
+        prompt,
+        roles,
+        sum(estimate_tokens(message.content) for message in request.messages),
+        request.max_tokens,
+        make_answer(without_orders(prompt), turn=roles.count("user")),
+        thinks=path in REASONING_PATHS and not is_thinking_off,
+        shows_sources=_shows_sources(options.get("tools")),
+        noted={
+            "path": path,
+            "domain": asked.domain,
+            "messages": len(roles),
+            "roles": roles,
+            "contents": [message.content for message in request.messages],
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "top_k": request.top_k,
+            "has_uid": asked.uid is not None,
+        },
+    )
+
+
+def read_image_question(frame: bytes, *, app_id: str) -> Question:
+    """Read a question about a picture. Raises SparkRequestError as `parse_image_question` does."""
+    asked = parse_image_question(frame, app_id=app_id)
+    return Question(
+        asked.prompt,
+        asked.roles,
+        asked.prompt_tokens,
+        asked.max_tokens,
+        describe_picture(asked.image, asked.kind, asked.size, without_orders(asked.prompt)),
+        noted={
+            "domain": asked.domain,
+            "messages": len(asked.roles),
+            "roles": asked.roles,
+            "max_tokens": asked.max_tokens,
+            "image_bytes": len(asked.image),
+            "image_size": list(asked.size),
+        },
+    )
+
+
+def _shows_sources(tools: object) -> bool:
+    for tool in tools if isinstance(tools, list) else ():
+        search = tool.get("web_search") if isinstance(tool, dict) else None
+        if isinstance(search, dict) and search.get("enable", True) is True and search.get("show_ref_label") is True:
+            return True
+    return False
+
+
+# -- the script --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a frame."""
+
+    frame: bytes
+    is_binary: bool = False
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Say nothing for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Reset the connection."""
+
+
+@dataclass(frozen=True)
+class Close:
+    """Close without a last frame."""
+
+    code: int
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Send an error frame and close."""
+
+    code: int
+    message: str
+
+
+Step = Send | Stall | Reset | Close | Fail
+
+
+@dataclass(frozen=True)
+class Script:
+    """What happens on the wire, in order.
+
+    Attributes:
+        steps: the answer is complete when all are done, unless one of them ends the connection.
+        gap: seconds between frames, where a fault sets it.
+        closes: whether the sandbox closes after the last frame, where a fault says so.
+    """
+
+    steps: tuple[Step, ...]
+    gap: float | None = None
+    closes: bool | None = None
+
+
+def write_script(question: Question, faults: Sequence[Fault], *, sid: str) -> Script:
+    """Write the script of an answer. No I/O, no chance: the same arguments give the same script."""
+    ordered = {fault.kind: fault for fault in reversed(faults)}
+    events = _events(question, ordered)
+    frames = [render(event, sid=sid, seq=seq, first=seq == 0) for seq, event in enumerate(events)]
+    if "wide" in ordered:
+        frames = [_as_utf8(frame) for frame in frames]
+    if usage := ordered.get("usage"):
+        frames[-1] = _spoil_usage(frames[-1], usage.text("value"))
+    steps: list[Step] = [Send(frame) for frame in frames]
+    if "null" in ordered:
+        steps.insert(1 if len(steps) > 1 else 0, Send(_null_frame(sid, is_first=len(steps) == 1)))
+    if question.shows_sources or "plugins" in ordered:
+        steps.insert(0, Send(_plugins_frame(sid)))
+    slow = ordered.get("slow")
+    return Script(
+        tuple(_break_down(steps, ordered, sid)),
+        gap=slow.number("seconds") if slow else None,
+        closes=False if "no_close" in ordered else None,
+    )
+
+
+def _events(question: Question, ordered: dict[str, Fault]) -> list[ChatEvent]:
+    prompt_tokens = max(1, question.prompt_tokens)
+    asked_tokens = max(1, estimate_tokens(question.prompt))
+    if call := ordered.get("function_call"):
+        return [
+            ChatEvent(
+                tool_call=ToolCall(call.text("name"), call.text("arguments")),
+                usage=Usage(prompt_tokens, 0, prompt_tokens, asked_tokens),
+                is_last=True,
+            )
+        ]
+    thoughts = ""
+    if question.thinks or "reasoning" in ordered:
+        thoughts = cut_to_tokens(
+            make_reasoning(without_orders(question.prompt)), question.max_tokens // 2, estimate_tokens
+        )
+    text = _EMOJI if "emoji" in ordered else question.answer
+    text = cut_to_tokens(text, max(1, question.max_tokens - estimate_tokens(thoughts)), estimate_tokens)
+    deltas = split_frames(text, size=1 if "emoji" in ordered else 6)
+    if frames := ordered.get("frames"):
+        deltas = _spread(text, frames.whole("n"))
+    if wide := ordered.get("wide"):
+        size = wide.whole("bytes")
+        deltas.insert(len(deltas) // 2, "宽" * (size // 3) if is_chinese(question.prompt) else "é" * (size // 2))
+    if "single" in ordered:
+        deltas = ["".join(deltas)]
+    if "empty" in ordered:
+        deltas = ["", *itertools.chain.from_iterable((delta, "") for delta in deltas)]
+    deltas = deltas or [""]
+    completion = estimate_tokens("".join(deltas)) + estimate_tokens(thoughts)
+    usage = Usage(prompt_tokens, completion, prompt_tokens + completion, asked_tokens)
+    events = [ChatEvent(reasoning=thought) for thought in split_frames(thoughts)]
+    events += [ChatEvent(text=delta) for delta in deltas[:-1]]
+    events.append(ChatEvent(text=deltas[-1], usage=usage, is_last=True))
+    return events
+
+
+def _spread(text: str, frames: int) -> list[str]:
+    """A text over exactly so many frames: repeated where it is too short, in longer pieces where it is too long."""
+    if len(text) >= frames:
+        cuts = [len(text) * i // frames for i in range(frames + 1)]
+        return [text[a:b] for a, b in itertools.pairwise(cuts)]
+    return list(itertools.islice(itertools.cycle(text or "x"), frames))
+
+
+def _break_down(steps: list[Step], ordered: dict[str, Fault], sid: str) -> Iterable[Step]:
+    """Let happen what does not depend on the answer's content; the last frame is never sent before it."""
+
+    def place(fault: Fault, *, may_be_first: bool = False) -> int:
+        if may_be_first and fault.text("at") == "first":
+            return 0
+        return min(fault.whole("after"), len(steps) - 1)
+
+    head = {"code": 0, "message": "Success", "sid": sid, "status": 1}
+    inserted: dict[str, Callable[[Fault], Step]] = {
+        "not_json": lambda _: Send(b"<html>this is no JSON</html>"),
+        "no_payload": lambda _: Send(msgspec.json.encode({"header": head})),
+        "binary": lambda _: Send(b"\x00\xff\x00\xff", is_binary=True),
+        "huge": lambda fault: Send(
+            render(ChatEvent(text="x" * fault.whole("bytes")), sid=sid, seq=fault.whole("after"), first=False)
+        ),
+    }
+    for kind, make in inserted.items():
+        if fault := ordered.get(kind):
+            steps.insert(place(fault), make(fault))
+    if stall := ordered.get("stall"):
+        steps.insert(place(stall, may_be_first=True), Stall(stall.number("seconds")))
+    if error := ordered.get("error"):
+        failure = Fail(error.whole("code"), error.text("message") or "ordered by a fault")
+        return [*steps[: place(error, may_be_first=True)], failure]
+    if truncate := ordered.get("truncate"):
+        return [*steps[: place(truncate)], Close(truncate.whole("code"))]
+    if reset := ordered.get("reset"):
+        return [*steps[: place(reset)], Reset()]
+    return steps
+
+
+def _as_utf8(frame: bytes) -> bytes:
+    """The frame in plain UTF-8, as the platform sends it, also where `render` escapes."""
+    return msgspec.json.encode(json.loads(frame))
+
+
+def _spoil_usage(frame: bytes, how: str) -> bytes:
+    loaded = json.loads(frame)
+    numbers = loaded["payload"]["usage"]["text"]
+    if how == "missing":
+        del loaded["payload"]["usage"]
+    elif how == "negative":
+        numbers.update(dict.fromkeys(numbers, -7))
+    elif how == "absurd":
+        numbers.update(dict.fromkeys(numbers, 10**18))
+    elif how == "text":
+        numbers.update({name: str(value) for name, value in numbers.items()})
+    else:  # "total": a sum that is none
+        numbers["total_tokens"] = 1
+    return msgspec.json.encode(loaded)
+
+
+def _null_frame(sid: str, *, is_first: bool) -> bytes:
+    status = 0 if is_first else 1
+    return msgspec.json.encode(
+        {
+            "header": {"code": 0, "message": "Success", "sid": sid, "status": status},
+            "payload": {
+                "choices": {"status": status, "seq": 1, "text": [{"content": None, "role": "assistant", "index": 0}]}
+            },
+        }
+    )
+
+
+def _plugins_frame(sid: str) -> bytes:
+    """Search sources: a frame without ``choices``."""
+    invoked = {"namespace": "ifly_search", "plugin_id": "ifly_search", "plugin_ver": "", "status_code": 200}
+    source = {
+        "name": "ifly_search",
+        "content": '[{"index":1,"url":"https://example.com/sandbox","title":"sandbox"}]',
+        "content_type": "text",
+        "content_meta": None,
+        "role": "tool",
+        "status": "finished",
+        "invoked": {**invoked, "status_msg": "Success", "type": "local"},
+    }
+    header = {"code": 0, "message": "Success", "sid": sid, "status": 1}
+    return msgspec.json.encode({"header": header, "payload": {"plugins": {"text": [source]}}})
+
+
+# -- the connection ----------------------------------------------------------------------------------------------------
+
+
+class ChatCall:
+    """One connection to a chat service, from the upgrade to the close.
+
+    Args:
+        read: reads the one question; raises SparkRequestError.
+        faults: ordered through the control API; orders in the prompt are found here.
+        pause: seconds before the first frame, and between frames.
+        closes: whether the sandbox closes after the last frame; else it waits for the client to.
+        request_timeout: seconds to wait for the question.
+        linger: seconds to wait for the client's close.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        ws: web.WebSocketResponse,
+        read: Callable[[bytes], Question],
+        *,
+        service: str,
+        book: FaultBook,
+        pause: tuple[float, float],
+        closes: bool,
+        request_timeout: float,
+        linger: float,
+    ) -> None:
+        self._request = request
+        self._ws = ws
+        self._read = read
+        self._service = service
+        self._book = book
+        self._first_pause, self._gap = pause
+        self._closes = closes
+        self._request_timeout = request_timeout
+        self._linger = linger
+        self._sid = new_sid("cht")
+
+    async def run(self, calls: Calls, call: Call) -> None:
+        """Serve the connection until it is closed."""
+        try:
+            message = await self._ws.receive(timeout=self._request_timeout)
+        except TimeoutError:
+            call.has_failed = True
+            await close_with(self._ws, "server read msg timeout")
+            return
+        if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+            return
+        try:
+            if message.type is WSMsgType.BINARY:
+                raise SparkRequestError(10003, "ClientMsgError: only text frames are accepted")
+            question = self._read(message.data.encode())
+        except SparkRequestError as refusal:
+            with contextlib.suppress(ConnectionError):
+                await self._fail(call, refusal.code, refusal.message)
+            return
+        calls.note(self._service, **question.noted)
+        faults = self._book.take(self._service, "call") + self._book.take_from_prompt(question.prompt)
+        script = write_script(question, faults, sid=self._sid)
+        player = asyncio.create_task(self._play(script, call))
+        reader = asyncio.create_task(self._ws.receive())
+        try:
+            await asyncio.wait({player, reader}, return_when=asyncio.FIRST_COMPLETED)
+            if not player.done() and reader.result().type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                player.cancel()
+                await self._fail(call, 10007, "the previous question is still being answered")
+            elif player.done() and player.exception() is None and not self._ws.closed:
+                await self._wait_for_close(reader)
+        except ConnectionError:
+            return
+        finally:
+            for task in (player, reader):
+                task.cancel()
+            # What a cancelled or broken task has to say was said by the counters.
+            await asyncio.gather(player, reader, return_exceptions=True)
+
+    async def _wait_for_close(self, reader: asyncio.Task[Any]) -> None:
+        await asyncio.wait({reader}, timeout=self._linger)
+        if not self._ws.closed:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            await close_with(self._ws, "server read msg timeout")
+
+    async def _play(self, script: Script, call: Call) -> None:
+        pause = self._first_pause
+        gap = self._gap if script.gap is None else script.gap
+        for number, step in enumerate(script.steps, start=1):
+            if isinstance(step, Send):
+                await asyncio.sleep(pause)
+                pause = gap
+                if number == len(script.steps):
+                    call.is_complete = True  # before the frame: a client may act on it before we run again
+                await send_frame(self._ws, step.frame, is_binary=step.is_binary)
+            elif isinstance(step, Stall):
+                await asyncio.sleep(step.seconds)
+            elif isinstance(step, Fail):
+                await asyncio.sleep(pause)
+                await self._fail(call, step.code, step.message)
+                return
+            else:
+                call.has_failed = True
+                if isinstance(step, Close):
+                    await close_with(self._ws, code=step.code)
+                else:
+                    reset_connection(self._request.transport)
+                return
+        if self._closes if script.closes is None else script.closes:
+            await close_with(self._ws)
+
+    async def _fail(self, call: Call, code: int, message: str) -> None:
+        call.has_failed = True
+        await send_frame(self._ws, error_frame(code=code, message=message, sid=self._sid))
+        await asyncio.sleep(ERROR_CLOSE_DELAY)
+        await close_with(self._ws, message)

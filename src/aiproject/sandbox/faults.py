@@ -1,0 +1,375 @@
+"""Faults to order: what the platform may do wrong, by name, and the book in which orders wait.
+
+An order comes in the last user message, ``[[fault:error code=10012 at=first]]`` (chat and image understanding), or
+through the control API, ``{"service": "ocr", "fault": "nul", "times": 2}``. `FAULTS` is the whole list;
+``docs/sandbox.md`` explains it and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+__all__ = [
+    "FAULTS",
+    "GATEWAY_REFUSALS",
+    "SERVICES",
+    "Fault",
+    "FaultBook",
+    "FaultKind",
+    "Order",
+    "UnknownFault",
+    "faults_in_prompt",
+    "parse_orders",
+    "without_orders",
+]
+
+SERVICES: Final = ("chat", "image", "dictation", "ocr")
+
+_WEBSOCKET: Final = ("chat", "image", "dictation")
+_CHAT: Final = ("chat", "image")
+
+Value = int | float | str
+
+
+class UnknownFault(ValueError):
+    """An order that cannot be carried out; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option with a few values; the first is the default."""
+
+    values: tuple[str, ...]
+
+    @property
+    def default(self) -> Value:
+        return self.values[0]
+
+    def read(self, value: object) -> Value:
+        if value not in self.values:
+            raise UnknownFault(f"must be one of {', '.join(self.values)}")
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with a range; whole where the default is."""
+
+    default: Value
+    low: float
+    high: float
+
+    def read(self, value: object) -> Value:
+        whole = isinstance(self.default, int)
+        if isinstance(value, str):
+            try:
+                value = int(value) if whole else float(value)
+            except ValueError:
+                raise UnknownFault("must be a number") from None
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise UnknownFault("must be a whole number" if whole else "must be a number")
+        if not self.low <= value <= self.high:
+            raise UnknownFault(f"must be between {self.low:g} and {self.high:g}")
+        return int(value) if whole else float(value)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A free text of bounded length."""
+
+    default: Value = ""
+    longest: int = 500
+
+    def read(self, value: object) -> Value:
+        if not isinstance(value, str) or len(value) > self.longest:
+            raise UnknownFault(f"must be a text of at most {self.longest} characters")
+        return value
+
+
+@dataclass(frozen=True)
+class FaultKind:
+    """One thing that can go wrong.
+
+    Attributes:
+        services: where it can be ordered.
+        stage: ``gateway``: before the service sees anything, so it cannot be ordered in a prompt; ``call``: in the
+            service itself.
+        options: their names and ranges.
+    """
+
+    services: tuple[str, ...]
+    stage: Literal["gateway", "call"] = "call"
+    options: Mapping[str, Choice | Number | Text] = field(default_factory=dict)
+
+
+_SECONDS: Final = Number(3600.0, 0, 86_400)
+_AFTER: Final = Number(2, 0, 100_000)
+_AT: Final = Choice(("first", "middle"))
+
+GATEWAY_REFUSALS: Final[Mapping[str, tuple[int, str]]] = {
+    "unauthorized": (401, "Unauthorized"),
+    "unverified": (401, "HMAC signature cannot be verified"),
+    "credential": (401, "HMAC signature cannot be verified: fail to retrieve credential"),
+    "apikey": (401, "HMAC signature cannot be verified: apikey not found"),
+    "mismatch": (401, "HMAC signature does not match"),
+    "date": (
+        403,
+        "HMAC signature cannot be verified, a valid date or x-date header is required for HMAC Authentication",
+    ),
+    "date_mismatch": (
+        403,
+        "HMAC signature does not match, a valid date or x-date header is required for HMAC Authentication",
+    ),
+    "ip": (403, "Your IP address is not allowed"),
+    "service": (403, "you are not allowed to access this service"),
+    "not_found": (404, "not found"),
+}
+"""Status and message of the gateway's refusals, by the value of the fault's option ``reason``."""
+
+FAULTS: Final[Mapping[str, FaultKind]] = {
+    # -- before the service --
+    "refuse": FaultKind(SERVICES, "gateway", {"reason": Choice(tuple(GATEWAY_REFUSALS))}),
+    "clock": FaultKind(SERVICES, "gateway", {"seconds": Number(600.0, -1e9, 1e9)}),
+    "hang": FaultKind(SERVICES, "gateway", {"seconds": _SECONDS}),
+    "drop": FaultKind(SERVICES, "gateway"),
+    "html": FaultKind(SERVICES, "gateway", {"status": Number(502, 200, 599)}),
+    # -- in the service --
+    "error": FaultKind(
+        SERVICES,
+        options={
+            "code": Number(10012, 1, 999_999_999),
+            "message": Text(),
+            "at": _AT,
+            "after": _AFTER,
+            "http": Number(502, 200, 599),
+            "flat": Number(0, 0, 1),
+        },
+    ),
+    "stall": FaultKind(SERVICES, options={"at": _AT, "after": _AFTER, "seconds": _SECONDS}),
+    "reset": FaultKind(SERVICES, options={"after": _AFTER}),
+    "truncate": FaultKind(_WEBSOCKET, options={"after": _AFTER, "code": Number(1000, 1000, 4999)}),
+    "slow": FaultKind(SERVICES, options={"seconds": Number(0.5, 0, 3600)}),
+    "not_json": FaultKind(SERVICES, options={"after": _AFTER}),
+    "no_payload": FaultKind(SERVICES, options={"after": _AFTER}),
+    "huge": FaultKind(SERVICES, options={"bytes": Number(10 * 1024 * 1024, 1, 64 * 1024 * 1024), "after": _AFTER}),
+    # -- chat and image understanding --
+    "single": FaultKind(_CHAT),
+    "empty": FaultKind((*_CHAT, "ocr")),
+    "null": FaultKind(_CHAT),
+    "plugins": FaultKind(_CHAT),
+    "reasoning": FaultKind(_CHAT),
+    "function_call": FaultKind(_CHAT, options={"name": Text("get_weather"), "arguments": Text('{"city":"合肥"}')}),
+    "frames": FaultKind(_CHAT, options={"n": Number(120, 1, 100_000)}),
+    "emoji": FaultKind(_CHAT),
+    "wide": FaultKind(_CHAT, options={"bytes": Number(4096, 1, 1024 * 1024)}),
+    "usage": FaultKind(_CHAT, options={"value": Choice(("negative", "absurd", "missing", "text", "total"))}),
+    "binary": FaultKind(_CHAT, options={"after": _AFTER}),
+    "no_close": FaultKind(_CHAT),
+    # -- dictation --
+    "wpgs": FaultKind(("dictation",)),
+    "no_pgs": FaultKind(("dictation",)),
+    "vad": FaultKind(("dictation",), options={"seconds": Number(1.0, 0, 60)}),
+    "silence": FaultKind(("dictation",)),
+    # -- picture text --
+    "nul": FaultKind(("ocr",), options={"n": Number(16, 1, 100_000)}),
+}
+"""Every fault, by name."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault, ready to happen: every option has a value in its range."""
+
+    kind: str
+    options: Mapping[str, Value]
+
+    def whole(self, name: str) -> int:
+        """The value of a whole-number option."""
+        return int(self.options[name])
+
+    def number(self, name: str) -> float:
+        """The value of a number option."""
+        return float(self.options[name])
+
+    def text(self, name: str) -> str:
+        """The value of a text option or a choice."""
+        return str(self.options[name])
+
+
+def _make_fault(kind: str, given: Mapping[str, object]) -> Fault:
+    known = FAULTS.get(kind)
+    if known is None:
+        raise UnknownFault(f"no fault is named {kind[:40]!r}; there are {', '.join(FAULTS)}")
+    values = {name: option.default for name, option in known.options.items()}
+    for name, value in given.items():
+        option = known.options.get(name)
+        if option is None:
+            names = ", ".join(known.options) or "none"
+            raise UnknownFault(f"{kind} has no option {name[:40]!r}; it has {names}")
+        try:
+            values[name] = option.read(value)
+        except UnknownFault as wrong:
+            raise UnknownFault(f"{kind}: {name} {wrong}") from None
+    return Fault(kind, values)
+
+
+# -- orders in a prompt ------------------------------------------------------------------------------------------------
+
+_ORDER: Final = re.compile(r"\[\[fault:([^\[\]\n]{1,400})\]\]")
+_PAIR: Final = re.compile(r'([a-z_]+)=("[^"]*"|\S+)\Z')
+
+
+def without_orders(prompt: str) -> str:
+    """The prompt without what `faults_in_prompt` reads in it."""
+    return _ORDER.sub("", prompt).strip()
+
+
+def faults_in_prompt(prompt: str) -> list[tuple[Fault, int]]:
+    """Read the orders in a prompt: each with the number of calls that it is for, 0 for every call.
+
+    ``[[fault:KIND option=value …]]``, where KIND may be left out if ``code=`` is given; a value with blanks is quoted.
+    Orders that make no sense are skipped: a prompt is no place for a syntax error.
+    """
+    found: list[tuple[Fault, int]] = []
+    for match in _ORDER.finditer(prompt):
+        kind, given = "", dict[str, object]()
+        parts = re.findall(r'[^\s"]*"[^"]*"|\S+', match[1])
+        for part in parts:
+            pair = _PAIR.fullmatch(part)
+            if pair is not None:
+                given[pair[1]] = pair[2].strip('"')
+            elif not kind:
+                kind = part
+        if not kind and "code" in given:
+            kind = "error"
+        try:
+            times = int(Number(0, 0, 1_000_000).read(given.pop("times", 0)))
+            fault = _make_fault(kind, given)
+        except UnknownFault:
+            continue
+        if FAULTS[kind].stage == "call" and "chat" in FAULTS[kind].services:
+            found.append((fault, times))
+    return found
+
+
+# -- orders through the control API ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Order:
+    """A fault that waits in the book.
+
+    Attributes:
+        service: one of `SERVICES`, or ``any``.
+        remaining: calls that it is still for; ``None`` for every call until it is taken back.
+    """
+
+    service: str
+    fault: Fault
+    remaining: int | None
+
+
+def parse_orders(body: object) -> list[Order]:
+    """Read what was posted to the control API: one order or a list of them.
+
+    Raises:
+        UnknownFault: an order is malformed; none of them was taken.
+    """
+    orders = []
+    for entry in body if isinstance(body, list) else [body]:
+        if not isinstance(entry, dict):
+            raise UnknownFault('an order is an object such as {"service": "chat", "fault": "stall", "times": 1}')
+        given = dict(entry)
+        service, kind, times = given.pop("service", "any"), given.pop("fault", None), given.pop("times", 1)
+        if service not in (*SERVICES, "any"):
+            raise UnknownFault(f"service must be one of {', '.join(SERVICES)} or any")
+        if not isinstance(kind, str):
+            raise UnknownFault(f"fault must be one of {', '.join(FAULTS)}")
+        fault = _make_fault(kind, given)
+        if service != "any" and service not in FAULTS[kind].services:
+            raise UnknownFault(f"{kind} can be ordered for {', '.join(FAULTS[kind].services)}, not for {service}")
+        try:
+            count = int(Number(1, 0, 1_000_000).read(1 if times is None else times))
+        except UnknownFault as wrong:
+            raise UnknownFault(f"times {wrong}; 0 is every call") from None
+        orders.append(Order(service, fault, count or None))
+    return orders
+
+
+class FaultBook:
+    """The orders that wait, first come first served; safe to use from any thread."""
+
+    _MAX_ORDERS = 1000
+    _MAX_PROMPTS = 1000
+
+    def __init__(self) -> None:
+        self._orders: list[Order] = []
+        self._prompts: OrderedDict[bytes, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, orders: Sequence[Order]) -> None:
+        """Put orders in. Raises `UnknownFault` if the book is full."""
+        with self._lock:
+            if len(self._orders) + len(orders) > self._MAX_ORDERS:
+                raise UnknownFault(f"at most {self._MAX_ORDERS} orders can wait")
+            self._orders.extend(orders)
+
+    def clear(self) -> None:
+        """Take every order back, and forget how often prompts with ``times`` came."""
+        with self._lock:
+            self._orders.clear()
+            self._prompts.clear()
+
+    def pending(self) -> list[dict[str, Any]]:
+        """The waiting orders, fit for JSON; ``times`` 0 is every call."""
+        with self._lock:
+            return [
+                {"service": o.service, "fault": o.fault.kind, "times": o.remaining or 0, **o.fault.options}
+                for o in self._orders
+            ]
+
+    def take(self, service: str, stage: Literal["gateway", "call"]) -> list[Fault]:
+        """Take what is ordered for one call at one stage: the oldest order for a number of calls, and every one that
+        stands until it is taken back."""
+        taken: list[Fault] = []
+        with self._lock:
+            has_counted = False
+            for order in list(self._orders):
+                kind = FAULTS[order.fault.kind]
+                if kind.stage != stage or service not in kind.services or order.service not in (service, "any"):
+                    continue
+                if order.remaining is None:
+                    taken.append(order.fault)
+                elif not has_counted:
+                    has_counted = True
+                    taken.append(order.fault)
+                    order.remaining -= 1
+                    if order.remaining == 0:
+                        self._orders.remove(order)
+        return taken
+
+    def take_from_prompt(self, prompt: str) -> list[Fault]:
+        """Take what a prompt orders. ``times=2`` makes the same prompt fail twice, then succeed, then start anew."""
+        orders = faults_in_prompt(prompt)
+        if not orders:
+            return []
+        most = max(times for _, times in orders)
+        count = self._count(prompt, most) if most else 1
+        return [fault for fault, times in orders if not times or count <= times]
+
+    def _count(self, prompt: str, most: int) -> int:
+        """How often this prompt came in its present round of ``most`` + 1 calls, this time included."""
+        key = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
+        with self._lock:
+            count = self._prompts.pop(key, 0) + 1
+            if count <= most:
+                self._prompts[key] = count
+            if len(self._prompts) > self._MAX_PROMPTS:
+                self._prompts.popitem(last=False)
+        return count

@@ -1,0 +1,86 @@
+"""Picture text in the sandbox: ``POST /v1/private/{service}``."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from aiohttp import web
+
+from aiproject.protocols.ocr import OcrRequestError, OcrService, answer_body, error_body, parse_ocr_request
+from aiproject.sandbox.counters import Call, Calls
+from aiproject.sandbox.engines import EngineFailed, EngineRefused, PictureEngine
+from aiproject.sandbox.faults import Fault
+from aiproject.sandbox.wire import new_sid, reset_connection
+
+__all__ = ["answer_ocr"]
+
+
+async def answer_ocr(
+    request: web.Request,
+    service: OcrService,
+    *,
+    app_id: str,
+    engine: PictureEngine,
+    faults: list[Fault],
+    calls: Calls,
+    call: Call,
+) -> web.Response:
+    """Answer one request that the gateway let in."""
+    ordered = {fault.kind: fault for fault in reversed(faults)}
+    sid = new_sid("ase")
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        call.has_failed = True
+        return _json(413, b'{"message":"request entity too large"}')
+    if slow := ordered.get("slow"):
+        await asyncio.sleep(slow.number("seconds"))
+    if stall := ordered.get("stall"):
+        await asyncio.sleep(stall.number("seconds"))
+    if "reset" in ordered:
+        call.has_failed = True
+        reset_connection(request.transport)
+        return _json(502, b"{}")  # never leaves: its connection is gone
+    if "not_json" in ordered:
+        call.has_failed = True
+        return _json(200, b'{"header":{"code":0,')
+    if huge := ordered.get("huge"):
+        call.has_failed = True
+        return _json(200, b" " * huge.whole("bytes"))
+    if error := ordered.get("error"):
+        call.has_failed = True
+        message = error.text("message") or "ordered by a fault"
+        code, is_flat = error.whole("code"), error.whole("flat") == 1
+        return _json(error.whole("http"), error_body(code, message, sid, is_flat=is_flat))
+    try:
+        picture, kind = parse_ocr_request(service, body, app_ids=(app_id,))
+        calls.note(
+            "ocr", service=service.name, bytes=len(picture), kind=kind, sha256=hashlib.sha256(picture).hexdigest()
+        )
+        lines = [] if "empty" in ordered else [line.text for line in await engine.read(picture)]
+    except OcrRequestError as refusal:
+        call.has_failed = True
+        return _json(refusal.http_status, error_body(refusal.code, refusal.message, sid))
+    except EngineRefused:
+        call.has_failed = True
+        return _json(502, error_body(10009, "input invalid data", sid))
+    except EngineFailed:
+        call.has_failed = True
+        return _json(502, error_body(10700, "engine exception", sid))
+    call.is_complete = True
+    nul = ordered.get("nul")
+    return _json(
+        200,
+        answer_body(
+            service,
+            lines,
+            sid=sid,
+            has_payload="no_payload" not in ordered,
+            nul_padding=nul.whole("n") if nul else 0,
+        ),
+    )
+
+
+def _json(status: int, body: bytes) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json", charset="utf-8")

@@ -1,0 +1,96 @@
+"""Which sherpa-onnx model lies in a folder, told by the names of its files.
+
+The layouts are those of the archives that the sherpa-onnx project publishes; each has its ``tokens.txt`` (whisper:
+``<size>-tokens.txt``) beside the models. Where a model is there as float and as ``int8``, ``int8`` is taken.
+
+============  ==========================================================  ==============================
+layout        files                                                       languages
+============  ==========================================================  ==============================
+transducer    ``encoder*.onnx``, ``decoder*.onnx``, ``joiner*.onnx``      as trained (zipformer, ...)
+sense-voice   ``model*.onnx``, folder named ``*sense-voice*``             zh, en, ja, ko, yue
+paraformer    ``model*.onnx``, folder named ``*paraformer*``              zh, en
+whisper       ``*encoder*.onnx``, ``*decoder*.onnx``, no joiner           as trained, found by itself
+============  ==========================================================  ==============================
+
+A folder with a ``model*.onnx`` whose name says neither may hold a file ``layout.txt`` with ``sense-voice`` or
+``paraformer`` in it. Only offline (non-streaming) models are understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiproject.errors import Misconfigured
+
+__all__ = ["SpeechModel", "find_speech_model"]
+
+
+@dataclass(frozen=True)
+class SpeechModel:
+    """A model that was found.
+
+    Attributes:
+        layout: ``transducer``, ``sense-voice``, ``paraformer`` or ``whisper``.
+        factory: the class method of ``sherpa_onnx.OfflineRecognizer`` that loads it.
+        arguments: what that method is called with.
+    """
+
+    layout: str
+    factory: str
+    arguments: dict[str, str | bool]
+
+
+def find_speech_model(folder: Path) -> SpeechModel:
+    """Tell which model lies in a folder.
+
+    Raises:
+        Misconfigured: there is no folder, or no layout that we understand in it.
+    """
+    if not folder.is_dir():
+        raise Misconfigured(f"AIPROJECT_SANDBOX_SPEECH_MODEL: there is no folder {folder}")
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    models = [path for path in files if path.suffix == ".onnx"]
+    tokens = [path for path in files if path.name.endswith("tokens.txt")]
+    if models and tokens:
+        encoder, decoder = _choose(models, "encoder"), _choose(models, "decoder")
+        joiner, single = _choose(models, "joiner"), _choose(models, "model")
+        shared: dict[str, str | bool] = {"tokens": str(tokens[0])}
+        if encoder and decoder and joiner:
+            return SpeechModel(
+                "transducer",
+                "from_transducer",
+                {"encoder": str(encoder), "decoder": str(decoder), "joiner": str(joiner), **shared},
+            )
+        if encoder and decoder:
+            # An empty language lets whisper find it.
+            return SpeechModel(
+                "whisper",
+                "from_whisper",
+                {"encoder": str(encoder), "decoder": str(decoder), "language": "", **shared},
+            )
+        layout = _named_layout(folder, files)
+        if single and layout == "sense-voice":
+            return SpeechModel(layout, "from_sense_voice", {"model": str(single), "use_itn": True, **shared})
+        if single and layout == "paraformer":
+            return SpeechModel(layout, "from_paraformer", {"paraformer": str(single), **shared})
+    raise Misconfigured(
+        f"AIPROJECT_SANDBOX_SPEECH_MODEL: {folder} holds no sherpa-onnx model of a known layout "
+        "(transducer, sense-voice, paraformer or whisper, with its tokens.txt)"
+    )
+
+
+def _choose(models: Iterable[Path], word: str) -> Path | None:
+    """The model file that is named for its part; of several, the ``int8`` one."""
+    fitting = [path for path in models if word in path.name.lower()]
+    return min(fitting, key=lambda path: ("int8" not in path.name, path.name), default=None)
+
+
+def _named_layout(folder: Path, files: Iterable[Path]) -> str:
+    said = folder.resolve().name
+    for path in files:
+        if path.name == "layout.txt":
+            said = path.read_text(encoding="utf-8", errors="replace")[:200]
+    said = said.lower().replace("_", "-").replace("sensevoice", "sense-voice")
+    return next((layout for layout in ("sense-voice", "paraformer") if layout in said), "")
