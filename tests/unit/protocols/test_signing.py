@@ -168,6 +168,13 @@ class TestVerify:
     def test_unusable_authorization(self, authorization: str) -> None:
         assert_refused(signed_query() | {"authorization": authorization}, 401, CANNOT_BE_VERIFIED)
 
+    def test_a_right_signature_does_not_excuse_a_second_key_or_endless_blanks(self) -> None:
+        query = signed_query()
+        text = base64.b64decode(query["authorization"]).decode()
+        assert check(query | {"authorization": wrap(f"{text}  ")}) == KEY
+        for unusable in (f'{text}, username="{KEY}"', text + " " * 4096):
+            assert_refused(query | {"authorization": wrap(unusable)}, 401, CANNOT_BE_VERIFIED)
+
     def test_unknown_key(self) -> None:
         assert_refused(signed_query(key="somebody-else"), 401, CANNOT_BE_VERIFIED)
 

@@ -211,6 +211,9 @@ class TestMendedFrames:
         event, _ = receive_one(frame)
         assert event.text == "什么问题"
         assert shown(event) == json.loads(MIDDLE)
+        event, _ = receive_one(MIDDLE.replace(b',"payload"', b',\r"payload"'))
+        assert event.spark_frame is not None
+        assert b"\r" not in event.spark_frame
 
     def test_up_to_the_client_s_piece_a_frame_may_hold_any_character(self) -> None:
         room = MAX_CLIENT_FRAME - len(packed(frame_of(said(""))))

@@ -165,4 +165,5 @@ class TestQuotable:
         quoted.encode()
 
     def test_lone_surrogates_and_steering_characters_are_left_out(self) -> None:
+        assert quotable("\u200b" * 1000 + "far", 50) == ""
         assert quotable("a\ud83d\u202e\x1b[31mb\u0000c") == "a [31mb c"
