@@ -128,6 +128,19 @@ class TestTranscript:
         transcript.add("b", sn=6, pgs="rpl", rg=[0, 5])
         assert transcript.text == "b"
 
+    def test_a_replacing_piece_takes_its_own_number_too(self) -> None:
+        transcript = Transcript()
+        for sn, text in [(1, "a"), (2, "b")]:
+            transcript.add(text, sn=sn, pgs="apd")
+        transcript.add("B", sn=2, pgs="rpl", rg=[1, 1])
+        assert transcript.text == "B"
+
+    def test_silence_takes_no_place(self) -> None:
+        transcript = Transcript()
+        for sn in range(MAX_PIECES + 1):
+            transcript.add("", sn=sn, pgs="apd" if sn % 2 else None)
+        assert transcript.text == ""
+
     def test_a_plain_last_piece_ends_a_corrected_transcript(self) -> None:
         transcript = Transcript()
         transcript.add("你好", sn=1, pgs="apd")
@@ -182,9 +195,13 @@ class TestTranscript:
         st.lists(
             st.tuples(
                 st.text(max_size=3),
-                st.one_of(st.none(), st.integers(-1, 6)),
-                st.sampled_from([None, "apd", "rpl"]),
-                st.one_of(st.none(), st.lists(st.integers(-1, 6), max_size=3)),
+                st.one_of(st.none(), st.integers(0, 6), st.integers(-1, 6)),
+                st.sampled_from(["apd", "rpl", None]),
+                st.one_of(
+                    st.lists(st.integers(0, 6), min_size=2, max_size=2).map(sorted),
+                    st.none(),
+                    st.lists(st.integers(-1, 6), max_size=3),
+                ),
             )
         )
     )
@@ -250,6 +267,10 @@ class TestOutgoing:
         frames = frames_of(dialect, bytes(size))
         statuses = [(frame.get("data") or frame["payload"]["audio"])["status"] for frame in frames]
         assert statuses == [0, 2]
+
+    def test_half_a_sample_is_dropped(self) -> None:
+        first, _ = frames_of(CLASSIC, b"\x01\x02\x03")
+        assert base64.b64decode(first["data"]["audio"]) == b"\x01\x02"
 
     def test_largest_frame_is_just_within_the_limit(self) -> None:
         frames = frames_of(CLASSIC, bytes(20_000), frame_bytes=MAX_AUDIO_BYTES_PER_FRAME)
@@ -581,7 +602,7 @@ class TestServerHalf:
         assert refusal_of(server(LARGE_MODEL), large_model_first(**changes)).code == code
 
     @BOTH
-    @pytest.mark.parametrize("frame", [b"", b"\xff", b"[]", b"{" * 20_000])
+    @pytest.mark.parametrize("frame", [b"", b"\xff", b"[]", b"[" * 20_000])
     def test_what_is_no_json_object(self, dialect: DictationDialect, frame: bytes) -> None:
         assert refusal_of(server(dialect), frame).code == 10160
 

@@ -169,6 +169,7 @@ class TestDocuments:
                 "一\n二",
             ),
             ({"a": {"type": "text_block", "text": None}, "b": {"type": "text_block", "text": [5, "y"]}}, "y"),
+            ({"type": "text_block", "text": "once", "parts": [{"type": "text_block", "text": "twice"}]}, "once"),
             ({"image": [{"content": [[]]}]}, ""),
             ("没有 JSON".encode(), "没有 JSON"),
             (b"42", "42"),
@@ -281,14 +282,14 @@ class TestEnvelope:
             b"5",
             b"[]",
             b"{}",
-            b"{" * 20_000,
+            b"[" * 20_000,
             b'{"header":{"code":true}}',
             b'{"header":{"code":"zero"}}',
             b'{"header":{"code":1.5}}',
             b'{"header":{"code":null}}',
             b'{"header":{"code":' + b"9" * 40 + b"}}",
             b'{"header":{"code":0},"payload":[]}',
-            b" " * (MAX_BODY_BYTES + 1),
+            b'{"header":{"code":0}}' + b" " * MAX_BODY_BYTES,
         ],
         ids=range(13),
     )
@@ -365,7 +366,7 @@ class TestServerHalf:
         body = service.build_request(image, encoding="jpg", app_id=APP_ID, uid="user-42")
         assert parse_ocr_request(service, body, app_ids=[APP_ID]) == (image, encoding)
 
-    @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{" * 20_000])
+    @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"[" * 20_000])
     def test_no_json(self, service: OcrService, body: bytes) -> None:
         refused = refusal_of(service, body)
         assert (refused.http_status, refused.code) == (400, 10163)
