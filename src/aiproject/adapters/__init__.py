@@ -1,0 +1,1 @@
+"""Everything that touches the world: database, clock, passwords, log, outgoing HTTP."""

@@ -1,0 +1,116 @@
+"""Fixtures for every room of tests.
+
+``database_url`` and ``database`` run a test once on each database: SQLite, MariaDB, MySQL, PostgreSQL. The servers are
+the tests' own (see `services`), started when the first test wants them. Where a server cannot be had its tests are
+skipped, and the end of the run says so; with ``AIPROJECT_REQUIRE_SERVICES=1`` they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from aiproject.adapters import migrations
+from aiproject.adapters.database import Database
+from services import MariaDB, MySQL, PostgreSQL, Server, ServerMissing
+
+REQUIRE_SERVICES = os.environ.get("AIPROJECT_REQUIRE_SERVICES", "") not in ("", "0")
+UNIT_TESTS = Path(__file__).parent / "unit"
+
+_missing_services: dict[str, str] = {}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person at the keyboard reaches a test."""
+    for name in [name for name in os.environ if name.startswith("AIPROJECT_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests under ``tests/unit`` reach nobody. (Socket pairs stay: an event loop needs one to wake itself.)"""
+    if not request.path.is_relative_to(UNIT_TESTS):
+        return
+
+    def refuse(*_arguments: Any, **_options: Any) -> NoReturn:
+        pytest.fail("a unit test uses the network; it belongs under tests/contract or tests/system")
+
+    for name in ("connect", "connect_ex", "bind", "listen", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    for name in ("create_connection", "create_server", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+
+
+def _serve(kind: type[Server]) -> Iterator[Server]:
+    try:
+        server = kind()
+    except ServerMissing as reason:
+        _missing_services[kind.name] = str(reason)
+        if REQUIRE_SERVICES:
+            pytest.fail(f"AIPROJECT_REQUIRE_SERVICES: {reason}")
+        pytest.skip(f"MISSING SERVER: {reason}")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Server]:
+    """A running MariaDB, for the whole session."""
+    yield from _serve(MariaDB)
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[Server]:
+    """A running MySQL, for the whole session."""
+    yield from _serve(MySQL)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Server]:
+    """A running PostgreSQL, for the whole session."""
+    yield from _serve(PostgreSQL)
+
+
+@pytest.fixture(params=["sqlite", "mariadb", "mysql", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Which of the four databases the test runs on."""
+    kind = request.param
+    assert isinstance(kind, str)
+    return kind
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database, once for each kind."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'data' / 'test.db'}"
+        return
+    server: Server = request.getfixturevalue(f"{database_kind}_server")
+    name = server.create_database()
+    yield server.url(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An open database with the current schema and no rows, once for each kind."""
+    opened = await Database.open(database_url)
+    try:
+        await migrations.upgrade(opened)
+        yield opened
+    finally:
+        await opened.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for name, reason in sorted(_missing_services.items()):
+        terminalreporter.write_line(f"MISSING SERVER {name}: its tests did not run ({reason})", red=True, bold=True)

@@ -1,0 +1,145 @@
+"""Migrations on an empty database, on all four: what they build, and that many may try at once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from aiproject.adapters import migrations
+from aiproject.adapters.database import CheckViolation, Database, UniqueViolation
+from aiproject.adapters.schema import metadata, name_key, new_account_id, user
+from aiproject.errors import Misconfigured
+
+NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
+
+
+def account(name: str, **columns: Any) -> dict[str, Any]:
+    return {
+        "Id": f"id-of-{name}",
+        "UserName": name,
+        "PassWord": "x",
+        "Email": "a@example.org",
+        "AccountId": new_account_id(NOW),
+        "NameKey": name_key(name),
+        **columns,
+    }
+
+
+async def differences(database: Database) -> list[Any]:
+    def compare(connection: sa.Connection) -> list[Any]:
+        options = {"compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    async with database.connect() as connection:
+        return await connection.run_sync(compare)
+
+
+class TestUpgrade:
+    async def test_all_migrations_give_the_schema(self, database: Database) -> None:
+        assert await differences(database) == []
+
+    async def test_the_report_says_from_where_to_where(self, database_url: str) -> None:
+        database = await Database.open(database_url)
+        try:
+            before = await migrations.status(database)
+            report = await migrations.upgrade(database)
+            after = await migrations.status(database)
+            again = await migrations.upgrade(database)
+        finally:
+            await database.close()
+        assert (before.current, before.is_empty, before.is_foreign, before.is_current) == (None, True, False, False)
+        assert (report.from_revision, report.to_revision) == (None, before.head)
+        assert report.notes
+        assert (after.current, after.is_empty, after.is_foreign, after.is_current) == (before.head, False, False, True)
+        assert (again.from_revision, again.notes) == (before.head, ())
+
+    async def test_upgrades_at_once_give_one_schema(self, database_url: str) -> None:
+        """Three nodes start together: each has an engine of its own, one of them does the work."""
+        nodes = [await Database.open(database_url) for _ in range(3)]
+        try:
+            # Alembic's own turn-taking is per loop, so real contention needs a loop for each.
+            reports = await asyncio.gather(
+                *(asyncio.to_thread(lambda url: asyncio.run(upgrade_once(url)), database_url) for _ in nodes)
+            )
+            assert await differences(nodes[0]) == []
+        finally:
+            for node in nodes:
+                await node.close()
+        assert sorted(len(report.notes) for report in reports) == [0, 0, 1]
+
+    async def test_a_later_release_s_database_is_refused(self, database: Database) -> None:
+        async with database.begin() as connection:
+            await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        assert (await migrations.status(database)).is_newer
+        with pytest.raises(Misconfigured, match="later release"):
+            await migrations.upgrade(database)
+
+
+async def upgrade_once(url: str) -> migrations.UpgradeReport:
+    database = await Database.open(url)
+    try:
+        return await migrations.upgrade(database)
+    finally:
+        await database.close()
+
+
+class TestTheUserTable:
+    async def test_a_row_comes_back_as_it_went_in(self, database: Database) -> None:
+        row = account("王小明 𠮷", Tokens=1 << 52, PicTimes=3, Academy=None, VoiceMs=60_000, CreatedAt=NOW)
+        async with database.begin() as connection:
+            await connection.execute(user.insert(), row)
+        async with database.connect() as connection:
+            found = (await connection.execute(sa.select(user))).one()._asdict()
+        assert found == {**row, "VoiceUsedMs": 0, "DisabledAt": None}
+
+    async def test_balances_start_at_zero(self, database: Database) -> None:
+        async with database.begin() as connection:
+            await connection.execute(user.insert(), account("alice"))
+        async with database.connect() as connection:
+            row = (await connection.execute(sa.select(user))).one()
+        assert (row.Tokens, row.PicTimes, row.VoiceMs, row.VoiceUsedMs) == (0, 0, None, 0)
+
+    @pytest.mark.parametrize(
+        ("column", "constraint"),
+        [("Tokens", "ck_user_tokens"), ("PicTimes", "ck_user_pic_times"), ("VoiceMs", "ck_user_voice_ms")],
+    )
+    async def test_no_balance_goes_below_zero(self, database: Database, column: str, constraint: str) -> None:
+        with pytest.raises(CheckViolation) as caught:
+            async with database.begin() as connection:
+                await connection.execute(user.insert(), account("alice", **{column: -1}))
+        assert caught.value.constraint == constraint
+
+    async def test_violated_uniqueness_is_named_and_quotes_nothing(self, database: Database) -> None:
+        first = account("alice' for key 'x")
+        changes: list[tuple[dict[str, Any], str]] = [
+            ({"Id": "other", "AccountId": 1}, "uq_user_name_key"),
+            ({"Id": "other", "NameKey": "other"}, "uq_user_account_id"),
+            ({"AccountId": 1, "NameKey": "other"}, "PRIMARY"),
+        ]
+        for change, constraint in changes:
+            async with database.begin() as connection:
+                await connection.execute(user.delete())
+                await connection.execute(user.insert(), first)
+            with pytest.raises(UniqueViolation) as caught:
+                async with database.begin() as connection:
+                    await connection.execute(user.insert(), {**first, **change})
+            assert caught.value.constraint == constraint
+            assert caught.value.__cause__ is None
+            assert "alice" not in str(caught.value)
+
+    async def test_name_keys_are_compared_by_code_point(self, database: Database) -> None:
+        """What MySQL's collations take for one, and PostgreSQL's sort elsewhere."""
+        names = ["e", "é", "z", "ä", "ss", "王"]
+        async with database.begin() as connection:
+            await connection.execute(
+                user.insert(), [account(name, AccountId=number) for number, name in enumerate(names)]
+            )
+        async with database.connect() as connection:
+            found = (await connection.scalars(sa.select(user.c.NameKey).order_by(user.c.NameKey))).all()
+        assert found == sorted(names)

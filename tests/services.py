@@ -1,0 +1,431 @@
+"""Database servers of the tests' own: started on loopback, in a directory of their own, ended by their pid.
+
+Nothing here touches a server that the machine runs for itself: each has its own data, port and socket. The programs
+are the machine's or those that `tools/get_services.py` unpacked under `.services`.
+
+A server ends with the process that started it, even if that is killed (where util-linux's `setpriv` is at hand), so
+start it from a thread that lives as long as it is needed: the main one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import asyncmy
+import asyncpg
+
+__all__ = ["MariaDB", "MySQL", "PostgreSQL", "Server", "ServerMissing", "free_port"]
+
+CLONE = Path(__file__).resolve().parent.parent
+UNPACKED = CLONE / ".services"
+
+USER = "aiproject"
+# Every character in it has broken some program that pastes passwords into URLs or shells.
+PASSWORD = "p@ss:w/ö rd%2F#?"
+
+START_SECONDS = 90.0  # a cold MySQL on a busy machine with two cores takes about ten
+STOP_SECONDS = 30.0
+
+_T = TypeVar("_T")
+
+
+class ServerMissing(Exception):
+    """The server's programs are not on this machine; the message says how to get them."""
+
+
+class Server:
+    """A database server under a directory of its own.
+
+    `start` may be called again after `stop` or `kill`: the data and the port stay.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        # Short and outside of the clone: a Unix socket's path has about a hundred characters, and a server that may
+        # not run as root must be able to enter.
+        self.directory = Path(tempfile.mkdtemp(prefix=f"aiproject-{self.name}-", dir="/tmp"))
+        self.port = free_port()
+        self.socket_path = self.directory / "s.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_initialised = False
+
+    # -- to be said by each kind --
+
+    def _initialise(self) -> None:
+        raise NotImplementedError
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+    async def _execute(self, statement: str, database: str | None) -> None:
+        raise NotImplementedError
+
+    def url(self, database: str) -> str:
+        """The URL of one of its databases, as an operator would write it."""
+        raise NotImplementedError
+
+    def socket_url(self, database: str) -> str:
+        """The same by the server's Unix socket."""
+        raise NotImplementedError
+
+    _stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    _run_as: int | None = None
+
+    # -- life --
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} is not running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        if not self._is_initialised:
+            self._initialise()
+            self._is_initialised = True
+        command = self._command()
+        if setpriv := shutil.which("setpriv"):
+            command = [setpriv, "--pdeathsig", "KILL", *command]
+        log = self.directory / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self.directory, **self._identity()
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.execute("SELECT 1")
+            except Exception as error:
+                tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+                if self._process.poll() is not None:
+                    raise RuntimeError(f"{self.name} ended at its start:\n{tail}") from error
+                if time.monotonic() > deadline:
+                    self.kill()
+                    raise RuntimeError(f"{self.name} does not answer ({error!r}):\n{tail}") from error
+                time.sleep(0.1)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End it in good order."""
+        if self._process is None:
+            return
+        self._process.send_signal(self._stop_signal)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def remove(self) -> None:
+        """End it and delete its data."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _identity(self) -> dict[str, Any]:
+        if self._run_as is None:
+            return {}
+        return {"user": self._run_as, "group": self._run_as_group, "extra_groups": []}
+
+    _run_as_group: int | None = None
+
+    def _run(self, command: list[str], **environment: str) -> None:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            cwd=self.directory,
+            env={**os.environ, **environment},
+            timeout=START_SECONDS,
+            **self._identity(),
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{self.name}: {command[0]} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+
+    # -- databases --
+
+    def create_database(self) -> str:
+        """Make an empty database and return its name."""
+        database = f"t_{secrets.token_hex(6)}"
+        self.execute(f"CREATE DATABASE {database}")
+        return database
+
+    def drop_database(self, database: str) -> None:
+        self.execute(f"DROP DATABASE IF EXISTS {database}")
+
+    def execute(self, statement: str, database: str | None = None) -> None:
+        """Run one statement as the administrator, from synchronous code, whatever loop the caller may have."""
+        _in_a_thread(lambda: self._execute(statement, database))
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+class _MySQLFamily(Server):
+    async def _execute(self, statement: str, database: str | None) -> None:
+        connection = await asyncmy.connect(
+            unix_socket=str(self.socket_path), user="root", database=database, connect_timeout=5, autocommit=True
+        )
+        try:
+            async with connection.cursor() as cursor:
+                await cursor.execute(statement)
+        finally:
+            await connection.ensure_closed()
+
+    def url(self, database: str) -> str:
+        return f"{self.name}://{USER}:{urllib.parse.quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def socket_url(self, database: str) -> str:
+        credentials = f"{USER}:{urllib.parse.quote(PASSWORD, safe='')}"
+        return f"{self.name}://{credentials}@/{database}?unix_socket={self.socket_path}"
+
+    def _shared_options(self) -> list[str]:
+        return [
+            *(["--user=root"] if os.geteuid() == 0 else []),
+            f"--datadir={self.directory / 'data'}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            f"--socket={self.socket_path}",
+            f"--pid-file={self.directory / 'pid'}",
+            f"--init-file={self._init_file()}",
+            "--skip-log-bin",
+            "--performance-schema=OFF",
+            "--innodb-buffer-pool-size=64M",
+            "--max-connections=300",
+        ]
+
+    def _init_file(self) -> Path:
+        path = self.directory / "init.sql"
+        path.write_text(
+            f"CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\n"
+            f"GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n",
+            encoding="utf-8",
+        )
+        return path
+
+
+class MariaDB(_MySQLFamily):
+    """MariaDB, with an account that the server authenticates in its usual way (mysql_native_password)."""
+
+    name = "mariadb"
+
+    def __init__(self) -> None:
+        self._server = _unpacked_or_installed("mariadb", "mariadbd")
+        self._install = _unpacked_or_installed("mariadb", "mariadb-install-db")
+        super().__init__()
+
+    def _initialise(self) -> None:
+        command = [
+            self._install,
+            "--no-defaults",
+            f"--datadir={self.directory / 'data'}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--skip-name-resolve",
+        ]
+        if os.geteuid() == 0:
+            command.append("--user=root")
+        self._run(command)
+
+    def _command(self) -> list[str]:
+        return [self._server, "--no-defaults", *self._shared_options()]
+
+
+class MySQL(_MySQLFamily):
+    """MySQL, with an account that the server authenticates in its usual way (caching_sha2_password)."""
+
+    name = "mysql"
+
+    def __init__(self) -> None:
+        self._server = _unpacked_or_installed("mysql", "mysqld")
+        super().__init__()
+
+    def _initialise(self) -> None:
+        command = [
+            self._server,
+            "--no-defaults",
+            "--initialize-insecure",
+            f"--datadir={self.directory / 'data'}",
+            "--innodb-buffer-pool-size=64M",
+        ]
+        if os.geteuid() == 0:
+            command.append("--user=root")
+        self._run(command)
+
+    def _command(self) -> list[str]:
+        return [
+            self._server,
+            "--no-defaults",
+            *self._shared_options(),
+            "--mysqlx=OFF",
+            "--secure-file-priv=NULL",
+        ]
+
+
+class PostgreSQL(Server):
+    """PostgreSQL, with an account that proves its password by SCRAM."""
+
+    name = "postgresql"
+    _stop_signal = signal.SIGINT  # "fast": does not wait for clients
+
+    def __init__(self) -> None:
+        programs = _postgresql_programs()
+        super().__init__()
+        if os.geteuid() == 0:
+            # PostgreSQL refuses to run as root.
+            self._run_as, self._run_as_group = _unprivileged_user()
+            os.chown(self.directory, self._run_as, self._run_as_group)
+            if not self._may_run(programs / "initdb"):
+                # An unpacked one in a clone that only root may enter: the server gets a copy within its reach. Its
+                # starters hold absolute paths, so they are written anew.
+                copy = self.directory / "programs"
+                shutil.copytree(programs, copy, symlinks=True)
+                for starter in ("initdb", "postgres"):
+                    text = (copy / starter).read_text(encoding="utf-8")
+                    (copy / starter).write_text(text.replace(str(programs), str(copy)), encoding="utf-8")
+                programs = copy
+        self._programs = programs
+
+    def _may_run(self, program: Path) -> bool:
+        try:
+            self._run([str(program), "--version"])
+        except (OSError, RuntimeError):
+            return False
+        return True
+
+    def _initialise(self) -> None:
+        password = self.directory / "password"
+        password.write_text(PASSWORD, encoding="utf-8")
+        if self._run_as is not None and self._run_as_group is not None:
+            os.chown(password, self._run_as, self._run_as_group)
+        self._run(
+            [
+                str(self._programs / "initdb"),
+                f"--pgdata={self.directory / 'data'}",
+                f"--username={USER}",
+                f"--pwfile={password}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+            ],
+            TZ="UTC",
+        )
+
+    def _command(self) -> list[str]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.directory),
+            "shared_buffers": "64MB",
+            "max_connections": "300",
+            "timezone": "UTC",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        return [str(self._programs / "postgres"), "-D", str(self.directory / "data"), *options]
+
+    async def _execute(self, statement: str, database: str | None) -> None:
+        connection = await asyncpg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=USER,
+            password=PASSWORD,
+            database=database or "postgres",
+            timeout=5,
+        )
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    def drop_database(self, database: str) -> None:
+        self.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{USER}:{urllib.parse.quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def socket_url(self, database: str) -> str:
+        credentials = f"{USER}:{urllib.parse.quote(PASSWORD, safe='')}"
+        return f"postgresql://{credentials}@:{self.port}/{database}?host={self.directory}"
+
+
+# -- finding the programs ----------------------------------------------------------------------------------------------
+
+
+def _unpacked_or_installed(service: str, program: str) -> str:
+    """The machine's program, or the one that the tool unpacked. Raises ServerMissing."""
+    tool = _load_tool()
+    if found := (tool.installed_mysql() if service == "mysql" else tool.find_program(program)):
+        return str(found)
+    unpacked = UNPACKED / service / program
+    if unpacked.exists():
+        return str(unpacked)
+    raise ServerMissing(f"no {service} on this machine; run: python3 tools/get_services.py")
+
+
+def _postgresql_programs() -> Path:
+    if found := _load_tool().installed_postgresql():
+        return Path(found)
+    if (UNPACKED / "postgresql" / "initdb").exists():
+        return UNPACKED / "postgresql"
+    raise ServerMissing("no postgresql on this machine; run: python3 tools/get_services.py")
+
+
+def _load_tool() -> Any:
+    """`tools/get_services.py` as a module: it knows what counts as installed."""
+    name = "aiproject_get_services"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, CLONE / "tools" / "get_services.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def _unprivileged_user() -> tuple[int, int]:
+    for user in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(user)
+            return entry.pw_uid, entry.pw_gid
+    return 65534, 65534
+
+
+def _in_a_thread(make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a coroutine on a loop of its own, without disturbing the loop that pytest may have set here."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(make())).result()
