@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from aiproject.accounts import Account, Accounts
-from aiproject.adapters.passwords import PasswordService
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.cli.common import out, read_settings, run, tables
 from aiproject.errors import InvalidInput
 from aiproject.quotas import Quotas
@@ -31,7 +31,7 @@ Name = Annotated[str, typer.Argument(help="The account's user name.")]
 async def _rooms() -> AsyncIterator[tuple[Accounts, Quotas]]:
     settings = read_settings()
     async with tables(settings) as database:
-        passwords = PasswordService()
+        passwords = PasswordService(PasswordHasher())
         try:
             yield Accounts(database, passwords, signup_quota(settings)), Quotas(database)
         finally:

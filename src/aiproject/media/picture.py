@@ -125,7 +125,7 @@ def prepare_picture(data: bytes) -> Picture:
             if turn is None and len(data) <= _MAX_ENCODED:
                 width, height = picture.size
                 # A JPEG at an eighth of its size is still read to its last byte, with a fraction of the memory.
-                picture.draft(None, (width // 8, height // 8))
+                picture.draft(None, (max(1, width // 8), max(1, height // 8)))
                 picture.load()
                 return Picture(bytes(data), encoding, width, height)
             picture.load()

@@ -16,7 +16,7 @@ from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput, QuotaExhausted
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
 from aiproject.protocols.seed import error_number, json_bytes, success
-from aiproject.protocols.spark import error_frame, estimate_tokens, render
+from aiproject.protocols.spark import error_frame, estimate_tokens, render, with_usage
 from aiproject.protocols.vendor_codes import Service
 from aiproject.quotas import Capability, Hold, Quotas
 from aiproject.relay.calls import RunningCalls
@@ -120,23 +120,28 @@ class _TextEndpoint(Endpoint):
     async def relay(self, scope: Scope, send: Send, stream: ChatStream, request: ChatRequest, hold: Hold) -> None:
         """Pass the answer on and settle the hold."""
 
-    async def settle(self, scope: Scope, hold: Hold, usage: Usage | None, estimate: int) -> int:
-        """Take what the finished answer cost: what upstream reported or, if it forgot to, our estimate."""
+    async def settle(
+        self, scope: Scope, hold: Hold, stream: ChatStream, request: ChatRequest, parts: list[str]
+    ) -> Usage:
+        """Take what the finished answer cost, what upstream reported or, if it forgot to, our estimate; return it."""
+        usage = stream.usage
         if usage is None:
-            log.warning("upstream told no usage; charging the estimate", request_id=hold.request_id, tokens=estimate)
-        total = usage.total_tokens if usage is not None else estimate
-        taken = await self._quotas.capture(hold, total)
-        note(scope, tokens=total)
-        if taken != total:
+            prompt, completion = _estimate(request, parts)
+            usage = Usage(prompt, completion, prompt + completion)
+            note(scope, tokens_estimated=True)
+            log.warning("upstream told no usage; the estimate is charged", request_id=hold.request_id)
+        taken = await self._quotas.capture(hold, usage.total_tokens)
+        note(scope, tokens=usage.total_tokens)
+        if taken != usage.total_tokens:
             note(scope, taken=taken)
-        return total
+        return usage
 
     async def settle_cut(self, scope: Scope, hold: Hold, request: ChatRequest, parts: list[str]) -> None:
         """Charge a client that hung up for what was generated until then, estimated; upstream is cut off.
 
         Upstream tells the usage only in the last frame, which never comes: an answer read up to there would be free.
         """
-        taken = await self._quotas.capture(hold, _estimate(request, "".join(parts)))
+        taken = await self._quotas.capture(hold, sum(_estimate(request, parts)))
         note(scope, outcome="client gone", tokens=taken, tokens_estimated=True)
 
 
@@ -157,10 +162,9 @@ class TextChat(_TextEndpoint):
         except AiProjectError:
             await self._quotas.release(hold)
             raise
-        content = "".join(parts)
-        total = await self.settle(scope, hold, stream.usage, _estimate(request, content))
+        usage = await self.settle(scope, hold, stream, request, parts)
         note(scope, outcome="ok")
-        answer = success("文本大模型回复成功", content=content, consume_token=total)
+        answer = success("文本大模型回复成功", content="".join(parts), consume_token=usage.total_tokens)
         await send_json(send, 200, json_bytes(answer))
 
 
@@ -186,12 +190,14 @@ class TextStream(_TextEndpoint):
                 event = await stream.receive()
                 if event.text:
                     parts.append(event.text)
-                if event.is_last:
-                    # Booked before the client holds the whole answer: it never asks again and counts for itself.
-                    await self.settle(scope, hold, stream.usage, _estimate(request, "".join(parts)))
                 frame = event.spark_frame
                 if frame is None and (event.text or event.is_last):
                     frame = render(event, sid=stream.sid or "", seq=sequence, first=not started)
+                if event.is_last:
+                    # Booked before the client holds the whole answer: it never asks again and counts for itself.
+                    usage = await self.settle(scope, hold, stream, request, parts)
+                    if stream.usage is None and frame is not None:
+                        frame = with_usage(frame, usage)
                 if frame is not None:
                     sequence += 1
                     await pass_on(frame)
@@ -240,8 +246,9 @@ def _where(error: msgspec.ValidationError) -> str:
     return f"{place} 格式不正确" if place else "应为包含 uuid、username 和 dialog 的对象"
 
 
-def _estimate(request: ChatRequest, content: str) -> int:
-    return sum(estimate_tokens(message.content) for message in request.messages) + estimate_tokens(content)
+def _estimate(request: ChatRequest, parts: list[str]) -> tuple[int, int]:
+    """Return the tokens of the prompt and of what was answered."""
+    return sum(estimate_tokens(message.content) for message in request.messages), estimate_tokens("".join(parts))
 
 
 def _wants_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:

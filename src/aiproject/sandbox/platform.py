@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -59,6 +60,9 @@ OCR_PATHS: Final = {f"/v1/private/{name}": service for name, service in OCR_SERV
 
 _MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes of a request or a websocket message: 10 MB is the largest audio frame that a document allows."""
+
+_clock_offset: Final[ContextVar[float]] = ContextVar("clock_offset", default=0.0)
+"""Seconds by which an ordered fault moves the clock for the request in hand."""
 
 
 def _hex(length: int) -> Callable[[], str]:
@@ -145,15 +149,16 @@ class Platform:
 
     # -- the gateway ---------------------------------------------------------------------------------------------------
 
-    def now(self, request: web.Request) -> datetime:
-        """The sandbox's clock, as this request sees it."""
-        return datetime.fromtimestamp(self.options.clock() + request.get("clock_offset", 0.0), tz=UTC)
+    def now(self) -> datetime:
+        """The sandbox's clock, as the request in hand sees it."""
+        return datetime.fromtimestamp(self.options.clock() + _clock_offset.get(), tz=UTC)
 
     async def let_in(self, request: web.Request, service: str) -> web.Response | None:
         """Do what the gateway does before a service sees the request; ``None``: it is let in."""
+        _clock_offset.set(0.0)  # a connection that is kept alive has one context for all its requests
         for fault in self.faults.take(service, "gateway"):
             if fault.kind == "clock":
-                request["clock_offset"] = fault.number("seconds")
+                _clock_offset.set(fault.number("seconds"))
             elif fault.kind == "refuse":
                 return _refusal(*GATEWAY_REFUSALS[fault.text("reason")])
             elif fault.kind == "html":
@@ -171,7 +176,7 @@ class Platform:
                 path=request.rel_url.raw_path,
                 query=request.query,
                 secrets={self.options.api_key: self.options.api_secret},
-                now=self.now(request),
+                now=self.now(),
             )
         except SignatureRefused as refused:
             return _refusal(refused.status, refused.message)
@@ -353,7 +358,7 @@ def build_app(options: SandboxOptions) -> web.Application:
 
 async def _tell_date(request: web.Request, response: web.StreamResponse) -> None:
     """The platform's clock goes out with each answer: from it a client learns how far off its own is."""
-    response.headers["Date"] = http_date(platform_of(request.app).now(request))
+    response.headers["Date"] = http_date(platform_of(request.app).now())
     response.headers["Server"] = "aiproject-sandbox"
 
 

@@ -47,6 +47,7 @@ class IflytekDictation:
         )
         connection = await self._link.open(self._url)
         sender = asyncio.create_task(self._send(connection, conversation, audio))
+        sender.add_done_callback(lambda task: _pass_on(task, connection))
         try:
             while not conversation.finished:
                 try:
@@ -83,3 +84,10 @@ class IflytekDictation:
             await connection.drain()
             if not self._pace:
                 await asyncio.sleep(0)  # lets answers and other callers in between
+
+
+def _pass_on(sender: asyncio.Task[None], connection: WebSocketConnection) -> None:
+    """Wake the receiving side if the sender broke; it would wait for answers to nothing."""
+    error = None if sender.cancelled() else sender.exception()
+    if error is not None:
+        connection.abort(error)

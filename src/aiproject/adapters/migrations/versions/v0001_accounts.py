@@ -112,6 +112,7 @@ class Found:
         by_folded = {name.lower(): name for name in reflected}
         self.target = target
         self.reflected = reflected
+        self.table = sa.table("user", *(sa.column(name) for name in reflected))
         self.columns = {
             column.name: by_folded[column.name.lower()] for column in target.columns if column.name.lower() in by_folded
         }
@@ -123,10 +124,6 @@ class Found:
     def column(self, name: str) -> sa.ColumnClause[Any]:
         """One of our columns, by the name it has now."""
         return sa.column(self.columns[name])
-
-    @property
-    def table(self) -> sa.TableClause:
-        return sa.table("user", *(sa.column(name) for name in self.reflected))
 
 
 # -- what blocks -------------------------------------------------------------------------------------------------------
