@@ -30,7 +30,7 @@ from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.relay.calls import RunningCalls
 from aiproject.wiring import open_application
 
-__all__ = ["EXIT_FAILED", "EXIT_MISCONFIGURED", "bind", "serve"]
+__all__ = ["EXIT_FAILED", "EXIT_MISCONFIGURED", "Serving", "bind", "make_server", "serve"]
 
 log = get_logger("server")
 
@@ -129,7 +129,12 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _run(serving: Serving, listener: socket.socket, on_ready: Callable[[], None]) -> int:
+def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
+    """Return the server of one process, to be run by ``await server.serve([listener])`` in any loop.
+
+    It opens everything when it is run and closes everything at its end, which comes, drained, after its attribute
+    ``should_exit`` was set; ``force_exit`` cuts the grace short.
+    """
     config = uvicorn.Config(
         app=_no_app,
         loop="uvloop",
@@ -144,7 +149,11 @@ def _run(serving: Serving, listener: socket.socket, on_ready: Callable[[], None]
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=5,
     )
-    server = _Server(config, serving, on_ready)
+    return _Server(config, serving, on_ready)
+
+
+def _run(serving: Serving, listener: socket.socket, on_ready: Callable[[], None]) -> int:
+    server = make_server(serving, on_ready=on_ready)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.serve([listener]))
