@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from aiproject.adapters.asgi import Receive
 from aiproject.errors import BodyTooLarge, FileMissing, Refused
 
 __all__ = ["ClientGone", "header_candidates", "header_text", "read_body", "read_upload"]
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 # What is read and thrown away after a refusal while the client is still sending. Closing at once would make the

@@ -110,8 +110,10 @@ class TestOrientation:
         corners = [(5, 5), (size[0] - 6, 5), (5, size[1] - 6), (size[0] - 6, size[1] - 6)]
         assert sum(brightness(picture.data, *corner) < 30 for corner in corners) == 1
 
-    def test_metadata_is_gone_after_turning(self) -> None:
-        data = encode(page(), "JPEG", exif=exif(6), comment=b"at home", icc_profile=b"profile" * 30)
+    @pytest.mark.parametrize(("orientation", "rest"), [(6, 0), (1, MAX_BASE64)])
+    def test_metadata_is_gone_after_turning_or_shrinking(self, orientation: int, rest: int) -> None:
+        data = encode(page(), "JPEG", exif=exif(orientation), comment=b"at home", icc_profile=b"profile" * 30)
+        data += bytes(rest)
         after = prepare_picture(data).data
         for secret in (b"Exif", b"a telephone", b"at home", b"profile"):
             assert secret in data
