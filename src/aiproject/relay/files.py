@@ -24,8 +24,9 @@ __all__ = ["PictureText", "VoiceText"]
 MAX_UPLOAD_BYTES = 16 * 1024 * 1024
 """Bytes of an uploaded file; the original took 16,000,000 of a whole body."""
 
-ANONYMOUS_VOICE = Rate("anonymous voice", "30/minute")
-"""For callers without an account, by address: somebody who talks all the time sends one clip of 60 s a minute."""
+ANONYMOUS_VOICE = Rate("anonymous voice", "60/minute")
+"""For callers without an account, by address: somebody who talks all the time sends one clip of 60 s a minute, and a
+class behind one address takes turns."""
 
 
 class PictureText(Endpoint):
