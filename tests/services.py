@@ -107,7 +107,13 @@ class Server:
         log = self.directory / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self.directory, **self._identity()
+                command,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                cwd=self.directory,
+                start_new_session=True,  # Ctrl-C is for pytest, which then stops us in good order
+                **self._identity(),
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -142,6 +148,20 @@ class Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def pause(self) -> None:
+        """Let it hang: its connections stand, but nothing comes. As behind a cable that was pulled."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        """To it and its children: PostgreSQL has a process for each connection."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        for pid in [self.pid, *map(int, children.split())]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def remove(self) -> None:
         """End it and delete its data."""
