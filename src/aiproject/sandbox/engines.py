@@ -151,8 +151,10 @@ class _EngineProcess:
         with self._lock:
             if self._closed:
                 raise EngineFailed("the engine is closed")
-            if self._process is not None and self._process.poll() is None:
-                return self._process, *_pipes(self._process)
+            if self._process is not None:
+                if self._process.poll() is None:
+                    return self._process, *_pipes(self._process)
+                _reap(self._process)  # it died between two jobs
             self._process = process = subprocess.Popen(  # noqa: S603 - our own code, arguments from our own code
                 [sys.executable, "-P", "-c", _START, *self._arguments],
                 stdin=subprocess.PIPE,
