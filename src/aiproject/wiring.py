@@ -18,6 +18,7 @@ from aiproject.adapters.database import Database
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.adapters.workers import Workers
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.protocols.dictation import DictationOptions
@@ -32,6 +33,9 @@ from aiproject.web.app import Endpoints, Readiness
 __all__ = ["Application", "open_application", "open_database", "prepare_schema", "time_limits"]
 
 log = get_logger("wiring")
+
+MEDIA_THREADS = 2
+"""Threads that decode pictures and sound."""
 
 READINESS_TIMEOUT = 5.0
 """Seconds; probes commonly wait ten."""
@@ -117,6 +121,8 @@ async def open_application(
         # Cookies have no place between two servers, and an upstream's redirect is never followed.
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
 
+        workers = Workers(MEDIA_THREADS)
+        stack.push_async_callback(workers.close)
         limiter = Limiter(enabled=settings.limits == "on")
         calls = RunningCalls()
         accounts = Accounts(database, passwords, signup_quota(settings))
@@ -147,8 +153,10 @@ async def open_application(
                     auth=AuthRoutes(accounts, limiter, is_open=settings.registration == "open"),
                     text_chat=TextChat(calls, accounts, quotas, spark, defaults),
                     text_stream=TextStream(calls, accounts, quotas, spark, defaults),
-                    voice=VoiceText(calls, accounts, quotas, dictation, limiter, anonymous=settings.voice_anonymous),
-                    picture=PictureText(calls, accounts, quotas, ocr),
+                    voice=VoiceText(
+                        calls, accounts, quotas, dictation, limiter, workers, anonymous=settings.voice_anonymous
+                    ),
+                    picture=PictureText(calls, accounts, quotas, ocr, workers),
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,

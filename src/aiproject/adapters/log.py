@@ -49,6 +49,8 @@ def configure(level: str = "info", style: Literal["json", "console"] | None = No
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     logging.getLogger("uvicorn.access").disabled = True
+    # A malformed form is its sender's matter and answered as such.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def get_logger(room: str) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from urllib.parse import parse_qs
 
 from aiproject.accounts import Account, Accounts
 from aiproject.adapters.asgi import Receive, Scope, Send, client_address, note, request_id, send_json
 from aiproject.adapters.limiter import Limiter, Rate
 from aiproject.adapters.uploads import header_candidates, read_upload
+from aiproject.adapters.workers import Workers
 from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput
 from aiproject.media import prepare_audio, prepare_picture
@@ -35,8 +35,11 @@ class PictureText(Endpoint):
     failure_code = Code.PICTURE_TO_TEXT_ERROR
     service = Service.OCR
 
-    def __init__(self, calls: RunningCalls, accounts: Accounts, quotas: Quotas, upstream: OcrUpstream) -> None:
+    def __init__(
+        self, calls: RunningCalls, accounts: Accounts, quotas: Quotas, upstream: OcrUpstream, workers: Workers
+    ) -> None:
         super().__init__(calls)
+        self._workers = workers
         self._accounts = accounts
         self._quotas = quotas
         self._upstream = upstream
@@ -46,7 +49,7 @@ class PictureText(Endpoint):
         account = await identify_by_headers(self._accounts, scope)
         hold = await self._quotas.hold(account, Capability.PIC_TIMES, 1, request_id=request_id(scope))
         try:
-            picture = await asyncio.to_thread(prepare_picture, data)
+            picture = await self._workers.run(prepare_picture, data)
             text = await self._upstream.read(picture)
         except AiProjectError:
             await self._quotas.release(hold)
@@ -74,6 +77,7 @@ class VoiceText(Endpoint):
         quotas: Quotas,
         upstream: DictationUpstream,
         limiter: Limiter,
+        workers: Workers,
         *,
         anonymous: bool,
     ) -> None:
@@ -82,13 +86,14 @@ class VoiceText(Endpoint):
         self._quotas = quotas
         self._upstream = upstream
         self._limiter = limiter
+        self._workers = workers
         self._anonymous = anonymous
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         account = await self._caller(scope)
         rate = _rate(scope)
         data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
-        audio = await asyncio.to_thread(prepare_audio, data, rate=rate)
+        audio = await self._workers.run(prepare_audio, data, rate=rate)
         milliseconds = audio.duration_ms
         note(scope, voice_ms=milliseconds)
         if account is None:
