@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -11,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sandbox_client import chat_request, say
 
 from aiproject.sandbox import SandboxAddress
+from sandbox_client import chat_request, say
 
 START = (
     "from aiproject.sandbox import SandboxOptions, run_forever;"
@@ -22,7 +23,7 @@ START = (
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-async def test_prints_settings_that_work_and_stops_on_a_signal(stop: signal.Signals) -> None:
+def test_prints_settings_that_work_and_stops_on_a_signal(stop: signal.Signals) -> None:
     source = str(Path(__file__).resolve().parents[2] / "src")
     with subprocess.Popen(
         [sys.executable, "-c", START],
@@ -50,7 +51,7 @@ async def test_prints_settings_that_work_and_stops_on_a_signal(stop: signal.Sign
                 settings["AIPROJECT_IFLYTEK_API_SECRET"],
             )
             assert address.environment() == settings
-            frames, _ = await say(address, chat_request(address))
+            frames, _ = asyncio.run(say(address, chat_request(address)))
             assert frames[-1]["header"]["status"] == 2
             process.send_signal(stop)
             assert process.wait(timeout=10) == 0
