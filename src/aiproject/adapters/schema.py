@@ -27,10 +27,16 @@ __all__ = [
     "PASSWORD_HASH_LENGTH",
     "UtcDateTime",
     "binary_text",
+    "hold",
+    "ledger_entry",
     "metadata",
     "name_key",
     "new_account_id",
+    "operator_loss",
+    "stored_answer",
     "user",
+    "voucher",
+    "voucher_redemption",
 ]
 
 # Lengths in characters (code points), as all four databases count them.
@@ -114,6 +120,13 @@ user = sa.Table(
     sa.Column("VoiceUsedMs", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("CreatedAt", UtcDateTime),  # NULL: adopted from a database that did not record it
     sa.Column("DisabledAt", UtcDateTime),  # NULL: enabled
+    # The books (`aiproject.quotas`). A balance is the sum of its ledger entries; what is held by running calls is part
+    # of it and may not be spent twice.
+    sa.Column("HeldTokens", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("HeldPicTimes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("HeldVoiceMs", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("LedgerSeq", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # of the newest entry
+    sa.Column("LedgerHash", sa.String(64), nullable=False, server_default=sa.text("''")),  # of the newest entry
     sa.CheckConstraint(sa.column("Tokens") >= 0, name="ck_user_tokens"),
     sa.CheckConstraint(sa.column("PicTimes") >= 0, name="ck_user_pic_times"),
     sa.CheckConstraint(sa.column("VoiceMs") >= 0, name="ck_user_voice_ms"),
@@ -125,6 +138,106 @@ user = sa.Table(
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
     mysql_row_format="DYNAMIC",  # its indexes take 3072 bytes a column; older formats stop at 767
+)
+
+_TABLE_OPTIONS = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+    "mysql_row_format": "DYNAMIC",
+}
+
+ledger_entry = sa.Table(
+    "ledger_entry",
+    metadata,
+    sa.Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3 … in each account
+    sa.Column("capability", sa.String(16), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),  # signed change of the balance; voice in milliseconds
+    sa.Column("balance", sa.BigInteger),  # after the entry; NULL: unmetered
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False),  # of the call, or the reference of a grant
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("rule", sa.String(500), nullable=False),  # price and rule as they were: JSON
+    sa.Column("created_at", sa.BigInteger, nullable=False),  # milliseconds since 1970, UTC, by the database's clock
+    sa.Column("hash", sa.String(64), nullable=False),  # over this entry and the one before: `aiproject.quotas.chain`
+    **_TABLE_OPTIONS,
+)
+
+hold = sa.Table(
+    "hold",
+    metadata,
+    sa.Column("request_id", sa.String(64), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("account_id", sa.BigInteger, nullable=False),
+    sa.Column("capability", sa.String(16), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),  # open, captured, released
+    sa.Column("stage", sa.String(12), nullable=False),  # how far the call got
+    sa.Column("owner", sa.String(64), nullable=False),  # the process that runs the call
+    sa.Column("lease_until", sa.BigInteger, nullable=False),  # milliseconds since 1970, by the database's clock
+    sa.Column("opened_at", sa.BigInteger, nullable=False),
+    sa.Column("closed_at", sa.BigInteger),
+    sa.Column("outcome", sa.String(24)),
+    sa.Column("reported", sa.BigInteger),  # what upstream said was consumed; NULL: it said nothing
+    sa.Column("charged", sa.BigInteger),
+    sa.Column("sid", sa.String(64)),  # the vendor's session id
+    sa.Column("rule", sa.String(500), nullable=False),
+    sa.Index("ix_hold_lease", "state", "lease_until"),
+    sa.Index("ix_hold_account", "account_id", "opened_at"),
+    **_TABLE_OPTIONS,
+)
+
+operator_loss = sa.Table(
+    "operator_loss",
+    metadata,
+    sa.Column("request_id", sa.String(64), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("account_id", sa.BigInteger, nullable=False),
+    sa.Column("capability", sa.String(16), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),  # consumed upstream and not charged
+    sa.Column("reason", sa.String(32), nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    **_TABLE_OPTIONS,
+)
+
+voucher = sa.Table(
+    "voucher",
+    metadata,
+    sa.Column("code", binary_text(64), primary_key=True),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
+    sa.Column("pic_times", sa.BigInteger, nullable=False),
+    sa.Column("audience", binary_text(100)),  # the academy that may redeem it; NULL: everybody
+    sa.Column("is_available", sa.Boolean, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+    sa.Column("max_uses", sa.BigInteger),  # NULL: one for each account, without end
+    sa.Column("uses", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    **_TABLE_OPTIONS,
+)
+
+voucher_redemption = sa.Table(
+    "voucher_redemption",
+    metadata,
+    sa.Column("code", binary_text(64), primary_key=True),
+    sa.Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("redeemed_at", UtcDateTime, nullable=False),
+    **_TABLE_OPTIONS,
+)
+
+stored_answer = sa.Table(
+    "stored_answer",
+    metadata,
+    sa.Column("scope", sa.String(80), primary_key=True),  # whose key it is: an account's number, or an address
+    sa.Column("key_hash", sa.String(64), primary_key=True),  # SHA-256 of the Idempotency-Key
+    sa.Column("body_hash", sa.String(64), nullable=False),  # SHA-256 of what was asked, endpoint included
+    sa.Column("request_id", sa.String(64), nullable=False),  # the call that runs or ran
+    sa.Column("state", sa.String(10), nullable=False),  # running, done
+    sa.Column("lease_until", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("answer", sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")),
+    sa.Index("ix_stored_answer_expiry", "expires_at"),
+    **_TABLE_OPTIONS,
 )
 
 

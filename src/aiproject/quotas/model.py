@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-__all__ = ["Capability", "Hold"]
+__all__ = [
+    "AccountBooks",
+    "Capability",
+    "Entry",
+    "Grant",
+    "Hold",
+    "HoldState",
+    "Kind",
+    "OpenHold",
+    "Outcome",
+    "Settle",
+    "Settled",
+    "Stage",
+    "snapshot",
+]
 
 
 class Capability(StrEnum):
@@ -16,18 +32,186 @@ class Capability(StrEnum):
     VOICE_SECONDS = "voice_seconds"  # kept and counted in milliseconds
 
 
+class Kind(StrEnum):
+    """Why a balance changed."""
+
+    OPENING = "opening"  # what the account had when the books were opened
+    SIGNUP = "signup"
+    GRANT = "grant"
+    VOUCHER = "voucher"
+    CHARGE = "charge"
+    REFUND = "refund"
+
+
+class HoldState(StrEnum):
+    """Where a hold stands; it leaves ``open`` once."""
+
+    OPEN = "open"
+    CAPTURED = "captured"
+    RELEASED = "released"
+
+
+class Stage(StrEnum):
+    """How far a call got."""
+
+    HELD = "held"  # the hold is committed, nothing was sent
+    SENT = "sent"  # the question may have reached upstream
+    FIRST_FRAME = "first frame"  # some of the answer is here
+    LAST_FRAME = "last frame"  # the whole answer is here
+
+
+class Outcome(StrEnum):
+    """How a call ended."""
+
+    FINISHED = "finished"
+    UPSTREAM_FAILED = "upstream failed"
+    MODERATED = "moderated"
+    TRUNCATED = "truncated"
+    TIMED_OUT = "timed out"
+    CLIENT_GONE = "client gone"
+    SERVER_STOPPED = "server stopped"
+    SERVER_KILLED = "server killed"
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The right to make one call, until it is captured or released.
+    """The right to make one call, until it is settled.
 
     Attributes:
-        account_id: whose quota it is; ``None`` for a call that nobody pays (anonymous dictation).
+        account_id: whose quota it is; ``None`` for a call that nobody pays (anonymous dictation) and that has no row.
         capability: what the call consumes.
         amount: the most that will be taken: tokens, pictures or milliseconds.
         request_id: the call it belongs to.
+        attempt: which try of that call, from 1.
     """
 
     account_id: int | None
     capability: Capability
     amount: int
     request_id: str
+    attempt: int = 1
+
+
+# -- what the books are asked to do ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """Hold at most ``want`` units, at least ``need``.
+
+    Attributes:
+        owner: the process that runs the call.
+        lease_ms: milliseconds after which anybody may close the hold unless its owner renews it.
+        rule: price and rule as they are now; kept with the hold and its entries.
+    """
+
+    account_id: int
+    capability: Capability
+    want: int
+    need: int
+    request_id: str
+    attempt: int
+    owner: str
+    lease_ms: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Close a hold: capture ``charge`` units, 0 releases it.
+
+    Attributes:
+        reported: what upstream said was consumed; ``None``: nothing.
+        expired_only: leave it alone unless its lease has run out (the sweeper's way).
+        answer: ``(scope, key_hash, bytes)`` of the answer to store in the same transaction.
+    """
+
+    hold: Hold
+    charge: int
+    outcome: Outcome
+    stage: Stage
+    reported: int | None = None
+    sid: str | None = None
+    expired_only: bool = False
+    answer: tuple[str, str, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Add ``amount`` units; a negative number takes away what is not held, down to zero.
+
+    Attributes:
+        reference: what the entry names as its cause, for example ``cli`` or a voucher's mark.
+    """
+
+    account_id: int
+    capability: Capability
+    amount: int
+    kind: Kind
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settlement did.
+
+    Attributes:
+        charged: units taken from the balance, now or by an earlier identical settlement.
+        lost: units that upstream reported beyond that.
+        state: where the hold stands now.
+    """
+
+    charged: int
+    lost: int
+    state: HoldState
+
+
+# -- what the books consist of -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One immutable line of an account's ledger; amounts in tokens, pictures or milliseconds."""
+
+    account_id: int
+    seq: int
+    capability: Capability
+    amount: int
+    balance: int | None
+    kind: Kind
+    request_id: str
+    attempt: int
+    rule: str
+    created_at: int
+    hash: str
+
+
+@dataclass(slots=True)
+class AccountBooks:
+    """An account's row as the books need it; changed in memory while a batch is worked out, then written once.
+
+    Attributes:
+        balances: by capability; ``None``: unmetered.
+        held: by capability; never more than the balance.
+        voice_used_ms: dictated time, metered or not.
+        seq: of the newest entry; 0: none.
+        hash: of the newest entry; empty: none.
+    """
+
+    account_id: int
+    balances: dict[Capability, int | None]
+    held: dict[Capability, int]
+    voice_used_ms: int
+    seq: int
+    hash: str
+    is_changed: bool = field(default=False)
+
+    def available(self, capability: Capability) -> int | None:
+        """Return what may still be held; ``None``: any amount."""
+        balance = self.balances[capability]
+        return None if balance is None else balance - self.held[capability]
+
+
+def snapshot(**facts: Any) -> str:
+    """Return a rule's snapshot: compact JSON, keys in order, at most 500 characters by construction of its callers."""
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
