@@ -99,6 +99,8 @@ def build_app(
         return JSONResponse({"code": str(code), "msg": MESSAGES[code]}, status, headers)
 
     app.add_exception_handler(HTTPException, http_fault)
+    # Starlette answers a bug in plain text otherwise, before `Requests` sees it; it raises it again afterwards.
+    app.add_exception_handler(Exception, http_fault)
     for path, endpoint, methods in (
         ("/auth/register", endpoints.auth.register, ["POST"]),
         ("/auth/login", endpoints.auth.login, ["POST"]),
