@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -27,8 +35,12 @@ __all__ = ["IflytekCredentials", "Settings", "load_settings"]
 
 def _url(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname:
+        try:
+            parts = urlsplit(value)
+            is_usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its text may quote the address
+            is_usable = False
+        if not is_usable:
             raise ValueError(f"must be a {' or '.join(s + '://' for s in schemes)} address with a host")
         if parts.username or parts.password or parts.fragment:
             raise ValueError("must not hold a user, a password or a fragment")
@@ -88,9 +100,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("./data"), description="Embedded database and generated secrets.")
     database_url: SecretStr | None = Field(None, description="Database; SQLite in the data directory if not given.")
 
-    iflytek_app_id: str = Field("", description="APPID from the iFlytek console.")
+    iflytek_app_id: str = Field("", max_length=64, description="APPID from the iFlytek console.")
     iflytek_api_key: SecretStr = Field(SecretStr(""), description="APIKey from the iFlytek console.")
-    iflytek_api_secret: SecretStr = Field(SecretStr(""), description="APISecret from the iFlytek console.")
+    iflytek_api_secret: SecretStr = Field(
+        SecretStr(""), validate_default=True, description="APISecret from the iFlytek console."
+    )
     spark_url: WebSocketUrl = Field("wss://spark-api.xf-yun.com/v3.5/chat", description="Text model.")
     spark_domain: str = Field("generalv3.5", description="Text model's `domain`; must fit the address.")
     dictation_url: WebSocketUrl = Field("wss://iat-api.xfyun.cn/v2/iat", description="Dictation service.")
@@ -150,21 +164,23 @@ class Settings(BaseSettings):
         None, description="Folder of a sherpa-onnx model that the sandbox hears with instead of PocketSphinx."
     )
 
-    @model_validator(mode="after")
-    def _credentials_are_whole(self) -> Settings:
+    @field_validator("iflytek_api_secret")
+    @classmethod
+    def _credentials_are_whole(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        # At the last of the three and not over the whole, which is looked at only where every field is fine: all
+        # complaints are to come at once.
+        key = info.data.get("iflytek_api_key")
         given = [
-            bool(self.iflytek_app_id),
-            bool(self.iflytek_api_key.get_secret_value()),
-            bool(self.iflytek_api_secret.get_secret_value()),
+            bool(info.data.get("iflytek_app_id")),
+            key is not None and bool(key.get_secret_value()),
+            bool(value.get_secret_value()),
         ]
         if any(given) and not all(given):
             raise ValueError(
                 "AIPROJECT_IFLYTEK_APP_ID, AIPROJECT_IFLYTEK_API_KEY and AIPROJECT_IFLYTEK_API_SECRET: "
                 "give all three, or none for the sandbox"
             )
-        if len(self.iflytek_app_id) > 64:
-            raise ValueError("AIPROJECT_IFLYTEK_APP_ID: at most 64 characters")
-        return self
+        return value
 
     @property
     def credentials(self) -> IflytekCredentials | None:

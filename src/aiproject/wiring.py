@@ -37,6 +37,10 @@ log = get_logger("wiring")
 MEDIA_THREADS = 2
 """Threads that decode pictures and sound."""
 
+HASHES_WAITING = 256
+"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each and two
+threads, the last one waits half a minute."""
+
 READINESS_TIMEOUT = 5.0
 """Seconds; probes commonly wait ten."""
 
@@ -116,7 +120,7 @@ async def open_application(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         await prepare_schema(database)
-        passwords = PasswordService(PasswordHasher())
+        passwords = PasswordService(PasswordHasher(), queue=HASHES_WAITING)
         stack.push_async_callback(passwords.close)
         # Cookies have no place between two servers, and an upstream's redirect is never followed.
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))

@@ -15,6 +15,7 @@ __all__ = [
     "Account",
     "NewAccount",
     "check_new_account",
+    "is_askable",
 ]
 
 MAX_NAME_LENGTH = 50
@@ -77,6 +78,14 @@ class NewAccount:
 
     def __repr__(self) -> str:
         return f"NewAccount({self.username!r})"
+
+
+def is_askable(name: str) -> bool:
+    """Whether a database can be asked for a name at all: PostgreSQL takes no NUL, nothing takes half a surrogate pair.
+
+    No account has such a name, so the caller answers as for any other that is unknown.
+    """
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in name)
 
 
 def check_new_account(username: str, password: str, email: str, academy: str | None) -> NewAccount:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiproject.accounts import store
-from aiproject.accounts.model import MAX_NAME_LENGTH, MAX_PASSWORD_LENGTH, Account, check_new_account
+from aiproject.accounts.model import MAX_NAME_LENGTH, MAX_PASSWORD_LENGTH, Account, check_new_account, is_askable
 from aiproject.adapters.database import Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import PasswordService
-from aiproject.adapters.schema import name_key, new_account_id
-from aiproject.errors import AccountUnknown, LoginFailed, NameTaken
+from aiproject.adapters.schema import NAME_KEY_LENGTH, name_key, new_account_id
+from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
 
 __all__ = ["Accounts", "SignupQuota"]
 
@@ -58,6 +58,8 @@ class Accounts:
         """
         new = check_new_account(username, password, email, academy)
         key = name_key(new.username)
+        if len(key) > NAME_KEY_LENGTH:
+            raise InvalidInput("用户名展开后过长")  # one character can stand for eighteen: U+FDFA
         async with self._database.connect() as connection:
             if await store.by_name_keys(connection, [key]):
                 raise NameTaken
@@ -102,8 +104,10 @@ class Accounts:
         username, password = username.strip(), password.strip()
         if not username or not password or len(username) > MAX_NAME_LENGTH or len(password) > MAX_PASSWORD_LENGTH:
             raise LoginFailed
-        async with self._database.connect() as connection:
-            found = await store.by_name_keys(connection, [name_key(username)])
+        found = []
+        if is_askable(username):
+            async with self._database.connect() as connection:
+                found = await store.by_name_keys(connection, [name_key(username)])
         if not found:
             await self._passwords.dummy_verify()
             raise LoginFailed
@@ -128,7 +132,8 @@ class Accounts:
             AccountUnknown: they do not belong together, or the account is disabled.
         """
         uuid = uuid.strip()
-        keys = list(dict.fromkeys(name_key(name) for name in usernames if 0 < len(name.strip()) <= MAX_NAME_LENGTH))
+        names = (name for name in usernames if 0 < len(name.strip()) <= MAX_NAME_LENGTH and is_askable(name))
+        keys = list(dict.fromkeys(name_key(name) for name in names))
         if not uuid or not keys:
             raise AccountUnknown
         async with self._database.connect() as connection:

@@ -15,6 +15,12 @@ import structlog
 __all__ = ["configure", "get_logger"]
 
 
+# Both styles of structlog would print the local variables of every frame otherwise: passwords, uuids, signed addresses.
+WITHOUT_LOCALS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
+
 def configure(level: str = "info", style: Literal["json", "console"] | None = None) -> None:
     """Set up logging of the process, once at its start.
 
@@ -28,9 +34,9 @@ def configure(level: str = "info", style: Literal["json", "console"] | None = No
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     final: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if as_console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else [WITHOUT_LOCALS, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     structlog.configure(
         processors=[*shared, *final],

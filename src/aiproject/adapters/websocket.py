@@ -26,8 +26,12 @@ logging.getLogger("picows").setLevel(logging.CRITICAL)
 MAX_MESSAGE_BYTES = 1024 * 1024
 """A vendor's frame is some hundred bytes; a megabyte leaves room for whole answers and stops a flood."""
 
+MAX_FRAGMENTS = 10_000
+"""Frames of one message; a bound on empty ones, which have no size."""
+
 MAX_QUEUED_BYTES = 256 * 1024
-"""Unread bytes at which reading from the socket pauses. A chat frame has about 250 bytes: some thousand frames."""
+"""Unread bytes at which reading from the socket pauses. A chat frame has about 250 bytes: some thousand frames. What
+one reading brings is kept whole, so that up to the system's receive buffer (some megabytes) may come on top."""
 
 MAX_HANDSHAKE_BODY = 2048
 """Bytes of a refusal's body that are looked at; the gateway's are about a hundred."""
@@ -76,16 +80,23 @@ class WebSocketConnection(picows.WSListener):
         self._transport = transport
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        if self._end is not None:
+            return  # what else the last reading from the socket brought
         kind = frame.msg_type
         if kind == picows.WSMsgType.TEXT or kind == picows.WSMsgType.BINARY or kind == picows.WSMsgType.CONTINUATION:
+            if frame.rsv1 or (kind == picows.WSMsgType.CONTINUATION) != bool(self._fragments):
+                self._break_off(transport, 1002, "fragments out of order, or compression that nobody asked for")
+                return
+            if frame.payload_size > MAX_MESSAGE_BYTES:
+                # picows noticed, but goes on parsing until it disconnects, a moment later.
+                self._break_off(transport, 1009, "message too big")
+                return
             payload = frame.get_payload_as_bytes()
             if not frame.fin or self._fragments:
                 self._fragments.append(payload)
                 self._fragments_size += len(payload)
-                if self._fragments_size > MAX_MESSAGE_BYTES:
-                    self._fragments.clear()
-                    self._finish(ConnectionEnded(1009, "message too big"))
-                    transport.disconnect(graceful=False)
+                if self._fragments_size > MAX_MESSAGE_BYTES or len(self._fragments) > MAX_FRAGMENTS:
+                    self._break_off(transport, 1009, "message too big")
                     return
                 if not frame.fin:
                     return
@@ -99,15 +110,20 @@ class WebSocketConnection(picows.WSListener):
                 transport.underlying_transport.pause_reading()
             self._wake()
         elif kind == picows.WSMsgType.CLOSE:
-            close_code = frame.get_close_code()
-            code = int(close_code.value if isinstance(close_code, Enum) else close_code)
+            code = _number(frame.get_close_code())
             reason = (frame.get_close_message() or b"").decode("utf-8", "replace")
             self._finish(ConnectionEnded(code or 1005, reason))
             transport.send_close(picows.WSCloseCode.OK)
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        if self._end is None and transport.is_close_frame_sent:
+            self._finish(_end_by_picows(transport))
         self._finish(ConnectionEnded(1006, "connection lost"))
+        if not self._closed and transport.is_close_frame_sent:
+            # picows keeps the breach it found in a future, which complains loudly if nobody asks for it.
+            asking = self._loop.create_task(transport.wait_disconnected())
+            asking.add_done_callback(lambda task: None if task.cancelled() else task.exception())
         self._disarm()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
@@ -211,6 +227,11 @@ class WebSocketConnection(picows.WSListener):
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
+    def _break_off(self, transport: picows.WSTransport, code: int, reason: str) -> None:
+        self._fragments.clear()
+        self._finish(ConnectionEnded(code, reason))
+        transport.disconnect(graceful=False)
+
     def _finish(self, end: BaseException) -> None:
         if self._end is None:
             self._end = end
@@ -257,16 +278,25 @@ async def connect(url: str, *, timeout: float, ssl_context: ssl.SSLContext | Non
         UpstreamUnreachable: refused, reset, no such host, bad certificate, or an HTTP answer other than 101; never
             quotes the address, since a signed one holds a signature.
     """
+    # In a task of its own, because picows lets go of nothing when it is cancelled in the handshake: it is left to end
+    # by its own time limit then, and whatever comes of it is closed.
+    opening = asyncio.create_task(
+        picows.ws_connect(
+            WebSocketConnection,
+            url,
+            ssl_context=ssl_context,
+            websocket_handshake_timeout=timeout,
+            max_frame_size=MAX_MESSAGE_BYTES,
+            max_redirects=0,
+        )
+    )
     try:
         async with asyncio.timeout(timeout):
-            transport, listener = await picows.ws_connect(
-                WebSocketConnection,
-                url,
-                ssl_context=ssl_context,
-                websocket_handshake_timeout=timeout,
-                max_frame_size=MAX_MESSAGE_BYTES,
-                max_redirects=0,
-            )
+            try:
+                _, listener = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                opening.add_done_callback(_abandon)
+                raise
     except TimeoutError:
         raise UpstreamTimeout("connect", timeout, retryable=True) from None
     except picows.WSInvalidStatusError as error:
@@ -288,9 +318,27 @@ async def connect(url: str, *, timeout: float, ssl_context: ssl.SSLContext | Non
             f"connection failed: {type(error).__name__} {error.errno or ''}".rstrip(), retryable=True
         ) from None
     # picows answers with no listener where the peer hung up before its handshake answer.
-    if not isinstance(listener, WebSocketConnection) or transport.is_disconnected:
+    if not isinstance(listener, WebSocketConnection):
         raise UpstreamUnreachable("the connection ended during the handshake", retryable=True)
     return listener
+
+
+def _abandon(opening: asyncio.Task[tuple[picows.WSTransport, picows.WSListener]]) -> None:
+    """Close a connection that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        transport, _ = opening.result()
+        transport.disconnect(graceful=False)
+
+
+def _number(close_code: object) -> int:
+    """The close code as a number; picows has names for some only."""
+    value = close_code.value if isinstance(close_code, Enum) else close_code
+    return value if isinstance(value, int) else 1002
+
+
+def _end_by_picows(transport: picows.WSTransport) -> ConnectionEnded:
+    sent = transport.close_handshake.sent if transport.close_handshake is not None else None
+    return ConnectionEnded(_number(sent.code) if sent is not None else 1002, "the peer broke the protocol")
 
 
 def _one_line(text: str) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from aiproject import __version__
 from aiproject.accounts.routes import AuthRoutes
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.codes import MESSAGES, Code
+from aiproject.protocols.seed import json_bytes
 from aiproject.relay.files import PictureText, VoiceText
 from aiproject.relay.text import TextChat, TextStream
-from aiproject.web.middleware import Requests, with_cors
+from aiproject.web.middleware import with_middleware
 from aiproject.web.openapi import describe
 
 __all__ = ["Endpoints", "Readiness", "build_app"]
@@ -75,7 +76,7 @@ def build_app(
     )
 
     async def health(request: Request) -> Response:
-        return JSONResponse(
+        return _json(
             {
                 "code": 0,
                 "msg": "ok",
@@ -88,17 +89,19 @@ def build_app(
     async def ready(request: Request) -> Response:
         state = await readiness()
         if state.is_ready:
-            return JSONResponse({"code": 0, "msg": "ok", "status": "ready", **state.parts})
+            return _json({"code": 0, "msg": "ok", "status": "ready", **state.parts})
         body = {"code": str(Code.SERVICE_UNAVAILABLE), "msg": MESSAGES[Code.SERVICE_UNAVAILABLE], **state.parts}
-        return JSONResponse(body, 503, {"Retry-After": "5"})
+        return _json(body, 503, {"Retry-After": "5"})
 
     async def http_fault(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
         code = HTTP_FAULTS.get(status, Code.APP_QUERY_METHOD_ERROR if status < 500 else Code.APP_INTERNAL_ERROR)
-        return JSONResponse({"code": str(code), "msg": MESSAGES[code]}, status, headers)
+        return _json({"code": str(code), "msg": MESSAGES[code]}, status, headers)
 
     app.add_exception_handler(HTTPException, http_fault)
+    # Starlette answers a bug in plain text otherwise, before `Requests` sees it; it raises it again afterwards.
+    app.add_exception_handler(Exception, http_fault)
     for path, endpoint, methods in (
         ("/auth/register", endpoints.auth.register, ["POST"]),
         ("/auth/login", endpoints.auth.login, ["POST"]),
@@ -111,4 +114,8 @@ def build_app(
     ):
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
-    return with_cors(Requests(app), cors_origins)
+    return with_middleware(app, cors_origins)
+
+
+def _json(body: Mapping[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json_bytes(body), status, headers, "application/json")

@@ -1,4 +1,4 @@
-"""What happens to every request: an id, a line in the log, a JSON answer where the code failed; and CORS around it."""
+"""What happens to every request: an id, a line in the log, CORS, and a JSON answer where the code failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import secrets
 import time
 from collections.abc import Sequence
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from aiproject.adapters.asgi import RECORD, ASGIApp, Message, Receive, Scope, Send, send_json
 from aiproject.adapters.log import get_logger
@@ -14,7 +16,7 @@ from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AiProjectError
 from aiproject.protocols.seed import failure_of, json_bytes
 
-__all__ = ["Requests", "with_cors"]
+__all__ = ["Faults", "Requests", "with_middleware"]
 
 log = get_logger("web")
 
@@ -23,7 +25,7 @@ QUIET_PATHS = frozenset({"/health", "/ready"})
 
 
 class Requests:
-    """The outermost room of the application, inside CORS."""
+    """The outermost room: every request gets an id, which its answer tells, and a line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,19 +50,6 @@ class Requests:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except AiProjectError as error:
-            failure = failure_of(error, code=Code.APP_INTERNAL_ERROR)
-            record.update(outcome=str(failure.code), error=type(error).__name__)
-            if status == 0:
-                headers = [] if failure.retry_after is None else [(b"retry-after", str(failure.retry_after).encode())]
-                await send_json(send_with_id, failure.status, json_bytes(failure.body()), headers=headers)
-        except Exception as error:  # noqa: BLE001 - the last line of defence: told as 500, logged loudly
-            # Only the place is logged: an exception's text may quote what the caller sent.
-            log.error("bug", error=type(error).__name__, where=_where(error), path=scope["path"], **record)
-            record.update(outcome=str(Code.APP_INTERNAL_ERROR))
-            if status == 0:
-                body = {"code": str(Code.APP_INTERNAL_ERROR), "msg": MESSAGES[Code.APP_INTERNAL_ERROR]}
-                await send_json(send_with_id, 500, json_bytes(body))
         finally:
             tell = log.debug if scope["path"] in QUIET_PATHS else log.info
             tell(
@@ -73,16 +62,69 @@ class Requests:
             )
 
 
-def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Let browsers on ``origins`` call what is authorised by header or body; never with credentials (cookies)."""
-    return CORSMiddleware(
-        app,
-        allow_origins=list(origins),
-        allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
-        allow_headers=["*"],
-        allow_credentials=False,
-        expose_headers=["X-Request-Id", "Retry-After"],
-        max_age=600,
+class Faults:
+    """The last line of defence, inside CORS so that browsers may read what it says: an error becomes a JSON answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = scope[RECORD]
+        has_started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except AiProjectError as error:
+            failure = failure_of(error, code=Code.APP_INTERNAL_ERROR)
+            record.update(outcome=str(failure.code), error=type(error).__name__)
+            if not has_started:
+                headers = [] if failure.retry_after is None else [(b"retry-after", str(failure.retry_after).encode())]
+                await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
+        except Exception as error:  # noqa: BLE001 - told as 500, logged loudly
+            # Only the place is logged: an exception's text may quote what the caller sent.
+            log.error("bug", error=type(error).__name__, where=_where(error), path=scope["path"], **record)
+            record.update(outcome=str(Code.APP_INTERNAL_ERROR))
+            if not has_started:
+                body = {"code": str(Code.APP_INTERNAL_ERROR), "msg": MESSAGES[Code.APP_INTERNAL_ERROR]}
+                await send_json(send, 500, json_bytes(body))
+
+
+class _Cors(CORSMiddleware):
+    """Starlette's, with refused preflights told in JSON like every other fault."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        kept = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        body = {"code": str(Code.APP_QUERY_METHOD_ERROR), "msg": MESSAGES[Code.APP_QUERY_METHOD_ERROR]}
+        return Response(json_bytes(body), response.status_code, kept, "application/json")
+
+
+def with_middleware(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Put what happens to every request around the application.
+
+    Args:
+        origins: browsers on these may call what is authorised by header or body; never with credentials (cookies).
+    """
+    return Requests(
+        _Cors(
+            Faults(app),
+            allow_origins=list(origins),
+            allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
+            allow_headers=["*"],
+            allow_credentials=False,
+            expose_headers=["X-Request-Id", "Retry-After"],
+            max_age=600,
+        )
     )
 
 

@@ -1,0 +1,261 @@
+"""The settings: where they come from, what they refuse, and that no complaint tells a secret."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from aiproject.config import IflytekCredentials, Settings, load_settings
+from aiproject.errors import Misconfigured
+
+SECRET = "hunter2-hunter2-hunter2"
+
+Set = Callable[..., None]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Set:
+    def set_variables(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(f"AIPROJECT_{name}", value)
+
+    return set_variables
+
+
+def complaints() -> list[str]:
+    with pytest.raises(Misconfigured) as caught:
+        load_settings()
+    return str(caught.value).splitlines()
+
+
+# The table of names that stay, with what each is worth where nobody says anything.
+PUBLISHED: dict[str, Any] = {
+    "HOST": "127.0.0.1",
+    "PORT": 8080,
+    "DATA_DIR": Path("./data"),
+    "DATABASE_URL": None,
+    "IFLYTEK_APP_ID": "",
+    "IFLYTEK_API_KEY": "",
+    "IFLYTEK_API_SECRET": "",
+    "SPARK_URL": "wss://spark-api.xf-yun.com/v3.5/chat",
+    "SPARK_DOMAIN": "generalv3.5",
+    "DICTATION_URL": "wss://iat-api.xfyun.cn/v2/iat",
+    "OCR_URL": "https://api.xf-yun.com/v1/private/hh_ocr_recognize_doc",
+    "SIGNUP_TOKENS": 10_000,
+    "SIGNUP_PIC_TIMES": 10,
+    "SIGNUP_VOICE_SECONDS": None,
+    "REGISTRATION": "open",
+    "VOICE_ANONYMOUS": True,
+    "CORS_ORIGINS": ("*",),
+    "UPSTREAM_TIMEOUT": 120.0,
+    "LIMITS": "on",
+    "HOLD_LEASE": 30.0,
+    "LOG_LEVEL": "info",
+    "LOG_FORMAT": None,
+}
+
+
+class TestDefaults:
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_published_variable_and_its_default(self, name: str) -> None:
+        value = getattr(load_settings(), name.lower())
+        value = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+        assert value == PUBLISHED[name]
+        assert type(value) is type(PUBLISHED[name])
+
+    def test_every_setting_has_a_sentence(self) -> None:
+        for name, field in Settings.model_fields.items():
+            assert field.description, name
+            assert field.description.endswith("."), name
+
+    def test_derived_values(self) -> None:
+        settings = load_settings()
+        assert settings.credentials is None
+        assert settings.first_frame_timeout == 120.0
+        assert settings.effective_database_url == f"sqlite:///{Path('data').resolve()}/aiproject.db"
+
+    def test_the_stream_of_settings_is_frozen(self) -> None:
+        with pytest.raises(ValidationError):
+            load_settings().port = 1
+
+
+class TestEnvironment:
+    def test_values(self, environment: Set) -> None:
+        environment(
+            HOST="0.0.0.0",  # noqa: S104
+            PORT="0",
+            DATABASE_URL=f"mysql://root:{SECRET}@db/x",
+            SIGNUP_VOICE_SECONDS="600",
+            VOICE_ANONYMOUS="false",
+            CORS_ORIGINS="https://a.example, https://b.example,",
+            UPSTREAM_TIMEOUT="2.5",
+            LOG_FORMAT="console",
+        )
+        settings = load_settings()
+        assert (settings.host, settings.port, settings.voice_anonymous) == ("0.0.0.0", 0, False)  # noqa: S104
+        assert settings.effective_database_url == f"mysql://root:{SECRET}@db/x"
+        assert (settings.signup_voice_seconds, settings.upstream_timeout) == (600, 2.5)
+        assert settings.cors_origins == ("https://a.example", "https://b.example")
+        assert settings.first_frame_timeout == 2.5
+        assert SECRET not in repr(settings)
+
+    def test_empty_is_not_set(self, environment: Set) -> None:
+        undisturbed = load_settings().model_dump()
+        environment(**dict.fromkeys(PUBLISHED, ""))
+        assert load_settings().model_dump() == undisturbed
+
+    def test_unmetered(self, environment: Set) -> None:
+        environment(SIGNUP_VOICE_SECONDS="unmetered")
+        assert load_settings().signup_voice_seconds is None
+
+    def test_overrides_win(self, environment: Set) -> None:
+        environment(PORT="9000")
+        assert load_settings(port=9001).port == 9001
+
+    def test_unknown_variables_are_nobodys_business(self, environment: Set) -> None:
+        environment(SOMETHING_OF_A_LATER_RELEASE="1")
+        load_settings()
+
+
+class TestCredentials:
+    def test_all_three(self, environment: Set) -> None:
+        environment(IFLYTEK_APP_ID="abcd1234", IFLYTEK_API_KEY="key", IFLYTEK_API_SECRET=SECRET)
+        credentials = load_settings().credentials
+        assert credentials is not None
+        assert (credentials.app_id, credentials.api_key, credentials.api_secret) == ("abcd1234", "key", SECRET)
+
+    @pytest.mark.parametrize(
+        "given",
+        [("APP_ID",), ("API_KEY",), ("API_SECRET",), ("APP_ID", "API_KEY"), ("API_KEY", "API_SECRET")],
+    )
+    def test_some_of_them_are_a_complaint(self, environment: Set, given: tuple[str, ...]) -> None:
+        environment(**{f"IFLYTEK_{name}": SECRET for name in given})
+        (line,) = complaints()
+        assert "give all three, or none" in line
+        assert SECRET not in line
+
+    def test_no_repr_tells_a_secret(self) -> None:
+        told = repr(IflytekCredentials("appid", "the key", SECRET))
+        assert "appid" in told
+        assert "the key" not in told
+        assert SECRET not in told
+
+
+class TestComplaints:
+    def test_all_at_once_a_line_each(self, environment: Set) -> None:
+        environment(
+            PORT="70000",
+            REGISTRATION="maybe",
+            SIGNUP_TOKENS="-1",
+            SPARK_URL="https://spark.example/chat",
+            IFLYTEK_APP_ID="only",
+            UPSTREAM_TIMEOUT="0",
+        )
+        lines = complaints()
+        for name in ("PORT", "REGISTRATION", "SIGNUP_TOKENS", "SPARK_URL", "UPSTREAM_TIMEOUT"):
+            assert sum(line.startswith(f"AIPROJECT_{name}: ") for line in lines) == 1, name
+        assert any("give all three" in line for line in lines)
+        assert len(lines) == 6
+
+    @pytest.mark.parametrize(
+        "name", sorted({*PUBLISHED} - {"HOST", "DATA_DIR", "DATABASE_URL", "SPARK_DOMAIN", "CORS_ORIGINS"})
+    )
+    def test_no_complaint_quotes_a_value(self, environment: Set, name: str) -> None:
+        """Somebody pastes the secret into the wrong variable."""
+        environment(**{name: f"ws://user:{SECRET}@[::1/{SECRET}"})
+        with pytest.raises(Misconfigured) as caught:
+            load_settings()
+        assert SECRET not in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "wss://",
+            "spark-api.xf-yun.com/v3.5/chat",
+            "wss://user@host/chat",
+            "wss://host:99999/chat",
+            "wss://host:port/chat",
+            "wss://host:0/chat",
+            "wss://[::1/chat",
+            "wss://host/chat#part",
+            "http://host/chat",
+        ],
+    )
+    def test_no_address(self, environment: Set, url: str) -> None:
+        environment(SPARK_URL=url)
+        (line,) = complaints()
+        assert line.startswith("AIPROJECT_SPARK_URL: must ")
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("SPARK_URL", "ws://127.0.0.1:1/x"), ("OCR_URL", "http://[::1]:8/v1/private/sf8e6aca1")]
+    )
+    def test_any_host_and_port_may_stand_in(self, environment: Set, name: str, value: str) -> None:
+        environment(**{name: value})
+        assert getattr(load_settings(), name.lower()) == value
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("SIGNUP_VOICE_SECONDS", "metered"),
+            ("SIGNUP_VOICE_SECONDS", "-1"),
+            ("VOICE_ANONYMOUS", "perhaps"),
+            ("LIMITS", "true"),
+            ("LOG_LEVEL", "loud"),
+            ("DICTATION_FRAME_BYTES", "8001"),
+            ("SPARK_TEMPERATURE", "0"),
+            ("UPSTREAM_ATTEMPTS", "0"),
+            ("UPSTREAM_TIMEOUT", "nan"),
+            ("UPSTREAM_TIMEOUT", "inf"),
+        ],
+    )
+    def test_out_of_range(self, environment: Set, name: str, value: str) -> None:
+        environment(**{name: value})
+        (line,) = complaints()
+        assert line.startswith(f"AIPROJECT_{name}: ")
+
+
+class TestFile:
+    def test_environment_wins_over_the_file(self, environment: Set, tmp_path: Path) -> None:
+        path = tmp_path / "aiproject.toml"
+        path.write_text(
+            'port = 9000\nhost = "::1"\nsignup_voice_seconds = "unmetered"\nvoice_anonymous = false\n'
+            'cors_origins = ["https://a.example"]\nregistration = "closed"\n'
+        )
+        environment(CONFIG=str(path), PORT="9001", REGISTRATION="")
+        settings = load_settings()
+        assert (settings.port, settings.host, settings.voice_anonymous) == (9001, "::1", False)
+        assert (settings.cors_origins, settings.registration) == (("https://a.example",), "closed")
+
+    def test_no_such_file(self, environment: Set, tmp_path: Path) -> None:
+        environment(CONFIG=str(tmp_path / "missing.toml"))
+        (line,) = complaints()
+        assert line == f"AIPROJECT_CONFIG: there is no file {tmp_path / 'missing.toml'}"
+
+    @pytest.mark.parametrize("content", [f'api_key = "{SECRET}'.encode(), b"\xff\xfe", b"[a"])
+    def test_no_toml(self, environment: Set, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "broken.toml"
+        path.write_bytes(content)
+        environment(CONFIG=str(path))
+        (line,) = complaints()
+        assert line.startswith(f"AIPROJECT_CONFIG: {path} cannot be read")
+        assert SECRET not in line
+
+    def test_wrong_types_are_complaints_without_their_value(self, environment: Set, tmp_path: Path) -> None:
+        path = tmp_path / "wrong.toml"
+        path.write_text(f'port = "{SECRET}"\niflytek_api_key = ["{SECRET}"]\n')
+        environment(CONFIG=str(path))
+        lines = complaints()
+        assert len(lines) >= 2
+        assert SECRET not in "".join(lines)
+
+
+def test_reading_settings_reads_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"PORT": "1", "HOST": "elsewhere"})
+    assert load_settings().port == 8080
