@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 import unicodedata
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
@@ -140,7 +141,7 @@ user = sa.Table(
     mysql_row_format="DYNAMIC",  # its indexes take 3072 bytes a column; older formats stop at 767
 )
 
-_TABLE_OPTIONS = {
+_TABLE_OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",

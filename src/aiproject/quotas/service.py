@@ -1,107 +1,302 @@
-"""Hold before a call, capture or release after it.
-
-The balance is checked at the hold and taken at the capture, in one transaction each; a capture never takes more than
-there is, and never more than was held. A process that dies between the two has taken nothing.
-"""
+"""Hold before a call, settle after it, whatever happened; and everything else that changes a balance."""
 
 from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from aiproject.accounts import Account
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.log import get_logger
-from aiproject.errors import QuotaExhausted
+from aiproject.errors import AiProjectError, Unavailable
 from aiproject.quotas import store
-from aiproject.quotas.model import Capability, Hold
+from aiproject.quotas.books import Books
+from aiproject.quotas.model import (
+    Capability,
+    Grant,
+    Hold,
+    HoldState,
+    Kind,
+    OpenHold,
+    Outcome,
+    Settle,
+    Settled,
+    Stage,
+    snapshot,
+)
+from aiproject.quotas.rules import RULE_VERSION, charge
 
-__all__ = ["Quotas"]
+__all__ = ["LeaseTimes", "Quotas"]
 
 log = get_logger("quotas")
 
+SETTLE_PATIENCE = 5.0
+"""Seconds that a finished call waits for its settlement before it answers all the same. The settlement is kept and
+tried again until the database is back."""
+
+SWEEP_LIMIT = 200
+"""Orphans closed in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimes:
+    """When holds of the dead are closed.
+
+    Attributes:
+        lease: seconds without a renewal after which anybody may close a hold.
+    """
+
+    lease: float
+
+    @property
+    def renew_every(self) -> float:
+        return self.lease / 3
+
+    @property
+    def sweep_every(self) -> float:
+        return self.lease / 2
+
 
 class Quotas:
-    """The quota engine."""
+    """The quota engine of one process. Make it with `running`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, leases: LeaseTimes) -> None:
+        """Not for use; see `running`."""
         self._database = database
+        self._leases = leases
+        self._books = Books(database)
+        # Names this process among all that ever used the database.
+        self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
+        self._open: dict[tuple[str, int], Stage] = {}
+        self._noted: dict[tuple[str, int], Stage] = {}
 
-    async def hold(self, account: Account, capability: Capability, amount: int, *, request_id: str) -> Hold:
-        """Ask for the right to consume at most ``amount``, before anything is sent upstream.
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, database: Database, leases: LeaseTimes) -> AsyncIterator[Quotas]:
+        """Open the books; renew our leases and sweep up after the dead while inside."""
+        quotas = cls(database, leases)
+        tasks = [asyncio.create_task(quotas._keep_leases()), asyncio.create_task(quotas._keep_sweeping())]
+        try:
+            yield quotas
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await quotas._books.close()
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    async def hold(
+        self,
+        account: Account,
+        capability: Capability,
+        amount: int,
+        *,
+        request_id: str,
+        attempt: int = 1,
+        need: int | None = None,
+        **facts: int | str,
+    ) -> Hold:
+        """Set quota aside before anything is sent upstream; return once that is committed.
 
         Args:
-            account: as just identified; its balances are the ones that are looked at.
-            amount: tokens, pictures or milliseconds. Tokens may exceed the balance: a small one gives a short answer,
-                and the returned hold says how much it covers.
+            amount: the most that the call can consume: tokens, pictures or milliseconds.
+            need: less than this is of no use to the call; ``None``: all of ``amount``.
+            facts: what the rule was worked out from, kept with the hold (estimates, limits).
 
         Raises:
-            QuotaExhausted: there is nothing left, or too little of what cannot be divided.
+            QuotaExhausted: less than ``need`` is free.
+            AccountUnknown: the account was deleted meanwhile.
+            Unavailable: the database is away; nothing was held.
 
-        Capture or release the hold exactly once.
+        Settle the hold exactly once. If this process dies, the sweeper of any node does when the lease has run out.
         """
-        available = {
-            Capability.TOKENS: account.tokens,
-            Capability.PIC_TIMES: account.pic_times,
-            Capability.VOICE_SECONDS: account.voice_ms,
-        }[capability]
-        if available is not None:
-            if available <= 0 or (available < amount and capability is not Capability.TOKENS):
-                raise QuotaExhausted(capability)
-            amount = min(amount, available)
-        return Hold(account.account_id, capability, amount, request_id)
-
-    async def capture(self, hold: Hold, amount: int) -> int:
-        """Take what the call consumed; return how much was taken.
-
-        Args:
-            amount: tokens, pictures or milliseconds that upstream reported, at least 0.
-
-        Raises:
-            QuotaExhausted: a picture or a clip whose balance other calls have used up meanwhile; nothing was taken.
-            Unavailable: the database is away; nothing was taken.
-        """
-        account_id = hold.account_id
-        if account_id is None or amount == 0:
-            return 0
-        taken = await retry_transient(lambda: self._capture_once(account_id, hold.capability, amount))
-        if taken < amount and hold.capability is Capability.TOKENS:
-            log.warning(
-                "the balance did not cover the call",
-                account=hold.account_id,
-                request_id=hold.request_id,
-                used=amount,
-                taken=taken,
+        hold = await self._books.order(
+            OpenHold(
+                account_id=account.account_id,
+                capability=capability,
+                want=amount,
+                need=amount if need is None else need,
+                request_id=request_id,
+                attempt=attempt,
+                owner=self._owner,
+                lease_ms=int(self._leases.lease * 1000),
+                rule=snapshot(rule=RULE_VERSION, **facts),
             )
-        return taken
+        )
+        self._open[hold.request_id, hold.attempt] = Stage.HELD
+        return hold
 
-    async def _capture_once(self, account_id: int, capability: Capability, amount: int) -> int:
-        async with self._database.begin() as connection:
-            if capability is Capability.TOKENS:
-                return await store.take_at_most(connection, account_id, capability, amount)
-            if capability is Capability.VOICE_SECONDS:
-                await store.record_voice(connection, account_id, amount)
-            if await store.take(connection, account_id, capability, amount):
-                return amount
-            if await store.balance(connection, account_id, capability) is None:
-                return 0  # unmetered
-            raise QuotaExhausted(capability)
+    def note(self, hold: Hold, stage: Stage) -> None:
+        """Note how far the call has got; written with the next renewal of the lease."""
+        key = (hold.request_id, hold.attempt)
+        if key in self._open:
+            self._open[key] = stage
 
-    async def release(self, hold: Hold) -> None:
-        """Give up a hold whose call failed: nothing is taken."""
-        log.debug("hold released", account=hold.account_id, request_id=hold.request_id)
+    async def settle(
+        self,
+        hold: Hold,
+        outcome: Outcome,
+        stage: Stage,
+        *,
+        reported: int | None = None,
+        estimated: int = 0,
+        sid: str | None = None,
+        answer: tuple[str, str, bytes] | None = None,
+    ) -> int:
+        """Close the hold by the table of `aiproject.quotas.rules`; return what the caller is charged.
 
-    async def grant(self, account: Account, *, tokens: int = 0, pic_times: int = 0, voice_seconds: int = 0) -> None:
-        """Add to the balances in one transaction; negative numbers take away, never below zero."""
+        Args:
+            reported: units that upstream reported; ``None``: it said nothing.
+            estimated: our estimate of the units.
+            answer: ``(scope, key_hash, bytes)`` to store in the same transaction, see `aiproject.relay.replay`.
 
-        async def once() -> None:
+        Idempotent by (request id, attempt). While the database is away it waits a little and then returns what will be
+        charged; the settlement is kept and tried again.
+        """
+        amount = charge(outcome, stage, reported=reported, estimated=estimated)
+        if hold.account_id is None:
+            return 0
+        waiting = self._books.submit(
+            Settle(
+                hold=hold,
+                charge=amount,
+                outcome=outcome,
+                stage=stage,
+                reported=reported,
+                sid=sid,
+                answer=answer,
+            )
+        )
+        # Until then the lease is renewed: a settlement that waits for the database is not an orphan.
+        waiting.add_done_callback(lambda _: self._forget(hold))
+        try:
+            result = await asyncio.wait_for(asyncio.shield(waiting), SETTLE_PATIENCE)
+        except TimeoutError:
+            log.warning("settlement kept until the database is back", request_id=hold.request_id)
+            waiting.add_done_callback(lambda done: self._told(hold, amount, done.result()))
+            return min(amount, hold.amount)
+        return self._told(hold, amount, result)
+
+    def _forget(self, hold: Hold) -> None:
+        self._open.pop((hold.request_id, hold.attempt), None)
+        self._noted.pop((hold.request_id, hold.attempt), None)
+
+    def _told(self, hold: Hold, amount: int, result: store.Result) -> int:
+        if isinstance(result, Settled):
+            if result.lost:
+                log.warning(
+                    "more was consumed than held; the rest is the operator's loss",
+                    account=hold.account_id,
+                    request_id=hold.request_id,
+                    charged=result.charged,
+                    lost=result.lost,
+                )
+            return result.charged
+        log.error("a settlement failed", request_id=hold.request_id, error=type(result).__name__)
+        return 0 if amount == 0 else min(amount, hold.amount)
+
+    # -- grants ---------------------------------------------------------------------------------------------------
+
+    async def grant(
+        self,
+        account: Account,
+        *,
+        tokens: int = 0,
+        pic_times: int = 0,
+        voice_seconds: int = 0,
+        kind: Kind = Kind.GRANT,
+        reference: str = "cli",
+    ) -> None:
+        """Add to the balances in one transaction; negative numbers take away what is not held, never below zero.
+
+        Raises:
+            AccountUnknown: there is no such account.
+        """
+        orders = grants_of(account.account_id, tokens, pic_times, voice_seconds * 1000, kind, reference)
+        if not orders:
+            return
+
+        async def once() -> list[store.Result]:
             async with self._database.begin() as connection:
-                for capability, amount in (
-                    (Capability.TOKENS, tokens),
-                    (Capability.PIC_TIMES, pic_times),
-                    (Capability.VOICE_SECONDS, voice_seconds * 1000),
-                ):
-                    if amount:
-                        await store.add(connection, account.account_id, capability, amount)
+                return await store.apply(connection, orders, dialect=self._database.dialect)
 
-        await retry_transient(once)
+        for result in await retry_transient(once):
+            if isinstance(result, AiProjectError):
+                raise result
         log.info(
             "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
         )
+
+    # -- housekeeping ---------------------------------------------------------------------------------------------
+
+    async def sweep(self) -> int:
+        """Close holds whose owners are dead, by the table; return how many."""
+        async with self._database.connect() as connection:
+            expired = await store.expired_holds(connection, dialect=self._database.dialect, limit=SWEEP_LIMIT)
+        if not expired:
+            return 0
+        orders = [
+            Settle(
+                hold=hold,
+                charge=charge(Outcome.SERVER_KILLED, stage, reported=None, estimated=0),
+                outcome=Outcome.SERVER_KILLED,
+                stage=stage,
+                expired_only=True,
+            )
+            for hold, stage in expired
+        ]
+
+        async def once() -> list[store.Result]:
+            async with self._database.begin() as connection:
+                return await store.apply(connection, orders, dialect=self._database.dialect)
+
+        results = await retry_transient(once)
+        closed = sum(isinstance(result, Settled) and result.state is HoldState.RELEASED for result in results)
+        if closed:
+            log.warning("holds of dead processes closed", count=closed)
+        return closed
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._leases.renew_every)
+            changed = {key: stage for key, stage in self._open.items() if self._noted.get(key, Stage.HELD) != stage}
+            if not self._open:
+                continue
+            try:
+                async with self._database.begin() as connection:
+                    await store.renew_leases(
+                        connection,
+                        dialect=self._database.dialect,
+                        owner=self._owner,
+                        lease_ms=int(self._leases.lease * 1000),
+                        stages=changed,
+                    )
+            except Unavailable as error:
+                log.warning("leases not renewed", error=error.detail)
+                continue
+            self._noted |= {key: stage for key, stage in changed.items() if key in self._open}
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            # Nodes that start together do not sweep together.
+            await asyncio.sleep(self._leases.sweep_every * random.uniform(0.7, 1.3))  # noqa: S311
+            try:
+                while await self.sweep() >= SWEEP_LIMIT:
+                    continue
+            except Unavailable as error:
+                log.warning("not swept", error=error.detail)
+
+
+def grants_of(
+    account_id: int, tokens: int, pic_times: int, voice_ms: int | None, kind: Kind, reference: str
+) -> list[Grant]:
+    """Return the orders for what is not zero."""
+    amounts = {Capability.TOKENS: tokens, Capability.PIC_TIMES: pic_times, Capability.VOICE_SECONDS: voice_ms or 0}
+    return [Grant(account_id, capability, n, kind, reference) for capability, n in amounts.items() if n]

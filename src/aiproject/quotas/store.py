@@ -256,9 +256,16 @@ class _Batch:
         return amount
 
     def _enter(
-        self, books: AccountBooks, capability: Capability, amount: int, kind: Kind, request_id: str, attempt: int, rule: str
+        self,
+        books: AccountBooks,
+        capability: Capability,
+        amount: int,
+        kind: Kind,
+        request_id: str,
+        attempt: int,
+        rule: str,
     ) -> None:
-        fields = {
+        fields: dict[str, Any] = {
             "account_id": books.account_id,
             "seq": books.seq + 1,
             "capability": str(capability),
@@ -293,10 +300,7 @@ class _Batch:
         )
         await self._connection.execute(
             statement,
-            [
-                {f"k_{key}": row[key] for key in keys} | {f"v_{name}": row[name] for name in columns}
-                for row in rows
-            ],
+            [{f"k_{key}": row[key] for key in keys} | {f"v_{name}": row[name] for name in columns} for row in rows],
         )
 
     async def _update_by_join(
@@ -345,9 +349,7 @@ async def renew_leases(
     for (request_id, attempt), stage in stages.items():
         await connection.execute(
             update(holds)
-            .where(
-                holds.c.request_id == request_id, holds.c.attempt == attempt, holds.c.state == str(HoldState.OPEN)
-            )
+            .where(holds.c.request_id == request_id, holds.c.attempt == attempt, holds.c.state == str(HoldState.OPEN))
             .values(stage=str(stage))
         )
 
@@ -355,7 +357,9 @@ async def renew_leases(
 async def expired_holds(connection: AsyncConnection, *, dialect: str, limit: int) -> list[tuple[Hold, Stage]]:
     """Return holds whose lease has run out, with the last stage that their owners noted."""
     rows = await connection.execute(
-        select(holds.c.account_id, holds.c.capability, holds.c.amount, holds.c.request_id, holds.c.attempt, holds.c.stage)
+        select(
+            holds.c.account_id, holds.c.capability, holds.c.amount, holds.c.request_id, holds.c.attempt, holds.c.stage
+        )
         .where(holds.c.state == str(HoldState.OPEN), holds.c.lease_until < database_now(dialect))
         .order_by(holds.c.lease_until)
         .limit(limit)
