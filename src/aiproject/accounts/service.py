@@ -20,6 +20,9 @@ __all__ = ["Accounts", "SignupQuota"]
 
 log = get_logger("accounts")
 
+DRAWS = 5
+"""Numbers drawn for a new account at most; two accounts of one second draw the same one once in two million."""
+
 LIST_PAGE = 500
 """Accounts read in one go when all are listed."""
 
@@ -65,13 +68,12 @@ class Accounts:
                 raise NameTaken
         stored = await self._passwords.hash(new.password)
         now = self._clock()
-        account_id = new_account_id(now)
 
         async def open_account() -> None:
             async with self._database.begin() as connection:
                 await store.add(
                     connection,
-                    account_id=account_id,
+                    account_id=new_account_id(now),
                     # 128 bits from the system's generator: the value is the account's credential.
                     uuid=secrets.token_hex(16),
                     name_key=key,
@@ -85,12 +87,19 @@ class Accounts:
                     now=now,
                 )
 
-        try:
-            await retry_transient(open_account)
-        except UniqueViolation:
-            raise NameTaken from None
-        log.info("account opened", account=account_id)
-        return await self.named(new.username)
+        for draw in range(1, DRAWS + 1):
+            try:
+                await retry_transient(open_account)
+                break
+            except UniqueViolation as error:
+                if error.constraint == "uq_user_name_key":
+                    raise NameTaken from None
+                if draw == DRAWS:
+                    raise
+                # The number of another account: drawn again.
+        account = await self.named(new.username)
+        log.info("account opened", account=account.account_id)
+        return account
 
     async def login(self, username: str, password: str) -> Account:
         """Return the account that the password opens.
@@ -150,6 +159,8 @@ class Accounts:
         Raises:
             AccountUnknown: there is none.
         """
+        if not is_askable(username):
+            raise AccountUnknown
         async with self._database.connect() as connection:
             found = await store.by_name_keys(connection, [name_key(username)])
         if not found:
