@@ -1,7 +1,8 @@
 """Hold before a call, capture or release after it.
 
-The balance is checked at the hold and taken at the capture, in one transaction each; a capture never takes more than
-there is, and never more than was held. A process that dies between the two has taken nothing.
+The balance is checked at the hold, against what was read when the caller was identified, and taken at the capture, in
+one transaction; a capture takes exactly what upstream reported, which may be more than was held, and never more than
+there is. A process that dies between the two has taken nothing.
 """
 
 from __future__ import annotations
