@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 
 from aiproject.accounts import Accounts
 from aiproject.accounts.routes import AuthRoutes
-from aiproject.accounts.service import SignupQuota
+from aiproject.accounts.service import OpenBooks
 from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.database import Database
@@ -22,7 +23,7 @@ from aiproject.adapters.workers import Workers
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.protocols.dictation import DictationOptions
-from aiproject.quotas import Quotas
+from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.files import PictureText, VoiceText
 from aiproject.relay.text import ChatDefaults, TextChat, TextStream
@@ -64,10 +65,15 @@ def time_limits(settings: Settings) -> TimeLimits:
     )
 
 
-def signup_quota(settings: Settings) -> SignupQuota:
-    """Return what a new account starts with."""
+def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
+    """Return what gives a new account the quota that it starts with."""
     seconds = settings.signup_voice_seconds
-    return SignupQuota(settings.signup_tokens, settings.signup_pic_times, None if seconds is None else seconds * 1000)
+    return partial(
+        quotas.open_books,
+        tokens=settings.signup_tokens,
+        pic_times=settings.signup_pic_times,
+        voice_ms=None if seconds is None else seconds * 1000,
+    )
 
 
 @asynccontextmanager
@@ -129,8 +135,8 @@ async def open_application(
         stack.push_async_callback(workers.close)
         limiter = Limiter(enabled=settings.limits == "on")
         calls = RunningCalls()
-        accounts = Accounts(database, passwords, signup_quota(settings))
-        quotas = Quotas(database)
+        quotas = await stack.enter_async_context(Quotas.running(database, LeaseTimes(settings.hold_lease)))
+        accounts = Accounts(database, passwords, opening(settings, quotas))
 
         link = Link(credentials, time_limits(settings))
         spark = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)

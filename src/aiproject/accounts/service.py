@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import store
 from aiproject.accounts.model import MAX_NAME_LENGTH, MAX_PASSWORD_LENGTH, Account, check_new_account, is_askable
@@ -16,21 +17,19 @@ from aiproject.adapters.passwords import PasswordService
 from aiproject.adapters.schema import NAME_KEY_LENGTH, name_key, new_account_id
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
 
-__all__ = ["Accounts", "SignupQuota"]
+__all__ = ["Accounts", "OpenBooks"]
 
 log = get_logger("accounts")
+
+DRAWS = 5
+"""Numbers drawn for a new account at most; two accounts of one second draw the same one once in two million."""
 
 LIST_PAGE = 500
 """Accounts read in one go when all are listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignupQuota:
-    """What a new account starts with; ``voice_ms`` ``None``: dictation is unmetered."""
-
-    tokens: int
-    pic_times: int
-    voice_ms: int | None
+OpenBooks = Callable[[AsyncConnection, int], Awaitable[None]]
+"""Gives a new account its quota: called with the transaction that opens it, and its number."""
 
 
 class Accounts:
@@ -40,13 +39,13 @@ class Accounts:
         self,
         database: Database,
         passwords: PasswordService,
-        signup: SignupQuota,
+        open_books: OpenBooks,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._passwords = passwords
-        self._signup = signup
+        self._open_books = open_books
         self._clock = clock
 
     async def register(self, username: str, password: str, email: str, academy: str | None = None) -> Account:
@@ -65,9 +64,9 @@ class Accounts:
                 raise NameTaken
         stored = await self._passwords.hash(new.password)
         now = self._clock()
-        account_id = new_account_id(now)
 
         async def open_account() -> None:
+            account_id = new_account_id(now)
             async with self._database.begin() as connection:
                 await store.add(
                     connection,
@@ -79,18 +78,23 @@ class Accounts:
                     password=stored,
                     email=new.email,
                     academy=new.academy,
-                    tokens=self._signup.tokens,
-                    pic_times=self._signup.pic_times,
-                    voice_ms=self._signup.voice_ms,
                     now=now,
                 )
+                await self._open_books(connection, account_id)
 
-        try:
-            await retry_transient(open_account)
-        except UniqueViolation:
-            raise NameTaken from None
-        log.info("account opened", account=account_id)
-        return await self.named(new.username)
+        for draw in range(1, DRAWS + 1):
+            try:
+                await retry_transient(open_account)
+                break
+            except UniqueViolation as error:
+                if error.constraint == "uq_user_name_key":
+                    raise NameTaken from None
+                if draw == DRAWS:
+                    raise
+                # The number of another account: drawn again.
+        account = await self.named(new.username)
+        log.info("account opened", account=account.account_id)
+        return account
 
     async def login(self, username: str, password: str) -> Account:
         """Return the account that the password opens.
@@ -150,6 +154,8 @@ class Accounts:
         Raises:
             AccountUnknown: there is none.
         """
+        if not is_askable(username):
+            raise AccountUnknown
         async with self._database.connect() as connection:
             found = await store.by_name_keys(connection, [name_key(username)])
         if not found:

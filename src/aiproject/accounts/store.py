@@ -62,12 +62,9 @@ async def add(
     password: str,
     email: str,
     academy: str | None,
-    tokens: int,
-    pic_times: int,
-    voice_ms: int | None,
     now: datetime,
 ) -> None:
-    """Insert an account.
+    """Insert an account without any quota.
 
     Raises:
         UniqueViolation: the name, the uuid or the number is taken.
@@ -81,9 +78,9 @@ async def add(
             PassWord=password,
             Email=email,
             Academy=academy,
-            Tokens=tokens,
-            PicTimes=pic_times,
-            VoiceMs=voice_ms,
+            Tokens=0,
+            PicTimes=0,
+            VoiceMs=None,
             VoiceUsedMs=0,
             CreatedAt=now,
         )

@@ -14,8 +14,8 @@ from aiproject.accounts import Account, Accounts
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.cli.common import out, read_settings, run, tables
 from aiproject.errors import InvalidInput
-from aiproject.quotas import Quotas
-from aiproject.wiring import signup_quota
+from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.wiring import opening
 
 __all__ = ["app"]
 
@@ -33,7 +33,8 @@ async def _rooms() -> AsyncIterator[tuple[Accounts, Quotas]]:
     async with tables(settings) as database:
         passwords = PasswordService(PasswordHasher())
         try:
-            yield Accounts(database, passwords, signup_quota(settings)), Quotas(database)
+            quotas = Quotas(database, LeaseTimes(settings.hold_lease))
+            yield Accounts(database, passwords, opening(settings, quotas)), quotas
         finally:
             await passwords.close()
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from aiproject.accounts import Account
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.log import get_logger
@@ -67,7 +69,7 @@ class Quotas:
     """The quota engine of one process. Make it with `running`."""
 
     def __init__(self, database: Database, leases: LeaseTimes) -> None:
-        """Not for use; see `running`."""
+        """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps."""
         self._database = database
         self._leases = leases
         self._books = Books(database)
@@ -219,7 +221,7 @@ class Quotas:
         Raises:
             AccountUnknown: there is no such account.
         """
-        orders = grants_of(account.account_id, tokens, pic_times, voice_seconds * 1000, kind, reference)
+        orders = grants_of(account.account_id, tokens, pic_times, voice_seconds * 1000 or None, kind, reference)
         if not orders:
             return
 
@@ -233,6 +235,14 @@ class Quotas:
         log.info(
             "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
         )
+
+    async def open_books(
+        self, connection: AsyncConnection, account_id: int, *, tokens: int, pic_times: int, voice_ms: int | None
+    ) -> None:
+        """Give a new account what it starts with, inside the transaction that opens it."""
+        orders = grants_of(account_id, tokens, pic_times, voice_ms, Kind.SIGNUP, "signup")
+        if orders:
+            await store.apply(connection, orders, dialect=self._database.dialect)
 
     # -- housekeeping ---------------------------------------------------------------------------------------------
 
@@ -297,6 +307,10 @@ class Quotas:
 def grants_of(
     account_id: int, tokens: int, pic_times: int, voice_ms: int | None, kind: Kind, reference: str
 ) -> list[Grant]:
-    """Return the orders for what is not zero."""
-    amounts = {Capability.TOKENS: tokens, Capability.PIC_TIMES: pic_times, Capability.VOICE_SECONDS: voice_ms or 0}
-    return [Grant(account_id, capability, n, kind, reference) for capability, n in amounts.items() if n]
+    """Return the orders for what is not zero; voice of ``None`` stays unmetered, voice of 0 becomes metered."""
+    amounts = {
+        Capability.TOKENS: tokens or None,
+        Capability.PIC_TIMES: pic_times or None,
+        Capability.VOICE_SECONDS: voice_ms,
+    }
+    return [Grant(account_id, capability, n, kind, reference) for capability, n in amounts.items() if n is not None]

@@ -252,7 +252,8 @@ class _Batch:
         amount = max(order.amount, -free)
         books.balances[order.capability] = balance + amount
         books.is_changed = True
-        self._enter(books, order.capability, amount, order.kind, order.reference, 0, "{}")
+        if amount:
+            self._enter(books, order.capability, amount, order.kind, order.reference, 0, "{}")
         return amount
 
     def _enter(

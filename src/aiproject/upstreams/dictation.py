@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiproject.adapters.websocket import ConnectionEnded, WebSocketConnection
 from aiproject.errors import UpstreamTimeout
@@ -46,19 +47,30 @@ class IflytekDictation:
             self._dialect, app_id=self._link.credentials.app_id, options=self._options
         )
         connection = await self._link.open(self._url)
-        sender = asyncio.create_task(self._send(connection, conversation, audio))
+        loop = asyncio.get_running_loop()
+        # The last sign of progress, either way: while audio is still being sent, upstream may have nothing to say yet.
+        progress = loop.time()
+
+        def note_progress() -> None:
+            nonlocal progress
+            progress = loop.time()
+
+        sender = asyncio.create_task(self._send(connection, conversation, audio, note_progress))
         sender.add_done_callback(lambda task: _pass_on(task, connection))
+        phase, limit = "first frame", self._link.limits.first_frame
         try:
             while not conversation.finished:
                 try:
-                    # While audio is still being sent at a pace, upstream may have nothing to say yet.
-                    limit = self._link.limits.gap if sender.done() else self._link.limits.call
-                    frame = await connection.receive(limit)
+                    frame = await connection.receive(max(0.0, progress + limit - loop.time()))
                 except TimeoutError:
-                    raise UpstreamTimeout("gap", self._link.limits.gap, sid=conversation.sid) from None
+                    if loop.time() < progress + limit:
+                        continue
+                    raise UpstreamTimeout(phase, limit, sid=conversation.sid) from None
                 except ConnectionEnded:
                     conversation.connection_ended()
                     break
+                note_progress()
+                phase, limit = "gap", self._link.limits.gap
                 conversation.receive(frame)
         finally:
             # Not awaited to its end: after an early end of speech the rest of the clip is of no use to anybody.
@@ -67,7 +79,13 @@ class IflytekDictation:
             connection.close()
         return Dictated(conversation.text, conversation.sid)
 
-    async def _send(self, connection: WebSocketConnection, conversation: DictationConversation, audio: Pcm) -> None:
+    async def _send(
+        self,
+        connection: WebSocketConnection,
+        conversation: DictationConversation,
+        audio: Pcm,
+        note_progress: Callable[[], None],
+    ) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
         seconds_per_frame = self._frame_bytes / (2 * audio.sample_rate) / self._pace if self._pace else 0.0
@@ -82,6 +100,7 @@ class IflytekDictation:
             except ConnectionEnded:
                 return  # the receiving side hears of it and says why
             await connection.drain()
+            note_progress()
             if not self._pace:
                 await asyncio.sleep(0)  # lets answers and other callers in between
 

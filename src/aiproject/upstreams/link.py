@@ -105,7 +105,11 @@ class Link:
         if refusal.status != 403 or "date" not in refusal.detail.lower() or refusal.server_date is None:
             return
         offset = clock_offset(refusal.server_date, self._clock())
-        if offset is None or abs(offset - self.clock_offset_seconds) < NOTICEABLE_SKEW:
+        if offset is None:
+            return
+        if abs(offset - self.clock_offset_seconds) < NOTICEABLE_SKEW:
+            # Nothing new; but if we correct already, the refused call was signed before another one learned of it.
+            refusal.retryable = abs(offset) >= NOTICEABLE_SKEW
             return
         self._offset = timedelta(seconds=offset)
         refusal.retryable = True
