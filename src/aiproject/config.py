@@ -152,6 +152,14 @@ class Settings(BaseSettings):
         False, description="Dynamic correction (wpgs); must be opened in the vendor's console."
     )
 
+    client_gone_drain: Annotated[float, Field(ge=0, le=3600)] = Field(
+        30.0,
+        description="Time that an answer is read on after its client hung up, to charge its real usage; "
+        "`0` cuts it off and charges an estimate of what was generated.",
+    )
+    fault_point: str | None = Field(
+        None, description="Kill this process at a named point; for tests of crash recovery only."
+    )
     hold_lease: Seconds = Field(30.0, description="Time after which the hold of a dead process may be closed.")
     shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
         20.0, description="Time that running streams get on SIGTERM before they are ended with an error frame."

@@ -24,6 +24,7 @@ import uvicorn
 import uvloop
 
 from aiproject.adapters import log as logging_setup
+from aiproject.adapters.fault_points import arm
 from aiproject.adapters.log import get_logger
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
@@ -153,6 +154,7 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
 
 
 def _run(serving: Serving, listener: socket.socket, on_ready: Callable[[], None]) -> int:
+    arm(serving.settings.fault_point)
     server = make_server(serving, on_ready=on_ready)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

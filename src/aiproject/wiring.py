@@ -26,6 +26,7 @@ from aiproject.protocols.dictation import DictationOptions
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.files import PictureText, VoiceText
+from aiproject.relay.replay import Replay
 from aiproject.relay.text import ChatDefaults, TextChat, TextStream
 from aiproject.upstreams import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
 from aiproject.web import build_app
@@ -152,7 +153,13 @@ async def open_application(
             frame_bytes=settings.dictation_frame_bytes,
         )
         ocr = IflytekOcr(link, url=settings.ocr_url, http=http)
-        defaults = ChatDefaults(settings.spark_max_tokens, settings.spark_temperature, settings.spark_top_k)
+        defaults = ChatDefaults(
+            settings.spark_max_tokens,
+            settings.spark_temperature,
+            settings.spark_top_k,
+            settings.client_gone_drain,
+        )
+        replay = Replay(database, lease_ms=int(settings.hold_lease * 1000))
 
         async def readiness() -> Readiness:
             return await check_readiness(database, calls)
@@ -161,12 +168,12 @@ async def open_application(
             build_app(
                 Endpoints(
                     auth=AuthRoutes(accounts, limiter, is_open=settings.registration == "open"),
-                    text_chat=TextChat(calls, accounts, quotas, spark, defaults),
-                    text_stream=TextStream(calls, accounts, quotas, spark, defaults),
+                    text_chat=TextChat(calls, accounts, quotas, spark, defaults, replay),
+                    text_stream=TextStream(calls, accounts, quotas, spark, defaults, replay),
                     voice=VoiceText(
-                        calls, accounts, quotas, dictation, limiter, workers, anonymous=settings.voice_anonymous
+                        calls, accounts, quotas, dictation, limiter, workers, replay, anonymous=settings.voice_anonymous
                     ),
-                    picture=PictureText(calls, accounts, quotas, ocr, workers),
+                    picture=PictureText(calls, accounts, quotas, ocr, workers, replay),
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,

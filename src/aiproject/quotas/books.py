@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TypeVar, overload
 
 from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict
+from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
 from aiproject.errors import AiProjectError, Unavailable
 from aiproject.quotas.model import Grant, Hold, OpenHold, Settle, Settled
@@ -153,6 +154,8 @@ class Books:
                 dialect=self._database.dialect,
                 may_be_done=may_be_done,
             )
+            if any(isinstance(pending.order, Settle) for pending in batch):
+                reach("before commit of a settlement")
         if self._is_away:
             self._is_away = False
             log.info("the database is back")

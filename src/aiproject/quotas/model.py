@@ -70,6 +70,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed out"
     CLIENT_GONE = "client gone"
     SERVER_STOPPED = "server stopped"
+    SERVER_FAILED = "server failed"
     SERVER_KILLED = "server killed"
 
 

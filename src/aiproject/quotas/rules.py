@@ -45,6 +45,7 @@ CHARGES = MappingProxyType(
         Outcome.CLIENT_GONE: _row(Basis.NOTHING, Basis.NOTHING, Basis.ESTIMATED, Basis.REPORTED),
         # Our fault.
         Outcome.SERVER_STOPPED: _FREE,
+        Outcome.SERVER_FAILED: _FREE,
         Outcome.SERVER_KILLED: _FREE,
     }
 )

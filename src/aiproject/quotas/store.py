@@ -341,10 +341,16 @@ def _row(books: AccountBooks) -> dict[str, Any]:
 async def renew_leases(
     connection: AsyncConnection, *, dialect: str, owner: str, lease_ms: int, stages: Mapping[tuple[str, int], Stage]
 ) -> None:
-    """Prolong every open hold of ``owner``, and note how far its calls have got since the last time."""
+    """Prolong every open hold of ``owner`` and the keys that its calls claimed, and note how far they have got."""
     await connection.execute(
         update(holds)
         .where(holds.c.owner == owner, holds.c.state == str(HoldState.OPEN))
+        .values(lease_until=database_now(dialect) + lease_ms)
+    )
+    running = select(holds.c.request_id).where(holds.c.owner == owner, holds.c.state == str(HoldState.OPEN))
+    await connection.execute(
+        update(stored_answer)
+        .where(stored_answer.c.state == "running", stored_answer.c.request_id.in_(running))
         .values(lease_until=database_now(dialect) + lease_ms)
     )
     for (request_id, attempt), stage in stages.items():

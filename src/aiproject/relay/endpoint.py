@@ -11,7 +11,7 @@ from aiproject.adapters.asgi import Receive, Scope, Send, note, send_json
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.uploads import ClientGone
 from aiproject.codes import Code
-from aiproject.errors import AiProjectError, UpstreamFailed
+from aiproject.errors import AiProjectError, Unavailable, UpstreamFailed
 from aiproject.protocols.seed import Failure, failure_of, json_bytes
 from aiproject.protocols.vendor_codes import Service
 from aiproject.relay.calls import RunningCalls
@@ -43,6 +43,13 @@ class Endpoint(ABC):
             note(scope, outcome="client gone")
         except AiProjectError as error:
             await self.refuse(scope, send, error)
+        except asyncio.CancelledError:
+            # The grace of a stopping server ran out while nothing was sent yet (a stream is ended otherwise).
+            task = asyncio.current_task()
+            if task is None or not self._calls.is_draining:
+                raise
+            task.uncancel()
+            await self.refuse(scope, send, Unavailable("the server is stopping"))
 
     @abstractmethod
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,17 +6,20 @@ from urllib.parse import parse_qs
 
 from aiproject.accounts import Account, Accounts
 from aiproject.adapters.asgi import Receive, Scope, Send, client_address, note, request_id, send_json
+from aiproject.adapters.fault_points import reach
 from aiproject.adapters.limiter import Limiter, Rate
 from aiproject.adapters.uploads import header_candidates, read_upload
 from aiproject.adapters.workers import Workers
 from aiproject.codes import Code
-from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput
+from aiproject.errors import AccountUnknown, InvalidInput
 from aiproject.media import prepare_audio, prepare_picture
 from aiproject.protocols.seed import json_bytes, success
 from aiproject.protocols.vendor_codes import Service
-from aiproject.quotas import Capability, Hold, Quotas
+from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
 from aiproject.relay.calls import RunningCalls
+from aiproject.relay.charging import Charge
 from aiproject.relay.endpoint import Endpoint
+from aiproject.relay.replay import Replay
 from aiproject.upstreams import DictationUpstream, OcrUpstream
 
 __all__ = ["PictureText", "VoiceText"]
@@ -36,10 +39,17 @@ class PictureText(Endpoint):
     service = Service.OCR
 
     def __init__(
-        self, calls: RunningCalls, accounts: Accounts, quotas: Quotas, upstream: OcrUpstream, workers: Workers
+        self,
+        calls: RunningCalls,
+        accounts: Accounts,
+        quotas: Quotas,
+        upstream: OcrUpstream,
+        workers: Workers,
+        replay: Replay,
     ) -> None:
         super().__init__(calls)
         self._workers = workers
+        self._replay = replay
         self._accounts = accounts
         self._quotas = quotas
         self._upstream = upstream
@@ -47,17 +57,22 @@ class PictureText(Endpoint):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
         account = await identify_by_headers(self._accounts, scope)
-        hold = await self._quotas.hold(account, Capability.PIC_TIMES, 1, request_id=request_id(scope))
-        try:
-            picture = await self._workers.run(prepare_picture, data)
-            text = await self._upstream.read(picture)
-        except AiProjectError:
-            await self._quotas.release(hold)
-            raise
-        note(scope, sid=text.sid)
-        await self._quotas.capture(hold, 1)
+        async with self._replay.claim(scope, account.account_id, data) as claim:
+            if claim.answer is not None:
+                await send_json(send, 200, claim.answer)
+                return
+            hold = await self._quotas.hold(account, Capability.PIC_TIMES, 1, request_id=request_id(scope))
+            async with Charge(self._quotas, hold, self.service, estimate=lambda: 1) as charge:
+                picture = await self._workers.run(prepare_picture, data)
+                charge.reached(Stage.SENT)
+                text = await self._upstream.read(picture)
+                note(scope, sid=text.sid)
+                charge.reached(Stage.LAST_FRAME, sid=text.sid)
+                answer = json_bytes(success("请求成功", content=text.text))
+                await charge.settle(Outcome.FINISHED, reported=1, answer=claim.stored(answer))
         note(scope, outcome="ok", pictures=1)
-        await send_json(send, 200, json_bytes(success("请求成功", content=text.text)))
+        reach("before reply")
+        await send_json(send, 200, answer)
 
 
 class VoiceText(Endpoint):
@@ -78,6 +93,7 @@ class VoiceText(Endpoint):
         upstream: DictationUpstream,
         limiter: Limiter,
         workers: Workers,
+        replay: Replay,
         *,
         anonymous: bool,
     ) -> None:
@@ -87,6 +103,7 @@ class VoiceText(Endpoint):
         self._upstream = upstream
         self._limiter = limiter
         self._workers = workers
+        self._replay = replay
         self._anonymous = anonymous
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,21 +113,26 @@ class VoiceText(Endpoint):
         audio = await self._workers.run(prepare_audio, data, rate=rate)
         milliseconds = audio.duration_ms
         note(scope, voice_ms=milliseconds)
-        if account is None:
-            hold = Hold(None, Capability.VOICE_SECONDS, milliseconds, request_id(scope))
-        else:
-            hold = await self._quotas.hold(
-                account, Capability.VOICE_SECONDS, milliseconds, request_id=request_id(scope)
-            )
-        try:
-            heard = await self._upstream.hear(audio)
-        except AiProjectError:
-            await self._quotas.release(hold)
-            raise
-        note(scope, sid=heard.sid)
-        await self._quotas.capture(hold, milliseconds)
+        async with self._replay.claim(scope, None if account is None else account.account_id, data) as claim:
+            if claim.answer is not None:
+                await send_json(send, 200, claim.answer)
+                return
+            if account is None:
+                hold = Hold(None, Capability.VOICE_SECONDS, milliseconds, request_id(scope))
+            else:
+                hold = await self._quotas.hold(
+                    account, Capability.VOICE_SECONDS, milliseconds, request_id=request_id(scope)
+                )
+            async with Charge(self._quotas, hold, self.service, estimate=lambda: milliseconds) as charge:
+                charge.reached(Stage.SENT)
+                heard = await self._upstream.hear(audio)
+                note(scope, sid=heard.sid)
+                charge.reached(Stage.LAST_FRAME, sid=heard.sid)
+                answer = json_bytes(success("请求成功", content=heard.text))
+                await charge.settle(Outcome.FINISHED, reported=milliseconds, answer=claim.stored(answer))
         note(scope, outcome="ok")
-        await send_json(send, 200, json_bytes(success("请求成功", content=heard.text)))
+        reach("before reply")
+        await send_json(send, 200, answer)
 
     async def _caller(self, scope: Scope) -> Account | None:
         try:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 
-from aiproject.accounts import Accounts
+from aiproject.accounts import Account, Accounts
 from aiproject.adapters.asgi import Receive, Scope, Send, note, request_id, send_json
+from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.uploads import ClientGone, read_body
 from aiproject.codes import Code
-from aiproject.errors import AiProjectError, InvalidInput, QuotaExhausted
+from aiproject.errors import AiProjectError, InvalidInput
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
 from aiproject.protocols.seed import error_number, json_bytes, success
 from aiproject.protocols.spark import error_frame, estimate_tokens, render, with_usage
 from aiproject.protocols.vendor_codes import Service
-from aiproject.quotas import Capability, Hold, Quotas
+from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
 from aiproject.relay.calls import RunningCalls
-from aiproject.relay.endpoint import Endpoint, watch_client
+from aiproject.relay.charging import Charge, outcome_of
+from aiproject.relay.endpoint import ClientWatch, Endpoint, watch_client
+from aiproject.relay.replay import Claim, Replay
 from aiproject.upstreams import ChatStream, ChatUpstream
 
 __all__ = ["ChatDefaults", "TextChat", "TextStream"]
@@ -49,11 +53,30 @@ _decode_call = msgspec.json.Decoder(_Call).decode
 
 
 class ChatDefaults(msgspec.Struct, frozen=True):
-    """What is asked of the model beside the dialog: see `ChatRequest`."""
+    """What is asked of the model beside the dialog: see `ChatRequest`.
+
+    Attributes:
+        drain_seconds: how long an answer is read on after its client hung up; 0 cuts it off at once.
+    """
 
     max_tokens: int
     temperature: float
     top_k: int
+    drain_seconds: float
+
+
+class _Answer:
+    """An answer on its way: the question, what came of it so far, and what it costs."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.request = request
+        self.parts: list[str] = []
+
+    def estimate(self) -> Usage:
+        """Return our estimate, for answers of which upstream tells no usage."""
+        prompt = sum(estimate_tokens(message.content) for message in self.request.messages)
+        completion = estimate_tokens("".join(self.parts))
+        return Usage(prompt, completion, prompt + completion)
 
 
 class _TextEndpoint(Endpoint):
@@ -67,154 +90,253 @@ class _TextEndpoint(Endpoint):
         quotas: Quotas,
         upstream: ChatUpstream,
         defaults: ChatDefaults,
+        replay: Replay,
     ) -> None:
         super().__init__(calls)
         self._accounts = accounts
         self._quotas = quotas
         self._upstream = upstream
         self._defaults = defaults
+        self._replay = replay
 
-    async def admit(self, scope: Scope, receive: Receive) -> tuple[ChatRequest, Hold]:
-        """Read and check the call, find its account, hold what it may cost at most."""
-        call = _parse(await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES))
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
+        call = _parse(body)
         account = await self._accounts.identify(call.uuid, [call.username])
         note(scope, account=account.account_id)
+        async with self._replay.claim(scope, account.account_id, body) as claim:
+            if claim.answer is not None:
+                await self.repeat(scope, send, claim.answer)
+                return
+            request, hold = await self.admit(scope, call, account)
+            answer = _Answer(request)
+            async with Charge(
+                self._quotas, hold, self.service, estimate=lambda: answer.estimate().total_tokens
+            ) as charge:
+                await self.converse(scope, receive, send, answer, charge, claim)
+
+    async def admit(self, scope: Scope, call: _Call, account: Account) -> tuple[ChatRequest, Hold]:
+        """Hold what the call may cost at most."""
         messages = tuple(ChatMessage(message.role, message.content) for message in call.dialog)
         prompt = sum(estimate_tokens(message.content) for message in messages if message.content)
         defaults = self._defaults
         hold = await self._quotas.hold(
-            account, Capability.TOKENS, prompt + defaults.max_tokens, request_id=request_id(scope)
+            account,
+            Capability.TOKENS,
+            prompt + defaults.max_tokens,
+            need=prompt + 1,
+            request_id=request_id(scope),
+            prompt_estimate=prompt,
+            completion_limit=defaults.max_tokens,
         )
-        if hold.amount <= prompt:
-            await self._quotas.release(hold)
-            raise QuotaExhausted(Capability.TOKENS)
         # A small balance gives a short answer rather than a refusal.
         completion = min(defaults.max_tokens, hold.amount - prompt)
         return ChatRequest(messages, completion, defaults.temperature, defaults.top_k), hold
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, hold = await self.admit(scope, receive)
+    async def converse(
+        self, scope: Scope, receive: Receive, send: Send, answer: _Answer, charge: Charge, claim: Claim
+    ) -> None:
+        """Ask upstream and pass its answer on; a client that hangs up is noticed at any time."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - an endpoint runs in a task
         with watch_client(receive, task.cancel) as client:
+            charge.reached(Stage.SENT)
             try:
-                stream = await self._upstream.ask(request)
+                stream = await self._upstream.ask(answer.request)
             except asyncio.CancelledError:
-                await self._quotas.release(hold)
                 if not client.is_gone:
                     raise
                 task.uncancel()
                 raise ClientGone from None
-            except AiProjectError:
-                await self._quotas.release(hold)
-                raise
-            client.on_gone = lambda: stream.abort(ClientGone())
+            charge.reached(Stage.FIRST_FRAME, sid=stream.sid)
+            drain: asyncio.TimerHandle | None = None
+
+            def client_gone() -> None:
+                # What is generated is being paid for: read it to its end, for a while, to know the real usage.
+                nonlocal drain
+                drain = task.get_loop().call_later(self._defaults.drain_seconds, stream.abort, ClientGone())
+
+            client.on_gone = client_gone
             try:
                 with self._calls.streaming(stream):
-                    await self.relay(scope, send, stream, request, hold)
+                    await self.relay(scope, send, stream, answer, charge, claim, client)
             finally:
                 stream.close()
+                if drain is not None:
+                    drain.cancel()
                 note(scope, sid=stream.sid)
+                if client.is_gone:
+                    note(scope, outcome="client gone")
 
     @abstractmethod
-    async def relay(self, scope: Scope, send: Send, stream: ChatStream, request: ChatRequest, hold: Hold) -> None:
-        """Pass the answer on and settle the hold."""
+    async def relay(
+        self,
+        scope: Scope,
+        send: Send,
+        stream: ChatStream,
+        answer: _Answer,
+        charge: Charge,
+        claim: Claim,
+        client: ClientWatch,
+    ) -> None:
+        """Pass the answer on and settle its charge."""
+
+    @abstractmethod
+    async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
+        """Give the stored answer of an earlier call with the same key."""
 
     async def settle(
-        self, scope: Scope, hold: Hold, stream: ChatStream, request: ChatRequest, parts: list[str]
+        self,
+        scope: Scope,
+        charge: Charge,
+        answer: _Answer,
+        stream: ChatStream,
+        client: ClientWatch,
+        stored: Callable[[Usage], tuple[str, str, bytes] | None],
     ) -> Usage:
-        """Take what the finished answer cost, what upstream reported or, if it forgot to, our estimate; return it."""
+        """Take what the whole answer cost; return the usage by which it was charged."""
         usage = stream.usage
         if usage is None:
-            prompt, completion = _estimate(request, parts)
-            usage = Usage(prompt, completion, prompt + completion)
+            usage = answer.estimate()
             note(scope, tokens_estimated=True)
-            log.warning("upstream told no usage; the estimate is charged", request_id=hold.request_id)
-        taken = await self._quotas.capture(hold, usage.total_tokens)
+            log.warning("upstream told no usage; the estimate is charged", request_id=charge.hold.request_id)
+        outcome = Outcome.CLIENT_GONE if client.is_gone else Outcome.FINISHED
+        taken = await charge.settle(
+            outcome, reported=None if stream.usage is None else usage.total_tokens, answer=stored(usage)
+        )
         note(scope, tokens=usage.total_tokens)
         if taken != usage.total_tokens:
             note(scope, taken=taken)
         return usage
 
-    async def settle_cut(self, scope: Scope, hold: Hold, request: ChatRequest, parts: list[str]) -> None:
-        """Charge a client that hung up for what was generated until then, estimated; upstream is cut off.
-
-        Upstream tells the usage only in the last frame, which never comes: an answer read up to there would be free.
-        """
-        taken = await self._quotas.capture(hold, sum(_estimate(request, parts)))
-        note(scope, outcome="client gone", tokens=taken, tokens_estimated=True)
-
 
 class TextChat(_TextEndpoint):
     """The whole answer in one JSON object: ``code``, ``msg``, ``content``, ``consume_token``."""
 
-    async def relay(self, scope: Scope, send: Send, stream: ChatStream, request: ChatRequest, hold: Hold) -> None:
-        parts: list[str] = []
-        try:
-            while True:
-                event = await stream.receive()
-                parts.append(event.text)
-                if event.is_last:
-                    break
-        except ClientGone:
-            await self.settle_cut(scope, hold, request, parts)
-            raise
-        except AiProjectError:
-            await self._quotas.release(hold)
-            raise
-        usage = await self.settle(scope, hold, stream, request, parts)
+    async def relay(
+        self,
+        scope: Scope,
+        send: Send,
+        stream: ChatStream,
+        answer: _Answer,
+        charge: Charge,
+        claim: Claim,
+        client: ClientWatch,
+    ) -> None:
+        while True:
+            event = await stream.receive()
+            answer.parts.append(event.text)
+            if event.is_last:
+                break
+        charge.reached(Stage.LAST_FRAME, sid=stream.sid)
+
+        def body(usage: Usage) -> bytes:
+            content = "".join(answer.parts)
+            return json_bytes(success("文本大模型回复成功", content=content, consume_token=usage.total_tokens))
+
+        usage = await self.settle(scope, charge, answer, stream, client, lambda usage: claim.stored(body(usage)))
         note(scope, outcome="ok")
-        answer = success("文本大模型回复成功", content="".join(parts), consume_token=usage.total_tokens)
-        await send_json(send, 200, json_bytes(answer))
+        reach("before reply")
+        await send_json(send, 200, body(usage))
+
+    async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
+        await send_json(send, 200, stored)
 
 
 class TextStream(_TextEndpoint):
     """Upstream's frames, each in an HTTP chunk of its own the moment it arrives; or as server-sent events."""
 
-    async def relay(self, scope: Scope, send: Send, stream: ChatStream, request: ChatRequest, hold: Hold) -> None:
-        as_events = _wants_event_stream(scope["headers"])
-        prefix, suffix = (b"data: ", b"\n\n") if as_events else (b"", b"\n")
-        parts: list[str] = []
-        started = False
-        sequence = 0
-
-        async def pass_on(frame: bytes) -> None:
-            nonlocal started
-            if not started:
-                started = True
-                await send(_stream_start(as_events))
-            await send({"type": "http.response.body", "body": b"%b%b%b" % (prefix, frame, suffix), "more_body": True})
-
+    async def relay(
+        self,
+        scope: Scope,
+        send: Send,
+        stream: ChatStream,
+        answer: _Answer,
+        charge: Charge,
+        claim: Claim,
+        client: ClientWatch,
+    ) -> None:
+        out = _Frames(scope, send)
+        kept: list[bytes] = []
         try:
             while True:
                 event = await stream.receive()
                 if event.text:
-                    parts.append(event.text)
+                    answer.parts.append(event.text)
                 frame = event.spark_frame
                 if frame is None and (event.text or event.is_last):
-                    frame = render(event, sid=stream.sid or "", seq=sequence, first=not started)
+                    frame = render(event, sid=stream.sid or "", seq=out.count, first=not out.count)
+                if frame is not None and claim.is_wanted:
+                    kept.append(frame)
                 if event.is_last:
-                    # Booked before the client holds the whole answer: it never asks again and counts for itself.
-                    usage = await self.settle(scope, hold, stream, request, parts)
-                    if stream.usage is None and frame is not None:
-                        frame = with_usage(frame, usage)
+                    frame = await self._finish(scope, charge, answer, stream, client, claim, kept, frame)
+                    reach("before reply")
                 if frame is not None:
-                    sequence += 1
-                    await pass_on(frame)
+                    await out.send(frame)
                 if event.is_last:
                     break
-            note(scope, outcome="ok", frames=sequence)
-        except ClientGone:
-            await self.settle_cut(scope, hold, request, parts)
-            raise
+            note(scope, outcome="ok", frames=out.count)
         except AiProjectError as error:
-            await self._quotas.release(hold)
-            if not started:
+            if not out.count:
                 raise
+            await charge.settle(outcome_of(error, self.service))
             # The status is gone; the failure is told inside the stream, in the dialect that its client knows.
             failure = self.failure(scope, error)
-            await pass_on(error_frame(code=error_number(error), message=failure.msg, sid=stream.sid))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await out.send(error_frame(code=error_number(error), message=failure.msg, sid=stream.sid))
+        await out.end()
+
+    async def _finish(
+        self,
+        scope: Scope,
+        charge: Charge,
+        answer: _Answer,
+        stream: ChatStream,
+        client: ClientWatch,
+        claim: Claim,
+        kept: list[bytes],
+        frame: bytes | None,
+    ) -> bytes | None:
+        """Book the answer before the client holds all of it: it never asks again and counts for itself."""
+        charge.reached(Stage.LAST_FRAME, sid=stream.sid)
+
+        def last(usage: Usage) -> bytes | None:
+            return with_usage(frame, usage) if stream.usage is None and frame is not None else frame
+
+        def stored(usage: Usage) -> tuple[str, str, bytes] | None:
+            whole = [*kept[:-1], last(usage) or b""] if kept else []
+            return claim.stored(b"\n".join(whole))
+
+        return last(await self.settle(scope, charge, answer, stream, client, stored))
+
+    async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
+        out = _Frames(scope, send)
+        for frame in stored.split(b"\n"):
+            await out.send(frame)
+        await out.end()
+
+
+class _Frames:
+    """The client's side of a stream: one frame, one HTTP chunk.
+
+    Attributes:
+        count: frames sent so far.
+    """
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.count = 0
+        self._as_events = _wants_event_stream(scope["headers"])
+        self._prefix, self._suffix = (b"data: ", b"\n\n") if self._as_events else (b"", b"\n")
+        self._send = send
+
+    async def send(self, frame: bytes) -> None:
+        if not self.count:
+            await self._send(_stream_start(self._as_events))
+        self.count += 1
+        body = b"%b%b%b" % (self._prefix, frame, self._suffix)
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _parse(body: bytes) -> _Call:
@@ -244,11 +366,6 @@ def _where(error: msgspec.ValidationError) -> str:
             return f"缺少 {field}"
     place = text.rpartition(" - at `$.")[2].rstrip("`") if " - at `$." in text else ""
     return f"{place} 格式不正确" if place else "应为包含 uuid、username 和 dialog 的对象"
-
-
-def _estimate(request: ChatRequest, parts: list[str]) -> tuple[int, int]:
-    """Return the tokens of the prompt and of what was answered."""
-    return sum(estimate_tokens(message.content) for message in request.messages), estimate_tokens("".join(parts))
 
 
 def _wants_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -1,0 +1,52 @@
+"""Named places at which a process can be told to die, for tests of crash recovery.
+
+``AIPROJECT_FAULT_POINT=after hold`` kills the process (SIGKILL, as the kernel's memory killer would) the first time it
+gets there; ``after hold:0.02`` with that probability each time. Unset, which is every process but a test's, a place
+costs one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+
+__all__ = ["FAULT_POINTS", "arm", "reach"]
+
+FAULT_POINTS = (
+    "after hold",
+    "at sent",
+    "at first frame",
+    "at last frame",
+    "before commit of a settlement",
+    "after settlement",
+    "before reply",
+)
+
+_armed: str | None = None
+_probability = 1.0
+
+
+def arm(order: str | None) -> None:
+    """Choose the place, or none.
+
+    Args:
+        order: ``NAME`` or ``NAME:PROBABILITY``.
+
+    Raises:
+        ValueError: there is no such place.
+    """
+    global _armed, _probability
+    _armed = None
+    if not order:
+        return
+    name, _, probability = order.partition(":")
+    if name not in FAULT_POINTS:
+        raise ValueError(f"there is no fault point {name}; there are: {', '.join(FAULT_POINTS)}")
+    _armed, _probability = name, float(probability or 1.0)
+
+
+def reach(name: str) -> None:
+    """Die here if told to."""
+    if _armed == name and random.random() < _probability:  # noqa: S311 - chooses a moment, hides nothing
+        os.kill(os.getpid(), signal.SIGKILL)

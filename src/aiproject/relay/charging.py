@@ -1,0 +1,93 @@
+"""One call's hold, from the moment it is committed to its settlement, on every way out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+from aiproject.adapters.fault_points import reach
+from aiproject.adapters.uploads import ClientGone
+from aiproject.errors import Refused, Unavailable, UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from aiproject.protocols.vendor_codes import Problem, Service, advise
+from aiproject.quotas import Hold, Outcome, Quotas, Stage
+
+__all__ = ["Charge", "outcome_of"]
+
+
+class Charge:
+    """Settles its hold when left: by `settle` where the call ended well, else by the error that it is left with.
+
+    Attributes:
+        hold: the committed hold.
+        estimate: our estimate of what the call has consumed so far, in the hold's units.
+    """
+
+    def __init__(
+        self, quotas: Quotas, hold: Hold, service: Service, *, estimate: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.hold = hold
+        self.estimate = estimate
+        self._quotas = quotas
+        self._service = service
+        self._stage = Stage.HELD
+        self._sid: str | None = None
+        self._is_settled = False
+
+    async def __aenter__(self) -> Charge:
+        reach("after hold")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._is_settled:
+            await self.settle(outcome_of(error, self._service))
+
+    def reached(self, stage: Stage, *, sid: str | None = None) -> None:
+        """Note how far the call has got."""
+        self._stage = stage
+        self._sid = sid or self._sid
+        self._quotas.note(self.hold, stage)
+        reach(f"at {stage}")
+
+    async def settle(
+        self, outcome: Outcome, *, reported: int | None = None, answer: tuple[str, str, bytes] | None = None
+    ) -> int:
+        """Close the hold by the written table; return what the account is charged.
+
+        Args:
+            reported: units that upstream reported; ``None``: it said nothing.
+            answer: to store with the settlement, see `aiproject.relay.replay`.
+        """
+        self._is_settled = True
+        charged = await self._quotas.settle(
+            self.hold,
+            outcome,
+            self._stage,
+            reported=reported,
+            estimated=self.estimate(),
+            sid=self._sid,
+            answer=answer,
+        )
+        reach("after settlement")
+        return charged
+
+
+def outcome_of(error: BaseException | None, service: Service) -> Outcome:
+    """Return what an error means for the written table."""
+    match error:
+        case ClientGone():
+            return Outcome.CLIENT_GONE
+        case UpstreamTimeout():
+            return Outcome.TIMED_OUT
+        case UpstreamTruncated():
+            return Outcome.TRUNCATED
+        case UpstreamRefused() if error.code is not None and advise(service, error.code).problem is Problem.MODERATION:
+            return Outcome.MODERATED
+        case UpstreamFailed() | Refused():
+            return Outcome.UPSTREAM_FAILED
+        case Unavailable() | asyncio.CancelledError() | None:
+            return Outcome.SERVER_STOPPED
+        case _:
+            return Outcome.SERVER_FAILED
