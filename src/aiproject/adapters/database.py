@@ -1,7 +1,8 @@
-"""The database: one engine, two ways to use it, and its errors in the words of the house.
+"""The database: one engine, three ways to use it, and its errors in the words of the house.
 
     async with database.begin() as connection:     # a transaction that may write; commits when the block ends
     async with database.connect() as connection:   # reads; whatever it wrote would be rolled back
+    async with database.snapshot() as connection:  # reads that all see one moment
 
 House rules:
 
@@ -317,6 +318,29 @@ class Database:
             Unavailable: no connection, or it was lost.
         """
         async with _bounded(seconds, _Stage()), self._checkout() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self, *, seconds: float | None = TRANSACTION_SECONDS) -> AsyncIterator[AsyncConnection]:
+        """A connection for reading, on which all reads see the database as it was at one moment.
+
+        It waits for nobody and nobody waits for it; but the database keeps what it sees until it ends, so keep it
+        short.
+
+        Raises:
+            Unavailable: no connection, or it was lost.
+        """
+        async with _bounded(seconds, _Stage()), self._checkout() as connection:
+            # Each says the moment by itself at the first read; so that it be now, something is read.
+            match self.dialect:
+                case "postgresql":
+                    await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                    await connection.exec_driver_sql("SELECT 1")
+                case "mysql":
+                    await connection.execution_options(isolation_level="REPEATABLE READ")
+                    await connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                case "sqlite":
+                    await connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")
             yield connection
 
     async def ping(self) -> None:

@@ -2,7 +2,8 @@
 
 Only adds: the previous release goes on beside it, though what it takes from balances is missing in the books until its
 last node is gone; so upgrade when the old nodes are stopped, or run `aiproject ledger verify` afterwards, which shows
-what they took. What accounts have now becomes their first entry, so that every balance is the sum of its entries.
+what they took. What accounts have now becomes their first entry, so that every balance is the sum of its entries; what
+they have dictated until now becomes an entry without a balance, as unmetered dictation is booked.
 """
 
 from __future__ import annotations
@@ -164,8 +165,8 @@ def new_tables() -> sa.MetaData:
 
 
 def open_books(connection: sa.Connection) -> int:
-    """Write an opening entry for every balance that is not zero; does nothing the second time."""
-    columns = ("AccountId", "Tokens", "PicTimes", "VoiceMs", "LedgerSeq")
+    """Write an opening entry for every balance, and for dictation used, that is not 0; does nothing the second time."""
+    columns = ("AccountId", "Tokens", "PicTimes", "VoiceMs", "VoiceUsedMs", "LedgerSeq")
     user = sa.table("user", *(sa.column(name) for name in (*columns, "LedgerHash")))
     entry = new_tables().tables["ledger_entry"]
     after = -1
@@ -179,11 +180,16 @@ def open_books(connection: sa.Connection) -> int:
         after = rows[-1][0]
         entries: list[dict[str, Any]] = []
         heads: list[dict[str, Any]] = []
-        for account_id, tokens, pic_times, voice_ms, seq in rows:
+        for account_id, tokens, pic_times, voice_ms, voice_used_ms, seq in rows:
             if seq:
                 continue
             previous = ""
-            for capability, amount in (("tokens", tokens), ("pic_times", pic_times), ("voice_seconds", voice_ms)):
+            for capability, amount, balance in (
+                ("tokens", tokens, tokens),
+                ("pic_times", pic_times, pic_times),
+                ("voice_seconds", -voice_used_ms, None),
+                ("voice_seconds", voice_ms, voice_ms),
+            ):
                 if amount:
                     seq += 1
                     fields = {
@@ -191,7 +197,7 @@ def open_books(connection: sa.Connection) -> int:
                         "seq": seq,
                         "capability": capability,
                         "amount": amount,
-                        "balance": amount,
+                        "balance": balance,
                         "kind": "opening",
                         "request_id": "migration 0002",
                         "attempt": 0,
