@@ -154,9 +154,9 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
 
 
 def _run(serving: Serving, listener: socket.socket, on_ready: Callable[[], None]) -> int:
-    arm(serving.settings.fault_point)
-    server = make_server(serving, on_ready=on_ready)
     try:
+        arm(serving.settings.fault_point)
+        server = make_server(serving, on_ready=on_ready)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.serve([listener]))
     except Misconfigured as error:

@@ -11,9 +11,12 @@ import os
 import random
 import signal
 
+from aiproject.errors import Misconfigured
+
 __all__ = ["FAULT_POINTS", "arm", "reach"]
 
 FAULT_POINTS = (
+    "after claim",
     "after hold",
     "at sent",
     "at first frame",
@@ -34,7 +37,7 @@ def arm(order: str | None) -> None:
         order: ``NAME`` or ``NAME:PROBABILITY``.
 
     Raises:
-        ValueError: there is no such place.
+        Misconfigured: there is no such place or probability.
     """
     global _armed, _probability
     _armed = None
@@ -42,8 +45,12 @@ def arm(order: str | None) -> None:
         return
     name, _, probability = order.partition(":")
     if name not in FAULT_POINTS:
-        raise ValueError(f"there is no fault point {name}; there are: {', '.join(FAULT_POINTS)}")
-    _armed, _probability = name, float(probability or 1.0)
+        raise Misconfigured(f"AIPROJECT_FAULT_POINT: there is no point {name!r}; there are: {', '.join(FAULT_POINTS)}")
+    try:
+        _probability = float(probability or 1.0)
+    except ValueError:
+        raise Misconfigured(f"AIPROJECT_FAULT_POINT: {probability!r} is no probability") from None
+    _armed = name
 
 
 def reach(name: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from aiproject.errors import Unavailable
+
 __all__ = [
     "AccountBooks",
     "Capability",
@@ -14,6 +16,7 @@ __all__ = [
     "Grant",
     "Hold",
     "HoldState",
+    "KeyLost",
     "Kind",
     "OpenHold",
     "Outcome",
@@ -93,6 +96,17 @@ class Hold:
     attempt: int = 1
 
 
+class KeyLost(Unavailable):
+    """The answer of a call with an Idempotency-Key must not go out; asking again gives the one that is charged.
+
+    Its claim ran out while this process was held up, so that another call has the key now and this one is not charged;
+    or its charge is not committed yet.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after=2)
+
+
 # -- what the books are asked to do ------------------------------------------------------------------------------------
 
 
@@ -124,7 +138,8 @@ class Settle:
     Attributes:
         reported: what upstream said was consumed; ``None``: nothing.
         expired_only: leave it alone unless its lease has run out (the sweeper's way).
-        answer: ``(scope, key_hash, bytes)`` of the answer to store in the same transaction.
+        answer: ``(scope, key_hash, bytes)`` of the answer to store in the same transaction. If the key is not claimed
+            by the hold's call any more, nothing is charged.
     """
 
     hold: Hold
@@ -160,11 +175,13 @@ class Settled:
         charged: units taken from the balance, now or by an earlier identical settlement.
         lost: units that upstream reported beyond that.
         state: where the hold stands now.
+        is_key_lost: nothing was charged, since the key of the answer is in other hands.
     """
 
     charged: int
     lost: int
     state: HoldState
+    is_key_lost: bool = False
 
 
 # -- what the books consist of -----------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from aiproject.quotas.model import (
     Grant,
     Hold,
     HoldState,
+    KeyLost,
     Kind,
     OpenHold,
     Outcome,
@@ -161,6 +162,9 @@ class Quotas:
 
         Idempotent by (request id, attempt). While the database is away it waits a little and then returns what will be
         charged; the settlement is kept and tried again.
+
+        Raises:
+            KeyLost: ``answer`` is not stored, at least not yet, and must not be given.
         """
         amount = charge(outcome, stage, reported=reported, estimated=estimated)
         if hold.account_id is None:
@@ -183,7 +187,13 @@ class Quotas:
         except TimeoutError:
             log.warning("settlement kept until the database is back", request_id=hold.request_id)
             waiting.add_done_callback(lambda done: self._told(hold, amount, done.result()))
+            if answer is not None:
+                # Its caller can come back for it. Given now, and were this process killed, it would be free.
+                raise KeyLost("the charge of a keyed call is not committed yet") from None
             return min(amount, hold.amount)
+        if isinstance(result, Settled) and result.is_key_lost:
+            log.warning("an answer was late: its key is in other hands", request_id=hold.request_id)
+            raise KeyLost("the key was taken over while its call ran")
         return self._told(hold, amount, result)
 
     def _forget(self, hold: Hold) -> None:

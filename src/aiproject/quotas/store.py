@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, insert, literal_column, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.schema import hold as holds
@@ -86,6 +87,7 @@ class _Batch:
         self._now = int(time.time() * 1000)
         self._accounts: dict[int, AccountBooks] = {}
         self._holds: dict[tuple[str, int], dict[str, Any]] = {}
+        self._claims: dict[tuple[str, str], str] = {}
         self._new_holds: list[dict[str, Any]] = []
         self._closed_holds: list[dict[str, Any]] = []
         self._entries: list[dict[str, Any]] = []
@@ -119,6 +121,16 @@ class _Batch:
         if wanted:
             found = await self._connection.execute(select(holds).where(holds.c.request_id.in_(sorted(wanted))))
             self._holds = {(row["request_id"], row["attempt"]): dict(row) for row in found.mappings()}
+        keys = {order.answer[:2] for order in orders if isinstance(order, Settle) and order.answer is not None}
+        if keys:
+            # Locked, so that nobody takes a claim over between this look and the commit.
+            key = tuple_(stored_answer.c.scope, stored_answer.c.key_hash)
+            claims = await self._connection.execute(
+                select(stored_answer.c.scope, stored_answer.c.key_hash, stored_answer.c.request_id)
+                .where(key.in_(sorted(keys)), stored_answer.c.state == "running")
+                .with_for_update()
+            )
+            self._claims = {(scope, key_hash): request_id for scope, key_hash, request_id in claims}
 
     def do(self, order: Order) -> Result:
         match order:
@@ -179,18 +191,23 @@ class _Batch:
         key = (order.hold.request_id, order.hold.attempt)
         row = self._holds.get(key)
         books = self._accounts.get(order.hold.account_id or 0)
+        is_key_lost = order.answer is not None and self._claims.get(order.answer[:2]) != key[0]
         if row is None or books is None:
-            return Settled(0, 0, HoldState.RELEASED)  # its opening was never committed: nothing is held
+            # Its opening was never committed: nothing is held.
+            return Settled(0, 0, HoldState.RELEASED, is_key_lost=is_key_lost)
         is_late = False
         if row["state"] == HoldState.CAPTURED:
             return Settled(row["charged"], 0, HoldState.CAPTURED)
         if row["state"] == HoldState.RELEASED:
             # The sweeper took us for dead and gave the hold back. An answer that was delivered is charged all the same.
             is_late = row["outcome"] == Outcome.SERVER_KILLED and order.charge > 0 and not order.expired_only
-            if not is_late:
-                return Settled(0, 0, HoldState.RELEASED)
+            if not is_late or is_key_lost:
+                return Settled(0, 0, HoldState.RELEASED, is_key_lost=is_key_lost)
         elif order.expired_only and row["lease_until"] > self._now:
             return None
+        if is_key_lost:
+            # Another call has the key and is charged for it. One key, one charge: this answer does not go out.
+            order = replace(order, charge=0, outcome=Outcome.SERVER_FAILED, answer=None)
         capability = Capability(row["capability"])
         if is_late:
             available = books.available(capability)
@@ -229,7 +246,7 @@ class _Batch:
         if order.answer is not None:
             scope, key_hash, answer = order.answer
             self._answers.append({"scope": scope, "key_hash": key_hash, "state": "done", "answer": answer})
-        return Settled(charged, lost, state)
+        return Settled(charged, lost, state, is_key_lost=is_key_lost)
 
     def _take(self, books: AccountBooks, capability: Capability, amount: int, row: Mapping[str, Any]) -> int:
         balance = books.balances[capability]
@@ -341,16 +358,10 @@ def _row(books: AccountBooks) -> dict[str, Any]:
 async def renew_leases(
     connection: AsyncConnection, *, dialect: str, owner: str, lease_ms: int, stages: Mapping[tuple[str, int], Stage]
 ) -> None:
-    """Prolong every open hold of ``owner`` and the keys that its calls claimed, and note how far they have got."""
+    """Prolong every open hold of ``owner``, and note how far their calls have got."""
     await connection.execute(
         update(holds)
         .where(holds.c.owner == owner, holds.c.state == str(HoldState.OPEN))
-        .values(lease_until=database_now(dialect) + lease_ms)
-    )
-    running = select(holds.c.request_id).where(holds.c.owner == owner, holds.c.state == str(HoldState.OPEN))
-    await connection.execute(
-        update(stored_answer)
-        .where(stored_answer.c.state == "running", stored_answer.c.request_id.in_(running))
         .values(lease_until=database_now(dialect) + lease_ms)
     )
     for (request_id, attempt), stage in stages.items():

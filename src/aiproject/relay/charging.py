@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from aiproject.adapters.fault_points import reach
+from aiproject.adapters.log import get_logger
 from aiproject.adapters.uploads import ClientGone
 from aiproject.errors import Refused, Unavailable, UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
 from aiproject.protocols.vendor_codes import Problem, Service, advise
 from aiproject.quotas import Hold, Outcome, Quotas, Stage
 
 __all__ = ["Charge", "outcome_of"]
+
+log = get_logger("relay")
 
 
 class Charge:
@@ -41,8 +45,15 @@ class Charge:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._is_settled:
+        if self._is_settled:
+            return
+        try:
             await self.settle(outcome_of(error, self._service))
+        except Exception as failure:
+            if error is None:
+                raise
+            # The error on its way is what the caller must hear of; the sweeper gives the hold back.
+            log.error("a failed call is not settled", request_id=self.hold.request_id, error=type(failure).__name__)
 
     def reached(self, stage: Stage, *, sid: str | None = None) -> None:
         """Note how far the call has got."""
@@ -59,9 +70,17 @@ class Charge:
         Args:
             reported: units that upstream reported; ``None``: it said nothing.
             answer: to store with the settlement, see `aiproject.relay.replay`.
+
+        The first order counts; a later one does nothing and returns 0.
+
+        Raises:
+            KeyLost: the answer must not go out; nothing is charged.
         """
+        if self._is_settled:
+            return 0
         self._is_settled = True
-        charged = await self._quotas.settle(
+        settle = partial(
+            self._quotas.settle,
             self.hold,
             outcome,
             self._stage,
@@ -70,6 +89,16 @@ class Charge:
             sid=self._sid,
             answer=answer,
         )
+        try:
+            charged = await settle()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if outcome is not Outcome.FINISHED or task is None:
+                raise
+            # A stopping server ends its calls, but this one is being paid for: what is ordered of the books cannot be
+            # called back. See it through, so that the answer leaves; the books take the same order twice for one.
+            task.uncancel()
+            charged = await settle()
         reach("after settlement")
         return charged
 

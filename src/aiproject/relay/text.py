@@ -152,8 +152,11 @@ class _TextEndpoint(Endpoint):
             drain: asyncio.TimerHandle | None = None
 
             def client_gone() -> None:
-                # What is generated is being paid for: read it to its end, for a while, to know the real usage.
+                # What is generated is being paid for: read it to its end, for a while, to know the real usage. Whoever
+                # gave a key comes back for the whole answer: cut, it would be charged twice.
                 nonlocal drain
+                if claim.is_wanted:
+                    return
                 drain = task.get_loop().call_later(self._defaults.drain_seconds, stream.abort, ClientGone())
 
             client.on_gone = client_gone
