@@ -1,0 +1,231 @@
+"""`verify` over real databases: clean books give nothing, each kind of damage is found, and writers do not disturb."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from aiproject.accounts import Account
+from aiproject.adapters.database import Database
+from aiproject.adapters.schema import hold, ledger_entry, operator_loss, user
+from aiproject.errors import QuotaExhausted
+from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.quotas.audit import Checked, Difference, verify
+from bookkeeping import copy_books, open_account, reread, restore_books
+
+TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
+
+
+async def differences(database: Database, *, overdue_seconds: float = 60.0) -> list[Difference]:
+    return [difference async for difference in verify(database, overdue_seconds=overdue_seconds)]
+
+
+async def call(
+    quotas: Quotas,
+    account: Account,
+    capability: Capability,
+    amount: int,
+    request_id: str,
+    *,
+    reported: int | None,
+    outcome: Outcome = Outcome.FINISHED,
+    stage: Stage = Stage.LAST_FRAME,
+    estimated: int = 0,
+) -> int:
+    held = await quotas.hold(account, capability, amount, request_id=request_id)
+    return await quotas.settle(held, outcome, stage, reported=reported, estimated=estimated, sid="iat1")
+
+
+async def keep_books(database: Database) -> tuple[Account, Account]:
+    """Two accounts with a bit of everything that happens in books."""
+    quotas = Quotas(database, LeaseTimes(30))
+    ann = await open_account(database, "ann", tokens=1000, pic_times=5)
+    bob = await open_account(database, "bob", tokens=50, pic_times=0, voice_ms=90_000)
+    await call(quotas, ann, TOKENS, 200, "chat", reported=120)
+    await call(quotas, ann, TOKENS, 100, "over", reported=130)
+    await call(quotas, ann, TOKENS, 100, "left", reported=None, outcome=Outcome.CLIENT_GONE, estimated=60)
+    await call(quotas, ann, TOKENS, 100, "failed", reported=None, outcome=Outcome.UPSTREAM_FAILED)
+    await call(quotas, ann, PIC_TIMES, 1, "picture", reported=1)
+    await call(quotas, ann, VOICE, 4000, "unmetered", reported=4000)
+    await quotas.hold(ann, VOICE, 60_000, request_id="talking on")
+    await quotas.grant(ann, voice_seconds=10)
+    await quotas.hold(ann, TOKENS, 300, request_id="running")
+    await call(quotas, bob, VOICE, 3000, "metered", reported=3000)
+    await call(quotas, bob, TOKENS, 50, "same", reported=10)
+    await quotas.grant(bob, tokens=-1000, pic_times=2)
+    return await reread(database, "ann"), await reread(database, "bob")
+
+
+class TestCleanBooks:
+    async def test_of_nobody(self, database: Database) -> None:
+        assert await differences(database) == []
+
+    async def test_with_a_bit_of_everything(self, database: Database) -> None:
+        ann, bob = await keep_books(database)
+        checked = Checked()
+        assert [difference async for difference in verify(database, checked=checked)] == []
+        assert (ann.tokens, ann.pic_times, ann.voice_ms, ann.voice_used_ms) == (720, 4, 10_000, 4000)
+        assert (bob.tokens, bob.pic_times, bob.voice_ms, bob.voice_used_ms) == (0, 2, 87_000, 3000)
+        assert checked == Checked(accounts=2, entries=14, holds=10, losses=1)
+
+    async def test_a_late_settlement_after_the_sweep(self, database: Database) -> None:
+        quotas = Quotas(database, LeaseTimes(0.001))
+        ann = await open_account(database, "ann", tokens=100)
+        slow = await quotas.hold(ann, TOKENS, 80, request_id="slow")
+        await asyncio.sleep(0.05)
+        assert await quotas.sweep() == 1
+        await call(quotas, ann, TOKENS, 70, "quick", reported=70)
+        assert await quotas.settle(slow, Outcome.FINISHED, Stage.LAST_FRAME, reported=80) == 30
+        assert await differences(database) == []
+
+    async def test_of_more_accounts_than_a_page_holds(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("aiproject.quotas.audit.PAGE_ACCOUNTS", 3)
+        monkeypatch.setattr("aiproject.quotas.audit.PAGE_ENTRIES", 4)
+        for number in range(7):
+            await open_account(database, f"person {number}", tokens=10, pic_times=number)
+        checked = Checked()
+        assert [difference async for difference in verify(database, checked=checked)] == []
+        assert (checked.accounts, checked.entries) == (7, 13)
+
+
+def change(table: sa.Table, key: str, **values: Any) -> sa.Update:
+    column = {user: user.c.UserName, hold: hold.c.request_id, operator_loss: operator_loss.c.request_id}
+    return sa.update(table).where(column[table] == key).values(values)
+
+
+def change_entry(name: str, seq: int, **values: Any) -> sa.Update:
+    account = sa.select(user.c.AccountId).where(user.c.UserName == name).scalar_subquery()
+    return sa.update(ledger_entry).where(ledger_entry.c.account_id == account, ledger_entry.c.seq == seq).values(values)
+
+
+def entry_of(request_id: str) -> sa.ColumnElement[bool]:
+    return ledger_entry.c.request_id == request_id
+
+
+DAMAGE: Sequence[tuple[str, sa.Update | sa.Delete, str]] = (
+    # The row that people see.
+    ("tokens added by hand", change(user, "ann", Tokens=721), "Tokens"),
+    ("pictures added by hand", change(user, "bob", PicTimes=3), "PicTimes"),
+    ("seconds taken by hand", change(user, "bob", VoiceMs=0), "VoiceMs"),
+    ("made unmetered by hand", change(user, "bob", VoiceMs=None), "VoiceMs"),
+    ("dictation forgotten", change(user, "ann", VoiceUsedMs=0), "VoiceUsedMs"),
+    ("a hold forgotten in the row", change(user, "ann", HeldTokens=0), "HeldTokens"),
+    ("more held than there is", change(user, "bob", HeldPicTimes=3), "HeldPicTimes"),
+    ("another head", change(user, "ann", LedgerHash="0" * 64), "hash of the newest entry"),
+    ("another number", change(user, "ann", LedgerSeq=3), "number of the newest entry"),
+    # Entries.
+    ("an amount", change_entry("ann", 3, amount=-100), "hash of entry 3"),
+    ("a balance", change_entry("ann", 3, balance=881), "balance of entry 3"),
+    ("a kind", change_entry("ann", 1, kind="grant"), "hash of entry 1"),
+    ("a rule", change_entry("ann", 3, rule="{}"), "hash of entry 3"),
+    ("a time", change_entry("ann", 3, created_at=1), "hash of entry 3"),
+    ("an unknown capability", change_entry("ann", 3, capability="gold"), "capability of entry 3"),
+    ("a charge for another call", change_entry("ann", 3, request_id="x"), "entries that charge 120 of tokens"),
+    ("a charge taken out", sa.delete(ledger_entry).where(entry_of("chat")), "number of a ledger entry"),
+    ("the newest entry taken out", sa.delete(ledger_entry).where(entry_of("cli")), "number of the newest entry"),
+    # Holds.
+    ("a hold that charged less", change(hold, "chat", charged=119), "entries that charge 119 of tokens"),
+    ("a charge beyond the hold", change(hold, "chat", amount=119), "charge of request chat"),
+    ("a captured hold taken out", sa.delete(hold).where(hold.c.request_id == "chat"), "entries that charge 120"),
+    ("a captured hold opened", change(hold, "picture", state="open"), "HeldPicTimes"),
+    ("an open hold taken out", sa.delete(hold).where(hold.c.request_id == "running"), "HeldTokens"),
+    ("a hold released by hand", change(hold, "running", state="released"), "HeldTokens"),
+    ("another unmetered charge", change(hold, "unmetered", charged=3999), "entries that charge 3999"),
+    ("another state", change(hold, "running", state="gone"), "state of the hold of request running"),
+    ("another outcome", change(hold, "chat", outcome="shrug"), "outcome of request chat"),
+    ("a failed call made to pay", change(hold, "chat", outcome="upstream failed"), "charge of request chat"),
+    ("a report of less", change(hold, "chat", reported=100), "charge of request chat"),
+    ("a finished call made free", change(hold, "failed", outcome="finished", reported=9), "charge of request failed"),
+    # Losses.
+    ("another loss", change(operator_loss, "over", amount=29), "loss of request over"),
+    ("a loss taken out", sa.delete(operator_loss), "charge of request over"),
+    ("a loss of another account", change(operator_loss, "over", account_id=7), "account of the loss"),
+    ("a loss without its hold", change(operator_loss, "over", request_id="x"), "loss of request x"),
+    # Records of nobody.
+    ("an account taken out", sa.delete(user).where(user.c.UserName == "bob"), "ledger entries of an account that"),
+    ("a hold of nobody", change(hold, "running", account_id=5), "holds of an account that does not exist"),
+)
+
+
+class TestDamage:
+    async def test_each_kind_is_found(self, database: Database) -> None:
+        await keep_books(database)
+        sound = await copy_books(database)
+        for name, damage, what in DAMAGE:
+            async with database.begin() as connection:
+                result = await connection.execute(damage)
+                assert result.rowcount, name
+            found = await differences(database)
+            assert any(what in difference.what for difference in found), f"{name}: {[str(one) for one in found]}"
+            await restore_books(database, sound)
+        assert await differences(database) == []
+
+    async def test_a_charge_entered_twice(self, database: Database) -> None:
+        ann, _ = await keep_books(database)
+        async with database.begin() as connection:
+            row = (await connection.execute(sa.select(ledger_entry).where(entry_of("chat")))).mappings().one()
+            await connection.execute(sa.insert(ledger_entry).values({**row, "seq": 99}))
+        found = await differences(database)
+        assert Difference(
+            ann.account_id, "entries that charge 120 of tokens for request chat, attempt 1", 1, 2
+        ) in found  # fmt: skip
+
+    async def test_an_open_hold_whose_lease_ran_out(self, database: Database) -> None:
+        await keep_books(database)
+        async with database.begin() as connection:
+            await connection.execute(
+                sa.update(hold).where(hold.c.request_id == "running").values(lease_until=hold.c.opened_at - 10_000)
+            )
+        assert [one.what for one in await differences(database, overdue_seconds=5)] == [
+            "open hold of request running, attempt 1: lease until"
+        ]
+        assert await differences(database, overdue_seconds=3600) == []
+
+    async def test_very_many_are_counted(self, database: Database) -> None:
+        ann = await open_account(database, "ann", tokens=100)
+        quotas = Quotas(database, LeaseTimes(30))
+        for number in range(40):
+            await call(quotas, ann, TOKENS, 1, f"call {number}", reported=1)
+        async with database.begin() as connection:
+            await connection.execute(sa.update(ledger_entry).values(rule="{}"))
+        found = await differences(database)
+        assert len(found) == 21
+        assert found[-1] == Difference(ann.account_id, "further differences", 0, 20)
+
+
+class TestBesideWriters:
+    async def test_no_false_alarm(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Small pages, so that accounts change between them all the time."""
+        monkeypatch.setattr("aiproject.quotas.audit.PAGE_ACCOUNTS", 2)
+        accounts = [await open_account(database, f"person {n}", tokens=500, pic_times=50) for n in range(5)]
+        stop = asyncio.Event()
+        made = 0
+
+        async def spend(quotas: Quotas, number: int) -> None:
+            nonlocal made
+            draw = random.Random(number)
+            while not stop.is_set():
+                account = draw.choice(accounts)
+                capability = draw.choice(list(Capability))
+                request_id = f"{number}:{made}"
+                made += 1
+                try:
+                    await call(quotas, account, capability, 3, request_id, reported=draw.choice([0, 2, 3, 5]))
+                except QuotaExhausted:
+                    await quotas.grant(account, tokens=20, pic_times=20)
+
+        async with Quotas.running(database, LeaseTimes(30)) as quotas:
+            writers = [asyncio.create_task(spend(quotas, number)) for number in range(6)]
+            found = [await differences(database) for _ in range(12)]
+            stop.set()
+            await asyncio.gather(*writers)
+        assert made > 20
+        assert found == [[]] * 12
+        assert await differences(database) == []
