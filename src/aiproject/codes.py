@@ -44,6 +44,8 @@ class Code(StrEnum):
     CONTROL_TOKEN_ERROR = "CONTROL_TOKEN_ERROR"  # noqa: S105
     USER_GET_TOKEN_ERROR = "USER_GET_TOKEN_ERROR"  # noqa: S105
     TOKEN_ALREADY_GET = "TOKEN_ALREADY_GET"  # noqa: S105
+    # Two constants of the original, run together; its app compares nothing, but others may.
+    TOKEN_NOT_FOUNDUSER_NOT_FOUND = "TOKEN_NOT_FOUNDUSER_NOT_FOUND"  # noqa: S105
     TOKEN_NOT_AVAILABLE = "TOKEN_NOT_AVAILABLE"  # noqa: S105
     TABLE_NOT_FOUND = "TABLE_NOT_FOUND"
     QUERY_TABLE_ERROR = "QUERY_TABLE_ERROR"
@@ -55,6 +57,7 @@ class Code(StrEnum):
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
     VOICE_SECONDS_NOT_ENOUGH = "VOICE_SECONDS_NOT_ENOUGH"
     REGISTRATION_CLOSED = "REGISTRATION_CLOSED"
+    RECEIPT_NOT_FOUND = "RECEIPT_NOT_FOUND"
 
 
 MESSAGES: dict[Code, str] = {
@@ -87,6 +90,7 @@ MESSAGES: dict[Code, str] = {
     Code.CONTROL_TOKEN_ERROR: "修改令牌状态信息失败",
     Code.USER_GET_TOKEN_ERROR: "用户兑换令牌错误",
     Code.TOKEN_ALREADY_GET: "用户已兑换过该令牌",
+    Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND: "找不到对应的令牌或找不到对应的用户",
     Code.TOKEN_NOT_AVAILABLE: "令牌不可用",
     Code.TABLE_NOT_FOUND: "未查询到指定表",
     Code.QUERY_TABLE_ERROR: "查询时遇到错误",
@@ -97,4 +101,5 @@ MESSAGES: dict[Code, str] = {
     Code.SERVICE_UNAVAILABLE: "服务暂时不可用，请稍后再试",
     Code.VOICE_SECONDS_NOT_ENOUGH: "用户语音识别可用时长不足",
     Code.REGISTRATION_CLOSED: "当前不开放注册",
+    Code.RECEIPT_NOT_FOUND: "找不到该次调用的记录",
 }

@@ -13,6 +13,9 @@ A branch stands for each remedy that a caller can choose, not for each line that
     │   ├── FileMissing          no bytes, or no multipart field ``file``
     │   ├── UnusableFile         not a picture, not audio, too long, too many pixels
     │   ├── BodyTooLarge         the request body is over the limit of its endpoint
+    │   ├── VoucherUnusable      unknown, switched off, expired, used up or for others (never says which)
+    │   ├── VoucherRedeemed      the account has redeemed it already
+    │   ├── ReceiptUnknown       no such call of this account
     │   └── TooManyRequests      slow down; ``retry_after`` tells when to come back
     ├── UpstreamFailed           the vendor's fault, or the way to it; nothing is charged
     │   ├── UpstreamUnreachable  no connection, or the handshake was refused
@@ -39,6 +42,7 @@ __all__ = [
     "Misconfigured",
     "NameTaken",
     "QuotaExhausted",
+    "ReceiptUnknown",
     "Refused",
     "RegistrationClosed",
     "TooManyRequests",
@@ -50,6 +54,8 @@ __all__ = [
     "UpstreamTimeout",
     "UpstreamTruncated",
     "UpstreamUnreachable",
+    "VoucherRedeemed",
+    "VoucherUnusable",
 ]
 
 
@@ -122,6 +128,18 @@ class BodyTooLarge(Refused):
     def __init__(self, limit: int) -> None:
         super().__init__(f"请求体超过上限（{limit / 1024 / 1024:g} MB）")
         self.limit = limit
+
+
+class VoucherUnusable(Refused):
+    """The voucher is unknown, switched off, expired, used up or for others; never says which."""
+
+
+class VoucherRedeemed(Refused):
+    """The account has redeemed the voucher already."""
+
+
+class ReceiptUnknown(Refused):
+    """There is no such call of this account; never says whether another's has this id."""
 
 
 class TooManyRequests(Refused):

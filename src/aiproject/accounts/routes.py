@@ -1,4 +1,4 @@
-"""``/auth/register`` and ``/auth/login`` of the seed's door."""
+"""``/auth/register`` and ``/auth/login`` of the seed's door, and who calls where headers say so."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aiproject.accounts.model import Account
 from aiproject.accounts.service import Accounts
-from aiproject.adapters.asgi import client_address, note
+from aiproject.adapters.asgi import Scope, client_address, note
 from aiproject.adapters.limiter import Limiter, Rate
-from aiproject.adapters.uploads import read_body
+from aiproject.adapters.uploads import header_candidates, read_body
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AiProjectError, InvalidInput, LoginFailed, RegistrationClosed
 from aiproject.protocols.seed import failure_of, json_bytes, success
 
-__all__ = ["AuthRoutes"]
+__all__ = ["AuthRoutes", "identify_by_headers"]
 
 MAX_BODY_BYTES = 64 * 1024
 """Bytes of a registration or login; the longest legal one has about two thousand."""
@@ -86,6 +87,15 @@ class AuthRoutes:
         if account.academy is not None:
             answer["academy"] = account.academy
         return _answer(answer)
+
+
+async def identify_by_headers(accounts: Accounts, scope: Scope) -> Account:
+    """Return the account that the headers ``uuid`` and ``username`` name."""
+    headers = scope["headers"]
+    uuids = header_candidates(headers, b"uuid")
+    account = await accounts.identify(uuids[0] if uuids else "", header_candidates(headers, b"username"))
+    note(scope, account=account.account_id)
+    return account
 
 
 def _answer(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:

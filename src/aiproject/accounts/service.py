@@ -24,6 +24,9 @@ log = get_logger("accounts")
 DRAWS = 5
 """Numbers drawn for a new account at most; two accounts of one second draw the same one once in two million."""
 
+MAX_UUID_LENGTH = 50
+"""Characters of a uuid; the width of the seed's column."""
+
 LIST_PAGE = 500
 """Accounts read in one go when all are listed."""
 
@@ -147,6 +150,22 @@ class Accounts:
             if hmac.compare_digest(account.uuid.encode(), uuid.encode("utf-8", "replace")) and not account.is_disabled:
                 return account
         raise AccountUnknown
+
+    async def identify_by_uuid(self, uuid: str) -> Account:
+        """Return the account of a uuid, for the one old call that sends no name along.
+
+        Raises:
+            AccountUnknown: there is none, or it is disabled.
+        """
+        uuid = uuid.strip()
+        if not uuid or len(uuid) > MAX_UUID_LENGTH or not is_askable(uuid):
+            raise AccountUnknown
+        async with self._database.connect() as connection:
+            account = await store.by_uuid(connection, uuid)
+        # Compared here once more: a database may take for the same what differs in case or in blanks at the end.
+        if account is None or account.is_disabled or not hmac.compare_digest(account.uuid.encode(), uuid.encode()):
+            raise AccountUnknown
+        return account
 
     async def named(self, username: str) -> Account:
         """Return the account with this name.

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.accounts.model import Account
 from aiproject.adapters.schema import user as users
 
-__all__ = ["add", "by_name_keys", "count", "listed", "set_disabled", "set_password"]
+__all__ = ["add", "by_name_keys", "by_uuid", "count", "listed", "set_disabled", "set_password"]
 
 COLUMNS = (
     users.c.AccountId,
@@ -37,6 +37,12 @@ async def by_name_keys(connection: AsyncConnection, keys: Sequence[str]) -> list
     """Return the accounts with these name keys, each with its stored password."""
     rows = await connection.execute(select(*COLUMNS, users.c.PassWord).where(users.c.NameKey.in_(keys)))
     return [(_account(row), row[-1]) for row in rows]
+
+
+async def by_uuid(connection: AsyncConnection, uuid: str) -> Account | None:
+    """Return the account with this uuid."""
+    row = (await connection.execute(select(*COLUMNS).where(users.c.Id == uuid))).one_or_none()
+    return None if row is None else _account(row)
 
 
 async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list[Account]:

@@ -103,6 +103,12 @@ def failure_of(error: BaseException, *, code: Code, service: Service | None = No
             return _refusal(Code.USER_NOT_FOUND, error)
         case errors.RegistrationClosed():
             return _refusal(Code.REGISTRATION_CLOSED, error)
+        case errors.VoucherUnusable():
+            return _refusal(Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, error)
+        case errors.VoucherRedeemed():
+            return _refusal(Code.TOKEN_ALREADY_GET, error)
+        case errors.ReceiptUnknown():
+            return Failure(404, Code.RECEIPT_NOT_FOUND, error.detail or MESSAGES[Code.RECEIPT_NOT_FOUND])
         case errors.FileMissing():
             return _refusal(Code.GET_FILE_FAIL, error)
         case errors.UnusableFile():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from urllib.parse import parse_qs
 
 from aiproject.accounts import Account, Accounts
+from aiproject.accounts.routes import identify_by_headers
 from aiproject.adapters.asgi import Receive, Scope, Send, client_address, note, request_id, send_json
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.limiter import Limiter, Rate
-from aiproject.adapters.uploads import header_candidates, read_upload
+from aiproject.adapters.uploads import read_upload
 from aiproject.adapters.workers import Workers
 from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, InvalidInput
@@ -143,15 +144,6 @@ class VoiceText(Endpoint):
                 raise
         await self._limiter.hit(ANONYMOUS_VOICE, client_address(scope))
         return None
-
-
-async def identify_by_headers(accounts: Accounts, scope: Scope) -> Account:
-    """Return the account that the headers ``uuid`` and ``username`` name."""
-    headers = scope["headers"]
-    uuids = header_candidates(headers, b"uuid")
-    account = await accounts.identify(uuids[0] if uuids else "", header_candidates(headers, b"username"))
-    note(scope, account=account.account_id)
-    return account
 
 
 def _rate(scope: Scope) -> int:
