@@ -161,7 +161,7 @@ class Connection:
     async def is_closed(self) -> bool:
         """Wait for the server to close; false if it sends something instead."""
         try:
-            return await self._wait(self._reader.read(1)) == b""
+            return bool(await self._wait(self._reader.read(1)) == b"")
         except ConnectionError:
             return True
 
