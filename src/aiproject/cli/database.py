@@ -23,7 +23,7 @@ def upgrade() -> None:
             if report.from_revision == report.to_revision:
                 out.print(f"already at {report.to_revision}", highlight=False)
             else:
-                out.print(f"{report.from_revision or 'empty'} -> {report.to_revision}", highlight=False)
+                out.print(f"{report.from_revision or 'no revision'} -> {report.to_revision}", highlight=False)
             for note in report.notes:
                 out.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
 
