@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import case, select, update
+from sqlalchemy import BigInteger, case, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.schema import user as users
 from aiproject.quotas.model import Capability
 
-__all__ = ["add", "balance", "record_voice", "take"]
+__all__ = ["add", "balance", "record_voice", "take", "take_at_most"]
+
+ZERO = literal(0, BigInteger)
 
 COLUMN = {
     Capability.TOKENS: users.c.Tokens,
@@ -54,12 +56,10 @@ async def take_at_most(connection: AsyncConnection, account_id: int, capability:
 async def add(connection: AsyncConnection, account_id: int, capability: Capability, amount: int) -> None:
     """Add ``amount``; a negative one takes away, down to zero at the most."""
     column = COLUMN[capability]
-    grown = column + amount
-    if capability is Capability.VOICE_SECONDS:
-        # Granting seconds to an unmetered account makes it metered.
-        grown = case((column.is_(None), 0), else_=column) + amount
+    # Granting seconds to an unmetered account makes it metered. PostgreSQL takes a plain number here for a 32-bit one.
+    grown = func.coalesce(column, ZERO) + literal(amount, BigInteger)
     await connection.execute(
-        update(users).where(users.c.AccountId == account_id).values({column.name: case((grown < 0, 0), else_=grown)})
+        update(users).where(users.c.AccountId == account_id).values({column.name: case((grown < 0, ZERO), else_=grown)})
     )
 
 
