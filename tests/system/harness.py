@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import argon2.profiles
 import pytest
 import uvicorn
 import uvloop
 
+from aiproject import wiring
 from aiproject.accounts import Accounts
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
@@ -192,8 +194,11 @@ class LocalServer:
         self._people = 0
 
     def start(self) -> LocalServer:
-        self._thread.start()
-        self._ready.wait(30)
+        with pytest.MonkeyPatch.context() as cheap:
+            # Passwords are hashed some hundred times in these tests, and the real cost is felt: `ServerProcess` pays it.
+            cheap.setattr(wiring, "PasswordHasher", lambda: PasswordHasher(argon2.profiles.CHEAPEST))
+            self._thread.start()
+            self._ready.wait(30)
         if self._failure is not None:
             raise self._failure
         self._idle_tasks = self.task_count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -99,6 +100,9 @@ async def test_bodies_that_are_no_call(path: str, server: LocalServer, person: P
     assert set(codes.values()) == {expected}, codes
 
 
+NO_TEXTS: tuple[object, ...] = (..., None, 5, {}, True)
+
+
 @pytest.mark.parametrize("path", CHATS)
 class TestDialogs:
     async def test_fields_that_are_missing_or_of_another_type(
@@ -107,7 +111,7 @@ class TestDialogs:
         whole = person.call("hi")
         turn = {"role": "user", "content": "hi"}
         wrong: list[tuple[str, object]] = [
-            *((field, value) for field in whole for value in (..., None, 5, {}, True)),
+            *itertools.product(whole, NO_TEXTS),
             ("uuid", ["x"]),
             ("dialog", []),
             ("dialog", "hi"),
