@@ -49,6 +49,8 @@ def status() -> None:
             out.print("empty: aiproject db upgrade creates the tables", style="yellow")
         elif state.is_foreign:
             out.print("holds an original AiProject's accounts: aiproject db upgrade adopts them", style="yellow")
+        elif state.is_newer:
+            out.print("of a later release: this one must not run on it", style="red")
         else:
             out.print("behind: run aiproject db upgrade", style="yellow")
 
