@@ -34,7 +34,7 @@ from aiproject.protocols.chat import ChatMessage
 from aiproject.protocols.spark import estimate_tokens
 from aiproject.quotas import Quotas
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
-from aiproject.server import Serving, bind, make_server
+from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
 from aiproject.wiring import open_database, signup_quota
 from system import wire
 
@@ -162,7 +162,9 @@ class Platform:
 class LocalServer:
     """The server in a thread of this process, with the loop, tasks and sockets open to a look."""
 
-    def __init__(self, platform: SandboxAddress, directory: Path, **overrides: Any) -> None:
+    def __init__(
+        self, platform: SandboxAddress, directory: Path, *, client_timeout: float = CLIENT_TIMEOUT, **overrides: Any
+    ) -> None:
         values: dict[str, Any] = {
             "host": "127.0.0.1",
             "port": 0,
@@ -183,7 +185,7 @@ class LocalServer:
             self.settings = Settings(**values)
         credentials = IflytekCredentials(platform.app_id, platform.api_key, platform.api_secret)
         self._serving = Serving(self.settings, credentials, is_sandbox=True)
-        self._listener = bind("127.0.0.1", 0)
+        self._listener = bind("127.0.0.1", 0, client_timeout=client_timeout)
         self.port = int(self._listener.getsockname()[1])
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -195,7 +197,7 @@ class LocalServer:
 
     def start(self) -> LocalServer:
         with pytest.MonkeyPatch.context() as cheap:
-            # Passwords are hashed some hundred times in these tests, and the real cost is felt: `ServerProcess` pays it.
+            # Hundreds of passwords are hashed in these tests. `ServerProcess` pays the real price.
             cheap.setattr(wiring, "PasswordHasher", lambda: PasswordHasher(argon2.profiles.CHEAPEST))
             self._thread.start()
             self._ready.wait(30)
