@@ -45,8 +45,8 @@ KEEP_ALIVE = 75
 falls into a closing connection."""
 
 CLIENT_TIMEOUT = 120.0
-"""Seconds that a client may take nothing of what it is sent, by will or because its network is gone, until its connection
-is given up. Without it a stopped app would hold its call, and upstream's connection, for as long as it likes."""
+"""Seconds that a client may take nothing of what it is sent, by will or because its network is gone, until it is given
+up. Without it a stopped app would hold its call, and upstream's connection, for as long as it likes."""
 
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
