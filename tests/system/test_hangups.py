@@ -1,4 +1,4 @@
-"""Clients that go away, and clients that stay and do not read: upstream is let go, nothing is left, the books are kept."""
+"""Clients that go away or do not read: upstream is let go, nothing is left behind, the books are kept."""
 
 from __future__ import annotations
 
