@@ -100,8 +100,10 @@ async def bench(running: tuple[SandboxThread, SandboxAddress]) -> AsyncIterator[
         bench = Bench(sandbox, address, http)
         yield bench
         assert await bench.all_closed(), "a call of ours is still open at the platform"
+    # A handshake that was given up ends by its own time limit, a moment later.
+    opening = [task for task in asyncio.all_tasks() if "ws_connect" in str(task.get_coro())]
+    await asyncio.wait_for(asyncio.gather(*opening, return_exceptions=True), 1)
     assert complaints == []
-    assert {task.get_name() for task in asyncio.all_tasks() if "ws_connect" in str(task.get_coro())} == set()
 
 
 def question(text: str = "你好") -> ChatRequest:
