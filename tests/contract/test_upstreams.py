@@ -282,8 +282,8 @@ class TestDictation:
     async def test_an_early_end_of_speech_ends_the_sending(self, bench: Bench) -> None:
         bench.order("dictation", "vad", seconds=0.2)
         began = time.monotonic()
-        heard = await bench.dictation(pace=2.0, frame_bytes=1600).hear(Pcm(SECOND.samples * 10, 16000))
-        assert time.monotonic() - began < 2  # the rest of ten seconds would take five
+        heard = await bench.dictation(pace=0.25, frame_bytes=9600).hear(Pcm(SECOND.samples * 10, 16000))
+        assert time.monotonic() - began < 1  # the next frame alone would be due after 1.2 s
         assert "这段录音长" in heard.text
 
     async def test_pace(self, bench: Bench) -> None:
@@ -297,9 +297,10 @@ class TestDictation:
         assert bench.last("dictation")["frames"] in (10, 11)
 
     async def test_a_paced_clip_may_take_longer_than_the_limit_of_a_gap(self, bench: Bench) -> None:
+        bench.order("dictation", "silence")  # so that the platform says nothing in between
         limits = replace(LIMITS, first_frame=0.4, gap=0.4)
-        heard = await bench.dictation(bench.link(limits), pace=1.0, frame_bytes=1600).hear(SECOND)
-        assert heard.text == TEXT.format(1)
+        await bench.dictation(bench.link(limits), pace=1.0, frame_bytes=1600).hear(SECOND)
+        assert bench.last("dictation")["audio_seconds"] == 1.0
 
     @pytest.mark.parametrize("at", ["first", "middle"])
     async def test_a_platform_that_says_nothing(self, bench: Bench, at: str) -> None:
