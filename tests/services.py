@@ -145,7 +145,8 @@ class Server:
     def kill(self) -> None:
         """End it as a power cut would."""
         if self._process is not None:
-            self._process.kill()
+            # With its children: PostgreSQL's go on for a moment without their parent, and would still commit.
+            self._signal_all(signal.SIGKILL)
             self._process.wait()
             self._process = None
 

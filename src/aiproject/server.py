@@ -45,6 +45,10 @@ KEEP_ALIVE = 75
 """Seconds an idle connection stays open: more than the 60 s of common proxies, so that they close first and no request
 falls into a closing connection."""
 
+CLIENT_TIMEOUT = 120.0
+"""Seconds that a client may take nothing of what it is sent, by will or because its network is gone, until it is given
+up. Without it a stopped app would hold its call, and upstream's connection, for as long as it likes."""
+
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
 
@@ -92,8 +96,11 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, client_timeout: float = CLIENT_TIMEOUT) -> socket.socket:
     """Take the port.
+
+    Args:
+        client_timeout: see `CLIENT_TIMEOUT`; only Linux can be asked for it.
 
     Raises:
         Misconfigured: it is taken, or not ours to take.
@@ -103,6 +110,8 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = infos[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # the connections that are accepted inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(client_timeout * 1000))
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.set_inheritable(True)

@@ -94,11 +94,15 @@ async def prepare_schema(database: Database) -> None:
     existing table of users is somebody's: there, the operator says when.
 
     Raises:
-        Misconfigured: ``aiproject db upgrade`` is needed.
+        Misconfigured: ``aiproject db upgrade`` is needed, or a later release of this program.
     """
     status = await migrations.status(database)
     if status.is_current:
         return
+    if status.is_newer:
+        raise Misconfigured(
+            f"the database has schema {status.current}, of a later release; this one knows {status.head}"
+        )
     if status.is_empty or (database.dialect == "sqlite" and not status.is_foreign):
         report = await migrations.upgrade(database)
         log.info("database brought up to date", revision=report.to_revision)

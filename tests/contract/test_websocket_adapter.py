@@ -137,6 +137,41 @@ async def ended(connection: WebSocketConnection, *, timeout: float = 5.0) -> Con
     return caught.value
 
 
+class Certificate:
+    """A certificate for this machine that signs itself, and the two contexts that it takes."""
+
+    def __init__(self, folder: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        secret = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        path = folder / "server.pem"
+        path.write_bytes(pem + secret)
+        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.server.load_cert_chain(path)
+        self.client = ssl.create_default_context(cadata=pem.decode())
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate(tmp_path_factory.mktemp("tls"))
+
+
 class TestMessages:
     async def test_both_directions(self) -> None:
         async def echo(ws: ServerConnection) -> None:
@@ -236,6 +271,20 @@ class TestMessages:
         async with raw_server(talk) as port, connected(port) as connection:
             assert await connection.receive(5) == b"ok"
             assert (await ended(connection)).code in (1002, 1009)
+
+    async def test_a_breach_that_nobody_stays_to_hear_of(self) -> None:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await accept_upgrade(reader, writer)
+            writer.write(b"\x81\x02ok" + b"\x83\x01x")
+            await reader.read()
+
+        async with raw_server(talk) as port, connected(port) as connection:
+            gone = asyncio.Event()
+            connection.when_disconnected(gone.set)
+            assert await connection.receive(5) == b"ok"
+            connection.close()
+            async with asyncio.timeout(5):
+                await gone.wait()
 
 
 class TestEnd:
@@ -431,8 +480,9 @@ class TestBackPressure:
         run(scenario(), new_loop)
 
     @LOOPS
+    @pytest.mark.parametrize("is_secure", [False, True])
     def test_closing_while_reading_is_paused_lets_go_of_the_socket(
-        self, new_loop: Callable[[], asyncio.AbstractEventLoop]
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop], is_secure: bool, certificate: Certificate
     ) -> None:
         left = asyncio.Event()
 
@@ -443,7 +493,10 @@ class TestBackPressure:
             left.set()
 
         async def scenario() -> None:
-            async with websocket_server(flood) as port, connected(port) as connection:
+            server, client = (certificate.server, certificate.client) if is_secure else (None, None)
+            async with websocket_server(flood, ssl=server) as port:
+                url = f"{'wss' if is_secure else 'ws'}://127.0.0.1:{port}/"
+                connection = await connect(url, timeout=5, ssl_context=client)
                 gone = asyncio.Event()
                 connection.when_disconnected(gone.set)
                 await asyncio.sleep(0.2)
@@ -645,41 +698,6 @@ class TestHandshake:
 
 async def _unreachable(ws: ServerConnection) -> None:
     raise AssertionError("the handshake was to be refused")
-
-
-class Certificate:
-    """A certificate for this machine that signs itself, and the two contexts that it takes."""
-
-    def __init__(self, folder: Path) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        path = folder / "server.pem"
-        path.write_bytes(pem + secret)
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.server.load_cert_chain(path)
-        self.client = ssl.create_default_context(cadata=pem.decode())
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return Certificate(tmp_path_factory.mktemp("tls"))
 
 
 class TestTls:

@@ -117,13 +117,13 @@ class WebSocketConnection(picows.WSListener):
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        if self._end is None and transport.is_close_frame_sent:
-            self._finish(_end_by_picows(transport))
-        self._finish(ConnectionEnded(1006, "connection lost"))
-        if not self._closed and transport.is_close_frame_sent:
-            # picows keeps the breach it found in a future, which complains loudly if nobody asks for it.
+        breach = _breach(transport)
+        if breach:
+            self._finish(ConnectionEnded(breach, "the peer broke the protocol"))
+            # picows keeps it in a future, too, which complains loudly if nobody asks for it.
             asking = self._loop.create_task(transport.wait_disconnected())
             asking.add_done_callback(lambda task: None if task.cancelled() else task.exception())
+        self._finish(ConnectionEnded(1006, "connection lost"))
         self._disarm()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
@@ -288,6 +288,10 @@ async def connect(url: str, *, timeout: float, ssl_context: ssl.SSLContext | Non
             websocket_handshake_timeout=timeout,
             max_frame_size=MAX_MESSAGE_BYTES,
             max_redirects=0,
+            # picows' own sockets wait by the loop's `add_reader`, and uvloop's gives up on a socket that is reset while
+            # nothing is to be read (libuv reports EBADF and stops polling): nobody would hear of the reset. uvloop's
+            # transports tell it, and a chat of 50 frames costs a sixth less CPU over them.
+            use_aiofastnet=False,
         )
     )
     try:
@@ -336,9 +340,11 @@ def _number(close_code: object) -> int:
     return value if isinstance(value, int) else 1002
 
 
-def _end_by_picows(transport: picows.WSTransport) -> ConnectionEnded:
-    sent = transport.close_handshake.sent if transport.close_handshake is not None else None
-    return ConnectionEnded(_number(sent.code) if sent is not None else 1002, "the peer broke the protocol")
+def _breach(transport: picows.WSTransport) -> int:
+    """The close code with which picows answered a breach of the protocol; 0: it found none. We ourselves send 1000."""
+    handshake = transport.close_handshake
+    code = _number(handshake.sent.code) if handshake is not None and handshake.sent is not None else 1000
+    return 0 if code == 1000 else code
 
 
 def _one_line(text: str) -> str:

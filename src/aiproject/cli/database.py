@@ -23,7 +23,7 @@ def upgrade() -> None:
             if report.from_revision == report.to_revision:
                 out.print(f"already at {report.to_revision}", highlight=False)
             else:
-                out.print(f"{report.from_revision or 'empty'} -> {report.to_revision}", highlight=False)
+                out.print(f"{report.from_revision or 'no revision'} -> {report.to_revision}", highlight=False)
             for note in report.notes:
                 out.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
 
@@ -49,6 +49,8 @@ def status() -> None:
             out.print("empty: aiproject db upgrade creates the tables", style="yellow")
         elif state.is_foreign:
             out.print("holds an original AiProject's accounts: aiproject db upgrade adopts them", style="yellow")
+        elif state.is_newer:
+            out.print("of a later release: this one must not run on it", style="red")
         else:
             out.print("behind: run aiproject db upgrade", style="yellow")
 

@@ -141,6 +141,8 @@ async def examine_database(settings: Settings) -> list[Finding]:
         return [Finding("ok", "database", f"{database.dialect}, schema {state.current}")]
     if state.is_empty:
         return [Finding("note", "database", f"{database.dialect}, empty; filled at the first start")]
+    if state.is_newer:
+        return [Finding("mend", "database", f"schema {state.current} is of a later release: install that one")]
     return [Finding("mend", "database", "its schema is not this release's: run aiproject db upgrade")]
 
 

@@ -88,7 +88,7 @@ def _banner(address: str, settings: Settings, is_sandbox: bool) -> None:
     database = "SQLite" if settings.effective_database_url.startswith("sqlite") else "database server"
     upstream = (
         "[yellow]the built-in sandbox[/] (no iFlytek credentials given):\n"
-        "             chat answers are canned; pictures are read and English speech is heard by local engines"
+        "             chat answers are canned, pictures and English speech are not"
         if is_sandbox
         else "iFlytek"
     )

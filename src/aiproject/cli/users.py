@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from aiproject.accounts import Account, Accounts
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
@@ -73,8 +74,8 @@ def list_() -> None:
             async for account in accounts.all():
                 table.add_row(
                     str(account.account_id),
-                    account.username,
-                    account.email,
+                    Text(account.username),  # a plain string would be read as markup
+                    Text(account.email),
                     str(account.tokens),
                     str(account.pic_times),
                     _voice(account),

@@ -347,7 +347,7 @@ def _parse(body: bytes) -> _Call:
         call = _decode_call(body)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"请求参数错误：{_where(error)}") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInput("请求体不是合法的 JSON") from None
     if not call.dialog:
         raise InvalidInput("请求参数错误：dialog 不能为空")

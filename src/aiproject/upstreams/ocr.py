@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import aiohttp
 from yarl import URL
@@ -48,7 +49,7 @@ class IflytekOcr:
         try:
             async with self._http.post(
                 URL(self._link.signed(self._url, "POST"), encoded=True),
-                data=request,
+                data=io.BytesIO(request),  # in pieces: aiohttp would hand the socket the megabytes at once
                 headers={"Content-Type": "application/json"},
                 timeout=self._timeout,
                 allow_redirects=False,

@@ -202,7 +202,8 @@ def _auth_paths() -> dict[str, Any]:
 
 def _text_paths() -> dict[str, Any]:
     body = {"required": True, "content": _json(CHAT, CHAT_EXAMPLE)}
-    stream = _answers({"title": "帧", "type": "object"}, CHAT_CODES, FRAME_EXAMPLE)
+    frame = {"title": "帧", **_object({"header": {"type": "object"}, "payload": {"type": "object"}}, ["header"])}
+    stream = _answers(frame, CHAT_CODES, FRAME_EXAMPLE)
     stream["200"]["description"] = (
         "成功时为讯飞星火原样的帧，每个 HTTP 分块恰好一帧，以换行结束；`Accept: text/event-stream` 时为 SSE。"
         "首帧之前的失败是 `{code, msg}`；之后的失败是 `header.code` 非 0 的一帧，然后结束。"

@@ -1,0 +1,249 @@
+"""Accounts on each of the four databases: registration, login, identity, the list; and who wins at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from aiproject.accounts import Account, Accounts, service
+from aiproject.accounts.service import SignupQuota
+from aiproject.adapters.database import Database
+from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
+from aiproject.adapters.schema import name_key, new_account_id
+from aiproject.adapters.schema import user as users
+from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
+
+NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
+SIGNUP = SignupQuota(tokens=10_000, pic_times=10, voice_ms=None)
+
+
+@pytest.fixture
+async def accounts(database: Database) -> AsyncIterator[Accounts]:
+    passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    yield Accounts(database, passwords, SIGNUP, clock=lambda: NOW)
+    await passwords.close()
+
+
+async def stored_password(database: Database, account: Account) -> str:
+    async with database.connect() as connection:
+        query = sa.select(users.c.PassWord).where(users.c.AccountId == account.account_id)
+        return str((await connection.execute(query)).scalar_one())
+
+
+async def adopt(database: Database, name: str, password: str) -> None:
+    """An account as the original left it, after its database was upgraded."""
+    async with database.begin() as connection:
+        await connection.execute(
+            sa.insert(users).values(
+                Id=f"id-of-{name}",
+                UserName=name,
+                PassWord=password,
+                Email="",
+                Tokens=500,
+                AccountId=new_account_id(NOW),
+                NameKey=name_key(name),
+            )
+        )
+
+
+async def rows(database: Database) -> int:
+    async with database.connect() as connection:
+        return int((await connection.execute(sa.select(sa.func.count()).select_from(users))).scalar_one())
+
+
+class TestRegistration:
+    async def test_a_new_account(self, accounts: Accounts, database: Database) -> None:
+        made = await accounts.register(" 小明😀 ", " pässwört ", "a@b.cn", " 学院 ")
+        assert (made.username, made.email, made.academy) == ("小明😀", "a@b.cn", "学院")
+        assert (made.tokens, made.pic_times, made.voice_ms, made.voice_used_ms) == (10_000, 10, None, 0)
+        assert (made.created_at, made.disabled_at) == (NOW, None)
+        assert len(made.uuid) == 32
+        assert int(made.uuid, 16)
+        assert 0 < made.account_id < 2**53
+        stored = await stored_password(database, made)
+        assert stored.startswith("$argon2id$")
+        assert "pässwört" not in stored
+        other = await accounts.register("other", "pässwört", "")
+        assert other.uuid != made.uuid
+        assert await stored_password(database, other) != stored
+
+    async def test_one_name_in_any_spelling(self, accounts: Accounts, database: Database) -> None:
+        await accounts.register("Straße Ａ", "x", "")
+        for name in ("Straße Ａ", "strasse a", "STRASSE A", "  Straße A  ", "Ｓtraße Ａ"):
+            with pytest.raises(NameTaken):
+                await accounts.register(name, "y", "")
+        # These are other names, whatever a collation of the database may think.
+        for name in ("Strase A", "Straße Ä", "Straße-A", "Straße A A"):
+            await accounts.register(name, "y", "")
+        assert await rows(database) == 5
+
+    async def test_at_the_same_moment_exactly_one_wins(
+        self, accounts: Accounts, database: Database, database_url: str
+    ) -> None:
+        """Eight of them, half on this process's connections, half on another's."""
+        elsewhere = await Database.open(database_url)
+        passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+        other = Accounts(elsewhere, passwords, SIGNUP, clock=lambda: NOW)
+        names = ("alice", "ALICE", "Ａlice", " alice ", "alice", "Alice", "aLICE", "alice　")
+        try:
+            for _ in range(3):
+                outcomes = await asyncio.gather(
+                    *(
+                        (accounts, other)[number % 2].register(name, f"pw{number}", "")
+                        for number, name in enumerate(names)
+                    ),
+                    return_exceptions=True,
+                )
+                winners = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Account)]
+                assert len(winners) == 1
+                assert sum(isinstance(outcome, NameTaken) for outcome in outcomes) == len(names) - 1
+                assert await rows(database) == 1
+                assert (await accounts.login("alice", f"pw{winners[0]}")).username == names[winners[0]].strip()
+                async with database.begin() as connection:
+                    await connection.execute(sa.delete(users))
+        finally:
+            await passwords.close()
+            await elsewhere.close()
+
+    async def test_a_number_that_is_taken_is_drawn_again(
+        self, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        numbers = iter([1, 1, 1, 2])
+        monkeypatch.setattr(service, "new_account_id", lambda now: next(numbers))
+        await accounts.register("first", "x", "")
+        assert (await accounts.register("second", "x", "")).account_id == 2
+
+    async def test_what_cannot_be_stored_is_refused_and_not_a_crash(self, accounts: Accounts) -> None:
+        for name in ("a\0b", "\ud83d", "ﷺ" * 50, "n" * 51):
+            with pytest.raises(InvalidInput):
+                await accounts.register(name, "x", "")
+        longest = await accounts.register("名" * 50, "密" * 128, "e" * 254, "学" * 100)
+        assert longest == await accounts.login("名" * 50, "密" * 128)
+
+
+class TestLogin:
+    async def test_name_in_any_spelling_and_the_right_password(self, accounts: Accounts) -> None:
+        made = await accounts.register("Alice", "Secret", "")
+        for name in ("Alice", "alice", " ALICE ", "Ａlice"):
+            assert await accounts.login(name, " Secret ") == made
+
+    async def test_everything_else_fails_alike(self, accounts: Accounts) -> None:
+        await accounts.register("alice", "secret", "")
+        told = set()
+        for name, password in (
+            ("alice", "Secret"),
+            ("alice", ""),
+            ("", "secret"),
+            ("bob", "secret"),
+            ("alice", "x" * 5000),
+            ("alice'--", "secret"),
+            ("\0", "secret"),
+            ("\ud800", "secret"),
+            ("alice", "\ud800"),
+            ("n" * 5000, "secret"),
+        ):
+            with pytest.raises(LoginFailed) as caught:
+                await accounts.login(name, password)
+            told.add(str(caught.value))
+        assert len(told) == 1
+
+    @pytest.mark.parametrize("kind", ["md5", "MD5", "plain"])
+    async def test_passwords_of_the_original_are_hashed_anew(
+        self, accounts: Accounts, database: Database, kind: str
+    ) -> None:
+        digest = hashlib.md5("小明的密码#_#".encode(), usedforsecurity=False).hexdigest()
+        stored = {"md5": digest, "MD5": digest.upper(), "plain": "小明的密码"}[kind]
+        await adopt(database, "alice", stored)
+        for wrong in ("小明", digest, "小明的密码#_#"):
+            with pytest.raises(LoginFailed):
+                await accounts.login("alice", wrong)
+        before = await accounts.named("alice")
+        assert await stored_password(database, before) == stored  # a failure changes nothing
+        account = await accounts.login("alice", "小明的密码")
+        assert account.created_at is None
+        renewed = await stored_password(database, account)
+        assert renewed.startswith("$argon2id$")
+        assert await accounts.login("alice", "小明的密码") == account
+        assert await stored_password(database, account) == renewed
+        with pytest.raises(LoginFailed):
+            await accounts.login("alice", digest)
+
+    async def test_an_old_password_at_the_same_moment(self, accounts: Accounts, database: Database) -> None:
+        await adopt(database, "alice", "plain")
+        found = await asyncio.gather(*(accounts.login("alice", "plain") for _ in range(4)))
+        assert len({account.account_id for account in found}) == 1
+        assert (await stored_password(database, found[0])).startswith("$argon2id$")
+
+
+class TestIdentity:
+    async def test_uuid_and_name_belong_together(self, accounts: Accounts) -> None:
+        alice = await accounts.register("小明", "x", "")
+        bob = await accounts.register("bob", "x", "")
+        assert await accounts.identify(alice.uuid, ["小明"]) == alice
+        assert await accounts.identify(f" {alice.uuid} ", ["å°æ", "小明 "]) == alice
+        assert await accounts.identify(bob.uuid, ["小明", "BOB"]) == bob
+        for uuid, names in (
+            (alice.uuid, ["bob"]),
+            (bob.uuid, ["小明"]),
+            (alice.uuid.upper(), ["小明"]),
+            (alice.uuid[:-1], ["小明"]),
+            ("", ["小明"]),
+            (alice.uuid, []),
+            (alice.uuid, ["", "  "]),
+            (alice.uuid, ["n" * 5000]),
+            (alice.uuid, ["\0", "\ud800"]),
+            ("\ud800\0", ["小明"]),
+            ("é" * 32, ["小明"]),
+        ):
+            with pytest.raises(AccountUnknown):
+                await accounts.identify(uuid, names)
+
+    async def test_a_disabled_account_is_refused_everywhere_until_it_is_enabled(self, accounts: Accounts) -> None:
+        made = await accounts.register("alice", "secret", "")
+        disabled = await accounts.set_disabled("ALICE", disabled=True)
+        assert disabled.is_disabled
+        assert disabled.disabled_at == NOW
+        with pytest.raises(LoginFailed):
+            await accounts.login("alice", "secret")
+        with pytest.raises(AccountUnknown):
+            await accounts.identify(made.uuid, ["alice"])
+        with pytest.raises(NameTaken):
+            await accounts.register("alice", "secret", "")
+        assert await accounts.set_disabled("alice", disabled=False) == made
+        assert await accounts.login("alice", "secret") == made
+        assert await accounts.identify(made.uuid, ["alice"]) == made
+
+    async def test_nobody(self, accounts: Accounts) -> None:
+        for name in ("nobody", "", "\0", "\ud800"):
+            with pytest.raises(AccountUnknown):
+                await accounts.named(name)
+            with pytest.raises(AccountUnknown):
+                await accounts.set_disabled(name, disabled=True)
+
+
+async def test_the_list_is_read_in_pages(
+    accounts: Accounts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of name keys, by code point on every database, nobody twice and nobody lost."""
+    monkeypatch.setattr(service, "LIST_PAGE", 3)
+    assert [account async for account in accounts.all()] == []
+    names = ["b", "B2", "a", "Ä", "é", "Z", "小明", "_", "10", "9", "z😀", "ß"]
+    for number, name in enumerate(names):
+        await adopt(database, name, str(number))
+    listed = [account.username async for account in accounts.all()]
+    assert listed == sorted(names, key=name_key)
+    monkeypatch.setattr(service, "LIST_PAGE", len(names))  # a last page that is exactly full
+    assert [account.username async for account in accounts.all()] == listed
+
+
+async def test_moments_survive(database: Database) -> None:
+    passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    moment = NOW + timedelta(microseconds=1)
+    made = await Accounts(database, passwords, SIGNUP, clock=lambda: moment).register("alice", "x", "")
+    assert made.created_at == moment
+    await passwords.close()

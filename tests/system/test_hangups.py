@@ -1,0 +1,205 @@
+"""Clients that go away or do not read: upstream is let go, nothing is left behind, the books are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from aiproject.sandbox.answers import make_answer
+from system import wire
+from system.harness import LocalServer, Person, Platform, estimated, eventually, open_sockets, question
+from system.samples import jpeg, pcm
+
+SLOW = "tell me a long story [[fault:slow seconds=0.05]] [[fault:frames n=400]]"
+PATIENCE = 3.0  # seconds for what should take some milliseconds
+
+
+@pytest.fixture
+async def person(server: LocalServer) -> Person:
+    return await server.person()
+
+
+async def upstream_is_let_go(platform: Platform, closed_before: int, count: int = 1) -> None:
+    await eventually(lambda: platform.counts("chat")["open"] == 0, "upstream's connection is closed", seconds=PATIENCE)
+    assert platform.counts("chat")["closed_early"] == closed_before + count
+
+
+async def balance_becomes(person: Person, tokens: range) -> int:
+    """Wait for the booking, which comes after the hang-up."""
+    deadline = time.monotonic() + PATIENCE
+    while (now := await person.tokens()) not in tokens:
+        assert time.monotonic() < deadline, (now, tokens)
+        await asyncio.sleep(0.05)
+    return now
+
+
+class TestGoneInMidStream:
+    @pytest.mark.parametrize("way", ["close", "reset"])
+    async def test_everything_is_let_go_and_what_was_generated_is_charged(
+        self, server: LocalServer, person: Person, platform: Platform, way: str
+    ) -> None:
+        await server.settles()
+        sockets = open_sockets()
+        closed = platform.counts("chat")["closed_early"]
+        async with wire.Connection(person.port) as connection:
+            connection.ask_json("/textModel/stream", person.call(SLOW))
+            answer = await connection.head()
+            for _ in range(4):
+                await connection.chunk(answer)
+            seen = "".join(frame["payload"]["choices"]["text"][0]["content"] for frame in answer.frames())
+            if way == "reset":
+                connection.reset()
+        await upstream_is_let_go(platform, closed)
+        await server.settles()
+        await eventually(lambda: open_sockets() <= sockets, "every socket is closed", seconds=PATIENCE)
+        least, most = estimated(question(SLOW), seen), estimated(question(SLOW), (make_answer(SLOW, turn=1) * 9)[:60])
+        left = await balance_becomes(person, range(1_000_000 - most, 1_000_000 - least + 1))
+        await asyncio.sleep(0.2)
+        assert await person.tokens() == left, "charged once"
+        assert (await person.chat("still there?")).json()["code"] == 0
+
+    async def test_server_sent_events_too(self, server: LocalServer, person: Person, platform: Platform) -> None:
+        closed = platform.counts("chat")["closed_early"]
+        async with wire.Connection(person.port) as connection:
+            connection.ask_json("/textModel/stream", person.call(SLOW), [("Accept", "text/event-stream")])
+            await connection.chunk(await connection.head())
+        await upstream_is_let_go(platform, closed)
+        await server.settles()
+
+    async def test_a_chat_whose_client_goes(self, server: LocalServer, person: Person, platform: Platform) -> None:
+        closed, seen = (platform.counts("chat")[name] for name in ("closed_early", "seen"))
+        async with wire.Connection(person.port) as connection:
+            connection.ask_json("/textModel/chat", person.call(SLOW))
+            await connection.flush()
+            await eventually(lambda: platform.counts("chat")["seen"] == seen + 1, "the call reached the platform")
+            await asyncio.sleep(0.3)
+        await upstream_is_let_go(platform, closed)
+        await server.settles()
+        prompt = estimated(question(SLOW), "")
+        left = await balance_becomes(person, range(1_000_000 - prompt - 30, 1_000_000 - prompt + 1))
+        assert left < 1_000_000
+
+    @pytest.mark.timeout(60)
+    async def test_fifty_at_once(self, server: LocalServer, person: Person, platform: Platform) -> None:
+        await server.settles()
+        sockets = open_sockets()
+        closed = platform.counts("chat")["closed_early"]
+
+        async def leave(number: int) -> None:
+            async with wire.Connection(person.port) as connection:
+                connection.ask_json("/textModel/stream", person.call(SLOW))
+                answer = await connection.head()
+                for _ in range(number % 4):
+                    await connection.chunk(answer)
+                if number % 2:
+                    connection.reset()
+
+        await asyncio.gather(*(leave(number) for number in range(50)))
+        await upstream_is_let_go(platform, closed, 50)
+        await server.settles()
+        await eventually(lambda: open_sockets() <= sockets, "every socket is closed")
+        assert (await person.chat("still there?")).json()["code"] == 0
+
+
+class TestGoneBeforeTheFirstFrame:
+    @pytest.mark.parametrize("path", ["/textModel/stream", "/textModel/chat"])
+    async def test_nothing_is_charged_and_upstream_is_let_go(
+        self, server: LocalServer, person: Person, platform: Platform, path: str
+    ) -> None:
+        closed, seen = (platform.counts("chat")[name] for name in ("closed_early", "seen"))
+        async with wire.Connection(person.port) as connection:
+            connection.ask_json(path, person.call("[[fault:stall at=first]]"))
+            await connection.flush()
+            await eventually(lambda: platform.counts("chat")["seen"] == seen + 1, "the call reached the platform")
+            await asyncio.sleep(0.05)
+        await upstream_is_let_go(platform, closed)
+        await server.settles()
+        assert await person.tokens() == 1_000_000
+
+    async def test_while_a_new_try_is_waited_for(self, server: LocalServer, person: Person, platform: Platform) -> None:
+        platform.order("chat", "error", code=11202, times=0)
+        async with wire.Connection(person.port) as connection:
+            connection.ask_json("/textModel/stream", person.call("hi"))
+            await connection.flush()
+            await asyncio.sleep(0.3)
+        await server.settles()
+        assert platform.counts("chat")["open"] == 0
+        assert await person.tokens() == 1_000_000
+
+    async def test_while_connecting(self, server: LocalServer, person: Person, platform: Platform) -> None:
+        platform.order("chat", "hang", seconds=2)
+        async with wire.Connection(person.port) as connection:
+            connection.ask_json("/textModel/stream", person.call("hi"))
+            await connection.flush()
+            await asyncio.sleep(0.2)
+        await server.settles()
+        assert await person.tokens() == 1_000_000
+        assert (await person.chat("still there?")).json()["code"] == 0
+
+    async def test_in_the_middle_of_its_own_request(self, server: LocalServer, person: Person) -> None:
+        for path in ("/textModel/stream", "/auth/login", "/voiceModel/chat", "/PictureToTextModel/chat"):
+            async with wire.Connection(person.port) as connection:
+                connection.ask("POST", path, [*person.headers, ("Content-Length", "1000")], b'{"uuid":')
+                await connection.flush()
+                await asyncio.sleep(0.02)
+        await server.settles()
+
+
+class TestUploads:
+    async def test_gone_while_upstream_works(self, server: LocalServer, person: Person, platform: Platform) -> None:
+        platform.order("ocr", "slow", seconds=0.3)
+        for path, body in (("/PictureToTextModel/chat", jpeg()), ("/voiceModel/chat", pcm(0.5))):
+            async with wire.Connection(person.port) as connection:
+                connection.ask("POST", path, person.headers, body)
+                await connection.flush()
+                await asyncio.sleep(0.05)
+        await server.settles()
+        assert platform.counts("ocr")["open"] == platform.counts("dictation")["open"] == 0
+        # The picture was read, so it may be charged, once; what must not be is a charge without a reading.
+        assert await person.pictures() in (999, 1000)
+
+
+class TestClientsThatDoNotRead:
+    FLOOD = "[[fault:frames n=100000]]"
+
+    async def test_memory_is_bounded_and_upstream_waits(
+        self, server: LocalServer, person: Person, platform: Platform
+    ) -> None:
+        closed = platform.counts("chat")["closed_early"]
+        async with wire.Connection(person.port, receive_buffer=4096) as connection:
+            connection.ask_json("/textModel/stream", person.call(self.FLOOD))
+            await connection.head()
+            await asyncio.sleep(0.7)
+            # 100,000 frames are some 20 MB: kernel buffers take a part, the server little, the rest waits at upstream.
+            assert platform.counts("chat")["open"] == 1
+        await upstream_is_let_go(platform, closed)
+        await server.settles()
+
+    async def test_one_that_reads_late_gets_everything(self, person: Person) -> None:
+        async with wire.Connection(person.port, receive_buffer=4096) as connection:
+            connection.ask_json("/textModel/stream", person.call("[[fault:frames n=5000]]"))
+            answer = await connection.head()
+            await asyncio.sleep(0.5)
+            while await connection.chunk(answer) is not None:
+                pass
+        assert len(answer.chunks) == 5000
+        assert json.loads(answer.chunks[-1].data)["header"]["status"] == 2
+
+    @pytest.mark.timeout(30)
+    async def test_one_that_never_reads_is_given_up(
+        self, start_server: Callable[..., LocalServer], platform: Platform
+    ) -> None:
+        server = start_server(client_timeout=1.0)
+        person = await server.person()
+        closed = platform.counts("chat")["closed_early"]
+        async with wire.Connection(person.port, receive_buffer=4096) as connection:
+            connection.ask_json("/textModel/stream", person.call(self.FLOOD))
+            await connection.head()
+            await eventually(lambda: platform.counts("chat")["open"] == 0, "a call ends in bounded time", seconds=15)
+            assert platform.counts("chat")["closed_early"] == closed + 1
+            await server.settles()
+        assert await person.tokens() < 1_000_000

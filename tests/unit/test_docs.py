@@ -1,0 +1,225 @@
+"""The documents say what the code does: settings, commands, limits, errors and links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from pydantic import SecretStr
+
+from aiproject import errors
+from aiproject.accounts import routes as accounts_routes
+from aiproject.adapters.limiter import Rate
+from aiproject.cli.main import app
+from aiproject.codes import Code
+from aiproject.config import Settings
+from aiproject.protocols.seed import INTERNAL_ERROR_NUMBER, error_number, failure_of
+from aiproject.protocols.spark import known_domains
+from aiproject.relay import files as relay_files
+
+CLONE = Path(__file__).resolve().parents[2]
+READMES = ("README.md", "README.zh-CN.md")
+DOCUMENTS = sorted(
+    path.relative_to(CLONE).as_posix() for path in [*CLONE.glob("*.md"), *(CLONE / "docs").rglob("*.md")]
+)
+DECISIONS = sorted((CLONE / "docs" / "decisions").glob("[0-9]*.md"))
+
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^(#{1,6}) (.+)$", re.MULTILINE)
+LINK = re.compile(r"\[[^\]\[]*\]\(([^()\s]+)\)")
+
+
+def read(name: str) -> str:
+    return (CLONE / name).read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    """A document without its code."""
+    return re.sub(r"`[^`\n]*`", "", FENCE.sub("", text))
+
+
+def rows(text: str, start: str) -> list[list[str]]:
+    """The cells of the table rows whose first cell begins with ``start``."""
+    return [
+        [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+        for line in text.splitlines()
+        if line.startswith(f"| {start}")
+    ]
+
+
+def slugs(text: str) -> set[str]:
+    """The anchors of a document's headings, as repository hosts make them."""
+    titles = (title for _, title in HEADING.findall(FENCE.sub("", text)))
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+def as_cell(default: Any) -> str | None:
+    """A setting's default as the tables show it; ``None`` where there is none and words must say what happens."""
+    match default:
+        case None | "" | SecretStr():
+            return None
+        case bool():
+            return f"`{str(default).lower()}`"
+        case float():
+            return f"`{default:g}`"
+        case tuple():
+            return f"`{','.join(default)}`"
+        case Path():
+            return f"`./{default}`"
+        case _:
+            return f"`{default}`"
+
+
+@pytest.mark.parametrize("readme", READMES)
+class TestReadme:
+    def test_every_setting_stands_in_the_table_with_its_default(self, readme: str) -> None:
+        shown = rows(read(readme), "`AIPROJECT_")
+        table = {row[0].strip("`"): row[1:] for row in shown}
+        assert len(table) == len(shown)
+        assert set(table) == {f"AIPROJECT_{name.upper()}" for name in Settings.model_fields}
+        for name, field in Settings.model_fields.items():
+            default, meaning = table[f"AIPROJECT_{name.upper()}"]
+            expected = "`unmetered`" if name == "signup_voice_seconds" else as_cell(field.default)
+            if expected is not None:
+                assert default == expected, name
+            else:
+                assert default, name
+                assert not re.fullmatch("`[^`]*`", default), f"{name} has no such default"
+            assert meaning, name
+
+    def test_the_commands_are_those_of_the_program(self, readme: str) -> None:
+        shown: dict[tuple[str, ...], set[str]] = {}
+        for command, meaning in rows(read(readme), "`aiproject "):
+            words = re.sub(r"\[[^\]]*\]|--\S+ [A-Z]+|\b[A-Z]+\b", " ", command.strip("`")).split()[1:]
+            shown[tuple(words)] = set(re.findall(r"--[a-z-]+", command))
+            assert meaning
+        real = dict(_leaves(typer.main.get_command(app)))
+        assert set(shown) == set(real)
+        for name, options in shown.items():
+            assert options <= real[name], name
+
+    def test_the_make_targets_exist(self, readme: str) -> None:
+        targets = [row[0].strip("`").split()[1] for row in rows(read(readme), "`make ")]
+        assert targets
+        for target in targets:
+            assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE), target
+
+    def test_the_rate_limits_are_those_in_force(self, readme: str) -> None:
+        shown = [int(row[1].split(" / ")[0]) for row in _with_limits(read(readme))]
+        rates = [
+            value for module in (accounts_routes, relay_files) for value in vars(module).values() if type(value) is Rate
+        ]
+        assert all(rate.item.get_expiry() == 60 for rate in rates)
+        assert sorted(shown) == sorted(rate.item.amount for rate in rates)
+
+    def test_models_and_their_domains_fit(self, readme: str) -> None:
+        models = [row for row in rows(read(readme), "") if len(row) == 3 and row[1].startswith("`wss://")]
+        assert len(models) > 5
+        for _, address, domains in models:
+            for domain in re.findall(r"`([^`]+)`", domains):
+                assert domain in (known_domains(address.strip("`")) or ()), address
+
+
+def test_both_readmes_have_the_same_sections_code_and_tables() -> None:
+    english, chinese = map(read, READMES)
+    assert [level for level, _ in HEADING.findall(FENCE.sub("", english))] == [
+        level for level, _ in HEADING.findall(FENCE.sub("", chinese))
+    ]
+    for own, other in zip(FENCE.findall(english), FENCE.findall(chinese), strict=True):
+        assert own[1] == other[1]
+        assert _without_comments(own[2]) == _without_comments(other[2])
+    first_cells = [
+        [row[0] for row in rows(text, "`") if re.match("`(AIPROJECT_|aiproject |make )", row[0])]
+        for text in (english, chinese)
+    ]
+    assert first_cells[0] == first_cells[1]
+    assert set(LINK.findall(prose(english))) - {"README.zh-CN.md", "#database"} == set(LINK.findall(prose(chinese))) - {
+        "README.md",
+        "#数据库",
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+class TestLinks:
+    def test_relative_links_resolve(self, document: str) -> None:
+        for link in LINK.findall(prose(read(document))):
+            if re.match(r"[a-z]+:", link):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (CLONE / document).parent / path if path else CLONE / document
+            assert target.exists(), link
+            if anchor:
+                assert anchor in slugs(target.read_text(encoding="utf-8")), link
+
+    def test_no_path_of_somebodys_machine(self, document: str) -> None:
+        assert not re.search(r"(?<![\w.])/(work|root|home|Users|tmp)/", read(document))
+
+
+class TestDecisions:
+    def test_they_are_numbered_without_a_gap_and_listed(self) -> None:
+        assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+        listed = LINK.findall(read("docs/decisions/README.md"))
+        assert [link for link in listed if re.match(r"\d{4}-", link)] == [path.name for path in DECISIONS]
+
+    @pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name)
+    def test_each_has_the_four_parts(self, path: Path) -> None:
+        titles = [title for level, title in HEADING.findall(path.read_text(encoding="utf-8")) if level == "##"]
+        assert titles == ["Context", "Decision", "Consequences", "Alternatives"]
+
+
+class TestArchitecture:
+    EXAMPLES: tuple[errors.AiProjectError, ...] = (
+        errors.InvalidInput(),
+        errors.NameTaken(),
+        errors.LoginFailed(),
+        errors.AccountUnknown(),
+        errors.RegistrationClosed(),
+        errors.QuotaExhausted("tokens"),
+        errors.FileMissing(),
+        errors.UnusableFile(),
+        errors.BodyTooLarge(1),
+        errors.TooManyRequests(1),
+        errors.UpstreamUnreachable(),
+        errors.UpstreamRefused(),
+        errors.UpstreamTimeout("gap", 1),
+        errors.UpstreamTruncated(),
+        errors.UpstreamNonsense(),
+        errors.Unavailable(""),
+        errors.Misconfigured(),
+    )
+
+    def test_every_leaf_of_the_error_tree_is_among_the_examples(self) -> None:
+        tree = [getattr(errors, name) for name in errors.__all__]
+        leaves = {kind for kind in tree if not any(other is not kind and issubclass(other, kind) for other in tree)}
+        assert {type(error) for error in self.EXAMPLES} == leaves
+
+    @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+    def test_the_table_of_errors_and_answers_is_the_code_s(self, error: errors.AiProjectError) -> None:
+        (row,) = rows(read("docs/architecture.md"), f"`{type(error).__name__}`")
+        _, status, code, inside, _ = row
+        # REGISTER_ERROR stands for "the endpoint's own code": nothing else answers it.
+        failure = failure_of(error, code=Code.REGISTER_ERROR)
+        assert status == str(failure.status)
+        assert code.startswith("the endpoint's own" if failure.code is Code.REGISTER_ERROR else f"`{failure.code}`")
+        number = error_number(error)
+        assert inside in (str(number), "–") or (inside.startswith("the vendor's") and number == INTERNAL_ERROR_NUMBER)
+
+
+def _with_limits(text: str) -> list[list[str]]:
+    return [row for row in rows(text, "") if len(row) == 2 and re.fullmatch(r"\d+ / (minute|分钟)", row[1])]
+
+
+def _without_comments(code: str) -> list[str]:
+    return [line for line in (re.sub(r"\s*(?<!\S)# .*$", "", line).rstrip() for line in code.splitlines()) if line]
+
+
+def _leaves(command: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], set[str]]]:
+    """The commands that do something, by their words, each with its options."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        return [(words, options)]
+    return [leaf for name, child in children.items() for leaf in _leaves(child, (*words, name))]

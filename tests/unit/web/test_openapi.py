@@ -1,0 +1,146 @@
+"""The OpenAPI description: well-formed, true to the codes and routes of the house, and its examples fit its schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from starlette.routing import Route
+
+from aiproject import __version__
+from aiproject.codes import Code
+from aiproject.web.openapi import describe
+
+DOCUMENT = describe()
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+DOCUMENTED = {
+    "/auth/register": "post",
+    "/auth/login": "post",
+    "/textModel/chat": "post",
+    "/textModel/stream": "post",
+    "/voiceModel/chat": "post",
+    "/PictureToTextModel/chat": "post",
+}
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def contents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every media type of every request and answer, with its place."""
+    for path, method, operation in operations():
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+            yield f"{method} {path} {media_type}", content
+        for status, answer in operation["responses"].items():
+            for media_type, content in answer.get("content", {}).items():
+                yield f"{method} {path} {status} {media_type}", content
+
+
+def codes(schema: Any) -> Iterator[str]:
+    """Every failure code that a schema allows."""
+    if isinstance(schema, dict):
+        code = schema.get("properties", {}).get("code", {})
+        yield from code.get("enum", [])
+        for value in schema.values():
+            yield from codes(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from codes(value)
+
+
+CONTENTS = pytest.mark.parametrize(("place", "content"), [pytest.param(*each, id=each[0]) for each in contents()])
+
+
+def test_head() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+def test_the_documented_endpoints_are_described() -> None:
+    described = {path: method for path, method, _ in operations()}
+    assert described == {**DOCUMENTED, "/health": "get", "/ready": "get"}
+
+
+def test_operations_are_told_apart() -> None:
+    names = [operation["operationId"] for _, _, operation in operations()]
+    assert len(set(names)) == len(names)
+    assert all(operation["summary"] and operation["tags"] for _, _, operation in operations())
+
+
+@CONTENTS
+def test_schemas_are_schemas(place: str, content: dict[str, Any]) -> None:
+    jsonschema_rs.validator_for(content["schema"])
+
+
+@CONTENTS
+def test_examples_fit(place: str, content: dict[str, Any]) -> None:
+    validator = jsonschema_rs.validator_for(content["schema"])
+    for name, example in content.get("examples", {}).items():
+        assert list(map(str, validator.iter_errors(example["value"]))) == [], name
+
+
+@CONTENTS
+def test_every_code_is_one_of_the_table(place: str, content: dict[str, Any]) -> None:
+    assert set(codes(content["schema"])) <= {str(code) for code in Code}
+
+
+@pytest.mark.parametrize("path", DOCUMENTED)
+def test_answers_of_an_endpoint(path: str) -> None:
+    operation = DOCUMENT["paths"][path][DOCUMENTED[path]]
+    assert {"200", "413", "500", "503"} <= set(operation["responses"])
+    assert "Retry-After" in operation["responses"]["503"]["headers"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    successes = [each for each in schema["oneOf"] if each["title"] != "失败"]
+    assert len(successes) == 1
+    if path != "/textModel/stream":
+        assert successes[0]["properties"]["code"] == {"type": "integer", "const": 0}
+        assert {"code", "msg"} <= set(successes[0]["required"])
+    assert list(codes(schema))
+
+
+@pytest.mark.parametrize("path", [path for path, method in DOCUMENTED.items() if method == "post"])
+def test_a_body_is_asked_for(path: str) -> None:
+    body = DOCUMENT["paths"][path]["post"]["requestBody"]
+    assert body["required"] is True
+    is_upload = path in ("/voiceModel/chat", "/PictureToTextModel/chat")
+    assert ("multipart/form-data" in body["content"]) == is_upload
+    if is_upload:
+        form = body["content"]["multipart/form-data"]["schema"]
+        assert form["properties"]["file"] == {"type": "string", "format": "binary"}
+
+
+def test_identity_headers() -> None:
+    def needed(path: str) -> dict[str, bool]:
+        parameters = DOCUMENT["paths"][path]["post"]["parameters"]
+        return {each["name"]: each["required"] for each in parameters if each["in"] == "header"}
+
+    assert needed("/PictureToTextModel/chat") == {"uuid": True, "username": True}
+    assert needed("/voiceModel/chat") == {"uuid": False, "username": False}
+
+
+def test_routes_and_description_agree() -> None:
+    from aiproject.web.app import Endpoints, build_app
+
+    async def endpoint(*_: Any) -> None: ...
+
+    class Auth:
+        register = login = endpoint
+
+    parts: Any = (Auth(), endpoint, endpoint, endpoint, endpoint)
+    app: Any = build_app(Endpoints(*parts), readiness=parts[1], is_sandbox=False, cors_origins=("*",))
+    while not hasattr(app, "router"):
+        app = getattr(app, "app", None) or app._app
+    routes = {
+        route.path: method.lower()
+        for route in app.router.routes
+        if isinstance(route, Route) and not route.path.startswith(("/docs", "/openapi", "/static"))
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
+    assert routes == {path: method for path, method, _ in operations()}
