@@ -1,0 +1,73 @@
+"""``/user/get_token``: the existing apps' call that redeems a code."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aiproject.accounts import Accounts
+from aiproject.adapters.asgi import client_address, note
+from aiproject.adapters.json_routes import answer, answer_failure, optional_text_field, read_fields, text_field
+from aiproject.adapters.limiter import Limiter, Rate
+from aiproject.codes import MESSAGES, Code
+from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, VoucherUnusable
+from aiproject.protocols.seed import success
+from aiproject.vouchers.service import Vouchers
+
+__all__ = ["VoucherRoutes"]
+
+FAILED_REDEMPTIONS_BY_ADDRESS = Rate("failed redemption of an address", "60/minute")
+"""Only unknown accounts and codes count, so that a class behind one address redeems freely."""
+
+FAILED_REDEMPTIONS_BY_ACCOUNT = Rate("failed redemption of an account", "20/minute")
+"""From anywhere: what a person mistypes is far below, what a guesser of short codes needs is far above."""
+
+
+class VoucherRoutes:
+    """The endpoint; `aiproject.web` mounts its method."""
+
+    def __init__(self, accounts: Accounts, vouchers: Vouchers, limiter: Limiter) -> None:
+        self._accounts = accounts
+        self._vouchers = vouchers
+        self._limiter = limiter
+
+    async def redeem(self, request: Request) -> Response:
+        """Redeem the code ``token_id`` for the account with the uuid ``user_id``.
+
+        ``user_academy`` is what the app says its account's academy is; see `Voucher.is_for`. The app shows ``msg`` and
+        repeats the call on any status but 200, so every refusal is told with 200.
+
+        Source: the original's clients, section 7.
+        """
+        code = Code.USER_GET_TOKEN_ERROR
+        try:
+            fields = await read_fields(request)
+            await self._redeem(
+                request,
+                text_field(fields, "user_id"),
+                text_field(fields, "token_id"),
+                optional_text_field(fields, "user_academy") or "",
+            )
+        except (InvalidInput, AccountUnknown) as error:
+            note(request.scope, outcome=str(code), error=type(error).__name__)
+            return answer({"code": str(code), "msg": MESSAGES[code]})
+        except AiProjectError as error:
+            return answer_failure(request, error, code)
+        note(request.scope, outcome="ok")
+        return answer(success("兑换令牌成功"))
+
+    async def _redeem(self, request: Request, uuid: str, code: str, claimed_academy: str) -> None:
+        address = client_address(request.scope)
+        await self._limiter.check(FAILED_REDEMPTIONS_BY_ADDRESS, address)
+        try:
+            account = await self._accounts.identify_by_uuid(uuid)
+            note(request.scope, account=account.account_id)
+            await self._limiter.check(FAILED_REDEMPTIONS_BY_ACCOUNT, str(account.account_id))
+            try:
+                await self._vouchers.redeem(account, code, claimed_academy=claimed_academy)
+            except VoucherUnusable:
+                await self._limiter.hit(FAILED_REDEMPTIONS_BY_ACCOUNT, str(account.account_id))
+                raise
+        except (AccountUnknown, VoucherUnusable):
+            await self._limiter.hit(FAILED_REDEMPTIONS_BY_ADDRESS, address)
+            raise

@@ -1,0 +1,185 @@
+"""Use cases of vouchers; each opens and commits its own transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+
+from aiproject.accounts import Account
+from aiproject.adapters.database import CommitInDoubt, Database, UniqueViolation, retry_transient
+from aiproject.adapters.log import get_logger
+from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
+from aiproject.quotas import Capability, Kind
+from aiproject.quotas.model import Grant
+from aiproject.quotas.store import apply
+from aiproject.vouchers import store
+from aiproject.vouchers.model import Voucher, check_new_voucher, normal_code
+
+__all__ = ["Vouchers"]
+
+log = get_logger("vouchers")
+
+MOST_AT_ONCE = 10_000
+"""Vouchers that are made in one go, in one transaction."""
+
+LIST_PAGE = 500
+"""Vouchers read in one go when all are listed."""
+
+LOOKS = 5
+"""Times that a redemption whose commit is in doubt is looked for."""
+
+LOOK_PAUSE = 0.5
+"""Seconds between two looks: a database node that was lost is back, or another has taken over."""
+
+
+class Vouchers:
+    """Making, switching and redeeming."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def add(
+        self,
+        *,
+        code: str | None = None,
+        count: int = 1,
+        tokens: int = 0,
+        pic_times: int = 0,
+        audience: str | None = None,
+        expires_at: datetime | None = None,
+        max_uses: int | None = None,
+    ) -> Sequence[Voucher]:
+        """Make ``count`` vouchers, all or none.
+
+        Args:
+            code: of a single one; ``None``: codes are drawn.
+
+        Raises:
+            InvalidInput: see `check_new_voucher`; or there is a voucher with this code.
+        """
+        if not 1 <= count <= MOST_AT_ONCE:
+            raise InvalidInput(f"1 to {MOST_AT_ONCE} vouchers can be made at once")
+        if code is not None and count != 1:
+            raise InvalidInput("a code of your own is for a single voucher")
+        now = self._clock()
+        new = [
+            check_new_voucher(
+                code=code,
+                tokens=tokens,
+                pic_times=pic_times,
+                audience=audience,
+                expires_at=expires_at,
+                max_uses=max_uses,
+                now=now,
+            )
+            for _ in range(count)
+        ]
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                await store.add(connection, new)
+
+        try:
+            await retry_transient(once)
+        except UniqueViolation:
+            raise InvalidInput("there is a voucher with this code already") from None
+        log.info("vouchers made", count=count, tokens=tokens, pic_times=pic_times)
+        return new
+
+    async def all(self) -> AsyncIterator[Voucher]:
+        """Yield every voucher in the order of codes, a page at a time."""
+        after = ""
+        while True:
+            async with self._database.connect() as connection:
+                page = await store.listed(connection, after=after, limit=LIST_PAGE)
+            for voucher in page:
+                yield voucher
+            if len(page) < LIST_PAGE:
+                return
+            after = page[-1].code
+
+    async def set_available(self, code: str, is_available: bool) -> Voucher:
+        """Switch a voucher on or off; what was redeemed stays.
+
+        Raises:
+            VoucherUnusable: there is none with this code.
+        """
+        code = normal_code(code)
+
+        async def once() -> Voucher | None:
+            async with self._database.begin() as connection:
+                await store.set_available(connection, code, is_available)
+                return await store.find(connection, code)
+
+        voucher = await retry_transient(once) if code else None
+        if voucher is None:
+            raise VoucherUnusable
+        log.info("voucher switched on" if is_available else "voucher switched off")
+        return voucher
+
+    async def redeem(self, account: Account, code: str, *, claimed_academy: str = "") -> Voucher:
+        """Add a voucher's worth to an account: the use, the redemption and the balances in one transaction.
+
+        Args:
+            claimed_academy: see `Voucher.is_for`.
+
+        Raises:
+            VoucherUnusable: nobody, or not this account, may redeem such a code now; nothing was used up.
+            VoucherRedeemed: the account has done so before.
+            Unavailable: the database is away. Should it have been lost in the moment of the commit, a second call finds
+                out.
+        """
+        code = normal_code(code)
+        now = self._clock()
+        async with self._database.connect() as connection:
+            voucher = await store.find(connection, code) if code else None
+        if voucher is None:
+            raise VoucherUnusable  # without a write: whoever guesses must not queue up those who redeem
+
+        async def once() -> Voucher:
+            return await self._redeem_once(account, code, claimed_academy, now)
+
+        for look in range(1, LOOKS + 1):
+            try:
+                voucher = await retry_transient(once)
+                break
+            except CommitInDoubt:
+                if look == LOOKS:
+                    raise
+                await asyncio.sleep(LOOK_PAUSE)
+        log.info("voucher redeemed", account=account.account_id, tokens=voucher.tokens, pic_times=voucher.pic_times)
+        return voucher
+
+    async def _redeem_once(self, account: Account, code: str, claimed_academy: str, now: datetime) -> Voucher:
+        account_id = account.account_id
+        async with self._database.begin() as connection:
+            known = await store.redeemed_at(connection, code, account_id)
+            if known is None:
+                if not await store.use(connection, code, now):
+                    # The other of two calls at once may just have taken the last use, for this very account.
+                    if await store.redeemed_at(connection, code, account_id) is not None:
+                        raise VoucherRedeemed
+                    raise VoucherUnusable
+                try:
+                    await store.record(connection, code, account_id, now)
+                except UniqueViolation:
+                    raise VoucherRedeemed from None
+            elif known != now:
+                raise VoucherRedeemed
+            voucher = await store.find(connection, code)
+            if voucher is None or not voucher.is_for(account.academy, claimed=claimed_academy):
+                raise VoucherUnusable
+            if known == now:
+                return voucher  # our own commit, which was in doubt
+            worth = {Capability.TOKENS: voucher.tokens, Capability.PIC_TIMES: voucher.pic_times}
+            orders = [
+                Grant(account_id, capability, amount, Kind.VOUCHER, voucher.reference)
+                for capability, amount in worth.items()
+                if amount
+            ]
+            for result in await apply(connection, orders, dialect=self._database.dialect):
+                if isinstance(result, AiProjectError):
+                    raise result
+        return voucher

@@ -1,0 +1,92 @@
+"""All SQL on vouchers and their redemptions.
+
+Order of locks: the voucher's row, then its redemption, then the account's row (in `aiproject.quotas.store`). Whoever
+holds an account's row never asks for a voucher's, so there is no circle with the books, which lock accounts only. And
+the other way round, accounts first, everybody who waits for a popular voucher would keep an account locked meanwhile,
+and with it a whole batch of the books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.adapters.schema import voucher as vouchers
+from aiproject.adapters.schema import voucher_redemption as redemptions
+from aiproject.vouchers.model import Voucher
+
+__all__ = ["add", "find", "listed", "record", "redeemed_at", "set_available", "use"]
+
+
+def _voucher(row: Any) -> Voucher:
+    return Voucher(**row._mapping)
+
+
+async def add(connection: AsyncConnection, new: Sequence[Voucher]) -> None:
+    """Insert vouchers.
+
+    Raises:
+        UniqueViolation: there is one with such a code.
+    """
+    fields = [column.name for column in vouchers.columns]
+    await connection.execute(
+        insert(vouchers), [{field: getattr(voucher, field) for field in fields} for voucher in new]
+    )
+
+
+async def find(connection: AsyncConnection, code: str) -> Voucher | None:
+    """Return the voucher with this code."""
+    row = (await connection.execute(select(vouchers).where(vouchers.c.code == code))).one_or_none()
+    return None if row is None else _voucher(row)
+
+
+async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list[Voucher]:
+    """Return vouchers in the order of their codes, those after ``after``."""
+    rows = await connection.execute(
+        select(vouchers).where(vouchers.c.code > after).order_by(vouchers.c.code).limit(limit)
+    )
+    return [_voucher(row) for row in rows]
+
+
+async def set_available(connection: AsyncConnection, code: str, is_available: bool) -> None:
+    """Switch a voucher on or off."""
+    await connection.execute(update(vouchers).where(vouchers.c.code == code).values(is_available=is_available))
+
+
+async def use(connection: AsyncConnection, code: str, now: datetime) -> bool:
+    """Count one use, and lock the voucher until the transaction ends; say whether it could be used."""
+    result = await connection.execute(
+        update(vouchers)
+        .where(
+            and_(
+                vouchers.c.code == code,
+                vouchers.c.is_available.is_(True),
+                or_(vouchers.c.expires_at.is_(None), vouchers.c.expires_at > now),
+                or_(vouchers.c.max_uses.is_(None), vouchers.c.uses < vouchers.c.max_uses),
+            )
+        )
+        .values(uses=vouchers.c.uses + 1)
+    )
+    return result.rowcount == 1
+
+
+async def redeemed_at(connection: AsyncConnection, code: str, account_id: int) -> datetime | None:
+    """Return when the account redeemed the voucher."""
+    statement = select(redemptions.c.redeemed_at).where(
+        redemptions.c.code == code, redemptions.c.account_id == account_id
+    )
+    found: datetime | None = (await connection.execute(statement)).scalar_one_or_none()
+    return found
+
+
+async def record(connection: AsyncConnection, code: str, account_id: int, now: datetime) -> None:
+    """Note that the account redeems the voucher.
+
+    Raises:
+        UniqueViolation: it has done so before.
+    """
+    await connection.execute(insert(redemptions).values(code=code, account_id=account_id, redeemed_at=now))
