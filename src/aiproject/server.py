@@ -192,6 +192,7 @@ class _Worker:
     process: BaseProcess
     ready: Connection
     started: float = field(default_factory=time.monotonic)
+    is_told_to_stop: bool = False
 
 
 class _Supervisor:
@@ -212,9 +213,12 @@ class _Supervisor:
         signal.signal(signal.SIGINT, self._stop)
         told = False
         for _ in range(self._serving.settings.workers):
-            self._start()
+            if not self._is_stopping:
+                self._start()
         status = 0
         while self._workers:
+            if self._is_stopping:
+                self._tell_workers()  # also one that was being started when the signal came
             waitable: list[object] = [worker.process.sentinel for worker in self._workers]
             waitable += [worker.ready for worker in self._workers if not worker.ready.closed]
             wait(waitable, timeout=1.0)  # type: ignore[arg-type] # sentinels are numbers, connections have fileno
@@ -263,8 +267,13 @@ class _Supervisor:
 
     def _stop(self, number: int = 0, frame: FrameType | None = None) -> None:
         self._is_stopping = True
+        self._tell_workers()
+
+    def _tell_workers(self) -> None:
         for worker in self._workers:
-            if worker.process.exitcode is None:
+            # Once only: a second signal could fall into the closing of the database.
+            if not worker.is_told_to_stop and worker.process.exitcode is None:
+                worker.is_told_to_stop = True
                 worker.process.terminate()
 
 

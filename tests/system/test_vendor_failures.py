@@ -258,10 +258,10 @@ class TestClocks:
         answers = await asyncio.gather(*(person.chat("hi") for _ in range(5)))
         assert [answer.json()["code"] for answer in answers] == [0] * 5
         assert platform.counts("chat")["refused"] > refused
-        refused = {name: platform.counts(name)["refused"] for name in CALL}
+        learnt = {name: platform.counts(name)["refused"] for name in CALL}
         for name in CALL:
             assert (await CALL[name](person)).json()["code"] == 0, name
-        assert {name: platform.counts(name)["refused"] for name in CALL} == refused, "learnt once, for all services"
+        assert {name: platform.counts(name)["refused"] for name in CALL} == learnt, "learnt once, for all services"
         # The clock is set right again: that is learnt too.
         platform.forget()
         for name in CALL:

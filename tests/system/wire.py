@@ -87,7 +87,11 @@ class Connection:
         if self._receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         plain.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", self._port))
+        try:
+            await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", self._port))
+        except BaseException:
+            plain.close()
+            raise
         limit = self._receive_buffer or 16 * 1024 * 1024
         self._reader, self._writer = await asyncio.open_connection(sock=plain, limit=limit)
         return self

@@ -99,8 +99,8 @@ def check_new_account(username: str, password: str, email: str, academy: str | N
     """
     username, password, email = username.strip(), password.strip(), email.strip()
     academy = academy.strip() or None if academy is not None else None
-    if not username:
-        raise InvalidInput("用户名不能为空")
+    if all(unicodedata.category(character) == "Cf" for character in username):
+        raise InvalidInput("用户名不能为空")  # nothing, or nothing that anybody could see
     if len(username) > MAX_NAME_LENGTH:
         raise InvalidInput(f"用户名不能超过 {MAX_NAME_LENGTH} 个字符")
     if not password:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import store
-from aiproject.accounts.model import MAX_NAME_LENGTH, MAX_PASSWORD_LENGTH, Account, check_new_account, is_askable
+from aiproject.accounts.model import MAX_PASSWORD_LENGTH, Account, check_new_account, is_askable
 from aiproject.adapters.database import Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import PasswordService
-from aiproject.adapters.schema import NAME_KEY_LENGTH, name_key, new_account_id
+from aiproject.adapters.schema import NAME_KEY_LENGTH, NAME_LENGTH, name_key, new_account_id
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
 
 __all__ = ["Accounts", "OpenBooks"]
@@ -109,7 +109,7 @@ class Accounts:
             LoginFailed: unknown name, wrong password or disabled account; never says which.
         """
         username, password = username.strip(), password.strip()
-        if not username or not password or len(username) > MAX_NAME_LENGTH or len(password) > MAX_PASSWORD_LENGTH:
+        if not username or not password or len(username) > NAME_LENGTH or len(password) > MAX_PASSWORD_LENGTH:
             raise LoginFailed
         found = []
         if is_askable(username):
@@ -139,7 +139,7 @@ class Accounts:
             AccountUnknown: they do not belong together, or the account is disabled.
         """
         uuid = uuid.strip()
-        names = (name for name in usernames if 0 < len(name.strip()) <= MAX_NAME_LENGTH and is_askable(name))
+        names = (name for name in usernames if 0 < len(name.strip()) <= NAME_LENGTH and is_askable(name))
         keys = list(dict.fromkeys(name_key(name) for name in names))
         if not uuid or not keys:
             raise AccountUnknown

@@ -45,6 +45,11 @@ def test_name_and_password_may_not(blank: str) -> None:
         check(password=blank)
 
 
+def test_a_name_nobody_can_see_is_empty() -> None:
+    assert complaint(username="\u200b\u200d") == "用户名不能为空"
+    assert check(username="👩\u200d🚀").username == "👩\u200d🚀"
+
+
 def test_lengths_are_counted_in_characters() -> None:
     assert check(username="😀" * 50, password="密" * 128, email="e" * 254, academy="学" * 100)
     assert "50" in complaint(username="名" * 51)
