@@ -6,26 +6,33 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account, Accounts, service
-from aiproject.accounts.service import SignupQuota
+from aiproject.accounts.service import OpenBooks
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
 from aiproject.adapters.schema import name_key, new_account_id
 from aiproject.adapters.schema import user as users
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
+from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.quotas.audit import verify
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
-SIGNUP = SignupQuota(tokens=10_000, pic_times=10, voice_ms=None)
+
+
+def signup(database: Database) -> OpenBooks:
+    """What a new account starts with."""
+    return partial(Quotas(database, LeaseTimes(30)).open_books, tokens=10_000, pic_times=10, voice_ms=None)
 
 
 @pytest.fixture
 async def accounts(database: Database) -> AsyncIterator[Accounts]:
     passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
-    yield Accounts(database, passwords, SIGNUP, clock=lambda: NOW)
+    yield Accounts(database, passwords, signup(database), clock=lambda: NOW)
     await passwords.close()
 
 
@@ -71,6 +78,7 @@ class TestRegistration:
         other = await accounts.register("other", "pässwört", "")
         assert other.uuid != made.uuid
         assert await stored_password(database, other) != stored
+        assert [difference async for difference in verify(database)] == [], "what they start with is in the books"
 
     async def test_one_name_in_any_spelling(self, accounts: Accounts, database: Database) -> None:
         await accounts.register("Straße Ａ", "x", "")
@@ -88,7 +96,7 @@ class TestRegistration:
         """Eight of them, half on this process's connections, half on another's."""
         elsewhere = await Database.open(database_url)
         passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
-        other = Accounts(elsewhere, passwords, SIGNUP, clock=lambda: NOW)
+        other = Accounts(elsewhere, passwords, signup(elsewhere), clock=lambda: NOW)
         names = ("alice", "ALICE", "Ａlice", " alice ", "alice", "Alice", "aLICE", "alice　")
         try:
             for _ in range(3):
@@ -244,6 +252,6 @@ async def test_the_list_is_read_in_pages(
 async def test_moments_survive(database: Database) -> None:
     passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
     moment = NOW + timedelta(microseconds=1)
-    made = await Accounts(database, passwords, SIGNUP, clock=lambda: moment).register("alice", "x", "")
+    made = await Accounts(database, passwords, signup(database), clock=lambda: moment).register("alice", "x", "")
     assert made.created_at == moment
     await passwords.close()

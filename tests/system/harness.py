@@ -32,10 +32,10 @@ from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.protocols.chat import ChatMessage
 from aiproject.protocols.spark import estimate_tokens
-from aiproject.quotas import Quotas
+from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
-from aiproject.wiring import open_database, signup_quota
+from aiproject.wiring import open_database, opening
 from system import wire
 
 __all__ = ["LocalServer", "Person", "Platform", "ServerProcess", "eventually", "question"]
@@ -279,7 +279,8 @@ class LocalServer:
         async with self.database() as database:
             passwords = PasswordService(PasswordHasher())
             try:
-                yield Accounts(database, passwords, signup_quota(self.settings)), Quotas(database)
+                quotas = Quotas(database, LeaseTimes(self.settings.hold_lease))
+                yield Accounts(database, passwords, opening(self.settings, quotas)), quotas
             finally:
                 await passwords.close()
 

@@ -1,66 +1,66 @@
-"""Holds: what a balance allows before a call; the database is not asked."""
+"""What a balance allows, and what is charged in the end; the database is not asked."""
 
 from __future__ import annotations
 
+import itertools
 from typing import cast
 
 import pytest
 
-from aiproject.accounts import Account
 from aiproject.adapters.database import Database
-from aiproject.errors import QuotaExhausted
-from aiproject.protocols.seed import QUOTA_CODES
-from aiproject.quotas import Capability, Hold, Quotas
-
-QUOTAS = Quotas(cast("Database", None))  # a hold and a free capture touch no database
+from aiproject.quotas import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.quotas.model import AccountBooks, snapshot
+from aiproject.quotas.rules import charge
 
 
-def account(tokens: int = 0, pic_times: int = 0, voice_ms: int | None = 0) -> Account:
-    return Account(7, "the-uuid", "小明", "", None, tokens, pic_times, voice_ms, 0, None, None)
-
-
-async def hold(of: Account, capability: Capability, amount: int) -> Hold:
-    return await QUOTAS.hold(of, capability, amount, request_id="r1")
+def books(balance: int | None, held: int) -> AccountBooks:
+    """An account's books, in which the other two capabilities would answer otherwise."""
+    return AccountBooks(
+        7,
+        {Capability.TOKENS: 10**6, Capability.PIC_TIMES: balance, Capability.VOICE_SECONDS: 10**6},
+        {Capability.TOKENS: 10**6, Capability.PIC_TIMES: held, Capability.VOICE_SECONDS: 0},
+        voice_used_ms=0,
+        seq=0,
+        hash="",
+    )
 
 
 @pytest.mark.parametrize(
-    ("balance", "asked", "held"),
-    [(100, 40, 40), (100, 100, 100), (100, 500, 100), (1, 500, 1)],
+    ("balance", "held", "available"), [(100, 0, 100), (100, 60, 40), (100, 100, 0), (0, 0, 0), (None, 60, None)]
 )
-async def test_tokens_are_held_as_far_as_they_go(balance: int, asked: int, held: int) -> None:
-    assert await hold(account(tokens=balance), Capability.TOKENS, asked) == Hold(7, Capability.TOKENS, held, "r1")
-
-
-@pytest.mark.parametrize("balance", [0, -350])
-@pytest.mark.parametrize("capability", list(Capability))
-async def test_nothing_left(balance: int, capability: Capability) -> None:
-    with pytest.raises(QuotaExhausted) as caught:
-        await hold(account(balance, balance, balance), capability, 1)
-    assert caught.value.capability == capability
-    assert caught.value.capability in QUOTA_CODES
-
-
-async def test_one_balance_does_not_pay_for_another() -> None:
-    with pytest.raises(QuotaExhausted):
-        await hold(account(tokens=1000, voice_ms=1000), Capability.PIC_TIMES, 1)
-    with pytest.raises(QuotaExhausted):
-        await hold(account(tokens=1000, pic_times=10), Capability.VOICE_SECONDS, 1)
-
-
-async def test_what_cannot_be_divided_is_held_whole() -> None:
-    assert (await hold(account(pic_times=1), Capability.PIC_TIMES, 1)).amount == 1
-    assert (await hold(account(voice_ms=1500), Capability.VOICE_SECONDS, 1500)).amount == 1500
-    with pytest.raises(QuotaExhausted):
-        await hold(account(voice_ms=1500), Capability.VOICE_SECONDS, 1501)
-
-
-async def test_unmetered_dictation_is_never_refused() -> None:
-    assert (await hold(account(voice_ms=None), Capability.VOICE_SECONDS, 60_000)).amount == 60_000
+def test_what_is_held_is_not_available(balance: int | None, held: int, available: int | None) -> None:
+    assert books(balance, held).available(Capability.PIC_TIMES) == available
 
 
 async def test_a_call_that_nobody_pays_takes_nothing() -> None:
-    assert await QUOTAS.capture(Hold(None, Capability.VOICE_SECONDS, 1000, "r1"), 1000) == 0
+    quotas = Quotas(cast("Database", None), LeaseTimes(30))  # nothing is asked of it
+    free = Hold(None, Capability.VOICE_SECONDS, 1000, "r1")
+    assert await quotas.settle(free, Outcome.FINISHED, Stage.LAST_FRAME, reported=1000) == 0
 
 
-async def test_nothing_used_is_nothing_taken() -> None:
-    assert await QUOTAS.capture(Hold(7, Capability.TOKENS, 1000, "r1"), 0) == 0
+class TestCharge:
+    """By the written table; the numbers are made up so that each can have only one source."""
+
+    REPORTED, ESTIMATED = 14, 20
+    TAKES = {
+        (Outcome.FINISHED, Stage.LAST_FRAME): REPORTED,
+        (Outcome.CLIENT_GONE, Stage.FIRST_FRAME): ESTIMATED,
+        (Outcome.CLIENT_GONE, Stage.LAST_FRAME): REPORTED,
+    }
+
+    @pytest.mark.parametrize(("outcome", "stage"), list(itertools.product(Outcome, Stage)))
+    def test_only_an_answer_is_charged(self, outcome: Outcome, stage: Stage) -> None:
+        found = charge(outcome, stage, reported=self.REPORTED, estimated=self.ESTIMATED)
+        assert found == self.TAKES.get((outcome, stage), 0)
+
+    @pytest.mark.parametrize(("outcome", "stage"), list(TAKES))
+    def test_without_a_report_the_estimate_is(self, outcome: Outcome, stage: Stage) -> None:
+        assert charge(outcome, stage, reported=None, estimated=self.ESTIMATED) == self.ESTIMATED
+
+    def test_a_report_of_nothing_is_a_report(self) -> None:
+        assert charge(Outcome.FINISHED, Stage.LAST_FRAME, reported=0, estimated=self.ESTIMATED) == 0
+
+
+def test_a_rule_is_kept_in_one_spelling() -> None:
+    assert snapshot(rule=1, prompt_estimate=3, name="é") == snapshot(name="é", prompt_estimate=3, rule=1)
+    assert snapshot(rule=1, name="é") == '{"name":"\\u00e9","rule":1}'

@@ -1,17 +1,18 @@
-"""The path of a chat: what is asked of whom, in which order, and what the client gets when something fails."""
+"""The path of a chat: what is asked of whom and when, what is charged and what the client gets, on every way out."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from aiproject.accounts import Account, Accounts
-from aiproject.adapters.asgi import RECORD, Message
+from aiproject.adapters.asgi import RECORD, Message, Scope
 from aiproject.errors import (
     AccountUnknown,
     AiProjectError,
@@ -24,9 +25,11 @@ from aiproject.errors import (
 )
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
 from aiproject.protocols.spark import estimate_tokens, render
-from aiproject.quotas import Capability, Hold, Quotas
+from aiproject.quotas import Capability, Hold, KeyLost, Outcome, Quotas, Stage
+from aiproject.quotas.rules import charge
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.endpoint import watch_client
+from aiproject.relay.replay import Claim, Replay
 from aiproject.relay.text import ChatDefaults, TextChat, TextStream
 from aiproject.upstreams import ChatStream
 from virtual_time import run
@@ -51,12 +54,16 @@ ANSWER = (spark("你", 0), spark("好", 1), spark("！", 2, USAGE, is_last=True)
 
 @dataclass(eq=False)
 class World:
-    """Accounts, quotas, upstream and client, all of them made up, and one journal of what happened in which order.
+    """Accounts, quotas, keys, upstream and client, all of them made up; one journal of what happened in which order.
 
     Attributes:
         script: what the answer brings: events, failures, and numbers: seconds of silence.
         asking: seconds that upstream takes to begin, or how it fails to.
         leaves: seconds after which the client hangs up.
+        drain: seconds that an answer is read on after that.
+        settling: seconds that a settlement takes, or how it fails.
+        key: whether the client sends an Idempotency-Key.
+        earlier: the answer that is stored under its key.
     """
 
     script: Sequence[ChatEvent | BaseException | float] = ANSWER
@@ -64,7 +71,10 @@ class World:
     leaves: float | None = None
     balance: int = 10_000
     identified: Account | AiProjectError = field(default_factory=account)
-    captured: AiProjectError | None = None
+    drain: float = 30.0
+    settling: float | AiProjectError = 0.0
+    key: bool = False
+    earlier: bytes | None = None
     usage: Usage | None = USAGE
     sid: str | None = SID
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -74,6 +84,9 @@ class World:
     record: dict[str, Any] = field(default_factory=lambda: {"request_id": "r1"})
     calls: RunningCalls = field(default_factory=RunningCalls)
     stream: Stream | None = None
+    facts: dict[str, int | str] = field(default_factory=dict)
+    settled: dict[str, int] = field(default_factory=dict)
+    stored: bytes | None = None
 
     # -- accounts and quotas --
 
@@ -83,21 +96,54 @@ class World:
             raise self.identified
         return self.identified
 
-    async def hold(self, account: Account, capability: Capability, amount: int, *, request_id: str) -> Hold:
-        self.journal.append(f"hold {amount}")
-        if self.balance <= 0:
+    async def hold(
+        self, account: Account, capability: Capability, amount: int, *, request_id: str, need: int, **facts: int | str
+    ) -> Hold:
+        await asyncio.sleep(0)
+        self.journal.append(f"hold {need} to {amount}")
+        self.facts = facts
+        if self.balance < need:
             raise QuotaExhausted(capability)
         return Hold(account.account_id, capability, min(amount, self.balance), request_id)
 
-    async def capture(self, hold: Hold, amount: int) -> int:
-        await asyncio.sleep(0)
-        self.journal.append(f"capture {amount}")
-        if self.captured is not None:
-            raise self.captured
-        return min(amount, self.balance)
+    def note(self, hold: Hold, stage: Stage) -> None:
+        assert hold.request_id not in self.settled
 
-    async def release(self, hold: Hold) -> None:
-        self.journal.append("release")
+    async def settle(
+        self,
+        hold: Hold,
+        outcome: Outcome,
+        stage: Stage,
+        *,
+        reported: int | None = None,
+        estimated: int = 0,
+        sid: str | None = None,
+        answer: tuple[str, str, bytes] | None = None,
+    ) -> int:
+        # As the books do: the first order counts, and nobody who is cancelled takes it back.
+        if hold.request_id not in self.settled:
+            amount = min(hold.amount, charge(outcome, stage, reported=reported, estimated=estimated))
+            self.journal.append(f"settle: {outcome} at {stage}, {amount}")
+            self.settled[hold.request_id] = amount
+            if answer is not None:
+                assert answer[:2] == ("account 7", "hash of the key")
+                self.stored = answer[2]
+        if isinstance(self.settling, AiProjectError):
+            raise self.settling
+        await asyncio.sleep(self.settling)
+        return self.settled[hold.request_id]
+
+    # -- keys --
+
+    @asynccontextmanager
+    async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[Claim]:
+        self.journal.append("claim")
+        claim = Claim("account 7", "hash of the key", self.earlier) if self.key else Claim()
+        try:
+            yield claim
+        finally:
+            if claim.is_wanted and not claim.is_settled:
+                self.journal.append("give the key up")
 
     # -- upstream --
 
@@ -117,10 +163,11 @@ class World:
     # -- the client --
 
     async def call(self, endpoint: type[TextChat | TextStream], body: object = None) -> None:
-        defaults = ChatDefaults(max_tokens=100, temperature=0.5, top_k=4)
+        defaults = ChatDefaults(max_tokens=100, temperature=0.5, top_k=4, drain_seconds=self.drain)
         accounts: Accounts = self  # type: ignore[assignment]
         quotas: Quotas = self  # type: ignore[assignment]
-        app = endpoint(self.calls, accounts, quotas, self, defaults)
+        replay: Replay = self  # type: ignore[assignment]
+        app = endpoint(self.calls, accounts, quotas, self, defaults, replay)
         content = body if isinstance(body, bytes) else json.dumps(CALL if body is None else body).encode()
         is_read = False
 
@@ -166,6 +213,10 @@ class World:
         assert all(piece["more_body"] for piece in pieces)
         assert end == {"type": "http.response.body", "body": b"", "more_body": False}
         return [piece["body"] for piece in pieces]
+
+    @property
+    def settlements(self) -> list[str]:
+        return [line for line in self.journal if line.startswith("settle")]
 
     @property
     def frames(self) -> list[dict[str, Any]]:
@@ -230,25 +281,39 @@ def play(world: World, endpoint: type[TextChat | TextStream], body: object = Non
     return world
 
 
+def timed(world: World, endpoint: type[TextChat | TextStream]) -> float:
+    """Play, and return the seconds it took."""
+
+    async def scenario() -> float:
+        began = asyncio.get_running_loop().time()
+        await world.call(endpoint)
+        return asyncio.get_running_loop().time() - began
+
+    return run(scenario())
+
+
 class TestOrder:
     def test_chat(self) -> None:
         world = play(World(), TextChat)
         assert world.journal == [
             "identify the-uuid 小明",
-            f"hold {PROMPT + 100}",
+            "claim",
+            f"hold {PROMPT + 1} to {PROMPT + 100}",
             "ask",
-            "capture 14",
+            "settle: finished at last frame, 14",
             "send 200",
             "send",
             "close",
         ]
+        assert world.facts == {"prompt_estimate": PROMPT, "completion_limit": 100}
         assert world.answer == {"code": 0, "msg": "文本大模型回复成功", "content": "你好！", "consume_token": 14}
         assert world.record["outcome"] == "ok"
         assert (world.record["sid"], world.record["tokens"], world.record["account"]) == (SID, 14, 7)
 
     def test_the_last_frame_is_sent_after_it_was_booked(self) -> None:
         world = play(World(), TextStream)
-        assert world.journal[3:] == ["send 200", "send", "send", "capture 14", "send", "send", "close"]
+        booked = "settle: finished at last frame, 14"
+        assert world.journal[4:] == ["send 200", "send", "send", booked, "send", "send", "close"]
         assert world.chunks == [(event.spark_frame or b"") + b"\n" for event in ANSWER]
         assert world.record["frames"] == 3
 
@@ -342,18 +407,21 @@ class TestRefusals:
         world = play(World(identified=AccountUnknown()), endpoint)
         assert (world.status, world.answer["code"]) == (200, "USER_NOT_FOUND")
         assert world.journal == ["identify the-uuid 小明", "send 200", "send"]
+        assert world.settled == {}
 
     @EITHER
     def test_no_quota_asks_nobody(self, endpoint: type[TextChat]) -> None:
         world = play(World(balance=0), endpoint)
         assert (world.status, world.answer["code"]) == (200, "TOKEN_NOT_ENOUGH")
         assert "ask" not in world.journal
+        assert world.settled == {}
 
     @EITHER
     def test_a_balance_that_does_not_cover_the_question(self, endpoint: type[TextChat]) -> None:
         world = play(World(balance=PROMPT), endpoint)
         assert world.answer["code"] == "TOKEN_NOT_ENOUGH"
-        assert world.journal[2:] == ["release", "send 200", "send"]
+        assert world.journal[2:] == [f"hold {PROMPT + 1} to {PROMPT + 100}", "send 200", "send"]
+        assert world.settled == {}
 
     @EITHER
     def test_the_database_is_away(self, endpoint: type[TextChat]) -> None:
@@ -376,14 +444,20 @@ class TestRefusals:
 class TestUpstreamFails:
     @EITHER
     @pytest.mark.parametrize(
-        "failure",
-        [UpstreamUnreachable("10.0.0.1"), UpstreamRefused(code=11202, sid=SID), UpstreamTimeout("first frame", 1)],
+        ("failure", "outcome"),
+        [
+            (UpstreamUnreachable("10.0.0.1"), "upstream failed"),
+            (UpstreamRefused(code=11202, sid=SID), "upstream failed"),
+            (UpstreamRefused(code=10013, sid=SID), "moderated"),
+            (UpstreamTruncated(), "truncated"),
+            (UpstreamTimeout("first frame", 1), "timed out"),
+        ],
     )
-    def test_before_the_answer(self, endpoint: type[TextChat], failure: AiProjectError) -> None:
+    def test_before_the_answer(self, endpoint: type[TextChat], failure: AiProjectError, outcome: str) -> None:
         world = play(World(asking=failure), endpoint)
         assert (world.status, world.answer["code"]) == (200, "MODEL_ERROR")
         assert set(world.answer) == {"code", "msg"}
-        assert world.journal[2:] == ["ask", "release", "send 200", "send"]
+        assert world.journal[3:] == ["ask", f"settle: {outcome} at sent, 0", "send 200", "send"]
         assert world.record["error"] == type(failure).__name__
         assert "10.0.0.1" not in world.answer["msg"]
 
@@ -392,13 +466,12 @@ class TestUpstreamFails:
         """Nothing was sent yet: the failure is a JSON object, in the stream's case too."""
         world = play(World(script=[UpstreamRefused(code=10013, hint="换个问题")]), endpoint)
         assert world.answer == {"code": "MODEL_ERROR", "msg": "换个问题"}
-        assert world.journal[3:] == ["release", "close", "send 200", "send"]
+        assert world.journal[4:] == ["close", "settle: moderated at first frame, 0", "send 200", "send"]
 
     def test_amid_a_chat(self) -> None:
         world = play(World(script=[ANSWER[0], UpstreamTruncated()]), TextChat)
         assert set(world.answer) == {"code", "msg"}
-        assert "release" in world.journal
-        assert not any(line.startswith("capture") for line in world.journal)
+        assert world.journal[4:] == ["close", "settle: truncated at first frame, 0", "send 200", "send"]
 
     def test_amid_a_stream_is_told_inside_it(self) -> None:
         world = play(World(script=[*ANSWER[:2], UpstreamRefused("x", code=11202)]), TextStream)
@@ -408,7 +481,8 @@ class TestUpstreamFails:
         assert error["header"]["status"] == 2
         assert error["header"]["sid"] == SID
         assert "payload" not in error
-        assert world.journal[-4:] == ["release", "send", "send", "close"]
+        assert world.journal[-4:] == ["settle: upstream failed at first frame, 0", "send", "send", "close"]
+        assert world.settled == {"r1": 0}
         assert world.record["outcome"] == "MODEL_ERROR"
 
     def test_a_failure_without_a_vendor_code_has_a_number_of_ours(self) -> None:
@@ -423,11 +497,12 @@ class TestUpstreamFails:
 
     def test_the_books_fail_before_the_last_frame(self) -> None:
         """What could not be booked is not given away: the client gets an error in place of the last frame."""
-        world = play(World(captured=Unavailable("down")), TextStream)
+        world = play(World(settling=KeyLost("in other hands"), key=True), TextStream)
         assert [frame["header"]["code"] for frame in world.frames] == [0, 0, 20004]
+        assert len(world.settled) == 1
 
     def test_the_books_fail_at_a_chat(self) -> None:
-        world = play(World(captured=Unavailable("down")), TextChat)
+        world = play(World(settling=KeyLost("in other hands"), key=True), TextChat)
         assert (world.status, world.answer["code"]) == (503, "SERVICE_UNAVAILABLE")
         assert "content" not in world.answer
 
@@ -439,7 +514,7 @@ class TestUsageMissing:
         world = play(World(script=self.SCRIPT, usage=None), TextChat)
         expected = PROMPT + estimate_tokens("你好！")
         assert world.answer["consume_token"] == expected
-        assert f"capture {expected}" in world.journal
+        assert f"settle: finished at last frame, {expected}" in world.journal
         assert world.record["tokens_estimated"] is True
 
     def test_a_stream_tells_the_estimate_in_its_last_frame(self) -> None:
@@ -447,27 +522,68 @@ class TestUsageMissing:
         expected = PROMPT + estimate_tokens("你好！")
         assert world.frames[-1]["payload"]["usage"]["text"]["total_tokens"] == expected
         assert world.frames[-1]["payload"]["choices"]["text"][0]["content"] == "！"
-        assert f"capture {expected}" in world.journal
+        assert f"settle: finished at last frame, {expected}" in world.journal
 
 
 class TestClientGone:
     @EITHER
     def test_while_upstream_is_asked(self, endpoint: type[TextChat]) -> None:
         world = play(World(asking=100.0, leaves=1.0), endpoint)
-        assert world.journal[2:] == ["ask", "asking cancelled", "release"]
+        assert world.journal[3:] == ["ask", "asking cancelled", "settle: client gone at sent, 0"]
         assert world.record["outcome"] == "client gone"
         assert len(world.calls) == 0
 
     @EITHER
-    def test_amid_the_answer_pays_what_was_generated(self, endpoint: type[TextChat]) -> None:
-        world = play(World(script=[*ANSWER[:2], 100.0, ANSWER[2]], leaves=1.0), endpoint)
+    def test_amid_the_answer_it_is_read_on_and_its_real_usage_charged(self, endpoint: type[TextChat]) -> None:
+        world = World(script=[*ANSWER[:2], 29.0, ANSWER[2]], leaves=1.0)
+        assert timed(world, endpoint) == 29
+        assert world.journal[-1] == "close"
+        assert world.settlements == ["settle: client gone at last frame, 14"]
+        assert world.record["outcome"] == "client gone"
+        assert world.record["tokens"] == 14
+
+    @EITHER
+    @pytest.mark.parametrize("drain", [0.0, 30.0])
+    def test_an_answer_that_is_cut_off_pays_what_was_generated(self, endpoint: type[TextChat], drain: float) -> None:
+        world = World(script=[*ANSWER[:2], 100.0, ANSWER[2]], leaves=1.0, drain=drain)
+        assert timed(world, endpoint) == 1 + drain
         expected = PROMPT + estimate_tokens("你好")
-        assert world.journal[-2:] == [f"capture {expected}", "close"]
-        assert "release" not in world.journal
+        assert world.journal[-2:] == ["close", f"settle: client gone at first frame, {expected}"]
         assert world.stream is not None
         assert world.stream.is_closed
         assert world.record["outcome"] == "client gone"
         assert not [message for message in world.sent if message.get("more_body") is False]
+
+    @EITHER
+    def test_what_comes_while_it_is_read_on_counts(self, endpoint: type[TextChat]) -> None:
+        world = play(World(script=[ANSWER[0], 10.0, ANSWER[1], 100.0, ANSWER[2]], leaves=1.0), endpoint)
+        assert world.settlements == [f"settle: client gone at first frame, {PROMPT + estimate_tokens('你好')}"]
+
+    @EITHER
+    def test_an_answer_that_fails_while_it_is_read_on_is_free(self, endpoint: type[TextChat]) -> None:
+        world = play(World(script=[ANSWER[0], 10.0, UpstreamTruncated()], leaves=1.0), endpoint)
+        assert world.settlements == ["settle: truncated at first frame, 0"]
+
+    @EITHER
+    def test_a_stopping_server_cuts_it_off_for_free(self, endpoint: type[TextChat]) -> None:
+        async def scenario() -> World:
+            world = World(script=[ANSWER[0], 20.0, ANSWER[1]], leaves=1.0)
+            calling = asyncio.create_task(world.call(endpoint))
+            await asyncio.sleep(5)
+            await world.calls.drain(1)
+            await calling
+            return world
+
+        world = run(scenario())
+        assert world.settlements == ["settle: server stopped at first frame, 0"]
+
+    @EITHER
+    def test_who_gave_a_key_comes_back_for_all_of_it(self, endpoint: type[TextChat]) -> None:
+        world = World(script=[*ANSWER[:2], 100.0, ANSWER[2]], leaves=1.0, drain=0, key=True)
+        assert timed(world, endpoint) == 100
+        assert world.settlements == ["settle: client gone at last frame, 14"]
+        assert world.stored is not None
+        assert "give the key up" not in world.journal
 
     @EITHER
     def test_the_call_survives_its_own_cancellation(self, endpoint: type[TextChat]) -> None:
@@ -493,8 +609,35 @@ class TestClientGone:
             return world
 
         world = run(scenario())
-        assert world.journal[2:] == ["ask", "asking cancelled", "release"]
+        assert world.journal[3:] == ["ask", "asking cancelled", "settle: server stopped at sent, 0"]
         assert "outcome" not in world.record
+
+
+class TestKeys:
+    @EITHER
+    def test_an_earlier_answer_is_given_again_and_nobody_is_asked(self, endpoint: type[TextChat]) -> None:
+        first = play(World(key=True), endpoint)
+        assert first.stored is not None
+        again = play(World(key=True, earlier=first.stored, balance=0), endpoint)
+        assert again.journal[:2] == ["identify the-uuid 小明", "claim"]
+        assert not [line for line in again.journal[2:] if not line.startswith("send")]
+        assert again.sent == first.sent
+
+    def test_in_the_dialect_that_is_asked_for_then(self) -> None:
+        first = play(World(key=True), TextStream)
+        events = World(key=True, earlier=first.stored, headers=[(b"accept", b"text/event-stream")])
+        assert play(events, TextStream).chunks == [b"data: %b\n" % chunk for chunk in first.chunks]
+
+    def test_an_estimate_is_stored_as_it_was_told(self) -> None:
+        world = play(World(script=TestUsageMissing.SCRIPT, usage=None, key=True), TextStream)
+        assert world.stored == b"".join(world.chunks).removesuffix(b"\n")
+
+    @EITHER
+    @pytest.mark.parametrize("failing", [{"balance": 0}, {"asking": UpstreamRefused(code=1)}, {"asking": 9.0}])
+    def test_a_failed_call_gives_its_key_up(self, endpoint: type[TextChat], failing: dict[str, Any]) -> None:
+        world = play(World(key=True, leaves=1.0, **failing), endpoint)
+        assert "give the key up" in world.journal
+        assert world.stored is None
 
 
 class TestStop:
@@ -510,7 +653,7 @@ class TestStop:
         world = run(scenario())
         first, last = world.frames
         assert (first["header"]["code"], last["header"]["code"]) == (0, 20004)
-        assert "release" in world.journal
+        assert world.settlements == ["settle: server stopped at first frame, 0"]
 
     def test_a_chat_is_ended_with_503(self) -> None:
         async def scenario() -> World:
@@ -523,6 +666,24 @@ class TestStop:
 
         world = run(scenario())
         assert (world.status, world.answer["code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert world.settlements == ["settle: server stopped at first frame, 0"]
+
+    @EITHER
+    def test_an_answer_that_is_being_booked_still_leaves(self, endpoint: type[TextChat]) -> None:
+        """It is paid for: what was ordered of the books cannot be called back."""
+
+        async def scenario() -> World:
+            world = World(settling=3.5)
+            calling = asyncio.create_task(world.call(endpoint))
+            await asyncio.sleep(1)
+            await world.calls.drain(1)
+            await calling
+            return world
+
+        world = run(scenario())
+        assert world.settlements == ["settle: finished at last frame, 14"]
+        assert world.sent[-1].get("more_body", False) is False
+        assert b"14" in world.sent[-1 if endpoint is TextChat else -2]["body"]
 
 
 class TestWatch:
