@@ -62,11 +62,16 @@ async def app(database: Database) -> AsyncIterator[App]:
         yield app
 
 
+@pytest.fixture
+async def quotas(database: Database) -> AsyncIterator[Quotas]:
+    async with Quotas.running(database, LeaseTimes(30)) as quotas:
+        yield quotas
+
+
 class TestEntries:
-    async def test_come_newest_first_and_in_pages(self, app: App, database: Database) -> None:
+    async def test_come_newest_first_and_in_pages(self, app: App, database: Database, quotas: Quotas) -> None:
         ming = await open_account(database, "小明", tokens=1000, pic_times=3)
         await open_account(database, "other", tokens=7)
-        quotas = Quotas(database, LeaseTimes(30))
         for number in range(5):
             hold = await quotas.hold(ming, Capability.TOKENS, 50, request_id=f"call{number}", prompt=5)
             await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=10 + number)
@@ -122,9 +127,8 @@ class TestEntries:
 
 
 class TestReceipts:
-    async def test_explain_what_was_charged(self, app: App, database: Database) -> None:
+    async def test_explain_what_was_charged(self, app: App, database: Database, quotas: Quotas) -> None:
         ann = await open_account(database, "ann", tokens=100)
-        quotas = Quotas(database, LeaseTimes(30))
         hold = await quotas.hold(ann, Capability.TOKENS, 80, request_id="call", prompt=5)
         running = await app.get(ann, "/call")
         assert (running["attempts"][0]["state"], running["attempts"][0]["outcome"]) == ("open", None)
@@ -155,9 +159,8 @@ class TestReceipts:
         assert "10 个 token，由运营方承担" in first["explanation"]["zh"]
         assert (second["charged"], second["outcome"], second["state"]) == (0, "upstream failed", "released")
 
-    async def test_nobody_learns_of_another_s_calls(self, app: App, database: Database) -> None:
+    async def test_nobody_learns_of_another_s_calls(self, app: App, database: Database, quotas: Quotas) -> None:
         ann, bob = await open_account(database, "ann", tokens=100), await open_account(database, "bob")
-        quotas = Quotas(database, LeaseTimes(30))
         await quotas.hold(ann, Capability.TOKENS, 80, request_id="call")
         anothers = await app.get(bob, "/call", status=404)
         assert anothers == await app.get(bob, "/none", status=404)
@@ -168,11 +171,10 @@ class TestReceipts:
 
 
 class TestAllEntries:
-    async def test_come_oldest_first(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_come_oldest_first(self, database: Database, quotas: Quotas, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("aiproject.quotas.receipts.PAGE", 3)
         ann = await open_account(database, "ann", tokens=1)
         await open_account(database, "bob", tokens=1)
-        quotas = Quotas(database, LeaseTimes(30))
         for number in range(2, 8):
             await quotas.grant(ann, tokens=number)
         found = [entry async for entry in Receipts(database).all(ann.account_id)]
