@@ -24,11 +24,15 @@ from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.protocols.dictation import DictationOptions
 from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.quotas.receipts import Receipts
+from aiproject.quotas.routes import UsageRoutes
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.files import PictureText, VoiceText
 from aiproject.relay.replay import Replay
 from aiproject.relay.text import ChatDefaults, TextChat, TextStream
 from aiproject.upstreams import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
+from aiproject.vouchers import Vouchers
+from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
 from aiproject.web.app import Endpoints, Readiness
 
@@ -178,6 +182,8 @@ async def open_application(
                         calls, accounts, quotas, dictation, limiter, workers, replay, anonymous=settings.voice_anonymous
                     ),
                     picture=PictureText(calls, accounts, quotas, ocr, workers, replay),
+                    vouchers=VoucherRoutes(accounts, Vouchers(database), limiter),
+                    usage=UsageRoutes(accounts, Receipts(database)),
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,

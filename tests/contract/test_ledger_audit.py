@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -41,9 +41,14 @@ async def call(
     return await quotas.settle(held, outcome, stage, reported=reported, estimated=estimated, sid="iat1")
 
 
-async def keep_books(database: Database) -> tuple[Account, Account]:
+@pytest.fixture
+async def quotas(database: Database) -> AsyncIterator[Quotas]:
+    async with Quotas.running(database, LeaseTimes(30)) as quotas:
+        yield quotas
+
+
+async def keep_books(database: Database, quotas: Quotas) -> tuple[Account, Account]:
     """Two accounts with a bit of everything that happens in books."""
-    quotas = Quotas(database, LeaseTimes(30))
     ann = await open_account(database, "ann", tokens=1000, pic_times=5)
     bob = await open_account(database, "bob", tokens=50, pic_times=0, voice_ms=90_000)
     await call(quotas, ann, TOKENS, 200, "chat", reported=120)
@@ -65,19 +70,19 @@ class TestCleanBooks:
     async def test_of_nobody(self, database: Database) -> None:
         assert await differences(database) == []
 
-    async def test_with_a_bit_of_everything(self, database: Database) -> None:
-        ann, bob = await keep_books(database)
+    async def test_with_a_bit_of_everything(self, database: Database, quotas: Quotas) -> None:
+        ann, bob = await keep_books(database, quotas)
         checked = Checked()
         assert [difference async for difference in verify(database, checked=checked)] == []
         assert (ann.tokens, ann.pic_times, ann.voice_ms, ann.voice_used_ms) == (720, 4, 10_000, 4000)
         assert (bob.tokens, bob.pic_times, bob.voice_ms, bob.voice_used_ms) == (0, 2, 87_000, 3000)
         assert checked == Checked(accounts=2, entries=14, holds=10, losses=1)
 
-    async def test_a_late_settlement_after_the_sweep(self, database: Database) -> None:
-        quotas = Quotas(database, LeaseTimes(0.001))
+    async def test_a_late_settlement_after_the_sweep(self, database: Database, quotas: Quotas) -> None:
         ann = await open_account(database, "ann", tokens=100)
         slow = await quotas.hold(ann, TOKENS, 80, request_id="slow")
-        await asyncio.sleep(0.05)
+        async with database.begin() as connection:
+            await connection.execute(sa.update(hold).values(lease_until=1))
         assert await quotas.sweep() == 1
         await call(quotas, ann, TOKENS, 70, "quick", reported=70)
         assert await quotas.settle(slow, Outcome.FINISHED, Stage.LAST_FRAME, reported=80) == 30
@@ -155,8 +160,8 @@ DAMAGE: Sequence[tuple[str, sa.Update | sa.Delete, str]] = (
 
 
 class TestDamage:
-    async def test_each_kind_is_found(self, database: Database) -> None:
-        await keep_books(database)
+    async def test_each_kind_is_found(self, database: Database, quotas: Quotas) -> None:
+        await keep_books(database, quotas)
         sound = await copy_books(database)
         for name, damage, what in DAMAGE:
             async with database.begin() as connection:
@@ -167,8 +172,8 @@ class TestDamage:
             await restore_books(database, sound)
         assert await differences(database) == []
 
-    async def test_a_charge_entered_twice(self, database: Database) -> None:
-        ann, _ = await keep_books(database)
+    async def test_a_charge_entered_twice(self, database: Database, quotas: Quotas) -> None:
+        ann, _ = await keep_books(database, quotas)
         async with database.begin() as connection:
             row = (await connection.execute(sa.select(ledger_entry).where(entry_of("chat")))).mappings().one()
             await connection.execute(sa.insert(ledger_entry).values({**row, "seq": 99}))
@@ -177,8 +182,8 @@ class TestDamage:
             ann.account_id, "entries that charge 120 of tokens for request chat, attempt 1", 1, 2
         ) in found  # fmt: skip
 
-    async def test_an_open_hold_whose_lease_ran_out(self, database: Database) -> None:
-        await keep_books(database)
+    async def test_an_open_hold_whose_lease_ran_out(self, database: Database, quotas: Quotas) -> None:
+        await keep_books(database, quotas)
         async with database.begin() as connection:
             await connection.execute(
                 sa.update(hold).where(hold.c.request_id == "running").values(lease_until=hold.c.opened_at - 10_000)
@@ -188,9 +193,8 @@ class TestDamage:
         ]
         assert await differences(database, overdue_seconds=3600) == []
 
-    async def test_very_many_are_counted(self, database: Database) -> None:
+    async def test_very_many_are_counted(self, database: Database, quotas: Quotas) -> None:
         ann = await open_account(database, "ann", tokens=100)
-        quotas = Quotas(database, LeaseTimes(30))
         for number in range(40):
             await call(quotas, ann, TOKENS, 1, f"call {number}", reported=1)
         async with database.begin() as connection:
@@ -201,14 +205,14 @@ class TestDamage:
 
 
 class TestBesideWriters:
-    async def test_no_false_alarm(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_no_false_alarm(self, database: Database, quotas: Quotas, monkeypatch: pytest.MonkeyPatch) -> None:
         """Small pages, so that accounts change between them all the time."""
         monkeypatch.setattr("aiproject.quotas.audit.PAGE_ACCOUNTS", 2)
         accounts = [await open_account(database, f"person {n}", tokens=500, pic_times=50) for n in range(5)]
         stop = asyncio.Event()
         made = 0
 
-        async def spend(quotas: Quotas, number: int) -> None:
+        async def spend(number: int) -> None:
             nonlocal made
             draw = random.Random(number)
             while not stop.is_set():
@@ -221,11 +225,10 @@ class TestBesideWriters:
                 except QuotaExhausted:
                     await quotas.grant(account, tokens=20, pic_times=20)
 
-        async with Quotas.running(database, LeaseTimes(30)) as quotas:
-            writers = [asyncio.create_task(spend(quotas, number)) for number in range(6)]
-            found = [await differences(database) for _ in range(12)]
-            stop.set()
-            await asyncio.gather(*writers)
+        writers = [asyncio.create_task(spend(number)) for number in range(6)]
+        found = [await differences(database) for _ in range(12)]
+        stop.set()
+        await asyncio.gather(*writers)
         assert made > 20
         assert found == [[]] * 12
         assert await differences(database) == []

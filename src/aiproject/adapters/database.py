@@ -49,8 +49,10 @@ __all__ = [
     "StatementFailed",
     "TransientConflict",
     "UniqueViolation",
+    "connect_sqlite",
     "parse_database_url",
     "retry_transient",
+    "translate_driver_error",
 ]
 
 Dialect = Literal["sqlite", "mysql", "postgresql"]
@@ -246,6 +248,7 @@ class Database:
         # SQLite has one writer. Writers of this process queue here in order of arrival, instead of polling the file's
         # lock with growing sleeps, which starves whoever sleeps longest. Other processes are met at the file's lock.
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
+        self._closers: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
     async def open(cls, url: str, *, pool_size: int = POOL_SIZE) -> Database:
@@ -267,7 +270,13 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection. Transactions that still run are cut."""
+        for close in self._closers:
+            await close()
         await self._engine.dispose()
+
+    def call_at_close(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Have something called by `close`: whoever opens connections to this database beside the engine's."""
+        self._closers.append(closer)
 
     @property
     def dialect(self) -> Dialect:
@@ -295,7 +304,7 @@ class Database:
             Unavailable: no connection, or it was lost; nothing was written.
         """
         stage = _Stage()
-        async with _bounded(seconds, stage), self._writer_turn(), self._checkout() as connection:
+        async with _bounded(seconds, stage), self.writers_turn(), self._checkout() as connection:
             if self.dialect == "sqlite":
                 await connection.execution_options(aiproject_begin="BEGIN IMMEDIATE")
             await connection.begin()
@@ -375,7 +384,12 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
-    async def _writer_turn(self) -> AsyncIterator[None]:
+    async def writers_turn(self) -> AsyncIterator[None]:
+        """Wait for this process's turn to write, where there is one writer only: on SQLite. `begin` does it by itself.
+
+        Raises:
+            TransientConflict: it did not come within 10 seconds.
+        """
         if self._writer is None:
             yield
             return
@@ -388,6 +402,17 @@ class Database:
             yield
         finally:
             self._writer.release()
+
+    @property
+    def path(self) -> str:
+        """SQLite's file."""
+        return self._url.database or ""
+
+    def driver_arguments(self) -> dict[str, Any]:
+        """What the driver's own ``connect`` is given; holds the password. For `aiproject.adapters.writer`."""
+        url, arguments = _connect_arguments(self._url)
+        _, named = self._engine.dialect.create_connect_args(url)
+        return {**named, **arguments}
 
 
 class _Stage:
@@ -483,11 +508,24 @@ def _prepare_sqlite(path: Path) -> None:
         raise Misconfigured(f"SQLite cannot keep a write-ahead log beside {path}; is it on a network drive?")
 
 
-def _install_sqlite_hooks(engine: AsyncEngine, *, is_maintenance: bool) -> None:
-    """Take transaction control from the sqlite3 module, which would begin none for reads and DDL, and a weak one for
-    writes. Source: SQLAlchemy 2.1 documentation, SQLite dialect, "Enabling Non-Legacy SQLite Transactional Modes".
+def connect_sqlite(path: str) -> sqlite3.Connection:
+    """Open a database file without SQLAlchemy, as carefully as with it; whoever has it begins and commits.
+
+    The connection may go from thread to thread, but only one may use it at a time.
     """
-    pragmas = (
+    _, arguments = _connect_arguments(URL.create("sqlite", database=path))
+    connection: sqlite3.Connection = sqlite3.connect(path, check_same_thread=False, **arguments)
+    try:
+        for pragma in _sqlite_pragmas(is_maintenance=False):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _sqlite_pragmas(*, is_maintenance: bool) -> tuple[str, ...]:
+    return (
         f"busy_timeout = {MAINTENANCE_SECONDS * 1000 if is_maintenance else int(QUEUE_SECONDS * 1000)}",
         f"foreign_keys = {'OFF' if is_maintenance else 'ON'}",
         # FULL syncs the log at each commit. NORMAL would be faster and as safe against corruption, but a power cut
@@ -496,6 +534,13 @@ def _install_sqlite_hooks(engine: AsyncEngine, *, is_maintenance: bool) -> None:
         # A table that takes another's name must leave views and references of other tables as they are written.
         f"legacy_alter_table = {'ON' if is_maintenance else 'OFF'}",
     )
+
+
+def _install_sqlite_hooks(engine: AsyncEngine, *, is_maintenance: bool) -> None:
+    """Take transaction control from the sqlite3 module, which would begin none for reads and DDL, and a weak one for
+    writes. Source: SQLAlchemy 2.1 documentation, SQLite dialect, "Enabling Non-Legacy SQLite Transactional Modes".
+    """
+    pragmas = _sqlite_pragmas(is_maintenance=is_maintenance)
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
@@ -582,6 +627,18 @@ def _raise_translated(context: ExceptionContext) -> None:
         raise translated
 
 
+def translate_driver_error(error: Exception, dialect: Dialect, statement: str | None = None) -> AiProjectError:
+    """The house's word for what a driver raised by itself, without SQLAlchemy around it.
+
+    Args:
+        statement: what it was asked to do.
+    """
+    # asyncpg and asyncmy let the socket's own errors and time-outs through.
+    if isinstance(error, OSError | EOFError):
+        return Unavailable(f"database connection lost: {type(error).__name__}")
+    return _translate(error, dialect, is_disconnect=False) or StatementFailed(_describe(error), statement)
+
+
 def _translate(error: Exception, dialect: str, *, is_disconnect: bool) -> AiProjectError | None:
     """The house's word for a driver's error, where it has one."""
     translated: AiProjectError | None
@@ -622,7 +679,7 @@ def _translate_mysql(error: Exception) -> AiProjectError | None:
 
 def _translate_postgresql(error: Exception) -> AiProjectError | None:
     state = str(getattr(error, "sqlstate", None) or "")
-    original = error.__cause__
+    original = error if hasattr(error, "constraint_name") else error.__cause__  # asyncpg's own, or SQLAlchemy's of it
     constraint = str(getattr(original, "constraint_name", None) or getattr(original, "column_name", None) or state)
     if state == "23505":
         return UniqueViolation(PRIMARY if _is_primary_key(constraint) else constraint)

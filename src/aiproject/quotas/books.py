@@ -5,7 +5,8 @@ once. What the database does to a batch is dealt with here:
 
 * in the way of others (deadlock, busy): the batch is done again;
 * its commit is in doubt: done again, looking first whether it was done;
-* away: new holds are refused at once, settlements are kept and tried again until the database is back;
+* away: new holds are refused at once, settlements are kept and tried again until the database is back. It is asked for
+  a sign of life until then, orders or not;
 * one order of the batch is at fault: each is done by itself, so that only that one fails.
 """
 
@@ -14,21 +15,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar, overload
+from typing import overload
 
-from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict
+from aiproject.adapters.database import CommitInDoubt, Database, StatementFailed, TransientConflict
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
-from aiproject.errors import AiProjectError, Unavailable
-from aiproject.quotas.model import Grant, Hold, OpenHold, Settle, Settled
-from aiproject.quotas.store import Order, Result, apply
+from aiproject.adapters.writer import Steps, open_writer
+from aiproject.errors import AiProjectError, Misconfigured, Unavailable
+from aiproject.quotas.model import Grant, Hold, OpenHold, Outcome, Renew, Settle, Settled, Stage
+from aiproject.quotas.store import Order, Result, steps
 
-__all__ = ["Books"]
+__all__ = ["SETTLE_PATIENCE", "Books", "Kept"]
 
 log = get_logger("quotas")
-
-T = TypeVar("T")
 
 MAX_BATCH = 256
 """Orders of one transaction; keeps its locks short (some milliseconds) and its statements small."""
@@ -40,142 +41,254 @@ LONGEST_PAUSE = 1.0
 """Seconds between two tries while the database is away."""
 
 CONFLICT_ATTEMPTS = 25
-"""Tries of a batch that meets others, before its orders fail with `Unavailable`."""
+"""Tries of a batch that meets others, before its new holds fail with `Unavailable`. Settlements go on."""
+
+SETTLE_PATIENCE = 5.0
+"""Seconds that a finished call waits for its settlement before it hears that it is `Kept`."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A settlement is not committed yet; it is kept and tried again until the database is back."""
+
+
+@dataclass(slots=True, eq=False)
 class _Pending:
+    """An order, and who waits for it.
+
+    Attributes:
+        done: told the result, or that the order is kept; cancelled if the caller does not wait any more.
+        then: called with the result, whoever waits.
+        since: when it was ordered, by the loop's clock.
+        may_be_done: it was part of a commit that is in doubt.
+        is_suspect: it was part of a batch of which one order is at fault, so it goes alone.
+    """
+
     order: Order
-    done: asyncio.Future[Result]
+    done: asyncio.Future[Result | Kept]
+    then: Callable[[Result], None] | None
+    since: float
+    may_be_done: bool = False
+    is_suspect: bool = False
 
 
 class Books:
     """Takes orders and commits them in batches, one transaction at a time in this process."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._dialect = database.dialect
+        self._writer = open_writer(database)
         self._queue: deque[_Pending] = deque()
+        self._batch: list[_Pending] = []  # on its way
         self._worker: asyncio.Task[None] | None = None
         self._is_away = False
         self._is_closing = False
+        self._is_closed = False
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def is_database_away(self) -> bool:
-        """True from a failed commit until the next one that succeeds."""
+        """True from a failed transaction until the next one that succeeds."""
         return self._is_away
 
     @overload
     async def order(self, order: OpenHold) -> Hold: ...
     @overload
-    async def order(self, order: Settle) -> Settled | None: ...
+    async def order(self, order: Settle, then: Callable[[Result], None] | None = None) -> Settled | Kept | None: ...
     @overload
     async def order(self, order: Grant) -> int: ...
+    @overload
+    async def order(self, order: Renew) -> None: ...
 
-    async def order(self, order: Order) -> Result:
-        """Return once the order is committed. A caller that is cancelled meanwhile does not take it back.
+    async def order(self, order: Order, then: Callable[[Result], None] | None = None) -> Result | Kept:
+        """Return once the order is committed; where a settlement cannot be, return `Kept` after a while.
+
+        A caller that is cancelled meanwhile does not take its order back; but a hold that nobody takes is released.
+
+        Args:
+            then: called with the result once there is one, also if nobody waits any more. Must not raise.
 
         Raises:
             QuotaExhausted: for `OpenHold`; nothing was held.
             AccountUnknown: there is no such account.
-            Unavailable: the database is away; not for `Settle`, which waits until it is back.
+            Unavailable: the database is away, or these books are closed. Not for `Settle` while they are open.
         """
+        if self._is_closed:
+            raise Unavailable("the server stopped")
         if self._is_away and not isinstance(order, Settle):
             raise Unavailable("the database is away", retry_after=2)
-        result = await asyncio.shield(self.submit(order))
+        pending = self._queued(order, then)
+        try:
+            result = await pending.done
+        except asyncio.CancelledError:
+            if not pending.done.cancelled():  # told, and cancelled before it could take it
+                self._release_untaken(pending.done.result())
+            raise
         if isinstance(result, AiProjectError):
             raise result
         return result
 
-    def submit(self, order: Order) -> asyncio.Future[Result]:
-        """Queue an order; the future tells its result, an error of the tree as a value."""
-        pending = _Pending(order, asyncio.get_running_loop().create_future())
-        self._queue.append(pending)
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
-        return pending.done
-
     async def close(self, patience: float = 5.0) -> None:
-        """Wait until everything queued is committed, at most ``patience`` seconds; the rest is left to the sweeper."""
+        """Wait until everything ordered is committed, at most ``patience`` seconds; the rest is left to the sweeper."""
         self._is_closing = True
-        if self._worker is not None and not self._worker.done():
+        if self._worker is not None:
             await asyncio.wait([self._worker], timeout=patience)
-            if not self._worker.done():
-                self._worker.cancel()
-                await asyncio.gather(self._worker, return_exceptions=True)
-        for pending in self._queue:
-            log.error("an order was not committed before the end", order=type(pending.order).__name__)
-            _tell(pending, Unavailable("the server stopped"))
+        self._is_closed = True
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        left = [*self._batch, *self._queue]
+        self._batch.clear()
         self._queue.clear()
+        for pending in left:
+            log.error("an order was not committed before the end", order=type(pending.order).__name__)
+            self._tell(pending, Unavailable("the server stopped"))
+        await self._writer.close()
+
+    # -- the queue ------------------------------------------------------------------------------------------------
+
+    def _queued(self, order: Order, then: Callable[[Result], None] | None = None) -> _Pending:
+        loop = asyncio.get_running_loop()
+        pending = _Pending(order, loop.create_future(), then, loop.time())
+        self._queue.append(pending)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return pending
+
+    def _next_batch(self) -> list[_Pending]:
+        queue = self._queue
+        batch = [queue.popleft()] if queue else []
+        if batch and batch[0].is_suspect:
+            return batch
+        while queue and len(batch) < MAX_BATCH and not queue[0].is_suspect:
+            batch.append(queue.popleft())
+        return batch
+
+    def _tell(self, pending: _Pending, result: Result) -> None:
+        if pending.then is not None:
+            pending.then(result)
+        if not pending.done.done():
+            pending.done.set_result(result)
+        elif pending.done.cancelled():
+            self._release_untaken(result)
+
+    def _release_untaken(self, result: Result | Kept) -> None:
+        """Its caller was cancelled: nobody will use the hold, or settle it."""
+        if isinstance(result, Hold) and not self._is_closed:
+            self._queued(_release_of(result, Outcome.CLIENT_GONE))
+
+    def _refuse_new(self, pendings: Iterable[_Pending], error: Unavailable | Misconfigured) -> list[_Pending]:
+        """Tell all but settlements that the database is away; return what is to be tried again."""
+        kept = []
+        for pending in pendings:
+            order = pending.order
+            if isinstance(order, Settle):
+                kept.append(pending)
+                continue
+            self._tell(pending, Unavailable(f"the database is away: {_detail(error)}", retry_after=2))
+            if pending.may_be_done and isinstance(order, OpenHold):
+                # It may be committed although nobody waits for it: give it back as soon as that can be seen.
+                hold = Hold(order.account_id, order.capability, order.want, order.request_id, order.attempt)
+                pending.order = _release_of(hold, Outcome.SERVER_FAILED)
+                kept.append(pending)
+        return kept
+
+    # -- the worker -----------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-            await self._commit(batch)
-
-    async def _commit(self, batch: list[_Pending]) -> None:
-        may_be_done = False
-        conflicts = 0
-        pause = FIRST_PAUSE
-        while batch:
-            try:
-                await self._once(batch, may_be_done=may_be_done)
-                return
-            except TransientConflict as error:
-                conflicts += 1
-                if conflicts >= CONFLICT_ATTEMPTS:
+        pause, conflicts = FIRST_PAUSE, 0
+        self._look_after_the_patient()
+        try:
+            while self._queue or (self._is_away and not self._is_closing):
+                batch = self._batch = self._next_batch()
+                try:
+                    results = await self._commit(batch)
+                except TransientConflict as error:
+                    conflicts += 1
+                    self._put_back(batch if conflicts < CONFLICT_ATTEMPTS else self._refuse_new(batch, error))
+                except CommitInDoubt as error:
+                    is_new = not any(pending.may_be_done for pending in batch)
                     for pending in batch:
-                        _tell(pending, error)
-                    return
-            except CommitInDoubt as error:
-                may_be_done = True
-                batch = self._without_new_work(batch, error, keep=True)
-            except Unavailable as error:
-                batch = self._without_new_work(batch, error, keep=may_be_done)
-            except asyncio.CancelledError:
-                for pending in batch:
-                    _tell(pending, Unavailable("the server stopped"))
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to one order and must not stop the books
-                if len(batch) == 1:
-                    log.error("an order failed", order=type(batch[0].order).__name__, error=type(error).__name__)
-                    batch[0].done.set_exception(error)
-                    return
-                for pending in batch:
-                    await self._commit([pending])
-                return
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads, hides nothing
-            pause = min(pause * 2, LONGEST_PAUSE)
+                        pending.may_be_done = True
+                    self._put_back(batch)
+                    if is_new:
+                        continue  # look at once whether it was done
+                    self._go_away(error)
+                except (Unavailable, Misconfigured) as error:
+                    self._put_back(batch)
+                    self._go_away(error)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to one order and must not stop the books
+                    self._find_fault(batch, error)
+                    if batch:
+                        continue
+                else:
+                    self._batch = []
+                    for pending, result in zip(batch, results, strict=True):
+                        self._tell(pending, result)
+                    pause, conflicts = FIRST_PAUSE, 0
+                    continue
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads, hides nothing
+                pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            self._worker = None
+            if self._patience is not None:
+                self._patience.cancel()
 
-    async def _once(self, batch: list[_Pending], *, may_be_done: bool) -> None:
-        async with self._database.begin() as connection:
-            results = await apply(
-                connection,
-                [pending.order for pending in batch],
-                dialect=self._database.dialect,
-                may_be_done=may_be_done,
-            )
-            if any(isinstance(pending.order, Settle) for pending in batch):
+    async def _commit(self, batch: list[_Pending]) -> list[Result]:
+        orders = [pending.order for pending in batch]
+        may_be_done = any(pending.may_be_done for pending in batch)
+        has_settlement = any(isinstance(order, Settle) for order in orders)
+
+        def make() -> Steps[list[Result]]:
+            results = yield from steps(orders, dialect=self._dialect, may_be_done=may_be_done)
+            if has_settlement:
                 reach("before commit of a settlement")
+            return results
+
+        results = await self._writer.run(make)
         if self._is_away:
             self._is_away = False
             log.info("the database is back")
-        for pending, result in zip(batch, results, strict=True):
-            _tell(pending, result)
+        return results
 
-    def _without_new_work(self, batch: list[_Pending], error: Unavailable, *, keep: bool) -> list[_Pending]:
-        """The database is away: refuse what is new, keep the settlements. ``keep``: holds may be committed, so wait."""
+    def _put_back(self, batch: list[_Pending]) -> None:
+        self._batch = []
+        self._queue.extendleft(reversed(batch))
+
+    def _go_away(self, error: Unavailable | Misconfigured) -> None:
+        """Nothing can be committed now: refuse what is new, keep the settlements."""
         if not self._is_away:
             self._is_away = True
-            log.warning("the database is away", error=error.detail)
-        kept = []
+            log.warning("the database is away", error=_detail(error))
+        self._queue = deque(self._refuse_new(self._queue, error))
+
+    def _find_fault(self, batch: list[_Pending], error: Exception) -> None:
+        """One order of the batch is at fault: each is done by itself, so that only that one fails."""
+        if len(batch) > 1:
+            for pending in batch:
+                pending.is_suspect = True
+            self._put_back(batch)
+            return
+        self._batch = []
         for pending in batch:
-            if isinstance(pending.order, Settle) or (keep and isinstance(pending.order, OpenHold)):
-                kept.append(pending)
-            else:
-                _tell(pending, error)
-        return kept
+            log.error("an order failed", order=type(pending.order).__name__, error=str(error)[:300])
+            self._tell(
+                pending, error if isinstance(error, AiProjectError) else StatementFailed(repr(error)[:300], None)
+            )
+
+    def _look_after_the_patient(self) -> None:
+        """Tell who has waited long for a settlement that it is kept; look again soon."""
+        loop = asyncio.get_running_loop()
+        long_ago = loop.time() - SETTLE_PATIENCE
+        for pending in (*self._batch, *self._queue):
+            if isinstance(pending.order, Settle) and pending.since <= long_ago and not pending.done.done():
+                pending.done.set_result(Kept())
+        self._patience = loop.call_later(1.0, self._look_after_the_patient)
 
 
-def _tell(pending: _Pending, result: Result) -> None:
-    if not pending.done.done():
-        pending.done.set_result(result)
+def _release_of(hold: Hold, outcome: Outcome) -> Settle:
+    return Settle(hold=hold, charge=0, outcome=outcome, stage=Stage.HELD)
+
+
+def _detail(error: Unavailable | Misconfigured) -> str:
+    return error.detail if isinstance(error, Unavailable) else "it refuses us; see `aiproject doctor`"

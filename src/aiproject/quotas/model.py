@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from aiproject.errors import Unavailable
 
 __all__ = [
-    "AccountBooks",
+    "MAX_UNITS",
     "Capability",
     "Entry",
     "Grant",
@@ -20,11 +21,16 @@ __all__ = [
     "Kind",
     "OpenHold",
     "Outcome",
+    "Renew",
     "Settle",
     "Settled",
     "Stage",
     "snapshot",
 ]
+
+
+MAX_UNITS = (1 << 53) - 1
+"""Units that a balance, a charge or a report has at most: exact in JSON and JavaScript, and small enough to add up."""
 
 
 class Capability(StrEnum):
@@ -168,6 +174,18 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """Prolong the leases of open holds.
+
+    Attributes:
+        stages: by (request id, attempt), how far each call has got; written with the lease.
+    """
+
+    stages: Mapping[tuple[str, int], Stage]
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What a settlement did.
 
@@ -202,32 +220,6 @@ class Entry:
     rule: str
     created_at: int
     hash: str
-
-
-@dataclass(slots=True)
-class AccountBooks:
-    """An account's row as the books need it; changed in memory while a batch is worked out, then written once.
-
-    Attributes:
-        balances: by capability; ``None``: unmetered.
-        held: by capability; never more than the balance.
-        voice_used_ms: dictated time, metered or not.
-        seq: of the newest entry; 0: none.
-        hash: of the newest entry; empty: none.
-    """
-
-    account_id: int
-    balances: dict[Capability, int | None]
-    held: dict[Capability, int]
-    voice_used_ms: int
-    seq: int
-    hash: str
-    is_changed: bool = field(default=False)
-
-    def available(self, capability: Capability) -> int | None:
-        """Return what may still be held; ``None``: any amount."""
-        balance = self.balances[capability]
-        return None if balance is None else balance - self.held[capability]
 
 
 def snapshot(**facts: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from types import MappingProxyType
 
-from aiproject.quotas.model import Outcome, Stage
+from aiproject.quotas.model import MAX_UNITS, Outcome, Stage
 
 __all__ = ["CHARGES", "RULE_VERSION", "Basis", "charge"]
 
@@ -52,15 +52,14 @@ CHARGES = MappingProxyType(
 
 
 def charge(outcome: Outcome, stage: Stage, *, reported: int | None, estimated: int) -> int:
-    """Return the units to capture; 0 releases the hold.
+    """Return the units to capture, from 0 to `MAX_UNITS`; 0 releases the hold.
 
     Args:
-        reported: what upstream said was consumed; ``None``: it said nothing.
+        reported: what upstream said was consumed, whatever number that is; ``None``: it said nothing.
         estimated: our estimate.
     """
     basis = CHARGES[outcome][stage]
     if basis is Basis.NOTHING:
         return 0
-    if basis is Basis.REPORTED and reported is not None:
-        return reported
-    return estimated
+    units = reported if basis is Basis.REPORTED and reported is not None else estimated
+    return min(max(units, 0), MAX_UNITS)

@@ -10,24 +10,26 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import Account
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.log import get_logger
-from aiproject.errors import AiProjectError, Unavailable
+from aiproject.errors import AiProjectError
 from aiproject.quotas import store
-from aiproject.quotas.books import Books
+from aiproject.quotas.books import Books, Kept
 from aiproject.quotas.model import (
+    MAX_UNITS,
     Capability,
     Grant,
     Hold,
-    HoldState,
     KeyLost,
     Kind,
     OpenHold,
     Outcome,
+    Renew,
     Settle,
     Settled,
     Stage,
@@ -39,12 +41,14 @@ __all__ = ["LeaseTimes", "Quotas"]
 
 log = get_logger("quotas")
 
-SETTLE_PATIENCE = 5.0
-"""Seconds that a finished call waits for its settlement before it answers all the same. The settlement is kept and
-tried again until the database is back."""
-
 SWEEP_LIMIT = 200
 """Orphans closed in one transaction."""
+
+RENEW_LIMIT = 200
+"""Leases renewed in one transaction."""
+
+MAX_SID_LENGTH = 64
+"""Characters of a vendor's session id that are kept; theirs have about forty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,6 @@ class Quotas:
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
         self._open: dict[tuple[str, int], Stage] = {}
-        self._noted: dict[tuple[str, int], Stage] = {}
 
     @classmethod
     @asynccontextmanager
@@ -166,53 +169,47 @@ class Quotas:
         Raises:
             KeyLost: ``answer`` is not stored, at least not yet, and must not be given.
         """
-        amount = charge(outcome, stage, reported=reported, estimated=estimated)
         if hold.account_id is None:
             return 0
-        waiting = self._books.submit(
-            Settle(
-                hold=hold,
-                charge=amount,
-                outcome=outcome,
-                stage=stage,
-                reported=reported,
-                sid=sid,
-                answer=answer,
-            )
+        amount = charge(outcome, stage, reported=reported, estimated=estimated)
+        order = Settle(
+            hold=hold,
+            charge=amount,
+            outcome=outcome,
+            stage=stage,
+            reported=None if reported is None else min(max(reported, 0), MAX_UNITS),
+            sid=None if sid is None else _storable(sid),
+            answer=answer,
         )
-        # Until then the lease is renewed: a settlement that waits for the database is not an orphan.
-        waiting.add_done_callback(lambda _: self._forget(hold))
         try:
-            result = await asyncio.wait_for(asyncio.shield(waiting), SETTLE_PATIENCE)
-        except TimeoutError:
-            log.warning("settlement kept until the database is back", request_id=hold.request_id)
-            waiting.add_done_callback(lambda done: self._told(hold, amount, done.result()))
-            if answer is not None:
-                # Its caller can come back for it. Given now, and were this process killed, it would be free.
-                raise KeyLost("the charge of a keyed call is not committed yet") from None
-            return min(amount, hold.amount)
-        if isinstance(result, Settled) and result.is_key_lost:
-            log.warning("an answer was late: its key is in other hands", request_id=hold.request_id)
-            raise KeyLost("the key was taken over while its call ran")
-        return self._told(hold, amount, result)
-
-    def _forget(self, hold: Hold) -> None:
-        self._open.pop((hold.request_id, hold.attempt), None)
-        self._noted.pop((hold.request_id, hold.attempt), None)
-
-    def _told(self, hold: Hold, amount: int, result: store.Result) -> int:
+            result = await self._books.order(order, then=partial(self._settled, hold))
+        except AiProjectError:
+            result = None  # `_settled` has told it
         if isinstance(result, Settled):
-            if result.lost:
-                log.warning(
-                    "more was consumed than held; the rest is the operator's loss",
-                    account=hold.account_id,
-                    request_id=hold.request_id,
-                    charged=result.charged,
-                    lost=result.lost,
-                )
+            if result.is_key_lost:
+                log.warning("an answer was late: its key is in other hands", request_id=hold.request_id)
+                raise KeyLost("the key was taken over while its call ran")
             return result.charged
-        log.error("a settlement failed", request_id=hold.request_id, error=type(result).__name__)
-        return 0 if amount == 0 else min(amount, hold.amount)
+        if isinstance(result, Kept):
+            log.warning("settlement kept until the database is back", request_id=hold.request_id)
+        if answer is not None:
+            # Its caller can come back for it. Given now, and were this process killed, it would be free.
+            raise KeyLost("the charge of a keyed call is not committed yet")
+        return min(amount, hold.amount)
+
+    def _settled(self, hold: Hold, result: store.Result) -> None:
+        # Until now the lease was renewed: a settlement that waits for the database is not an orphan.
+        self._open.pop((hold.request_id, hold.attempt), None)
+        if not isinstance(result, Settled):
+            log.error("a settlement failed", request_id=hold.request_id, error=type(result).__name__)
+        elif result.lost:
+            log.warning(
+                "more was consumed than held; the rest is the operator's loss",
+                account=hold.account_id,
+                request_id=hold.request_id,
+                charged=result.charged,
+                lost=result.lost,
+            )
 
     # -- grants ---------------------------------------------------------------------------------------------------
 
@@ -278,7 +275,7 @@ class Quotas:
                 return await store.apply(connection, orders, dialect=self._database.dialect)
 
         results = await retry_transient(once)
-        closed = sum(isinstance(result, Settled) and result.state is HoldState.RELEASED for result in results)
+        closed = sum(isinstance(result, Settled) for result in results)
         if closed:
             log.warning("holds of dead processes closed", count=closed)
         return closed
@@ -286,22 +283,17 @@ class Quotas:
     async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(self._leases.renew_every)
-            changed = {key: stage for key, stage in self._open.items() if self._noted.get(key, Stage.HELD) != stage}
-            if not self._open:
-                continue
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Prolong the leases of the holds that are not settled yet, and note how far their calls have got."""
+        running = list(self._open.items())
+        for start in range(0, len(running), RENEW_LIMIT):
+            stages = dict(running[start : start + RENEW_LIMIT])
             try:
-                async with self._database.begin() as connection:
-                    await store.renew_leases(
-                        connection,
-                        dialect=self._database.dialect,
-                        owner=self._owner,
-                        lease_ms=int(self._leases.lease * 1000),
-                        stages=changed,
-                    )
-            except Unavailable as error:
-                log.warning("leases not renewed", error=error.detail)
-                continue
-            self._noted |= {key: stage for key, stage in changed.items() if key in self._open}
+                await self._books.order(Renew(stages, int(self._leases.lease * 1000)))
+            except AiProjectError as error:
+                log.warning("leases not renewed", error=str(error))
 
     async def _keep_sweeping(self) -> None:
         while True:
@@ -310,8 +302,15 @@ class Quotas:
             try:
                 while await self.sweep() >= SWEEP_LIMIT:
                     continue
-            except Unavailable as error:
-                log.warning("not swept", error=error.detail)
+            except AiProjectError as error:
+                log.warning("not swept", error=str(error))
+
+
+def _storable(sid: str) -> str:
+    """Upstream says what its session is called; nothing that it could say may keep a settlement from being written."""
+    if len(sid) <= MAX_SID_LENGTH and sid.isascii() and sid.isprintable():
+        return sid
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in sid[:MAX_SID_LENGTH])
 
 
 def grants_of(

@@ -1,26 +1,31 @@
-"""All SQL on balances, holds and ledger entries. `apply` works a batch of orders off inside the caller's transaction.
+"""Balances, holds and ledger entries: what a batch of orders reads and writes, worked out in between.
+
+`steps` tells a batch as statements and does no I/O itself; `apply` takes it inside a transaction of the caller's.
 
 Order of locks: account rows first, in the order of their numbers, then everything else. Whoever changes a hold or
-appends an entry holds the account's row, so that two batches meet there and nowhere else.
+appends an entry holds the account's row, so that two batches meet there and nowhere else. (A renewal changes no more
+than the lease and the stage of holds that are its own.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, insert, literal_column, select, tuple_, update
+from sqlalchemy import ColumnElement, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aiproject.adapters.database import PRIMARY, UniqueViolation
 from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import ledger_entry, operator_loss, stored_answer
 from aiproject.adapters.schema import user as users
-from aiproject.errors import AccountUnknown, AiProjectError, QuotaExhausted
+from aiproject.adapters.writer import Rows, Statement, Steps, take_steps
+from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaExhausted, Unavailable
 from aiproject.quotas.chain import seal
 from aiproject.quotas.model import (
-    AccountBooks,
+    MAX_UNITS,
     Capability,
     Grant,
     Hold,
@@ -28,22 +33,17 @@ from aiproject.quotas.model import (
     Kind,
     OpenHold,
     Outcome,
+    Renew,
     Settle,
     Settled,
     Stage,
 )
+from aiproject.quotas.statements import NOW_MS, insert_rows, select_rows, update_rows
 
-__all__ = ["Order", "Result", "apply", "database_now", "expired_holds", "renew_leases"]
+__all__ = ["BALANCE", "HELD", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
-Order = OpenHold | Settle | Grant
+Order = OpenHold | Settle | Grant | Renew
 Result = Hold | Settled | int | AiProjectError | None
-
-NOW_MS = {
-    "sqlite": "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
-    "mysql": "CAST(ROUND(UNIX_TIMESTAMP(SYSDATE(3)) * 1000) AS SIGNED)",
-    "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
-}
-"""The database's clock in milliseconds since 1970: leases are compared by one clock, whatever the nodes' own say."""
 
 BALANCE = {
     Capability.TOKENS: users.c.Tokens,
@@ -55,6 +55,35 @@ HELD = {
     Capability.PIC_TIMES: users.c.HeldPicTimes,
     Capability.VOICE_SECONDS: users.c.HeldVoiceMs,
 }
+
+# An account's row is kept as a list in this order, which is that of the UPDATE at the end: the key is last.
+ACCOUNT_COLUMNS = (
+    *(column.name for column in BALANCE.values()),
+    *(column.name for column in HELD.values()),
+    "VoiceUsedMs",
+    "LedgerSeq",
+    "LedgerHash",
+    "AccountId",
+)
+BALANCE_AT = {capability: ACCOUNT_COLUMNS.index(column.name) for capability, column in BALANCE.items()}
+HELD_AT = {capability: ACCOUNT_COLUMNS.index(column.name) for capability, column in HELD.items()}
+VOICE_USED, SEQ, HASH, ACCOUNT_ID = range(len(ACCOUNT_COLUMNS) - 4, len(ACCOUNT_COLUMNS))
+
+HOLD_KEY = ("request_id", "attempt")
+HOLD_READ = ("account_id", "capability", "amount", "state", "lease_until", "owner", "outcome", "charged", "rule")
+HOLD_OPENED = (
+    *HOLD_KEY, "account_id", "capability", "amount", "state", "stage", "owner", "lease_until", "opened_at", "rule",
+)  # fmt: skip
+HOLD_CLOSED = ("state", "stage", "closed_at", "outcome", "reported", "charged", "sid")
+ENTRY = tuple(column.name for column in ledger_entry.columns)
+LOSS = tuple(column.name for column in operator_loss.columns)
+CLAIM_KEY = ("scope", "key_hash")
+
+# What goes into rows is exactly str, which drivers know at first sight.
+OPEN, CAPTURED, RELEASED = str(HoldState.OPEN), str(HoldState.CAPTURED), str(HoldState.RELEASED)
+HELD_STAGE = str(Stage.HELD)
+CHARGE = str(Kind.CHARGE)
+SERVER_KILLED = str(Outcome.SERVER_KILLED)
 
 
 def database_now(dialect: str) -> ColumnElement[int]:
@@ -71,68 +100,97 @@ async def apply(
         connection: in a transaction, which the caller commits; nothing is done until then.
         may_be_done: an earlier commit of the same orders is in doubt, so look whether their holds exist already.
     """
-    work = _Batch(connection, dialect)
-    await work.load(orders, may_be_done=may_be_done)
-    results = [work.do(order) for order in orders]
-    await work.write()
-    return results
+    return await take_steps(connection, steps(orders, dialect=dialect, may_be_done=may_be_done))
+
+
+def steps(orders: Sequence[Order], *, dialect: str, may_be_done: bool = False) -> Steps[list[Result]]:
+    """The same as a transaction of `aiproject.adapters.writer`. Without orders it asks for a sign of life."""
+    return _Batch(dialect).work(orders, may_be_done)
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A hold's row, as far as it matters."""
+
+    account_id: int
+    capability: str
+    amount: int
+    state: str
+    lease_until: int
+    owner: str
+    outcome: str | None
+    charged: int | None
+    rule: str
+    is_new: bool = False
 
 
 class _Batch:
-    """One batch, worked out in memory between a few statements that load and a few that write."""
+    """One batch, worked out in memory between a few statements that read and a few that write."""
 
-    def __init__(self, connection: AsyncConnection, dialect: str) -> None:
-        self._connection = connection
+    def __init__(self, dialect: str) -> None:
         self._dialect = dialect
         self._now = int(time.time() * 1000)
-        self._accounts: dict[int, AccountBooks] = {}
-        self._holds: dict[tuple[str, int], dict[str, Any]] = {}
+        self._accounts: dict[int, list[Any]] = {}
+        self._changed: dict[int, list[Any]] = {}
+        self._holds: dict[tuple[str, int], _Hold] = {}
         self._claims: dict[tuple[str, str], str] = {}
-        self._new_holds: list[dict[str, Any]] = []
-        self._closed_holds: list[dict[str, Any]] = []
-        self._entries: list[dict[str, Any]] = []
-        self._losses: list[dict[str, Any]] = []
-        self._answers: list[dict[str, Any]] = []
+        # Rows to write.
+        self._opened: list[tuple[Any, ...]] = []
+        self._closed: dict[tuple[str, int], tuple[Any, ...]] = {}
+        self._renewed: dict[tuple[str, int], tuple[Any, ...]] = {}
+        self._entries: list[tuple[Any, ...]] = []
+        self._losses: list[tuple[Any, ...]] = []
+        self._answers: list[tuple[Any, ...]] = []
 
-    async def load(self, orders: Sequence[Order], *, may_be_done: bool) -> None:
-        account_ids = {_account_of(order) for order in orders}
-        rows = await self._connection.execute(
-            select(
-                users.c.AccountId, *BALANCE.values(), *HELD.values(),
-                users.c.VoiceUsedMs, users.c.LedgerSeq, users.c.LedgerHash, database_now(self._dialect),
-            )
-            .where(users.c.AccountId.in_(sorted(account_ids)))
-            .order_by(users.c.AccountId)
-            .with_for_update()
-        )  # fmt: skip
-        for row in rows:
-            self._accounts[row[0]] = AccountBooks(
-                row[0],
-                dict(zip(BALANCE, row[1:4], strict=True)),
-                dict(zip(HELD, row[4:7], strict=True)),
-                voice_used_ms=row[7],
-                seq=row[8],
-                hash=row[9],
-            )
-            self._now = int(row[10])
-        wanted = {order.hold.request_id for order in orders if isinstance(order, Settle)}
-        if may_be_done:
-            wanted |= {order.request_id for order in orders if isinstance(order, OpenHold)}
-        if wanted:
-            found = await self._connection.execute(select(holds).where(holds.c.request_id.in_(sorted(wanted))))
-            self._holds = {(row["request_id"], row["attempt"]): dict(row) for row in found.mappings()}
-        keys = {order.answer[:2] for order in orders if isinstance(order, Settle) and order.answer is not None}
-        if keys:
+    def work(self, orders: Sequence[Order], may_be_done: bool) -> Steps[list[Result]]:
+        yield from self._load(orders, may_be_done)
+        results = [self._do(order) for order in orders]
+        yield from self._write()
+        return results
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def _load(self, orders: Sequence[Order], may_be_done: bool) -> Steps[None]:
+        account_ids, request_ids, claims = set(), set(), set()
+        for order in orders:
+            if isinstance(order, Settle):
+                account_ids.add(order.hold.account_id or 0)
+                request_ids.add(order.hold.request_id)
+                if order.answer is not None:
+                    claims.add(order.answer[:2])
+            elif isinstance(order, OpenHold):
+                account_ids.add(order.account_id)
+                if may_be_done:
+                    request_ids.add(order.request_id)
+            elif isinstance(order, Grant):
+                account_ids.add(order.account_id)
+        if account_ids:
+            keys = [(account_id,) for account_id in sorted(account_ids)]
+            rows = yield select_rows(self._dialect, users, ACCOUNT_COLUMNS, ("AccountId",), keys, is_locked=True)
+            self._accounts = {row[ACCOUNT_ID]: list(row)[:-1] for row in rows}
+        else:
+            rows = yield Statement(f"SELECT {NOW_MS[self._dialect]}", ())
+        self._look_at_clock(rows)
+        if request_ids:
+            names = [(request_id,) for request_id in sorted(request_ids)]
+            rows = yield select_rows(self._dialect, holds, (*HOLD_KEY, *HOLD_READ), ("request_id",), names)
+            self._holds = {(row[0], row[1]): _Hold(*row[2:-1]) for row in rows}
+            self._look_at_clock(rows)
+        if claims:
             # Locked, so that nobody takes a claim over between this look and the commit.
-            key = tuple_(stored_answer.c.scope, stored_answer.c.key_hash)
-            claims = await self._connection.execute(
-                select(stored_answer.c.scope, stored_answer.c.key_hash, stored_answer.c.request_id)
-                .where(key.in_(sorted(keys)), stored_answer.c.state == "running")
-                .with_for_update()
-            )
-            self._claims = {(scope, key_hash): request_id for scope, key_hash, request_id in claims}
+            columns = (*CLAIM_KEY, "request_id")
+            rows = yield select_rows(
+                self._dialect, stored_answer, columns, CLAIM_KEY, sorted(claims), is_locked=True
+            )  # fmt: skip
+            self._claims = {(row[0], row[1]): row[2] for row in rows}
 
-    def do(self, order: Order) -> Result:
+    def _look_at_clock(self, rows: Rows) -> None:
+        if rows:
+            self._now = int(rows[-1][-1])
+
+    # -- orders ---------------------------------------------------------------------------------------------------
+
+    def _do(self, order: Order) -> Result:
         match order:
             case OpenHold():
                 return self._open(order)
@@ -140,236 +198,177 @@ class _Batch:
                 return self._settle(order)
             case Grant():
                 return self._grant(order)
-
-    async def write(self) -> None:
-        connection = self._connection
-        if self._new_holds:
-            await connection.execute(insert(holds), self._new_holds)
-        await self._update(holds, ("request_id", "attempt"), self._closed_holds)
-        if self._entries:
-            await connection.execute(insert(ledger_entry), self._entries)
-        if self._losses:
-            await connection.execute(insert(operator_loss), self._losses)
-        await self._update(stored_answer, ("scope", "key_hash"), self._answers)
-        await self._update(users, ("AccountId",), [_row(a) for a in self._accounts.values() if a.is_changed])
-
-    # -- orders ---------------------------------------------------------------------------------------------------
+            case Renew():
+                for key, stage in order.stages.items():
+                    self._renewed[key] = (self._now + order.lease_ms, str(stage), *key)
+                return None
 
     def _open(self, order: OpenHold) -> Result:
-        known = self._holds.get((order.request_id, order.attempt))
+        key = (order.request_id, order.attempt)
+        known = self._holds.get(key)
         if known is not None:
-            return Hold(order.account_id, order.capability, known["amount"], order.request_id, order.attempt)
+            return self._recognise(order, known)
         books = self._accounts.get(order.account_id)
         if books is None:
             return AccountUnknown()
-        available = books.available(order.capability)
+        capability = order.capability
+        held_at = HELD_AT[capability]
         amount = order.want
-        if available is not None:
+        balance = books[BALANCE_AT[capability]]
+        if balance is not None:
+            available = balance - books[held_at]
             if available < max(order.need, 1):
-                return QuotaExhausted(order.capability)
+                return QuotaExhausted(capability)
             amount = min(amount, available)
-        books.held[order.capability] += amount
-        books.is_changed = True
-        row = {
-            "request_id": order.request_id,
-            "attempt": order.attempt,
-            "account_id": order.account_id,
-            "capability": str(order.capability),
-            "amount": amount,
-            "state": str(HoldState.OPEN),
-            "stage": str(Stage.HELD),
-            "owner": order.owner,
-            "lease_until": self._now + order.lease_ms,
-            "opened_at": self._now,
-            "rule": order.rule,
-        }
-        self._new_holds.append(row)
-        self._holds[order.request_id, order.attempt] = row
-        return Hold(order.account_id, order.capability, amount, order.request_id, order.attempt)
+        books[held_at] += amount
+        self._changed[order.account_id] = books
+        word = str(capability)
+        lease_until = self._now + order.lease_ms
+        self._opened.append(
+            (*key, order.account_id, word, amount, OPEN, HELD_STAGE, order.owner, lease_until, self._now, order.rule)
+        )
+        self._holds[key] = _Hold(
+            order.account_id, word, amount, OPEN, lease_until, order.owner, None, None, order.rule, is_new=True
+        )
+        return Hold(order.account_id, capability, amount, order.request_id, order.attempt)
+
+    def _recognise(self, order: OpenHold, known: _Hold) -> Result:
+        """There is such a hold: of an earlier try of this order, whose commit was in doubt, or of another call."""
+        if known.is_new or known.owner != order.owner or known.account_id != order.account_id:
+            return UniqueViolation(PRIMARY)
+        if known.state != OPEN:
+            return Unavailable("a hold that was committed late is closed already", retry_after=1)
+        return Hold(order.account_id, order.capability, known.amount, order.request_id, order.attempt)
 
     def _settle(self, order: Settle) -> Result:
-        key = (order.hold.request_id, order.hold.attempt)
+        hold = order.hold
+        key = (hold.request_id, hold.attempt)
         row = self._holds.get(key)
-        books = self._accounts.get(order.hold.account_id or 0)
-        is_key_lost = order.answer is not None and self._claims.get(order.answer[:2]) != key[0]
-        if row is None or books is None:
+        is_key_lost = order.answer is not None and self._claims.get(order.answer[:2]) != hold.request_id
+        if row is None:
             # Its opening was never committed: nothing is held.
             return Settled(0, 0, HoldState.RELEASED, is_key_lost=is_key_lost)
+        if order.expired_only and (row.state != OPEN or row.lease_until > self._now):
+            return None
         is_late = False
-        if row["state"] == HoldState.CAPTURED:
-            return Settled(row["charged"], 0, HoldState.CAPTURED)
-        if row["state"] == HoldState.RELEASED:
+        if row.state == CAPTURED:
+            return Settled(row.charged or 0, 0, HoldState.CAPTURED)
+        if row.state == RELEASED:
             # The sweeper took us for dead and gave the hold back. An answer that was delivered is charged all the same.
-            is_late = row["outcome"] == Outcome.SERVER_KILLED and order.charge > 0 and not order.expired_only
+            is_late = row.outcome == SERVER_KILLED and order.charge > 0
             if not is_late or is_key_lost:
                 return Settled(0, 0, HoldState.RELEASED, is_key_lost=is_key_lost)
-        elif order.expired_only and row["lease_until"] > self._now:
-            return None
         if is_key_lost:
             # Another call has the key and is charged for it. One key, one charge: this answer does not go out.
             order = replace(order, charge=0, outcome=Outcome.SERVER_FAILED, answer=None)
-        capability = Capability(row["capability"])
-        if is_late:
-            available = books.available(capability)
-            charged = order.charge if available is None else min(order.charge, max(0, available))
-        else:
-            books.held[capability] -= row["amount"]
-            charged = min(order.charge, row["amount"])
-        charged = self._take(books, capability, min(charged, row["amount"]), row)
+        charged = 0
+        books = self._accounts.get(row.account_id)
+        if books is not None:
+            charged = self._capture(books, row, key, order.charge, is_late=is_late)
         lost = max(0, order.charge - charged)
-        state = HoldState.CAPTURED if order.charge > 0 else HoldState.RELEASED
-        closing = {
-            "request_id": key[0],
-            "attempt": key[1],
-            "state": str(state),
-            "stage": str(order.stage),
-            "closed_at": self._now,
-            "outcome": str(order.outcome),
-            "reported": order.reported,
-            "charged": charged,
-            "sid": order.sid,
-        }
-        row.update(closing)
-        self._closed_holds.append(closing)
+        row.state = CAPTURED if order.charge > 0 else RELEASED
+        row.outcome = str(order.outcome)
+        row.charged = charged
+        self._closed[key] = (
+            row.state, str(order.stage), self._now, row.outcome, order.reported, charged, order.sid, *key,
+        )  # fmt: skip
         if lost:
-            self._losses.append(
-                {
-                    "request_id": key[0],
-                    "attempt": key[1],
-                    "account_id": books.account_id,
-                    "capability": str(capability),
-                    "amount": lost,
-                    "reason": "late" if is_late else "over the hold",
-                    "created_at": self._now,
-                }
-            )
+            reason = "account gone" if books is None else "late" if is_late else "over the hold"
+            self._losses.append((*key, row.account_id, row.capability, lost, reason, self._now))
         if order.answer is not None:
             scope, key_hash, answer = order.answer
-            self._answers.append({"scope": scope, "key_hash": key_hash, "state": "done", "answer": answer})
-        return Settled(charged, lost, state, is_key_lost=is_key_lost)
+            self._answers.append(("done", answer, scope, key_hash))
+        return Settled(charged, lost, HoldState(row.state), is_key_lost=is_key_lost)
 
-    def _take(self, books: AccountBooks, capability: Capability, amount: int, row: Mapping[str, Any]) -> int:
-        balance = books.balances[capability]
+    def _capture(self, books: list[Any], row: _Hold, key: tuple[str, int], units: int, *, is_late: bool) -> int:
+        """Give the hold back and take ``units`` instead, never more than was held; return what was taken."""
+        capability = Capability(row.capability)
+        held_at, balance_at = HELD_AT[capability], BALANCE_AT[capability]
+        units = min(units, row.amount)
+        balance = books[balance_at]
+        if not is_late:
+            books[held_at] -= row.amount
+            self._changed[row.account_id] = books
+            if balance is not None:
+                units = min(units, balance)
+        elif balance is not None:
+            # Nothing is held for it any more; what is held for others stays theirs.
+            units = max(0, min(units, balance - books[held_at]))
+        if not units:
+            return 0
         if balance is not None:
-            amount = min(amount, balance)
-            books.balances[capability] = balance - amount
+            books[balance_at] = balance - units
         if capability is Capability.VOICE_SECONDS:
-            books.voice_used_ms += amount
-        books.is_changed = True
-        if amount:
-            self._enter(books, capability, -amount, Kind.CHARGE, row["request_id"], row["attempt"], row["rule"])
-        return amount
+            books[VOICE_USED] += units
+        self._enter(books, capability, -units, CHARGE, *key, row.rule)
+        return units
 
     def _grant(self, order: Grant) -> Result:
         books = self._accounts.get(order.account_id)
         if books is None:
             return AccountUnknown()
-        balance = books.balances[order.capability] or 0  # granting to an unmetered account makes it metered
-        free = max(0, balance - books.held[order.capability])
-        amount = max(order.amount, -free)
-        books.balances[order.capability] = balance + amount
-        books.is_changed = True
+        at = BALANCE_AT[order.capability]
+        balance = books[at] or 0  # granting to an unmetered account makes it metered
+        free = max(0, balance - books[HELD_AT[order.capability]])
+        amount: int = max(order.amount, -free)
+        if balance + amount > MAX_UNITS:
+            return InvalidInput(f"余额不能超过 {MAX_UNITS}")
+        books[at] = balance + amount
+        self._changed[order.account_id] = books
         if amount:
-            self._enter(books, order.capability, amount, order.kind, order.reference, 0, "{}")
+            self._enter(books, order.capability, amount, str(order.kind), order.reference, 0, "{}")
         return amount
 
     def _enter(
-        self,
-        books: AccountBooks,
-        capability: Capability,
-        amount: int,
-        kind: Kind,
-        request_id: str,
-        attempt: int,
-        rule: str,
+        self, books: list[Any], capability: Capability, amount: int, kind: str, request_id: str, attempt: int, rule: str
     ) -> None:
-        fields: dict[str, Any] = {
-            "account_id": books.account_id,
-            "seq": books.seq + 1,
-            "capability": str(capability),
-            "amount": amount,
-            "balance": books.balances[capability],
-            "kind": str(kind),
-            "request_id": request_id,
-            "attempt": attempt,
-            "rule": rule,
-            "created_at": self._now,
-        }
-        books.seq += 1
-        books.hash = seal(books.hash, **fields)
-        self._entries.append({**fields, "hash": books.hash})
-
-    # -- bulk -----------------------------------------------------------------------------------------------------
-
-    async def _update(self, table: Table, keys: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-        """Update many rows by their keys; every row has the same columns."""
-        if not rows:
-            return
-        # A row that a batch changed twice is written once, as it is at the end: MySQL joins each row only once.
-        rows = list({tuple(row[key] for key in keys): row for row in rows}.values())
-        columns = [name for name in rows[0] if name not in keys]
-        if self._dialect == "mysql":
-            await self._update_by_join(table, keys, columns, rows)
-            return
-        statement = (
-            update(table)
-            .where(*(table.c[key] == bindparam(f"k_{key}") for key in keys))
-            .values({name: bindparam(f"v_{name}") for name in columns})
+        account_id, seq, word, balance = (
+            books[ACCOUNT_ID],
+            books[SEQ] + 1,
+            str(capability),
+            books[BALANCE_AT[capability]],
         )
-        await self._connection.execute(
-            statement,
-            [{f"k_{key}": row[key] for key in keys} | {f"v_{name}": row[name] for name in columns} for row in rows],
+        sealed = seal(
+            books[HASH],
+            account_id=account_id,
+            seq=seq,
+            capability=word,
+            amount=amount,
+            balance=balance,
+            kind=kind,
+            request_id=request_id,
+            attempt=attempt,
+            rule=rule,
+            created_at=self._now,
+        )
+        books[SEQ], books[HASH] = seq, sealed
+        self._changed[account_id] = books
+        self._entries.append(
+            (account_id, seq, word, amount, balance, kind, request_id, attempt, rule, self._now, sealed)
         )
 
-    async def _update_by_join(
-        self, table: Table, keys: tuple[str, ...], columns: list[str], rows: list[dict[str, Any]]
-    ) -> None:
-        # MySQL's drivers send an executemany of UPDATEs one by one, a round trip each; this is one.
-        names = [*keys, *columns]
-        first = "SELECT " + ", ".join(f"%s AS `{name}`" for name in names)
-        further = " UNION ALL SELECT " + ", ".join("%s" for _ in names)
-        matches = " AND ".join(
-            # A literal has the connection's collation, the column its own: say which counts.
-            f"t.`{key}` = v.`{key}`" + (" COLLATE utf8mb4_bin" if isinstance(rows[0][key], str) else "")
-            for key in keys
-        )
-        changes = ", ".join(f"t.`{name}` = v.`{name}`" for name in columns)
-        await self._connection.exec_driver_sql(
-            f"UPDATE `{table.name}` AS t JOIN ({first}{further * (len(rows) - 1)}) AS v ON {matches} SET {changes}",  # noqa: S608 - names are ours
-            tuple(row[name] for row in rows for name in names),
-        )
+    # -- writing --------------------------------------------------------------------------------------------------
 
-
-def _account_of(order: Order) -> int:
-    return (order.hold.account_id or 0) if isinstance(order, Settle) else order.account_id
-
-
-def _row(books: AccountBooks) -> dict[str, Any]:
-    row: dict[str, Any] = {"AccountId": books.account_id}
-    row |= {column.name: books.balances[capability] for capability, column in BALANCE.items()}
-    row |= {column.name: books.held[capability] for capability, column in HELD.items()}
-    row |= {"VoiceUsedMs": books.voice_used_ms, "LedgerSeq": books.seq, "LedgerHash": books.hash}
-    return row
+    def _write(self) -> Iterator[Statement]:
+        dialect = self._dialect
+        if self._opened:
+            yield insert_rows(dialect, holds, HOLD_OPENED, self._opened)
+        if self._closed:
+            yield update_rows(dialect, holds, HOLD_KEY, HOLD_CLOSED, list(self._closed.values()))
+        if self._renewed:
+            rows = list(self._renewed.values())
+            yield update_rows(dialect, holds, HOLD_KEY, ("lease_until", "stage"), rows, where=("state", OPEN))
+        if self._entries:
+            yield insert_rows(dialect, ledger_entry, ENTRY, self._entries)
+        if self._losses:
+            yield insert_rows(dialect, operator_loss, LOSS, self._losses)
+        for answer in self._answers:  # long ones, and rare
+            yield update_rows(dialect, stored_answer, CLAIM_KEY, ("state", "answer"), [answer])
+        if self._changed:
+            yield update_rows(dialect, users, ("AccountId",), ACCOUNT_COLUMNS[:-1], list(self._changed.values()))
 
 
 # -- leases ------------------------------------------------------------------------------------------------------------
-
-
-async def renew_leases(
-    connection: AsyncConnection, *, dialect: str, owner: str, lease_ms: int, stages: Mapping[tuple[str, int], Stage]
-) -> None:
-    """Prolong every open hold of ``owner``, and note how far their calls have got."""
-    await connection.execute(
-        update(holds)
-        .where(holds.c.owner == owner, holds.c.state == str(HoldState.OPEN))
-        .values(lease_until=database_now(dialect) + lease_ms)
-    )
-    for (request_id, attempt), stage in stages.items():
-        await connection.execute(
-            update(holds)
-            .where(holds.c.request_id == request_id, holds.c.attempt == attempt, holds.c.state == str(HoldState.OPEN))
-            .values(stage=str(stage))
-        )
 
 
 async def expired_holds(connection: AsyncConnection, *, dialect: str, limit: int) -> list[tuple[Hold, Stage]]:
@@ -378,7 +377,7 @@ async def expired_holds(connection: AsyncConnection, *, dialect: str, limit: int
         select(
             holds.c.account_id, holds.c.capability, holds.c.amount, holds.c.request_id, holds.c.attempt, holds.c.stage
         )
-        .where(holds.c.state == str(HoldState.OPEN), holds.c.lease_until < database_now(dialect))
+        .where(holds.c.state == OPEN, holds.c.lease_until < database_now(dialect))
         .order_by(holds.c.lease_until)
         .limit(limit)
     )

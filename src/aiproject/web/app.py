@@ -16,8 +16,10 @@ from aiproject.accounts.routes import AuthRoutes
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.codes import MESSAGES, Code
 from aiproject.protocols.seed import json_bytes
+from aiproject.quotas.routes import UsageRoutes
 from aiproject.relay.files import PictureText, VoiceText
 from aiproject.relay.text import TextChat, TextStream
+from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web.middleware import with_middleware
 from aiproject.web.openapi import describe
 
@@ -33,6 +35,8 @@ class Endpoints:
     text_stream: TextStream
     voice: VoiceText
     picture: PictureText
+    vouchers: VoucherRoutes
+    usage: UsageRoutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,9 @@ def build_app(
         ("/textModel/stream", endpoints.text_stream, ["POST"]),
         ("/voiceModel/chat", endpoints.voice, ["POST"]),
         ("/PictureToTextModel/chat", endpoints.picture, ["POST"]),
+        ("/user/get_token", endpoints.vouchers.redeem, ["POST"]),
+        ("/v1/usage", endpoints.usage.entries, ["GET"]),
+        ("/v1/usage/{request_id}", endpoints.usage.receipt, ["GET"]),
         ("/health", health, ["GET"]),
         ("/ready", ready, ["GET"]),
     ):

@@ -293,6 +293,200 @@ def _file_paths() -> dict[str, Any]:
     }
 
 
+def _voucher_paths() -> dict[str, Any]:
+    return {
+        "/user/get_token": {
+            "post": {
+                "tags": ["用户"],
+                "summary": "兑换令牌",
+                "operationId": "redeem",
+                "requestBody": {
+                    "required": True,
+                    "content": _json(
+                        _object(
+                            {
+                                "token_id": {"type": "string", "maxLength": 56, "description": "令牌，不分大小写"},
+                                "user_id": UUID,
+                                "user_academy": {
+                                    "type": ["string", "null"],
+                                    "description": "用户的学院；仅在账户没有登记学院时采用",
+                                },
+                            },
+                            ["token_id", "user_id"],
+                        ),
+                        {
+                            "兑换": {
+                                "token_id": "7G3K-QX0N-M2RD-94VB",
+                                "user_id": "0b9f2c7d4e8a4f7f9a3d5c1e6b8a7f20",
+                                "user_academy": "计算机学院",
+                            }
+                        },
+                    ),
+                },
+                "responses": _answers(
+                    _success("兑换令牌成功", {}),
+                    [Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, Code.TOKEN_ALREADY_GET, Code.USER_GET_TOKEN_ERROR],
+                    {"code": 0, "msg": "兑换令牌成功"},
+                    limited=True,
+                ),
+            }
+        },
+    }
+
+
+CAPABILITY: dict[str, Schema] = {
+    "capability": {"type": "string", "enum": ["tokens", "pic_times", "voice_seconds"]},
+    "unit": {"type": "string", "enum": ["token", "picture", "millisecond"], "description": "数量的单位"},
+}
+MOMENT: Schema = {"type": "string", "format": "date-time", "description": "UTC"}
+RULE: Schema = {"type": "object", "description": "当时的计费规则及其依据"}
+USAGE_EXAMPLE = {
+    "code": 0,
+    "msg": "查询成功",
+    "entries": [
+        {
+            "seq": 2,
+            "time": "2026-05-01T08:30:00.123Z",
+            "kind": "charge",
+            "capability": "tokens",
+            "unit": "token",
+            "amount": -14,
+            "balance": 9986,
+            "request_id": "5f0c3d9a7b1e4c2d8f6a0b3e",
+            "attempt": 1,
+            "rule": {"rule": 1, "prompt": 5},
+            "hash": "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab",
+        },
+        {
+            "seq": 1,
+            "time": "2026-05-01T08:00:00.000Z",
+            "kind": "signup",
+            "capability": "tokens",
+            "unit": "token",
+            "amount": 10000,
+            "balance": 10000,
+            "reference": "signup",
+            "rule": {},
+            "hash": "4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce",
+        },
+    ],
+    "next": None,
+}
+RECEIPT_EXAMPLE = {
+    "code": 0,
+    "msg": "查询成功",
+    "request_id": "5f0c3d9a7b1e4c2d8f6a0b3e",
+    "attempts": [
+        {
+            "attempt": 1,
+            "capability": "tokens",
+            "unit": "token",
+            "state": "captured",
+            "stage": "last frame",
+            "outcome": "finished",
+            "held": 4101,
+            "reported": 14,
+            "charged": 14,
+            "lost": 0,
+            "explanation": {
+                "zh": "调用已完成。按平台报告的用量扣除 14 个 token。",
+                "en": "The call was finished. Charged 14 tokens, as the platform reported.",
+            },
+            "sid": "cht000cb087@dx18793cd421fb894542",
+            "rule": {"rule": 1, "prompt": 5},
+            "opened_at": "2026-05-01T08:29:58.020Z",
+            "closed_at": "2026-05-01T08:30:00.123Z",
+        }
+    ],
+}
+
+
+def _usage_paths() -> dict[str, Any]:
+    integer: Schema = {"type": "integer"}
+    maybe_integer: Schema = {"type": ["integer", "null"]}
+    entry = _object(
+        {
+            "seq": {"type": "integer", "minimum": 1, "description": "账户内从 1 起连续编号"},
+            "time": MOMENT,
+            "kind": {"type": "string", "enum": ["opening", "signup", "grant", "voucher", "charge", "refund"]},
+            **CAPABILITY,
+            "amount": {"type": "integer", "description": "余额的变化；负数为扣费"},
+            "balance": {"type": ["integer", "null"], "description": "变化后的余额；`null` 为不计量"},
+            "rule": RULE,
+            "hash": {"type": "string", "description": "本条与上一条的 SHA-256 链"},
+        }
+    )
+    entry["properties"] |= {
+        "request_id": {"type": "string", "description": "扣费的调用（应答头 `X-Request-Id`）"},
+        "attempt": integer,
+        "reference": {"type": "string", "description": "其它变动的来由"},
+    }
+    attempt = _object(
+        {
+            "attempt": integer,
+            **CAPABILITY,
+            "state": {"type": "string", "enum": ["open", "captured", "released"]},
+            "stage": {"type": "string", "description": "调用进行到哪一步"},
+            "outcome": {"type": ["string", "null"], "description": "调用如何结束；`null` 为仍在进行"},
+            "held": {"type": "integer", "description": "调用前预留的数量"},
+            "reported": {"type": ["integer", "null"], "description": "平台报告的用量"},
+            "charged": maybe_integer,
+            "lost": {"type": "integer", "description": "超出预留、由运营方承担的数量"},
+            "explanation": _object({"zh": {"type": "string"}, "en": {"type": "string"}}),
+            "sid": {"type": ["string", "null"], "description": "平台的会话号"},
+            "rule": RULE,
+            "opened_at": MOMENT,
+            "closed_at": {**MOMENT, "type": ["string", "null"]},
+        }
+    )
+    page = _success("查询成功", {"entries": {"type": "array", "items": entry}, "next": maybe_integer})
+    receipt = _success("查询成功", {"request_id": {"type": "string"}, "attempts": {"type": "array", "items": attempt}})
+    answers = _answers(receipt, [Code.USER_NOT_FOUND], RECEIPT_EXAMPLE)
+    answers["404"] = _fault(Code.RECEIPT_NOT_FOUND, "该账户没有这次调用")
+    return {
+        "/v1/usage": {
+            "get": {
+                "tags": ["用户"],
+                "summary": "账目，从新到旧",
+                "operationId": "usage",
+                "parameters": [
+                    {
+                        "name": "limit",
+                        "in": "query",
+                        "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+                    },
+                    {
+                        "name": "before",
+                        "in": "query",
+                        "schema": {"type": "integer", "minimum": 1},
+                        "description": "只要编号更小的；取上一页的 `next`",
+                    },
+                    *_identity_headers(True),
+                ],
+                "responses": _answers(page, [Code.USER_NOT_FOUND, Code.APP_QUERY_METHOD_ERROR], USAGE_EXAMPLE),
+            }
+        },
+        "/v1/usage/{request_id}": {
+            "get": {
+                "tags": ["用户"],
+                "summary": "一次调用为何扣费",
+                "operationId": "receipt",
+                "parameters": [
+                    {
+                        "name": "request_id",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string"},
+                        "description": "调用的 `X-Request-Id`",
+                    },
+                    *_identity_headers(True),
+                ],
+                "responses": answers,
+            }
+        },
+    }
+
+
 def _probe_paths() -> dict[str, Any]:
     alive = _success("ok", {"status": {"type": "string"}})
     return {
@@ -334,5 +528,12 @@ def describe() -> dict[str, Any]:
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {**_auth_paths(), **_text_paths(), **_file_paths(), **_probe_paths()},
+        "paths": {
+            **_auth_paths(),
+            **_text_paths(),
+            **_file_paths(),
+            **_voucher_paths(),
+            **_usage_paths(),
+            **_probe_paths(),
+        },
     }

@@ -1,0 +1,177 @@
+"""What do the books cost? Pairs of a hold and its capture, each committed durably, per second.
+
+Every caller has an account of its own and makes one call after the other: hold, three notes of how far it got, capture.
+The database is a fresh one on this machine's disk, its servers are those of the tests with their usual settings: no
+fsync is switched off anywhere (SQLite: WAL, ``synchronous = FULL``; MySQL: ``innodb_flush_log_at_trx_commit = 1``, no
+binary log; PostgreSQL: ``fsync``, ``synchronous_commit`` on). "alone" is one caller.
+
+CPU is that of our process, by the kernel's accounting (``time.process_time``): on SQLite that includes the database's
+own work, which runs in it; on the others the driver's. Rounds of each load are repeated and the median is reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+from sqlalchemy import insert
+
+from aiproject.accounts import Account
+from aiproject.adapters import migrations
+from aiproject.adapters.database import Database
+from aiproject.adapters.schema import new_account_id
+from aiproject.adapters.schema import user as users
+from aiproject.quotas import Capability, Kind, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.quotas.model import Grant
+from aiproject.quotas.store import apply
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
+from services import MySQL, PostgreSQL, ServerMissing
+
+__all__ = ["CALLERS", "Figures", "run"]
+
+CALLERS = (1, 16, 200)
+SECONDS = 3.0
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One load on one database.
+
+    Attributes:
+        pairs_per_second: holds with their captures, committed.
+        cpu_us: microseconds of our CPU a pair.
+        latency_ms: of a hold, median.
+    """
+
+    pairs_per_second: float
+    cpu_us: float
+    latency_ms: float
+
+
+async def _accounts(database: Database, count: int) -> list[Account]:
+    rows = [
+        {
+            "AccountId": new_account_id(datetime.now(UTC)) + number,
+            "Id": f"bench-{number}",
+            "NameKey": f"bench-{number}",
+            "UserName": f"bench-{number}",
+            "PassWord": "",
+            "Email": "",
+        }
+        for number in range(count)
+    ]
+    async with database.begin() as connection:
+        await connection.execute(insert(users), rows)
+    accounts = [
+        Account(row["AccountId"], row["Id"], row["UserName"], "", None, 0, 0, None, 0, None, None)  # type: ignore[arg-type]
+        for row in rows
+    ]
+    orders = [Grant(account.account_id, Capability.TOKENS, 1 << 50, Kind.GRANT, "bench") for account in accounts]
+    async with database.begin() as connection:
+        await apply(connection, orders, dialect=database.dialect)
+    return accounts
+
+
+async def _round(quotas: Quotas, accounts: list[Account], seconds: float) -> Figures:
+    latencies: list[float] = []
+    deadline = time.perf_counter() + seconds
+
+    async def caller(account: Account) -> None:
+        while (began := time.perf_counter()) < deadline:
+            hold = await quotas.hold(
+                account,
+                Capability.TOKENS,
+                2148,
+                need=101,
+                request_id=secrets.token_hex(12),  # as our server names its requests
+                prompt_estimate=100,
+                completion_limit=2048,
+            )
+            latencies.append(time.perf_counter() - began)
+            quotas.note(hold, Stage.SENT)
+            quotas.note(hold, Stage.FIRST_FRAME)
+            quotas.note(hold, Stage.LAST_FRAME)
+            await quotas.settle(
+                hold,
+                Outcome.FINISHED,
+                Stage.LAST_FRAME,
+                reported=357,
+                estimated=300,
+                sid="cht000b1a2c@dx18a0b1c2d3e4f5",
+            )
+
+    cpu, wall = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(caller(account) for account in accounts))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Figures(len(latencies) / wall, cpu / len(latencies) * 1e6, statistics.median(latencies) * 1e3)
+
+
+async def measure(url: str, *, seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[int, Figures]:
+    """Return the figures of a fresh database, by the number of callers."""
+    database = await Database.open(url)
+    try:
+        await migrations.upgrade(database)
+        async with Quotas.running(database, LeaseTimes(30.0)) as quotas:
+            accounts = await _accounts(database, max(CALLERS))
+            await _round(quotas, accounts, 0.5)
+            measured: dict[int, list[Figures]] = {}
+            for _ in range(rounds):
+                for callers in CALLERS:
+                    figures = await _round(quotas, accounts[:callers], seconds)
+                    measured.setdefault(callers, []).append(figures)
+        return {
+            callers: Figures(
+                statistics.median(figure.pairs_per_second for figure in figures),
+                statistics.median(figure.cpu_us for figure in figures),
+                statistics.median(figure.latency_ms for figure in figures),
+            )
+            for callers, figures in measured.items()
+        }
+    finally:
+        await database.close()
+
+
+@contextmanager
+def _database(kind: str) -> Iterator[str]:
+    with ExitStack() as stack:
+        if kind == "sqlite":
+            yield f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/bench.db"
+            return
+        server = {"mysql": MySQL, "postgresql": PostgreSQL}[kind]()
+        stack.callback(server.remove)
+        server.start()
+        yield server.url(server.create_database())
+
+
+def run(kinds: tuple[str, ...] = ("sqlite", "mysql", "postgresql"), **options: float) -> dict[str, dict[int, Figures]]:
+    """Return the figures by database and number of callers; without those whose server is not on this machine."""
+    results = {}
+    for kind in kinds:
+        try:
+            with _database(kind) as url:
+                results[kind] = uvloop.run(measure(url, **options))  # type: ignore[arg-type]
+        except ServerMissing as error:
+            print(error, file=sys.stderr)
+    return results
+
+
+if __name__ == "__main__":
+    for kind, by_callers in run(tuple(sys.argv[1:]) or ("sqlite", "mysql", "postgresql"), rounds=1).items():
+        for callers, figures in by_callers.items():
+            print(
+                f"{kind:10} {callers:4} callers {figures.pairs_per_second:8.0f} pairs/s "
+                f"{figures.cpu_us:6.0f} µs of CPU a pair {figures.latency_ms:7.2f} ms a hold"
+            )
