@@ -125,6 +125,20 @@ async def test_one_connection_carries_many_requests(server: LocalServer) -> None
             assert (await connection.answer()).status == 404
 
 
+async def test_requests_that_are_sent_ahead_are_answered_in_order(server: LocalServer) -> None:
+    person = await server.person()
+    async with wire.Connection(server.port) as connection:
+        for text in ("one", "two", "three"):
+            connection.ask_json("/textModel/stream", person.call(f"{text} [[fault:slow seconds=0.01]]"))
+            connection.ask_json("/textModel/chat", person.call(text))
+        for text in ("one", "two", "three"):
+            streamed = "".join(
+                frame["payload"]["choices"]["text"][0]["content"] for frame in (await connection.answer()).frames()
+            )
+            assert f'"{text}"' in streamed
+            assert (await connection.answer()).json()["content"] == streamed
+
+
 class TestBrowsers:
     ORIGIN = "https://app.example"
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproject.errors import BodyTooLarge, FileMissing
 from aiproject.adapters import uploads
 from aiproject.adapters.uploads import ClientGone, header_candidates, header_text, read_body, read_upload
+from aiproject.errors import BodyTooLarge, FileMissing
 
 BOUNDARY = b"----------------------------0123456789"
 FORM = (b"content-type", b"multipart/form-data; boundary=" + BOUNDARY)

@@ -1,0 +1,109 @@
+"""The description at ``/openapi.json`` against the server: generated calls meet no 5xx and no answer unannounced."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from aiproject.web.openapi import describe
+from system import wire
+from system.harness import LocalServer, Person
+
+pytestmark = pytest.mark.timeout(120)
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+A_FEW = settings(max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+POSTED = [path for path, methods in describe()["paths"].items() if "post" in methods]
+PROBES = [path for path, methods in describe()["paths"].items() if "get" in methods]
+
+
+def operation(server: LocalServer, path: str, method: str) -> Any:
+    api = schemathesis.openapi.from_dict(copy.deepcopy(describe()))
+    api.config.update(base_url=f"http://127.0.0.1:{server.port}")
+    return api[path][method]
+
+
+@pytest.mark.parametrize("mode", GenerationMode)
+@pytest.mark.parametrize("path", POSTED)
+def test_calls_by_strangers(server: LocalServer, path: str, mode: GenerationMode) -> None:
+    @A_FEW
+    @given(case=operation(server, path, "post").as_strategy(generation_mode=mode))
+    def call(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate(checks=CHECKS, timeout=20)
+
+    call()
+
+
+@pytest.mark.parametrize("path", [path for path in POSTED if not path.startswith("/auth/")])
+async def test_calls_by_somebody_with_an_account(server: LocalServer, path: str) -> None:
+    person = await server.person()
+    # A stream that succeeds is no single JSON value, so there is no schema to hold it against.
+    checks = CHECKS[:-1] if path == "/textModel/stream" else CHECKS
+
+    @A_FEW
+    @given(case=operation(server, path, "post").as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def call(case: schemathesis.Case[Any]) -> None:
+        sign_in(case, person)
+        case.call_and_validate(checks=checks, timeout=20)
+
+    call()
+    assert (await person.chat("hi")).json()["code"] == 0
+
+
+def sign_in(case: schemathesis.Case[Any], person: Person) -> None:
+    if isinstance(case.body, dict) and "dialog" in case.body:
+        case.body = {**case.body, "uuid": person.uuid, "username": person.username}
+    else:
+        case.headers.update({"uuid": person.uuid, "username": quote(person.username)})
+
+
+@pytest.mark.parametrize("path", PROBES)
+def test_probes(server: LocalServer, path: str) -> None:
+    @A_FEW
+    @given(case=operation(server, path, "get").as_strategy())
+    def call(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate(checks=CHECKS, timeout=20)
+
+    call()
+
+
+async def test_the_examples_of_the_description_work_as_they_stand(start_server: Callable[..., LocalServer]) -> None:
+    server = start_server()
+    uuid = ""
+    for path in POSTED:
+        for media_type, content in describe()["paths"][path]["post"]["requestBody"]["content"].items():
+            for example in content.get("examples", {}).values():
+                value = {**example["value"], **({"uuid": uuid} if "uuid" in example["value"] else {})}
+                answer = await wire.request(
+                    server.port, "POST", path, [("Content-Type", media_type)], json.dumps(value).encode()
+                )
+                assert answer.status == 200
+                if path == "/textModel/stream":
+                    assert answer.frames()
+                    continue
+                found = answer.json()
+                assert found["code"] == 0, (path, found)
+                uuid = found.get("uuid", uuid)
+    assert uuid
