@@ -40,6 +40,12 @@ def upgrade() -> None:
     for table in new_tables().sorted_tables:
         if not inspector.has_table(table.name):
             table.create(connection)
+            continue
+        # A run that was broken off on MySQL can have left a table without its indexes.
+        has = {index["name"] for index in inspector.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in has:
+                index.create(connection)
     opened = open_books(connection)
     if opened:
         notes.append(f"books opened for {opened} account{'' if opened == 1 else 's'} with a balance")
