@@ -16,7 +16,8 @@ from sqlalchemy.engine import Engine
 from aiproject.adapters import migrations
 from aiproject.adapters.database import ConstraintViolation, Database
 from aiproject.adapters.migrations import MigrationBlocked
-from aiproject.adapters.schema import metadata, user
+from aiproject.adapters.schema import ledger_entry, metadata, user
+from aiproject.quotas.audit import verify
 
 # As the seed's document spells it. Unquoted names are folded by PostgreSQL; the table's name it does not take unquoted.
 SEED = """
@@ -100,6 +101,13 @@ class Old:
             rows = (await connection.execute(sa.select(table).order_by(table.c[names["id"]]))).all()
         return tables, list(rows)
 
+    async def clear(self) -> None:
+        """Drop whatever an upgrade made."""
+        async with self.database.connect() as connection:
+            present = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
+        for table in present:
+            await self.run(f"DROP TABLE {self.quote}{table}{self.quote}")
+
     async def accounts(self) -> list[Any]:
         async with self.database.connect() as connection:
             return list((await connection.execute(sa.select(user).order_by(user.c.Id))).all())
@@ -125,6 +133,18 @@ async def assert_schema_is_current(old: Old, *, apart_from: tuple[str, ...] = ()
     async with old.database.connect() as connection:
         assert await connection.run_sync(compare) == []
     assert (await migrations.status(old.database)).is_current
+
+
+async def entries(old: Old, account_id: int) -> list[tuple[str, int, int | None]]:
+    """The ledger of an account."""
+    columns = (ledger_entry.c.capability, ledger_entry.c.amount, ledger_entry.c.balance)
+    query = sa.select(*columns).where(ledger_entry.c.account_id == account_id).order_by(ledger_entry.c.seq)
+    async with old.database.connect() as connection:
+        return [(row[0], row[1], row[2]) for row in await connection.execute(query)]
+
+
+async def assert_books_add_up(old: Old) -> None:
+    assert [str(difference) async for difference in verify(old.database)] == []
 
 
 def redemption(number: int, account: str) -> str:
@@ -167,7 +187,10 @@ class TestAdoption:
                 "1 unset Tokens balance set to 0",
                 "1 unset PicTimes balance set to 0",
                 "3 accounts adopted",
+                "books opened for 1 account with a balance",
             )
+            assert await entries(old, found[0].AccountId) == [("tokens", 500, 500), ("pic_times", 7, 7)]
+            await assert_books_add_up(old)
             # On MySQL a column that others refer to keeps its character set, on purpose: changing one side only would
             # break the reference.
             kept = ("Id",) if has_redemptions and old.database.dialect == "mysql" else ()
@@ -175,8 +198,7 @@ class TestAdoption:
             if has_redemptions:
                 await self.assert_reference_holds(old)
                 await old.run("DROP TABLE user_token")
-            for table in ("user", "alembic_version"):
-                await old.run(f"DROP TABLE {old.quote}{table}{old.quote}")
+            await old.clear()
 
     async def assert_reference_holds(self, old: Old) -> None:
         async with old.database.connect() as connection:
@@ -203,8 +225,7 @@ class TestAdoption:
                     )
                 )
             assert (await old.accounts())[0].UserName == "王𠮷" * 50
-            for table in ("user", "alembic_version"):
-                await old.run(f"DROP TABLE {old.quote}{table}{old.quote}")
+            await old.clear()
 
     async def test_other_tables_are_left_alone(self, old: Old) -> None:
         await old.create(ORIGINAL)
@@ -243,6 +264,7 @@ class TestAdoption:
         assert [row.Tokens for row in found] == list(range(count))
         assert [row.NameKey for row in found] == [f"user{n}" for n in range(count)]
         assert len({row.AccountId for row in found}) == count
+        await assert_books_add_up(old)
 
 
 class TestWhatBlocks:
@@ -329,7 +351,8 @@ class TestBrokenOff:
                     ("b" * 32, 0, "josé"),
                     ("c" * 32, 0, "carol"),
                 ]
+                assert await entries(old, found[0].AccountId) == [("tokens", 500, 500), ("pic_times", 7, 7)]
             await assert_schema_is_current(old)
-            for table in ("user", "alembic_version"):
-                await old.run(f"DROP TABLE {old.quote}{table}{old.quote}")
+            await assert_books_add_up(old)
+            await old.clear()
         assert numbers >= (6 if has_table else 3)  # else nothing was tried
