@@ -1,4 +1,4 @@
-"""The command line: ``aiproject serve``, ``sandbox``, ``db``, ``user``, ``doctor``."""
+"""The command line: ``aiproject serve``, ``sandbox``, ``db``, ``user``, ``voucher``, ``ledger``, ``doctor``."""
 
 from aiproject.cli.main import main
 

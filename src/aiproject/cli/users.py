@@ -12,13 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from aiproject.accounts import Account, Accounts
+from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.cli.common import out, read_settings, run, tables
+from aiproject.config import Settings
 from aiproject.errors import InvalidInput
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.wiring import opening
 
-__all__ = ["app"]
+__all__ = ["app", "rooms"]
 
 app = typer.Typer(help="Accounts.", no_args_is_help=True)
 
@@ -29,15 +31,21 @@ Name = Annotated[str, typer.Argument(help="The account's user name.")]
 
 
 @asynccontextmanager
+async def rooms(settings: Settings, database: Database) -> AsyncIterator[tuple[Accounts, Quotas]]:
+    """Open what commands about accounts need."""
+    passwords = PasswordService(PasswordHasher())
+    try:
+        quotas = Quotas(database, LeaseTimes(settings.hold_lease))
+        yield Accounts(database, passwords, opening(settings, quotas)), quotas
+    finally:
+        await passwords.close()
+
+
+@asynccontextmanager
 async def _rooms() -> AsyncIterator[tuple[Accounts, Quotas]]:
     settings = read_settings()
-    async with tables(settings) as database:
-        passwords = PasswordService(PasswordHasher())
-        try:
-            quotas = Quotas(database, LeaseTimes(settings.hold_lease))
-            yield Accounts(database, passwords, opening(settings, quotas)), quotas
-        finally:
-            await passwords.close()
+    async with tables(settings) as database, rooms(settings, database) as opened:
+        yield opened
 
 
 def _password() -> str:

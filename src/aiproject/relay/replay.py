@@ -131,7 +131,7 @@ class Replay:
             yield claim
             return
         reach("after claim")
-        mine.keep()
+        mine.keep(claim)
         try:
             yield claim
         finally:
@@ -256,9 +256,14 @@ class _Mine:
 
     # -- while the call runs --------------------------------------------------------------------------------------
 
-    def keep(self) -> None:
+    def keep(self, claim: Claim) -> None:
         """Renew the claim's lease until `let_go`. Most calls are over before the first time."""
-        self._timer = asyncio.get_running_loop().call_later(self._lease_ms / 3000, self._start_renewal)
+        loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            self._renewal = asyncio.create_task(self._renew(claim))
+
+        self._timer = loop.call_later(self._lease_ms / 3000, begin)
 
     def let_go(self) -> None:
         if self._timer is not None:
@@ -266,10 +271,7 @@ class _Mine:
         if self._renewal is not None:
             self._renewal.cancel()
 
-    def _start_renewal(self) -> None:
-        self._renewal = asyncio.create_task(self._renew())
-
-    async def _renew(self) -> None:
+    async def _renew(self, claim: Claim) -> None:
         while True:
             try:
                 async with self._database.begin() as connection:
@@ -277,7 +279,8 @@ class _Mine:
                         update(stored_answer).where(self._own).values(lease_until=self._now + self._lease_ms)
                     )
                 if not renewed.rowcount:
-                    log.warning("a key was taken over while its call ran", request_id=self._identity)
+                    if not claim.is_settled:
+                        log.warning("a key was taken over while its call ran", request_id=self._identity)
                     return
             except AiProjectError as error:
                 log.warning("the lease of a key is not renewed", request_id=self._identity, error=str(error))

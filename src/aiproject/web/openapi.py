@@ -354,7 +354,7 @@ USAGE_EXAMPLE = {
             "balance": 9986,
             "request_id": "5f0c3d9a7b1e4c2d8f6a0b3e",
             "attempt": 1,
-            "rule": {"rule": 1, "prompt": 5},
+            "rule": {"completion_limit": 4096, "prompt_estimate": 5, "rule": 1},
             "hash": "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab",
         },
         {
@@ -393,7 +393,7 @@ RECEIPT_EXAMPLE = {
                 "en": "The call was finished. Charged 14 tokens, as the platform reported.",
             },
             "sid": "cht000cb087@dx18793cd421fb894542",
-            "rule": {"rule": 1, "prompt": 5},
+            "rule": {"completion_limit": 4096, "prompt_estimate": 5, "rule": 1},
             "opened_at": "2026-05-01T08:29:58.020Z",
             "closed_at": "2026-05-01T08:30:00.123Z",
         }

@@ -1,0 +1,111 @@
+"""``aiproject ledger``: the books, checked and written out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from aiproject.adapters import migrations
+from aiproject.adapters.database import Database
+from aiproject.cli.common import out, read_settings, run
+from aiproject.cli.users import rooms
+from aiproject.config import Settings
+from aiproject.errors import Misconfigured
+from aiproject.quotas.audit import Checked, verify
+from aiproject.quotas.model import Entry
+from aiproject.quotas.receipts import Receipts
+from aiproject.wiring import open_database
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Prove that the books add up; write an account's entries out.", no_args_is_help=True)
+
+
+class Format(StrEnum):
+    """How entries are written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+@app.command("verify")
+def verify_command(
+    overdue: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds ago that the lease of an open hold may have run out; if not given, a minute or twice "
+            "AIPROJECT_HOLD_LEASE, by when the sweeper of a running server has closed it.",
+        ),
+    ] = None,
+) -> None:
+    """Add all books up anew; exit status 0 only if nothing differs. Reads only; servers may run meanwhile."""
+    count = 0
+
+    async def command() -> None:
+        nonlocal count
+        settings = read_settings()
+        checked = Checked()
+        async with _books(settings) as database:
+            seconds = max(60.0, 2 * settings.hold_lease) if overdue is None else overdue
+            async for difference in verify(database, overdue_seconds=seconds, checked=checked):
+                count += 1
+                out.print(str(difference), style="red", markup=False, highlight=False, soft_wrap=True)
+        for field in fields(checked):
+            out.print(f"{field.name:<10} {getattr(checked, field.name)}", highlight=False)
+        out.print(f"difference {count}", style="red" if count else "green", highlight=False)
+
+    run(command)
+    if count:
+        raise typer.Exit(1)
+
+
+COLUMNS = (*(field.name for field in fields(Entry)), "time")
+
+
+@app.command()
+def export(
+    account: Annotated[str, typer.Option(help="The account's user name.")],
+    format_: Annotated[Format, typer.Option("--format", help="csv or jsonl.")] = Format.CSV,
+) -> None:
+    """Write an account's entries to standard output, the oldest first; docs/ledger.md explains the columns."""
+
+    async def command() -> None:
+        settings = read_settings()
+        async with _books(settings) as database:
+            async with rooms(settings, database) as (accounts, _):
+                found = await accounts.named(account)
+            write = _csv_writer() if format_ is Format.CSV else _write_json
+            async for entry in Receipts(database).all(found.account_id):
+                moment = datetime.fromtimestamp(entry.created_at / 1000, UTC)
+                write(asdict(entry) | {"time": moment.isoformat(timespec="milliseconds")})
+
+    run(command)
+
+
+@asynccontextmanager
+async def _books(settings: Settings) -> AsyncIterator[Database]:
+    """Open the database as it is: whoever checks books must not change them, not even their tables."""
+    async with open_database(settings) as database:
+        if not (await migrations.status(database)).is_current:
+            raise Misconfigured("the database's tables are not this release's: run aiproject db upgrade")
+        yield database
+
+
+def _csv_writer() -> Callable[[dict[str, Any]], None]:
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    return writer.writerow
+
+
+def _write_json(row: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")

@@ -1,0 +1,132 @@
+"""``aiproject voucher``: codes that add tokens and picture times."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+
+from aiproject.cli.common import out, read_settings, run, tables
+from aiproject.errors import InvalidInput, VoucherUnusable
+from aiproject.vouchers import Voucher, Vouchers
+from aiproject.vouchers.model import MOST_UNITS
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Vouchers (令牌): codes that add quota, once for each account.", no_args_is_help=True)
+
+WIDTH = 240
+"""Columns where there is no terminal: enough for the longest code and academy."""
+
+Code = Annotated[str, typer.Argument(help="The voucher's code.")]
+
+
+@asynccontextmanager
+async def _vouchers() -> AsyncIterator[Vouchers]:
+    async with tables(read_settings()) as database:
+        yield Vouchers(database)
+
+
+@app.command()
+def add(
+    tokens: Annotated[int, typer.Option(min=0, max=MOST_UNITS, help="Tokens that it adds.")] = 0,
+    pic_times: Annotated[int, typer.Option(min=0, max=MOST_UNITS, help="Picture recognitions that it adds.")] = 0,
+    code: Annotated[str | None, typer.Option(help="A code of your own; drawn at random if not given.")] = None,
+    audience: Annotated[str | None, typer.Option(help="The academy whose accounts may redeem it.")] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(help="When it ends: 2026-12-31 (the end of that day) or 2026-12-31T18:00, local time or +08:00."),
+    ] = None,
+    max_uses: Annotated[int | None, typer.Option(min=1, help="Accounts that may redeem it.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many to make, each with a code of its own.")] = 1,
+) -> None:
+    """Make vouchers and print their codes, one a line."""
+
+    async def command() -> None:
+        expires_at = None if expires is None else _end(expires)
+        async with _vouchers() as vouchers:
+            made = await vouchers.add(
+                code=code,
+                count=count,
+                tokens=tokens,
+                pic_times=pic_times,
+                audience=audience,
+                expires_at=expires_at,
+                max_uses=max_uses,
+            )
+        sys.stdout.writelines(f"{voucher.code}\n" for voucher in made)
+
+    run(command)
+
+
+@app.command("list")
+def list_() -> None:
+    """List all vouchers with their uses."""
+
+    async def command() -> None:
+        now = datetime.now(UTC)
+        table = Table(
+            # A code is copied from here, so it is never cut.
+            Column("code", no_wrap=True), "tokens", "picTimes", "audience", "uses", "expires", "state",
+            box=None,
+        )  # fmt: skip
+        async with _vouchers() as vouchers:
+            async for voucher in vouchers.all():
+                table.add_row(*_cells(voucher, now))
+        out.print(table, width=None if out.is_terminal else WIDTH)
+
+    run(command)
+
+
+@app.command()
+def enable(code: Code) -> None:
+    """Let a voucher be redeemed again."""
+    _switch(code, True)
+
+
+@app.command()
+def disable(code: Code) -> None:
+    """Let nobody redeem a voucher any more; what was redeemed stays."""
+    _switch(code, False)
+
+
+def _switch(code: str, is_available: bool) -> None:
+    async def command() -> None:
+        async with _vouchers() as vouchers:
+            try:
+                voucher = await vouchers.set_available(code, is_available)
+            except VoucherUnusable:
+                raise InvalidInput("there is no voucher with this code") from None
+        out.print(f"{voucher.code} is {voucher.state(datetime.now(UTC))}", markup=False, highlight=False)
+
+    run(command)
+
+
+def _end(text: str) -> datetime:
+    """Read a moment; a day means its end, as it would on paper."""
+    try:
+        try:
+            moment = datetime.combine(date.fromisoformat(text) + timedelta(days=1), time())
+        except ValueError:
+            moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput("--expires takes a day or a moment, for example 2026-12-31 or 2026-12-31T18:00") from None
+
+
+def _cells(voucher: Voucher, now: datetime) -> list[str]:
+    limit = "" if voucher.max_uses is None else f" of {voucher.max_uses}"
+    return [
+        voucher.code,
+        str(voucher.tokens),
+        str(voucher.pic_times),
+        voucher.audience or "",
+        f"{voucher.uses}{limit}",
+        f"{voucher.expires_at.astimezone():%Y-%m-%d %H:%M}" if voucher.expires_at else "",
+        voucher.state(now),
+    ]

@@ -1,0 +1,159 @@
+"""``aiproject ledger`` and ``aiproject voucher``, in process, on SQLite."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from typer.testing import CliRunner, Result
+
+from aiproject.adapters import log
+from aiproject.cli.main import app
+from aiproject.quotas.chain import seal
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command in this process, on a data directory of the test's own."""
+    monkeypatch.setenv("AIPROJECT_DATA_DIR", str(tmp_path / "data"))
+    # Logging is the process's own; here that is pytest's.
+    monkeypatch.setattr(log, "configure", lambda *_: None)
+
+    def run(*words: str, stdin: str = "") -> Result:
+        with capture_logs():
+            result = CliRunner().invoke(app, list(words), input=stdin)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result
+
+    return run
+
+
+@pytest.fixture
+def books(run: Run, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """The database of somebody with an account, some quota and books."""
+    assert run("user", "add", "小明", "--email", "a@b.cn", stdin="correct horse\n").exit_code == 0
+    assert run("user", "grant", "小明", "--tokens", "5", "--voice-seconds", "60").exit_code == 0
+    connection = _open(tmp_path)
+    yield connection
+    connection.close()
+
+
+def _open(tmp_path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(tmp_path / "data" / "aiproject.db", isolation_level=None)
+
+
+class TestVerify:
+    def test_books_that_add_up(self, run: Run, books: sqlite3.Connection) -> None:
+        result = run("ledger", "verify")
+        assert result.exit_code == 0
+        assert result.stdout.splitlines() == [
+            "accounts   1",
+            "entries    4",
+            "holds      0",
+            "losses     0",
+            "difference 0",
+        ]
+
+    def test_each_difference_is_told(self, run: Run, books: sqlite3.Connection) -> None:
+        books.execute("UPDATE user SET Tokens = 3, PicTimes = 3")
+        result = run("ledger", "verify")
+        assert result.exit_code == 1
+        assert "Tokens: expected 10005, found 3\n" in result.stdout
+        assert "PicTimes: expected 10, found 3\n" in result.stdout
+        assert result.stdout.endswith("difference 2\n")
+
+    def test_other_tables_are_left_alone(self, run: Run, books: sqlite3.Connection) -> None:
+        books.execute("UPDATE alembic_version SET version_num = '0001'")
+        before = "\n".join(books.iterdump())
+        for words in (("verify",), ("export", "--account", "小明")):
+            result = run("ledger", *words)
+            assert result.exit_code == 78
+            assert "aiproject db upgrade" in result.stderr
+        assert "\n".join(books.iterdump()) == before
+
+
+class TestExport:
+    def test_csv_holds_every_field(self, run: Run, books: sqlite3.Connection) -> None:
+        result = run("ledger", "export", "--account", "小明")
+        rows = list(csv.DictReader(io.StringIO(result.stdout)))
+        assert [(row["seq"], row["capability"], row["amount"], row["kind"]) for row in rows] == [
+            ("1", "tokens", "10000", "signup"),
+            ("2", "pic_times", "10", "signup"),
+            ("3", "tokens", "5", "grant"),
+            ("4", "voice_seconds", "60000", "grant"),
+        ]
+
+    def test_the_chain_can_be_computed_from_it(self, run: Run, books: sqlite3.Connection) -> None:
+        result = run("ledger", "export", "--account", "小明", "--format", "jsonl")
+        previous = ""
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        assert len(lines) == 4
+        for line in lines:
+            written: dict[str, Any] = {name: value for name, value in line.items() if name not in ("hash", "time")}
+            assert seal(previous, **written) == line["hash"]
+            assert datetime.fromisoformat(line["time"]).timestamp() * 1000 == pytest.approx(line["created_at"])
+            previous = line["hash"]
+
+    def test_of_nobody(self, run: Run, books: sqlite3.Connection) -> None:
+        result = run("ledger", "export", "--account", "nobody")
+        assert (result.exit_code, result.stdout) == (67, "")
+
+
+class TestVoucher:
+    def test_codes_are_printed_one_a_line(self, run: Run) -> None:
+        result = run("voucher", "add", "--tokens", "5", "--count", "3", "--max-uses", "1")
+        codes = result.stdout.splitlines()
+        assert len(set(codes)) == 3
+        listed = run("voucher", "list").stdout
+        assert all(code in listed for code in codes)
+        assert listed.count("0 of 1") == 3
+
+    def test_switching(self, run: Run) -> None:
+        code = "a-code-that-is-as-long-as-can-be-and-is-never-cut-in-two"
+        assert run("voucher", "add", "--code", code, "--pic-times", "2").stdout == f"{code.upper()}\n"
+        assert run("voucher", "disable", code).stdout == f"{code.upper()} is off\n"
+        assert code.upper() in run("voucher", "list").stdout
+        assert run("voucher", "enable", code).stdout == f"{code.upper()} is available\n"
+
+    @pytest.mark.parametrize(
+        ("words", "status"),
+        [
+            (("add",), 65),
+            (("add", "--tokens", "-1"), 2),
+            (("add", "--tokens", "1", "--expires", "2020-01-01"), 65),
+            (("add", "--tokens", "1", "--expires", "tomorrow"), 65),
+            (("add", "--tokens", "1", "--expires", "9999-12-31"), 65),
+            (("add", "--tokens", "1", "--code", "x", "--count", "2"), 65),
+            (("add", "--tokens", "1", "--code", "two words"), 65),
+            (("enable", "none"), 65),
+        ],
+    )
+    def test_what_is_refused(self, run: Run, words: tuple[str, ...], status: int) -> None:
+        result = run("voucher", *words)
+        assert (result.exit_code, result.stdout) == (status, "")
+
+    @pytest.mark.parametrize(
+        ("text", "end"),
+        [
+            ("2099-12-31", "2100-01-01 00:00:00"),
+            ("2099-12-31T18:30", "2099-12-31 18:30:00"),
+            ("2099-12-31T18:30+08:00", "2099-12-31 10:30:00"),
+        ],
+    )
+    def test_the_end_of_a_day_and_of_a_moment(self, run: Run, tmp_path: Path, text: str, end: str) -> None:
+        local = datetime.fromisoformat(end) if "+" in text else datetime.fromisoformat(end).astimezone(UTC)
+        run("voucher", "add", "--tokens", "1", "--expires", text)
+        connection = _open(tmp_path)
+        (stored,) = connection.execute("SELECT expires_at FROM voucher").fetchone()
+        connection.close()
+        assert stored == f"{local:%Y-%m-%d %H:%M:%S}.000000"

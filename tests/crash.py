@@ -1,0 +1,677 @@
+"""A load of charged calls on servers that are being killed, and the proof afterwards that the books agree with it.
+
+The clients behave as good ones do: each call has an ``Idempotency-Key``, and is sent again with it, to any server,
+until there is a whole answer or a refusal. They write down what they were told; `Load.verdict` lays that beside the
+database:
+
+- each answer that a client holds whole is charged exactly once, with the amount that the client was told; repeated
+  answers (by key) count once, and are the same byte for byte;
+- a refused call is not charged, and nothing is charged that belongs to no call;
+- calls without a key are charged once if answered, at most once if the connection was lost;
+- no balance is below zero, nothing is held at the end, and a dead server's hold was closed soon after its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import random
+import signal
+import socket
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import sqlalchemy as sa
+from PIL import Image
+
+from aiproject.accounts import Account
+from aiproject.adapters.database import Database
+from aiproject.adapters.fault_points import FAULT_POINTS
+from aiproject.adapters.schema import hold, ledger_entry, operator_loss, stored_answer, user
+from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.sandbox import SandboxOptions
+from bookkeeping import open_account
+from forker import SOURCES, Forker, Served
+
+__all__ = [
+    "SANDBOX",
+    "Call",
+    "Load",
+    "Node",
+    "Storm",
+    "Tally",
+    "Verdict",
+    "await_quiet",
+    "judge",
+    "ledger_verify",
+    "loopback_port",
+]
+
+SANDBOX = SandboxOptions(first_frame_delay=0.02, frame_gap=0.01, use_engines=False)
+"""A chat takes a fifth of a second, so that there are calls under way whenever a server is killed."""
+
+PATIENCE = 60.0
+"""Seconds after which a client gives a call up, undecided; a verdict counts that as a failure."""
+
+SHORT_ANSWERS = 12
+"""Completion limit; makes a hold a small multiple of its charge, so that small balances go through many calls."""
+
+_PICTURE_SIZE = (24, 16)
+
+
+def loopback_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# -- servers -----------------------------------------------------------------------------------------------------------
+
+
+class Node:
+    """One ``aiproject serve`` on a port of its own, which may be started any number of times.
+
+    Args:
+        settings: environment variables.
+        arguments: further ones of the command.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forker: Forker,
+        settings: dict[str, str],
+        directory: Path,
+        logs: Path,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.port = loopback_port()
+        self.log_path = logs / f"{name}.log"
+        self._forker = forker
+        self._settings = {
+            "AIPROJECT_DATA_DIR": str(directory / "data"),
+            "AIPROJECT_LIMITS": "off",
+            "AIPROJECT_LOG_LEVEL": "warning",
+            "AIPROJECT_LOG_FORMAT": "json",
+            "AIPROJECT_SHUTDOWN_GRACE": "3",
+            "AIPROJECT_SPARK_MAX_TOKENS": str(SHORT_ANSWERS),
+            **settings,
+        }
+        self._arguments = arguments
+        self._served: Served | None = None
+
+    def start(self, *, fault_point: str | None = None) -> Served:
+        """Start it; it is not ready yet."""
+        settings = self._settings | ({"AIPROJECT_FAULT_POINT": fault_point} if fault_point else {})
+        arguments = ["serve", "--port", str(self.port), *self._arguments]
+        self._served = self._forker.start(self.name, arguments, settings, self.log_path)
+        return self._served
+
+    async def is_ready(self, session: aiohttp.ClientSession, *, seconds: float = 30.0) -> bool:
+        """Wait until it serves; false if it ended before."""
+        served = self._served
+        assert served is not None
+        async with asyncio.timeout(seconds):
+            while served.status is None:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    limit = aiohttp.ClientTimeout(total=2)
+                    async with session.get(f"http://127.0.0.1:{self.port}/ready", timeout=limit) as answer:
+                        if answer.status == 200:
+                            return True
+                await asyncio.sleep(0.02)
+        return False
+
+    async def stop(self) -> int | None:
+        """End it as an operator does; return its exit status, ``None`` if it does not end."""
+        assert self._served is not None
+        self._served.signal(signal.SIGTERM)
+        return await self._served.ended(20)
+
+    def kill(self) -> None:
+        """End it for good, if it runs."""
+        if self._served is not None:
+            self._served.signal(signal.SIGKILL)
+
+    def log_tail(self, characters: int = 2000) -> str:
+        """What it said last."""
+        return self.log_path.read_text("utf-8", "replace")[-characters:] if self.log_path.exists() else ""
+
+
+class Storm:
+    """Kills servers, one after the other on each node, and starts them again.
+
+    Args:
+        nodes: all of which are running at the end of `rage`.
+        lease: of holds, in seconds; a server is held up for longer than that.
+    """
+
+    def __init__(self, nodes: Sequence[Node], load: Load, *, lease: float, seed: str) -> None:
+        self.faults: list[str] = []
+        self._nodes = nodes
+        self._load = load
+        self._lease = lease
+        self._draw = random.Random(f"{seed}-storm")
+
+    def plan(self, kills: int, *, points: Sequence[str] = FAULT_POINTS) -> list[str]:
+        """Draw the kinds of death: each fault point equally often, and as many at random moments as at all points.
+
+        The first ones are each point once, so that a short storm meets them all.
+        """
+        rest = [self._draw.choice(points) if index % 2 else "any moment" for index in range(kills - len(points))]
+        # A start that is cut off, and a server that everybody takes for dead and that then goes on.
+        for index in range(0, len(rest), 12):
+            rest[index] = self._draw.choice(["while starting", "held up, then going on"])
+        self._draw.shuffle(rest)
+        return [*points, *rest]
+
+    async def rage(self, deaths: Sequence[str], *, until: float | None = None) -> None:
+        """Go through ``deaths``; return with every node running.
+
+        Args:
+            until: `time.monotonic` after which no further server is killed.
+        """
+        left = deque(deaths)
+
+        async def haunt(node: Node) -> None:
+            while left and (until is None or time.monotonic() < until):
+                await self._kill(node, left.popleft())
+            await self._revive(node)
+
+        async with asyncio.TaskGroup() as group:
+            for node in self._nodes:
+                group.create_task(haunt(node))
+
+    async def _kill(self, node: Node, death: str) -> None:
+        """Bring a dead node to life, and to that death."""
+        point = death if death in FAULT_POINTS else None
+        odds = self._draw.choice([1.0, 0.1, 0.03])
+        served = node.start(fault_point=point and f"{point}:{odds}")
+        if death == "while starting":
+            await asyncio.sleep(self._draw.uniform(0.0, 0.5))
+        elif await node.is_ready(self._load.session):
+            if death == "held up, then going on":
+                await asyncio.sleep(self._draw.uniform(0.2, 1.0))
+                served.signal(signal.SIGSTOP)
+                await asyncio.sleep(self._lease * self._draw.uniform(1.2, 1.8))
+                served.signal(signal.SIGCONT)
+                await asyncio.sleep(self._draw.uniform(0.1, 2.0))
+            elif point is None:
+                await asyncio.sleep(self._draw.uniform(0.1, 3.0))
+            else:
+                if await served.ended(10.0) is None:
+                    death = f"{point}, not reached"
+        served.signal(signal.SIGKILL)
+        status = await served.ended(10.0)
+        if status != -signal.SIGKILL:
+            self.faults.append(f"{node.name} ended by itself with status {status}: {node.log_tail()}")
+        self._load.tally.kills[death] += 1
+
+    async def _revive(self, node: Node) -> None:
+        node.start()
+        if not await node.is_ready(self._load.session):
+            self.faults.append(f"{node.name} does not start any more: {node.log_tail()}")
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reply:
+    """What one attempt came to.
+
+    Attributes:
+        kind: ``whole``, ``refused``, ``later`` (come back), ``lost`` (perhaps served), ``unsent``.
+        identity: the answer's ``X-Request-Id``.
+        content: the whole answer as it is stored: the JSON, or the frames, one a line.
+        units: what the answer says was consumed; ``None``: it does not say.
+        code: of a refusal.
+    """
+
+    kind: str
+    identity: str | None = None
+    content: bytes = b""
+    units: int | None = None
+    code: str = ""
+
+
+@dataclass
+class Call:
+    """One thing that a client wanted, with however many attempts it took.
+
+    Attributes:
+        key: the Idempotency-Key, if any.
+        habit: ``plain``, ``twins`` (sent twice at once), ``leaver`` (hangs up, then comes back), ``asks again``.
+        expected_units: what a picture or a clip costs; ``None``: the answer tells.
+    """
+
+    number: int
+    account: Account
+    service: str
+    habit: str
+    key: str | None
+    body: bytes
+    expected_units: int | None = None
+    replies: list[Reply] = field(default_factory=list)
+
+    @property
+    def final(self) -> Reply | None:
+        """The reply with which the client was content: the first whole one, or a refusal."""
+        whole = next((reply for reply in self.replies if reply.kind == "whole"), None)
+        if whole is not None or not self.replies:
+            return whole
+        return self.replies[-1] if self.replies[-1].kind == "refused" else None
+
+    @property
+    def state(self) -> str:
+        """``answered``, ``refused``, ``lost`` (without a key; nobody knows) or ``undecided``."""
+        final = self.final
+        if final is None:
+            return "lost" if self.key is None and self.replies else "undecided"
+        return {"whole": "answered", "refused": "refused"}[final.kind]
+
+    @property
+    def units(self) -> int:
+        assert self.final is not None
+        units = self.final.units if self.expected_units is None else self.expected_units
+        assert units is not None
+        return units
+
+
+PATHS = {
+    "chat": "/textModel/chat",
+    "stream": "/textModel/stream",
+    "picture": "/PictureToTextModel/chat",
+    "voice": "/voiceModel/chat",
+}
+
+SPOILED = (
+    "[[fault:error code=10013 at=first]]",
+    "[[fault:error code=10014 at=middle]]",
+    "[[fault:error code=11202 at=first]]",
+    "[[fault:truncate after=1]]",
+    "[[fault:reset after=2]]",
+)
+"""Chats that fail upstream, before or after their first frame."""
+
+STREAM_COME_BACK = 20004
+"""Code of an error frame where JSON would have had status 503."""
+
+
+@dataclass
+class Tally:
+    """What happened, for the summary."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    attempts: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+
+
+class Load:
+    """The clients and their accounts.
+
+    Args:
+        ports: of the servers, asked anew each time.
+        seed: decides what is called in which order; not what the machine makes of it.
+    """
+
+    def __init__(self, database: Database, ports: Callable[[], Sequence[int]], *, seed: str) -> None:
+        self.calls: list[Call] = []
+        self.tally = Tally()
+        self._database = database
+        self._ports = ports
+        self._seed = seed
+        self._numbers = count(1)
+        self._stopping = asyncio.Event()
+        self._accounts: dict[str, list[Account]] = {}
+        self._session: aiohttp.ClientSession
+        picture = io.BytesIO()
+        Image.new("L", _PICTURE_SIZE, 200).save(picture, "PNG")
+        self._picture = picture.getvalue()
+
+    @asynccontextmanager
+    async def opened(self, *, rich: int = 6, poor: int = 2, keyless: int = 2) -> AsyncIterator[Load]:
+        """Open the accounts: with plenty, with hardly anything, and for calls without a key."""
+        for kind, number, tokens, pictures, milliseconds in (
+            ("rich", rich, 10_000_000, 100_000, 1_000_000_000),
+            ("poor", poor, 300, 3, 5_000),
+            ("keyless", keyless, 10_000_000, 100_000, 1_000_000_000),
+        ):
+            self._accounts[kind] = [
+                await open_account(
+                    self._database, f"{kind}{index}", tokens=tokens, pic_times=pictures, voice_ms=milliseconds
+                )
+                for index in range(number)
+            ]
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=5)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as self._session:
+            yield self
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        return self._session
+
+    async def run(self, clients: int, *, calls_each: int | None = None) -> None:
+        """Call until `stop`, or that often; returns when every client is done with its last call."""
+        async with asyncio.TaskGroup() as group:
+            granting = group.create_task(self._grant())
+            workers = [group.create_task(self._client(index, calls_each)) for index in range(clients)]
+            await asyncio.gather(*workers)
+            granting.cancel()
+
+    def stop(self) -> None:
+        """Let every client finish the call in hand."""
+        self._stopping.set()
+
+    async def _grant(self) -> None:
+        """Give the poor a little now and then, beside everything else that moves their balances."""
+        quotas = Quotas(self._database, LeaseTimes(30))
+        while True:
+            await asyncio.sleep(1.0)
+            for account in self._accounts["poor"]:
+                # Not sure to be done where the database is away: the ledger knows, nobody here counts on it.
+                with contextlib.suppress(Exception):
+                    await quotas.grant(account, tokens=60, pic_times=1, voice_seconds=1)
+
+    async def _client(self, index: int, calls_each: int | None) -> None:
+        draw = random.Random(f"{self._seed}-{index}")
+        done = 0
+        while not self._stopping.is_set() and (calls_each is None or done < calls_each):
+            call = self._think_of(draw)
+            self.calls.append(call)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._make(call, draw)
+            except TimeoutError:
+                self.tally.attempts["given up"] += 1
+            done += 1
+            await asyncio.sleep(draw.uniform(0, 0.03))
+
+    def _think_of(self, draw: random.Random) -> Call:
+        number = next(self._numbers)
+        kind = draw.choices(["rich", "poor", "keyless"], [70, 12, 18])[0]
+        account = draw.choice(self._accounts[kind])
+        service = draw.choices(["chat", "stream", "picture", "voice"], [30, 35, 18, 17])[0]
+        habit = draw.choices(["plain", "twins", "leaver", "asks again"], [64, 12, 14, 10])[0]
+        key = f"{self._seed}-{number}-{draw.getrandbits(32):08x}"
+        if kind == "keyless":
+            habit, key = "plain", ""
+        body, units = self._body(service, number, account, draw)
+        return Call(number, account, service, habit, key or None, body, units)
+
+    def _body(self, service: str, number: int, account: Account, draw: random.Random) -> tuple[bytes, int | None]:
+        is_spoiled = draw.random() < 0.12
+        match service:
+            case "picture":
+                return (b"no picture at all" if is_spoiled else self._picture), 1
+            case "voice":
+                milliseconds = draw.randrange(100, 400, 20)
+                return draw.randbytes(2) * (16 * milliseconds), milliseconds
+            case _:
+                prompt = f"{draw.choice(SPOILED)} 问题{number}" if is_spoiled else f"问题{number}"
+                dialog = [{"role": "user", "content": prompt}]
+                return json.dumps({"uuid": account.uuid, "username": account.username, "dialog": dialog}).encode(), None
+
+    # -- one call -------------------------------------------------------------------------------------------------
+
+    async def _make(self, call: Call, draw: random.Random) -> None:
+        if call.habit == "twins":
+            await asyncio.gather(self._persist(call, draw), self._persist(call, draw))
+        elif call.habit == "leaver":
+            # Hangs up in the midst of it, and comes back for the answer.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(draw.uniform(0.01, 0.25)):
+                    await self._attempt(call, draw)
+            await self._persist(call, draw)
+        else:
+            await self._persist(call, draw)
+            if call.habit == "asks again" and call.state == "answered":
+                await self._persist(call, draw)
+
+    async def _persist(self, call: Call, draw: random.Random) -> None:
+        """Try until there is an answer; without a key only until the call may have been served."""
+        while True:
+            reply = await self._attempt(call, draw)
+            if reply.kind in ("whole", "refused") or (reply.kind == "lost" and call.key is None):
+                return
+            await asyncio.sleep(draw.uniform(0.02, 0.2 if reply.kind != "later" else 0.6))
+
+    async def _attempt(self, call: Call, draw: random.Random) -> Reply:
+        port = draw.choice(list(self._ports()))
+        headers = {} if call.key is None else {"Idempotency-Key": call.key}
+        if call.service in ("chat", "stream"):
+            headers["Content-Type"] = "application/json"
+        else:
+            headers |= {"uuid": call.account.uuid, "username": quote(call.account.username)}
+            headers["Content-Type"] = "application/octet-stream"
+        reply = Reply("lost")
+        try:
+            url = f"http://127.0.0.1:{port}{PATHS[call.service]}"
+            async with self._session.post(url, data=call.body, headers=headers) as answer:
+                reply.identity = answer.headers.get("X-Request-Id")
+                body = await answer.read()
+                _read(reply, call, answer.status, body)
+        except aiohttp.ClientConnectorError:
+            reply.kind = "unsent"
+        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            reply.kind = "lost"
+        self.tally.attempts[reply.kind] += 1
+        if reply.kind == "refused":
+            self.tally.refusals[reply.code] += 1
+        if reply.kind != "unsent":
+            call.replies.append(reply)
+        return reply
+
+
+def _read(reply: Reply, call: Call, status: int, body: bytes) -> None:
+    """Judge a response whose body has arrived as announced."""
+    if status in (429, 503):
+        reply.kind = "later"
+        return
+    if status != 200:
+        reply.kind, reply.code = "refused", f"HTTP {status}"
+        return
+    lines = body.removesuffix(b"\n").split(b"\n")
+    first = json.loads(lines[0])
+    if "header" not in first:
+        reply.code = str(first["code"])
+        reply.kind = "whole" if first["code"] == 0 else "refused"
+        reply.content = body
+        reply.units = first.get("consume_token")
+        return
+    assert call.service == "stream"
+    last = json.loads(lines[-1])
+    reply.code = str(last["header"]["code"])
+    if last["header"]["code"] == STREAM_COME_BACK:
+        reply.kind = "later"
+    elif last["header"]["code"] != 0:
+        reply.kind = "refused"
+    elif last["header"]["status"] == 2:
+        reply.kind = "whole"
+        reply.content = b"\n".join(lines)
+        reply.units = last["payload"]["usage"]["text"]["total_tokens"]
+    else:
+        reply.code = "a stream that ends without a last frame"
+        reply.kind = "refused"
+
+
+# -- the verdict -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Verdict:
+    """What the books say of the load.
+
+    Attributes:
+        faults: everything that is wrong, in words; empty: the books are right.
+        outcomes: of all holds.
+        overdue: seconds, longest, that a dead server's hold stayed beyond its lease.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    charges: int = 0
+    losses: int = 0
+    overdue: float = 0.0
+
+    def expect(self, is_right: object, fault: str) -> None:
+        if not is_right:
+            self.faults.append(fault)
+
+
+async def await_quiet(database: Database, *, seconds: float) -> bool:
+    """Wait until no hold is open; false if one still is after that time."""
+    is_open = sa.select(sa.func.count()).select_from(hold).where(hold.c.state == "open")
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                async with database.connect() as connection:
+                    if not (await connection.execute(is_open)).scalar_one():
+                        return True
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        return False
+
+
+async def judge(database: Database, load: Load, *, longest_overdue: float) -> Verdict:
+    """Lay what the clients know beside what the database holds. Nothing may be running any more.
+
+    Args:
+        longest_overdue: seconds that a hold may stay beyond its lease.
+    """
+    verdict = Verdict()
+
+    async def rows(table: sa.Table) -> list[dict[str, Any]]:
+        async with database.connect() as connection:
+            return [dict(row) for row in (await connection.execute(sa.select(table))).mappings()]
+
+    holds = {row["request_id"]: row for row in await rows(hold)}
+    answers = {(row["scope"], row["key_hash"]): row for row in await rows(stored_answer)}
+    losses = {row["request_id"]: row for row in await rows(operator_loss)}
+    charges: dict[str, list[dict[str, Any]]] = {}
+    for entry in await rows(ledger_entry):
+        if entry["kind"] == "charge":
+            charges.setdefault(entry["request_id"], []).append(entry)
+            verdict.charges += 1
+    verdict.losses = len(losses)
+
+    for row in holds.values():
+        verdict.outcomes[f"{row['outcome'] or row['state']}"] += 1
+        verdict.expect(row["state"] != "open", f"hold {row['request_id']} is still open")
+        if row["closed_at"] is not None:
+            overdue = (row["closed_at"] - row["lease_until"]) / 1000
+            verdict.overdue = max(verdict.overdue, overdue)
+            verdict.expect(
+                overdue <= longest_overdue, f"hold {row['request_id']} stood {overdue:.1f} s beyond its lease"
+            )
+    for identity, entries in charges.items():
+        verdict.expect(len(entries) == 1, f"request {identity} is charged {len(entries)} times")
+    for row in await rows(user):
+        name = row["UserName"]
+        for column in ("Tokens", "PicTimes", "VoiceMs"):
+            verdict.expect(row[column] >= 0, f"{name}: {column} is {row[column]}")
+        for column in ("HeldTokens", "HeldPicTimes", "HeldVoiceMs"):
+            verdict.expect(row[column] == 0, f"{name}: {column} is {row[column]}")
+
+    accounted: set[str] = set()
+    lost = Counter[int]()
+    for call in load.calls:
+        verdict.calls[call.state] += 1
+        _judge_call(verdict, call, charges, losses, answers, accounted)
+        if call.state == "lost":
+            lost[call.account.account_id] += 1
+    unaccounted = Counter[int]()
+    for identity, entries in charges.items():
+        if identity not in accounted:
+            unaccounted[entries[0]["account_id"]] += 1
+            verdict.expect(
+                lost[entries[0]["account_id"]], f"request {identity} is charged, and no client has an answer for it"
+            )
+    for account_id, number in unaccounted.items():
+        verdict.expect(
+            number <= lost[account_id], f"account {account_id}: {number} charges for {lost[account_id]} lost calls"
+        )
+    return verdict
+
+
+def _judge_call(
+    verdict: Verdict,
+    call: Call,
+    charges: dict[str, list[dict[str, Any]]],
+    losses: dict[str, dict[str, Any]],
+    answers: dict[tuple[str, str], dict[str, Any]],
+    accounted: set[str],
+) -> None:
+    name = f"call {call.number} ({call.service}, {call.habit})"
+    final = call.final
+    stored = None
+    if call.key is not None:
+        stored = answers.get((f"account {call.account.account_id}", hashlib.sha256(call.key.encode()).hexdigest()))
+    if final is None:
+        verdict.expect(call.state == "lost", f"{name} stayed undecided: {[reply.kind for reply in call.replies]}")
+        return
+    identities = {reply.identity for reply in call.replies if reply.identity is not None}
+    if final.kind == "refused":
+        charged = sorted(identity for identity in identities if identity in charges)
+        verdict.expect(not charged, f"{name} was refused ({final.code}) and is charged: {charged}")
+        verdict.expect(stored is None or stored["state"] != "done", f"{name} was refused and its answer is stored")
+        verdict.expect(not final.code.startswith("HTTP"), f"{name} met a bug: {final.code}")
+        return
+    whole = [reply for reply in call.replies if reply.kind == "whole"]
+    verdict.expect(
+        all(reply.content == final.content for reply in whole), f"{name}: the same key gave different answers"
+    )
+    if call.service in ("chat", "stream"):
+        verdict.expect(final.units, f"{name}: the answer tells no usage")
+    identity = final.identity
+    if call.key is not None:
+        if stored is None or stored["state"] != "done":
+            verdict.faults.append(f"{name} was answered and its answer is not stored")
+            return
+        verdict.expect(bytes(stored["answer"]) == final.content, f"{name}: another answer is stored than was given")
+        identity = stored["request_id"]
+    entries = charges.get(str(identity), [])
+    verdict.expect(len(entries) == 1, f"{name} was answered and is charged {len(entries)} times")
+    if entries:
+        accounted.add(str(identity))
+        lost = losses[str(identity)]["amount"] if str(identity) in losses else 0
+        charged_units = -entries[0]["amount"] + lost
+        verdict.expect(
+            charged_units == call.units, f"{name} was told {call.units} units and is charged {charged_units}"
+        )
+        verdict.expect(entries[0]["account_id"] == call.account.account_id, f"{name} is charged to another account")
+
+
+async def ledger_verify(database_url: str, directory: Path) -> tuple[int, str]:
+    """Run ``aiproject ledger verify``; return its exit status and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "aiproject",
+        "ledger",
+        "verify",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={
+            "PYTHONPATH": str(SOURCES),
+            "AIPROJECT_DATABASE_URL": database_url,
+            "AIPROJECT_DATA_DIR": str(directory / "data"),
+        },
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode("utf-8", "replace")

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Kills servers under load, two hundred times and more, and shows that the books still add up.
+
+    .venv/bin/python tools/kill_test.py --database sqlite|mysql|mariadb|postgresql|all [--kills 200] [--seed WORD]
+
+Several ``aiproject serve`` processes share one database; the vendor's platform is the sandbox in this process. Clients
+call and call again; meanwhile each server is killed with SIGKILL at a named point of its code or at any moment, and
+started again. Described in docs/crash-tests.md; the exit status is 0 if nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from aiproject.adapters import migrations  # noqa: E402
+from aiproject.adapters.database import Database  # noqa: E402
+from aiproject.adapters.log import configure  # noqa: E402
+from aiproject.sandbox import SandboxThread  # noqa: E402
+from crash import SANDBOX, Load, Node, Storm, Verdict, await_quiet, judge, ledger_verify  # noqa: E402
+from forker import Forker  # noqa: E402
+from services import MariaDB, MySQL, PostgreSQL, Server  # noqa: E402
+
+SERVERS: dict[str, type[Server]] = {"mysql": MySQL, "mariadb": MariaDB, "postgresql": PostgreSQL}
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="kill servers under load and verify the books")
+    parser.add_argument("--database", choices=["sqlite", *SERVERS, "all"], default="sqlite")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=900.0, help="kill nobody any more after this time")
+    parser.add_argument("--servers", type=int, default=4, help="server processes")
+    parser.add_argument("--clients", type=int, default=24)
+    parser.add_argument("--lease", type=float, default=2.0, help="of holds and keys, in seconds")
+    parser.add_argument("--seed", default=time.strftime("%Y%m%d%H%M%S"), help="decides who calls what and who dies how")
+    parser.add_argument("--logs", type=Path, help="folder for the servers' logs, which are deleted otherwise")
+    options = parser.parse_args()
+    configure("warning", "console")
+    logging.getLogger("aiohttp.server").disabled = True  # the sandbox's clients die, too
+    kinds = ["sqlite", *SERVERS] if options.database == "all" else [options.database]
+    failed = [kind for kind in kinds if not one_database(kind, options)]
+    if failed:
+        print(f"FAILED on {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def one_database(kind: str, options: argparse.Namespace) -> bool:
+    """Run the test on one kind of database; returns whether all is well."""
+    with tempfile.TemporaryDirectory(prefix="aiproject-kill-") as folder:
+        if kind == "sqlite":
+            url = f"sqlite:///{folder}/data/aiproject.db"
+            return asyncio.run(run(kind, url, Path(folder), options))
+        server = SERVERS[kind]()
+        try:
+            server.start()
+            return asyncio.run(run(kind, server.url(server.create_database()), Path(folder), options))
+        finally:
+            server.remove()
+
+
+async def run(kind: str, url: str, folder: Path, options: argparse.Namespace) -> bool:
+    seed = str(options.seed)
+    began = time.monotonic()
+    database = await Database.open(url)
+    sandbox = SandboxThread(SANDBOX)
+    address = sandbox.start()
+    try:
+        await migrations.upgrade(database)
+        with contextlib.closing(Forker()) as forker:
+            settings = {
+                **address.environment(),
+                "AIPROJECT_DATABASE_URL": url,
+                "AIPROJECT_HOLD_LEASE": str(options.lease),
+            }
+            logs = options.logs or folder
+            logs.mkdir(parents=True, exist_ok=True)
+            nodes = [Node(f"{kind}-{index}", forker, settings, folder, logs) for index in range(options.servers)]
+            load = Load(database, lambda: [node.port for node in nodes], seed=seed)
+            async with load.opened():
+                storm = Storm(nodes, load, lease=options.lease, seed=seed)
+                calling = asyncio.create_task(load.run(options.clients))
+                try:
+                    await storm.rage(storm.plan(options.kills), until=began + options.seconds)
+                finally:
+                    load.stop()
+                    await calling
+                raged = time.monotonic() - began
+                is_quiet = await await_quiet(database, seconds=options.lease * 2 + 3)
+                statuses = [await node.stop() for node in nodes]
+        verdict = await judge(database, load, longest_overdue=options.lease * 2 + 3)
+        verdict.expect(is_quiet, "holds are still open after their lease and a sweep")
+        verdict.expect(not any(statuses), f"servers did not end in good order: {statuses}")
+        verdict.faults += storm.faults
+        code, output = await ledger_verify(url, folder)
+        verdict.expect(code == 0 and "difference 0" in output, f"ledger verify: {output}")
+    finally:
+        sandbox.stop()
+        await database.close()
+    show(kind, load, verdict, output, raged, seed)
+    return not verdict.faults
+
+
+def show(kind: str, load: Load, verdict: Verdict, verified: str, seconds: float, seed: str) -> None:
+    """Print the summary."""
+    tally = load.tally
+    rows = [
+        ("database", kind),
+        ("seed", seed),
+        ("duration", f"{seconds:.0f} s"),
+        ("kills", str(tally.kills.total())),
+        *((f"  {death}", str(number)) for death, number in sorted(tally.kills.items())),
+        ("calls", str(len(load.calls))),
+        *((f"  {state}", str(number)) for state, number in sorted(verdict.calls.items())),
+        ("attempts", str(tally.attempts.total())),
+        *((f"  {kind}", str(number)) for kind, number in sorted(tally.attempts.items())),
+        ("refusals by code", ", ".join(f"{code} {n}" for code, n in sorted(tally.refusals.items()))),
+        ("holds by outcome", ", ".join(f"{outcome} {n}" for outcome, n in sorted(verdict.outcomes.items()))),
+        ("longest hold beyond its lease", f"{verdict.overdue:.1f} s"),
+        ("charges", str(verdict.charges)),
+        ("operator's losses", str(verdict.losses)),
+        ("ledger verify", verified.strip().splitlines()[-1] if verified.strip() else "said nothing"),
+        ("wrong", str(len(verdict.faults))),
+    ]
+    width = max(len(name) for name, _ in rows)
+    print()
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    for fault in verdict.faults[:50]:
+        print(f"WRONG: {fault}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
