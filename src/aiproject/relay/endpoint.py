@@ -44,12 +44,13 @@ class Endpoint(ABC):
         except AiProjectError as error:
             await self.refuse(scope, send, error)
         except asyncio.CancelledError:
-            # The grace of a stopping server ran out while nothing was sent yet (a stream is ended otherwise).
+            # The grace of a stopping server ran out (a stream is ended otherwise, unless its client does not read).
             task = asyncio.current_task()
             if task is None or not self._calls.is_draining:
                 raise
             task.uncancel()
-            await self.refuse(scope, send, Unavailable("the server is stopping"))
+            # Told by the outer layer, which knows whether an answer has begun: there is only one.
+            raise Unavailable("the server is stopping") from None
 
     @abstractmethod
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
