@@ -269,6 +269,12 @@ class TestSettling:
         assert (after.tokens, after.pic_times) == (86, 1)
         assert await held(database) == (0, 0, 0)
 
+    async def test_a_call_that_nobody_pays_takes_nothing(self, database: Database, quotas: Quotas) -> None:
+        free = Hold(None, VOICE, 1000, "of a guest")
+        assert await capture(quotas, free, 1000) == 0
+        async with database.connect() as connection:
+            assert (await connection.execute(sa.select(holds))).all() == []
+
     async def test_a_hold_that_never_was_takes_nothing(self, database: Database, quotas: Quotas) -> None:
         account = await opened(database, tokens=100)
         assert await capture(quotas, Hold(account.account_id, TOKENS, 50, "of nobody"), 14) == 0

@@ -37,6 +37,7 @@ def platform(_platform: Platform) -> Iterator[Platform]:
 def _server(_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     server = LocalServer(_platform.address, tmp_path_factory.mktemp("server")).start()
     yield server
+    server.run(server.assert_books_add_up)
     server.stop()
 
 

@@ -33,6 +33,7 @@ from aiproject.config import IflytekCredentials, Settings
 from aiproject.protocols.chat import ChatMessage
 from aiproject.protocols.spark import estimate_tokens
 from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.quotas.audit import verify
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
 from aiproject.wiring import open_database, opening
@@ -283,6 +284,11 @@ class LocalServer:
                 yield Accounts(database, passwords, opening(self.settings, quotas)), quotas
             finally:
                 await passwords.close()
+
+    async def assert_books_add_up(self) -> None:
+        """Recompute every balance of the database from its records."""
+        async with self.database() as database:
+            assert [str(difference) async for difference in verify(database)] == []
 
     async def set_balance(self, person: Person, *, tokens: int | None = None, pictures: int | None = None) -> None:
         """Bring a balance to a value, through the operator's door."""

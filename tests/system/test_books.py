@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from aiproject.protocols.spark import estimate_tokens
-from system.harness import LocalServer, Platform
+from system import wire
+from system.harness import LocalServer, Platform, estimated, eventually, question
 from system.samples import jpeg, pcm
 
 
@@ -42,6 +43,13 @@ async def test_seconds_of_sound_are_taken_by_the_millisecond_and_never_twice(
     person = await server.person()
     answers = [answer.json() for answer in await asyncio.gather(*(person.voice(pcm(0.25)) for _ in range(10)))]
     assert Counter(answer["code"] for answer in answers) == {0: 4, "VOICE_SECONDS_NOT_ENOUGH": 6}
+
+
+def told(answer: wire.Answer) -> int:
+    """What an answer, whole or streamed, says that it cost."""
+    if b"consume_token" in answer.body:
+        return int(answer.json()["consume_token"])
+    return int(answer.frames()[-1]["payload"]["usage"]["text"]["total_tokens"])
 
 
 class TestSmallBalances:
@@ -79,6 +87,7 @@ class TestSmallBalances:
         assert all(answer.status == 200 and answer.is_complete for answer in answers)
         answered = [answer for answer in answers if b"NOT_ENOUGH" not in answer.body]
         assert answered
+        assert left == 300 - sum(map(told, answered))
         assert (await person.chat("once more, with more words than are left")).json()["code"] in (
             0,
             "TOKEN_NOT_ENOUGH",
@@ -93,15 +102,18 @@ async def test_many_chats_of_one_account_add_up(server: LocalServer) -> None:
     assert await person.tokens() == 1_000_000 - spent
 
 
-async def test_a_balance_that_others_use_up_meanwhile_still_gives_the_answer(
-    server: LocalServer, platform: Platform
-) -> None:
+async def test_what_a_running_call_holds_nobody_else_can_use(server: LocalServer, platform: Platform) -> None:
     person = await server.person()
-    task = asyncio.create_task(person.chat("slow [[fault:slow seconds=0.05]]"))
-    await asyncio.sleep(0.2)
+    slow = "slow [[fault:slow seconds=0.05]]"
+    task = asyncio.create_task(person.chat(slow))
+    await eventually(lambda: platform.counts("chat")["open"] == 1, "the call reached the platform")
     await server.set_balance(person, tokens=1)
+    held = estimated(question(slow), "") + 4096
+    assert await person.tokens() == held, "the operator takes what is not held"
+    assert (await person.chat("hi")).json()["code"] == "TOKEN_NOT_ENOUGH"
     answer = (await task).json()
     assert answer["code"] == 0
     assert answer["content"]
-    assert await person.tokens() == 0
+    assert await person.tokens() == held - answer["consume_token"]
+    assert (await person.chat("hi")).json()["code"] == 0, "the rest of it is free again"
     assert platform.counts("chat")["open"] == 0

@@ -132,12 +132,14 @@ async def test_while_it_stops_new_connections_are_refused_and_new_calls_told_503
 
 
 async def test_workers_share_the_port_and_one_that_dies_is_replaced(serve_command: Serve, platform: Platform) -> None:
-    process = await serve_command(platform.address.environment(), "--workers", "2").until_ready()
+    # Twenty answers at once hold 4096 tokens each, and what was asked.
+    environment = {**platform.address.environment(), "AIPROJECT_SIGNUP_TOKENS": "100000"}
+    process = await serve_command(environment, "--workers", "2").until_ready()
     await eventually(lambda: len(process.workers()) == 2, "two workers run", seconds=30)
     person = await open_account(process.port, "shared")
     answers = await asyncio.gather(*(person.chat(f"question {n}") for n in range(20)))
     spent = sum(answer.json()["consume_token"] for answer in answers)
-    assert await person.tokens() == 10_000 - spent
+    assert await person.tokens() == 100_000 - spent
 
     victim, other = process.workers()
     os.kill(victim, signal.SIGKILL)

@@ -61,6 +61,7 @@ class World:
         asking: seconds that upstream takes to begin, or how it fails to.
         leaves: seconds after which the client hangs up.
         drain: seconds that an answer is read on after that.
+        reading: seconds that the client takes to read a message.
         settling: seconds that a settlement takes, or how it fails.
         key: whether the client sends an Idempotency-Key.
         earlier: the answer that is stored under its key.
@@ -72,6 +73,7 @@ class World:
     balance: int = 10_000
     identified: Account | AiProjectError = field(default_factory=account)
     drain: float = 30.0
+    reading: float = 0.0
     settling: float | AiProjectError = 0.0
     key: bool = False
     earlier: bytes | None = None
@@ -182,7 +184,7 @@ class World:
         async def send(message: Message) -> None:
             self.sent.append(message)
             self.journal.append(f"send {message['status']}" if "status" in message else "send")
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.reading)
 
         scope = {"type": "http", "headers": self.headers, "client": ("192.0.2.1", 1), RECORD: self.record}
         await app(scope, receive, send)
@@ -667,6 +669,21 @@ class TestStop:
         world = run(scenario())
         assert (world.status, world.answer["code"]) == (503, "SERVICE_UNAVAILABLE")
         assert world.settlements == ["settle: server stopped at first frame, 0"]
+
+    @EITHER
+    def test_a_client_that_does_not_read_gets_no_second_answer(self, endpoint: type[TextChat]) -> None:
+        """Nothing can be told inside; whether it can be told outside, the outer layer knows."""
+
+        async def scenario() -> World:
+            world = World(reading=3600)
+            calling = asyncio.create_task(world.call(endpoint))
+            await asyncio.sleep(1)
+            await world.calls.drain(1)
+            with pytest.raises(Unavailable):
+                await calling
+            return world
+
+        assert [message["status"] for message in run(scenario()).sent] == [200]
 
     @EITHER
     def test_an_answer_that_is_being_booked_still_leaves(self, endpoint: type[TextChat]) -> None:
