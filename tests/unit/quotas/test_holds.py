@@ -10,7 +10,6 @@ from aiproject.quotas import Outcome, Stage
 from aiproject.quotas.model import MAX_UNITS, snapshot
 from aiproject.quotas.rules import charge
 
-
 # Made up so that each can have only one source.
 REPORTED, ESTIMATED = 14, 20
 TAKES = {
