@@ -22,7 +22,7 @@ from typing import overload
 from aiproject.adapters.database import CommitInDoubt, Database, StatementFailed, TransientConflict
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.writer import Steps, open_writer
+from aiproject.adapters.writer import Steps, Writer, open_writer
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.quotas.model import Grant, Hold, OpenHold, Outcome, Renew, Settle, Settled, Stage
 from aiproject.quotas.store import Order, Result, steps
@@ -73,11 +73,15 @@ class _Pending:
 
 
 class Books:
-    """Takes orders and commits them in batches, one transaction at a time in this process."""
+    """Takes orders and commits them in batches, one transaction at a time in this process.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        writer: makes the transactions; ``None``: a writer of the database's.
+    """
+
+    def __init__(self, database: Database, writer: Writer | None = None) -> None:
         self._dialect = database.dialect
-        self._writer = open_writer(database)
+        self._writer = open_writer(database) if writer is None else writer
         self._queue: deque[_Pending] = deque()
         self._batch: list[_Pending] = []  # on its way
         self._worker: asyncio.Task[None] | None = None

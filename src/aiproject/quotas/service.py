@@ -73,11 +73,11 @@ class LeaseTimes:
 class Quotas:
     """The quota engine of one process. Make it with `running`."""
 
-    def __init__(self, database: Database, leases: LeaseTimes) -> None:
+    def __init__(self, database: Database, leases: LeaseTimes, books: Books | None = None) -> None:
         """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps."""
         self._database = database
         self._leases = leases
-        self._books = Books(database)
+        self._books = Books(database) if books is None else books
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
         self._open: dict[tuple[str, int], Stage] = {}
