@@ -263,10 +263,6 @@ class LocalServer:
         self._people += 1
         return await open_account(self.port, name or f"person{self._people}")
 
-    async def person_of(self, name: str, uuid: str) -> Person:
-        """Somebody whose account exists."""
-        return Person(self.port, name, uuid)
-
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
         """The server's database, from beside it."""
@@ -326,7 +322,6 @@ class ServerProcess:
                 env={
                     **inherited,
                     "AIPROJECT_DATA_DIR": str(directory / "data"),
-                    "PYTHONDONTWRITEBYTECODE": "1",
                     **environment,
                 },
                 start_new_session=True,
