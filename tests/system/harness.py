@@ -38,7 +38,20 @@ from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
 from aiproject.wiring import open_database, signup_quota
 from system import wire
 
-__all__ = ["LocalServer", "Person", "Platform", "ServerProcess", "eventually", "question"]
+__all__ = [
+    "PASSWORD",
+    "LocalServer",
+    "Person",
+    "Platform",
+    "ServerProcess",
+    "estimated",
+    "eventually",
+    "open_account",
+    "open_sockets",
+    "post_json",
+    "question",
+    "taken_port",
+]
 
 T = TypeVar("T")
 
