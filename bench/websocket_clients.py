@@ -25,8 +25,10 @@ __all__ = ["run"]
 
 FRAMES = 50
 QUESTION = b"q" * 300
-FRAME = b'{"header":{"code":0,"message":"Success","sid":"cht000example@dx0000000000000000","status":1},"payload":' + (
-    b'{"choices":{"status":1,"seq":1,"text":[{"content":"twenty characters of", "role":"assistant","index":0}]}}}'
+FRAME = (
+    b'{"header":{"code":0,"message":"Success","sid":"cht000example@dx0000000000000000","status":1},'
+    b'"payload":{"choices":{"status":1,"seq":1,"text":'
+    b'[{"content":"twenty characters of","role":"assistant","index":0}]}}}'
 )
 CONVERSATIONS = 200
 AT_ONCE = 10

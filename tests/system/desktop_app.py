@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-__all__ = ["Shown", "ask"]
+__all__ = ["Shown", "ask", "take"]
 
 
 @dataclass
@@ -49,14 +49,15 @@ def ask(port: int, uuid: str, username: str, text: str) -> Shown:
     shown = Shown()
     with requests.post(f"http://127.0.0.1:{port}/textModel/stream", json=call, stream=True, timeout=30) as response:
         for piece in response.iter_content(chunk_size=2048):
-            shown.unread += piece.decode("utf-8")
-            _read(shown)
+            take(shown, piece)
             if shown.error is not None:
                 break
     return shown
 
 
-def _read(shown: Shown) -> None:
+def take(shown: Shown, piece: bytes) -> None:
+    """Take one piece of the body. Raises UnicodeDecodeError as `ask` does."""
+    shown.unread += piece.decode("utf-8")
     begin, end = shown.unread.find("{"), shown.unread.rfind("}")
     if begin < 0 or end < begin:
         return

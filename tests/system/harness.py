@@ -39,7 +39,20 @@ from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
 from aiproject.wiring import open_database, opening
 from system import wire
 
-__all__ = ["LocalServer", "Person", "Platform", "ServerProcess", "eventually", "question"]
+__all__ = [
+    "PASSWORD",
+    "LocalServer",
+    "Person",
+    "Platform",
+    "ServerProcess",
+    "estimated",
+    "eventually",
+    "open_account",
+    "open_sockets",
+    "post_json",
+    "question",
+    "taken_port",
+]
 
 T = TypeVar("T")
 
@@ -264,10 +277,6 @@ class LocalServer:
         self._people += 1
         return await open_account(self.port, name or f"person{self._people}")
 
-    async def person_of(self, name: str, uuid: str) -> Person:
-        """Somebody whose account exists."""
-        return Person(self.port, name, uuid)
-
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
         """The server's database, from beside it."""
@@ -333,7 +342,6 @@ class ServerProcess:
                 env={
                     **inherited,
                     "AIPROJECT_DATA_DIR": str(directory / "data"),
-                    "PYTHONDONTWRITEBYTECODE": "1",
                     **environment,
                 },
                 start_new_session=True,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pydantic import SecretStr
 
 from aiproject.sandbox.answers import make_answer
-from system.harness import PASSWORD, LocalServer, Platform, post_json
+from system.harness import PASSWORD, LocalServer, Person, Platform, post_json
 from system.samples import jpeg, pcm
 
 
@@ -34,7 +34,7 @@ async def test_a_person_registers_logs_in_and_uses_everything(
         "tokens": 5000,
         "picTimes": 2,
     }
-    person = await server.person_of("小明", uuid)
+    person = Person(server.port, "小明", uuid)
 
     chat = (await person.chat("今天天气怎么样？")).json()
     assert chat["code"] == 0

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import requests
 
 from aiproject.protocols.vendor_codes import Service, advise
 from aiproject.sandbox.answers import make_answer
@@ -349,13 +348,19 @@ class TestDesktopApp:
         assert shown.error == "找不到指定用户"
 
     def test_its_way_of_reading_is_as_fragile_as_described(self) -> None:
-        # What this file proves is worth something only if the reader here breaks where the real one does.
-        shown = desktop_app.Shown(unread='{"header":{"code":0}}{"header":{"code":0}}')
-        desktop_app._read(shown)
-        assert not shown.frames
+        # What this class proves is worth something only if the reader here breaks where the real one does.
+        frame = '{"header":{"code":0,"status":1},"payload":{"choices":{"text":[{"content":"宽"}]}}}'.encode()
+        whole = desktop_app.Shown()
+        for piece in (frame, b"\n", b"data: " + frame + b"\n\n", frame[:20], frame[20:]):
+            desktop_app.take(whole, piece)
+        assert whole.text == "宽宽宽"
+        lost = desktop_app.Shown()
+        for piece in (frame + frame, frame):
+            desktop_app.take(lost, piece)
+        assert lost.text == ""
+        inside = frame.index("宽".encode()) + 1
         with pytest.raises(UnicodeDecodeError):
-            "宽".encode()[:2].decode("utf-8")
-        assert requests.__version__
+            desktop_app.take(desktop_app.Shown(), frame[:inside])
 
 
 async def test_a_chat_gives_the_same_text_in_one_object(person: Person) -> None:
