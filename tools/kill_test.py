@@ -82,9 +82,9 @@ async def run(kind: str, url: str, folder: Path, options: argparse.Namespace) ->
                 "AIPROJECT_DATABASE_URL": url,
                 "AIPROJECT_HOLD_LEASE": str(options.lease),
             }
-            logs = options.logs or folder
-            logs.mkdir(parents=True, exist_ok=True)
-            nodes = [Node(f"{kind}-{index}", forker, settings, folder, logs) for index in range(options.servers)]
+            directory = options.logs or folder
+            directory.mkdir(parents=True, exist_ok=True)
+            nodes = [Node(f"{kind}-{index}", settings, directory, forker=forker) for index in range(options.servers)]
             load = Load(database, lambda: [node.port for node in nodes], seed=seed)
             async with load.opened():
                 storm = Storm(nodes, load, lease=options.lease, seed=seed)
