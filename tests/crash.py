@@ -22,7 +22,6 @@ import json
 import random
 import signal
 import socket
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,25 +37,28 @@ import sqlalchemy as sa
 from PIL import Image
 
 from aiproject.accounts import Account
+from aiproject.adapters import migrations
 from aiproject.adapters.database import Database
 from aiproject.adapters.fault_points import FAULT_POINTS
 from aiproject.adapters.schema import hold, ledger_entry, operator_loss, stored_answer, user
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.sandbox import SandboxOptions
 from bookkeeping import open_account
-from forker import SOURCES, Forker, Served
+from forker import Forker, Served
 
 __all__ = [
     "SANDBOX",
     "Call",
     "Load",
     "Node",
+    "Ordeal",
     "Storm",
     "Tally",
     "Verdict",
     "await_quiet",
     "judge",
     "ledger_verify",
+    "ordeal",
     "small_picture",
 ]
 
@@ -150,6 +152,10 @@ class Node:
         return self.log_path.read_text("utf-8", "replace")[-characters:] if self.log_path.exists() else ""
 
 
+ANY_MOMENT, WHILE_STARTING, HELD_UP = "any moment", "while starting", "held up, then going on"
+"""Deaths beside those at fault points."""
+
+
 class Storm:
     """Kills servers, one after the other on each node, and starts them again.
 
@@ -165,19 +171,18 @@ class Storm:
         self._lease = lease
         self._draw = random.Random(f"{seed}-storm")
 
-    def plan(self, kills: int, *, points: Sequence[str] = FAULT_POINTS) -> list[str]:
-        """Draw the kinds of death: each fault point equally often, and as many at random moments as at all points.
+    def plan(self, kills: int) -> list[str]:
+        """Draw the kinds of death: each fault point once, then half at the points and half at any moment.
 
-        The first ones are each point once, so that a short storm meets them all.
+        Some are cut off while they start, and some are held up for so long that everybody takes them for dead.
         """
-        rest = [self._draw.choice(points) if index % 2 else "any moment" for index in range(kills - len(points))]
-        # A start that is cut off, and a server that everybody takes for dead and that then goes on.
+        rest = [self._draw.choice(FAULT_POINTS) if index % 2 else ANY_MOMENT for index in range(kills)]
         for index in range(0, len(rest), 12):
-            rest[index] = self._draw.choice(["while starting", "held up, then going on"])
+            rest[index] = self._draw.choice([WHILE_STARTING, HELD_UP])
         self._draw.shuffle(rest)
-        return [*points, *rest]
+        return [*FAULT_POINTS, *rest][:kills]
 
-    async def rage(self, deaths: Sequence[str], *, until: float | None = None) -> None:
+    async def rage(self, deaths: Sequence[str], *, until: float) -> None:
         """Go through ``deaths``; return with every node running.
 
         Args:
@@ -186,7 +191,7 @@ class Storm:
         left = deque(deaths)
 
         async def haunt(node: Node) -> None:
-            while left and (until is None or time.monotonic() < until):
+            while left and time.monotonic() < until:
                 await self._kill(node, left.popleft())
             await self._revive(node)
 
@@ -197,12 +202,13 @@ class Storm:
     async def _kill(self, node: Node, death: str) -> None:
         """Bring a dead node to life, and to that death."""
         point = death if death in FAULT_POINTS else None
+        # Dying at the first arrival, or in the midst of other calls.
         odds = self._draw.choice([1.0, 0.1, 0.03])
         served = node.start(fault_point=point and f"{point}:{odds}")
-        if death == "while starting":
+        if death == WHILE_STARTING:
             await asyncio.sleep(self._draw.uniform(0.0, 0.5))
         elif await asyncio.to_thread(node.await_ready):
-            if death == "held up, then going on":
+            if death == HELD_UP:
                 await asyncio.sleep(self._draw.uniform(0.2, 1.0))
                 served.signal(signal.SIGSTOP)
                 await asyncio.sleep(self._lease * self._draw.uniform(1.2, 1.8))
@@ -667,22 +673,77 @@ def _text(content: bytes) -> str:
     return "".join(said)
 
 
-async def ledger_verify(database_url: str, directory: Path) -> tuple[int, str]:
+async def ledger_verify(forker: Forker, database_url: str, directory: Path) -> tuple[int | None, str]:
     """Run ``aiproject ledger verify``; return its exit status and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "aiproject",
-        "ledger",
-        "verify",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={
-            "PYTHONPATH": str(SOURCES),
-            "AIPROJECT_DATABASE_URL": database_url,
-            "AIPROJECT_DATA_DIR": str(directory / "data"),
-        },
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode("utf-8", "replace")
+    log = directory / "verify.log"
+    environment = {"AIPROJECT_DATABASE_URL": database_url, "AIPROJECT_DATA_DIR": str(directory / "data")}
+    served = forker.start("verify", ["ledger", "verify"], environment, log)
+    return await served.ended(120), await asyncio.to_thread(log.read_text, "utf-8")
+
+
+# -- the whole ordeal --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ordeal:
+    """A load, a storm, and what came of them.
+
+    Attributes:
+        verified: what ``ledger verify`` printed.
+        seconds: from the first kill to the last.
+    """
+
+    load: Load
+    verdict: Verdict
+    verified: str
+    seconds: float
+
+
+async def ordeal(
+    url: str,
+    platform: dict[str, str],
+    directory: Path,
+    *,
+    forker: Forker,
+    kills: int,
+    seconds: float,
+    servers: int,
+    clients: int,
+    lease: float,
+    seed: str,
+) -> Ordeal:
+    """Kill servers on an empty database while clients call; wait out the lease; judge.
+
+    Args:
+        platform: the settings that lead to the sandbox.
+        seconds: after which nobody is killed any more.
+    """
+    database = await Database.open(url)
+    try:
+        await migrations.upgrade(database)
+        settings = {**platform, "AIPROJECT_DATABASE_URL": url, "AIPROJECT_HOLD_LEASE": str(lease)}
+        nodes = [Node(f"server{index}", settings, directory, forker=forker) for index in range(servers)]
+        load = Load(database, lambda: [node.port for node in nodes], seed=seed)
+        async with load.opened():
+            storm = Storm(nodes, load, lease=lease, seed=seed)
+            began = time.monotonic()
+            calling = asyncio.create_task(load.run(clients))
+            try:
+                await storm.rage(storm.plan(kills), until=began + seconds)
+            finally:
+                load.stop()
+                raged = time.monotonic() - began
+                await calling
+        # A hold is closed by the next sweep after its lease, of any server.
+        longest_overdue = 2 * lease + 3
+        is_quiet = await await_quiet(database, seconds=lease + longest_overdue)
+        statuses = [await node.stop() for node in nodes]
+        verdict = await judge(database, load, longest_overdue=longest_overdue)
+        verdict.expect(is_quiet, "holds are still open after their lease and a sweep")
+        verdict.expect(not any(statuses), f"servers did not end in good order: {statuses}")
+        verdict.faults += storm.faults
+        status, verified = await ledger_verify(forker, url, directory)
+        verdict.expect(status == 0 and "difference 0" in verified, f"ledger verify: {verified}")
+        return Ordeal(load, verdict, verified, raged)
+    finally:
+        await database.close()
