@@ -40,6 +40,11 @@ def upgrade() -> None:
     for table in new_tables().sorted_tables:
         if not inspector.has_table(table.name):
             table.create(connection)
+            continue
+        known = {index["name"] for index in inspector.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in known:
+                index.create(connection)
     opened = open_books(connection)
     if opened:
         notes.append(f"books opened for {opened} account{'' if opened == 1 else 's'} with a balance")
