@@ -16,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import http.client
 import io
 import json
 import random
 import signal
 import socket
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,26 +37,29 @@ import sqlalchemy as sa
 from PIL import Image
 
 from aiproject.accounts import Account
+from aiproject.adapters import migrations
 from aiproject.adapters.database import Database
 from aiproject.adapters.fault_points import FAULT_POINTS
 from aiproject.adapters.schema import hold, ledger_entry, operator_loss, stored_answer, user
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.sandbox import SandboxOptions
 from bookkeeping import open_account
-from forker import SOURCES, Forker, Served
+from forker import Forker, Served
 
 __all__ = [
     "SANDBOX",
     "Call",
     "Load",
     "Node",
+    "Ordeal",
     "Storm",
     "Tally",
     "Verdict",
     "await_quiet",
     "judge",
     "ledger_verify",
-    "loopback_port",
+    "ordeal",
+    "small_picture",
 ]
 
 SANDBOX = SandboxOptions(first_frame_delay=0.02, frame_gap=0.01, use_engines=False)
@@ -65,13 +68,12 @@ SANDBOX = SandboxOptions(first_frame_delay=0.02, frame_gap=0.01, use_engines=Fal
 PATIENCE = 60.0
 """Seconds after which a client gives a call up, undecided; a verdict counts that as a failure."""
 
-SHORT_ANSWERS = 12
-"""Completion limit; makes a hold a small multiple of its charge, so that small balances go through many calls."""
+SHORT_ANSWERS = 40
+"""Completion limit; a hold is near its charge then, so that small balances go through many calls. As long as that, an
+answer quotes its question."""
 
-_PICTURE_SIZE = (24, 16)
 
-
-def loopback_port() -> int:
+def _loopback_port() -> int:
     """A port that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -86,21 +88,16 @@ class Node:
 
     Args:
         settings: environment variables.
+        directory: for its data and its log.
         arguments: further ones of the command.
     """
 
     def __init__(
-        self,
-        name: str,
-        forker: Forker,
-        settings: dict[str, str],
-        directory: Path,
-        logs: Path,
-        arguments: Sequence[str] = (),
+        self, name: str, settings: dict[str, str], directory: Path, *, forker: Forker, arguments: Sequence[str] = ()
     ) -> None:
         self.name = name
-        self.port = loopback_port()
-        self.log_path = logs / f"{name}.log"
+        self.port = _loopback_port()
+        self.log_path = directory / f"{name}.log"
         self._forker = forker
         self._settings = {
             "AIPROJECT_DATA_DIR": str(directory / "data"),
@@ -121,18 +118,18 @@ class Node:
         self._served = self._forker.start(self.name, arguments, settings, self.log_path)
         return self._served
 
-    async def is_ready(self, session: aiohttp.ClientSession, *, seconds: float = 30.0) -> bool:
-        """Wait until it serves; false if it ended before."""
+    def await_ready(self, *, seconds: float = 30.0) -> bool:
+        """Wait until it serves; false if it ended before, or does not serve in that time."""
         served = self._served
         assert served is not None
-        async with asyncio.timeout(seconds):
-            while served.status is None:
-                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    limit = aiohttp.ClientTimeout(total=2)
-                    async with session.get(f"http://127.0.0.1:{self.port}/ready", timeout=limit) as answer:
-                        if answer.status == 200:
-                            return True
-                await asyncio.sleep(0.02)
+        until = time.monotonic() + seconds
+        while served.status is None and time.monotonic() < until:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+            with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/ready")
+                if connection.getresponse().status == 200:
+                    return True
+            time.sleep(0.02)
         return False
 
     async def stop(self) -> int | None:
@@ -143,12 +140,20 @@ class Node:
 
     def kill(self) -> None:
         """End it for good, if it runs."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
         if self._served is not None:
-            self._served.signal(signal.SIGKILL)
+            self._served.signal(number)
 
     def log_tail(self, characters: int = 2000) -> str:
         """What it said last."""
         return self.log_path.read_text("utf-8", "replace")[-characters:] if self.log_path.exists() else ""
+
+
+ANY_MOMENT, WHILE_STARTING, HELD_UP = "any moment", "while starting", "held up, then going on"
+"""Deaths beside those at fault points."""
 
 
 class Storm:
@@ -166,19 +171,18 @@ class Storm:
         self._lease = lease
         self._draw = random.Random(f"{seed}-storm")
 
-    def plan(self, kills: int, *, points: Sequence[str] = FAULT_POINTS) -> list[str]:
-        """Draw the kinds of death: each fault point equally often, and as many at random moments as at all points.
+    def plan(self, kills: int) -> list[str]:
+        """Draw the kinds of death: each fault point once, then half at the points and half at any moment.
 
-        The first ones are each point once, so that a short storm meets them all.
+        Some are cut off while they start, and some are held up for so long that everybody takes them for dead.
         """
-        rest = [self._draw.choice(points) if index % 2 else "any moment" for index in range(kills - len(points))]
-        # A start that is cut off, and a server that everybody takes for dead and that then goes on.
+        rest = [self._draw.choice(FAULT_POINTS) if index % 2 else ANY_MOMENT for index in range(kills)]
         for index in range(0, len(rest), 12):
-            rest[index] = self._draw.choice(["while starting", "held up, then going on"])
+            rest[index] = self._draw.choice([WHILE_STARTING, HELD_UP])
         self._draw.shuffle(rest)
-        return [*points, *rest]
+        return [*FAULT_POINTS, *rest][:kills]
 
-    async def rage(self, deaths: Sequence[str], *, until: float | None = None) -> None:
+    async def rage(self, deaths: Sequence[str], *, until: float) -> None:
         """Go through ``deaths``; return with every node running.
 
         Args:
@@ -187,7 +191,7 @@ class Storm:
         left = deque(deaths)
 
         async def haunt(node: Node) -> None:
-            while left and (until is None or time.monotonic() < until):
+            while left and time.monotonic() < until:
                 await self._kill(node, left.popleft())
             await self._revive(node)
 
@@ -198,12 +202,13 @@ class Storm:
     async def _kill(self, node: Node, death: str) -> None:
         """Bring a dead node to life, and to that death."""
         point = death if death in FAULT_POINTS else None
+        # Dying at the first arrival, or in the midst of other calls.
         odds = self._draw.choice([1.0, 0.1, 0.03])
         served = node.start(fault_point=point and f"{point}:{odds}")
-        if death == "while starting":
+        if death == WHILE_STARTING:
             await asyncio.sleep(self._draw.uniform(0.0, 0.5))
-        elif await node.is_ready(self._load.session):
-            if death == "held up, then going on":
+        elif await asyncio.to_thread(node.await_ready):
+            if death == HELD_UP:
                 await asyncio.sleep(self._draw.uniform(0.2, 1.0))
                 served.signal(signal.SIGSTOP)
                 await asyncio.sleep(self._lease * self._draw.uniform(1.2, 1.8))
@@ -222,7 +227,7 @@ class Storm:
 
     async def _revive(self, node: Node) -> None:
         node.start()
-        if not await node.is_ready(self._load.session):
+        if not await asyncio.to_thread(node.await_ready):
             self.faults.append(f"{node.name} does not start any more: {node.log_tail()}")
 
 
@@ -311,6 +316,13 @@ STREAM_COME_BACK = 20004
 """Code of an error frame where JSON would have had status 503."""
 
 
+def small_picture() -> bytes:
+    """A picture of some hundred bytes."""
+    picture = io.BytesIO()
+    Image.new("L", (24, 16), 200).save(picture, "PNG")
+    return picture.getvalue()
+
+
 @dataclass
 class Tally:
     """What happened, for the summary."""
@@ -338,9 +350,7 @@ class Load:
         self._stopping = asyncio.Event()
         self._accounts: dict[str, list[Account]] = {}
         self._session: aiohttp.ClientSession
-        picture = io.BytesIO()
-        Image.new("L", _PICTURE_SIZE, 200).save(picture, "PNG")
-        self._picture = picture.getvalue()
+        self._picture = small_picture()
 
     @asynccontextmanager
     async def opened(self, *, rich: int = 6, poor: int = 2, keyless: int = 2) -> AsyncIterator[Load]:
@@ -359,10 +369,6 @@ class Load:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=5)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as self._session:
             yield self
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        return self._session
 
     async def run(self, clients: int, *, calls_each: int | None = None) -> None:
         """Call until `stop`, or that often; returns when every client is done with its last call."""
@@ -637,6 +643,8 @@ def _judge_call(
     )
     if call.service in ("chat", "stream"):
         verdict.expect(final.units, f"{name}: the answer tells no usage")
+        if not call.account.username.startswith("poor"):  # those get short answers
+            verdict.expect(f"问题{call.number}”" in _text(final.content), f"{name} got the answer to another question")
     identity = final.identity
     if call.key is not None:
         if stored is None or stored["state"] != "done":
@@ -656,22 +664,86 @@ def _judge_call(
         verdict.expect(entries[0]["account_id"] == call.account.account_id, f"{name} is charged to another account")
 
 
-async def ledger_verify(database_url: str, directory: Path) -> tuple[int, str]:
+def _text(content: bytes) -> str:
+    """What an answer says, whole or in frames."""
+    said = []
+    for line in content.split(b"\n"):
+        told = json.loads(line)
+        said.append(told["payload"]["choices"]["text"][0]["content"] if "header" in told else told["content"])
+    return "".join(said)
+
+
+async def ledger_verify(forker: Forker, database_url: str, directory: Path) -> tuple[int | None, str]:
     """Run ``aiproject ledger verify``; return its exit status and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "aiproject",
-        "ledger",
-        "verify",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={
-            "PYTHONPATH": str(SOURCES),
-            "AIPROJECT_DATABASE_URL": database_url,
-            "AIPROJECT_DATA_DIR": str(directory / "data"),
-        },
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode("utf-8", "replace")
+    log = directory / "verify.log"
+    environment = {"AIPROJECT_DATABASE_URL": database_url, "AIPROJECT_DATA_DIR": str(directory / "data")}
+    served = forker.start("verify", ["ledger", "verify"], environment, log)
+    return await served.ended(120), await asyncio.to_thread(log.read_text, "utf-8")
+
+
+# -- the whole ordeal --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ordeal:
+    """A load, a storm, and what came of them.
+
+    Attributes:
+        verified: what ``ledger verify`` printed.
+        seconds: from the first kill to the last.
+    """
+
+    load: Load
+    verdict: Verdict
+    verified: str
+    seconds: float
+
+
+async def ordeal(
+    url: str,
+    platform: dict[str, str],
+    directory: Path,
+    *,
+    forker: Forker,
+    kills: int,
+    seconds: float,
+    servers: int,
+    clients: int,
+    lease: float,
+    seed: str,
+) -> Ordeal:
+    """Kill servers on an empty database while clients call; wait out the lease; judge.
+
+    Args:
+        platform: the settings that lead to the sandbox.
+        seconds: after which nobody is killed any more.
+    """
+    database = await Database.open(url)
+    try:
+        await migrations.upgrade(database)
+        settings = {**platform, "AIPROJECT_DATABASE_URL": url, "AIPROJECT_HOLD_LEASE": str(lease)}
+        nodes = [Node(f"server{index}", settings, directory, forker=forker) for index in range(servers)]
+        load = Load(database, lambda: [node.port for node in nodes], seed=seed)
+        async with load.opened():
+            storm = Storm(nodes, load, lease=lease, seed=seed)
+            began = time.monotonic()
+            calling = asyncio.create_task(load.run(clients))
+            try:
+                await storm.rage(storm.plan(kills), until=began + seconds)
+            finally:
+                load.stop()
+                raged = time.monotonic() - began
+                await calling
+        # A hold is closed by the next sweep after its lease, of any server.
+        longest_overdue = 2 * lease + 3
+        is_quiet = await await_quiet(database, seconds=lease + longest_overdue)
+        statuses = [await node.stop() for node in nodes]
+        verdict = await judge(database, load, longest_overdue=longest_overdue)
+        verdict.expect(is_quiet, "holds are still open after their lease and a sweep")
+        verdict.expect(not any(statuses), f"servers did not end in good order: {statuses}")
+        verdict.faults += storm.faults
+        status, verified = await ledger_verify(forker, url, directory)
+        verdict.expect(status == 0 and "difference 0" in verified, f"ledger verify: {verified}")
+        return Ordeal(load, verdict, verified, raged)
+    finally:
+        await database.close()

@@ -17,16 +17,15 @@ import logging
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from aiproject.adapters import migrations  # noqa: E402
-from aiproject.adapters.database import Database  # noqa: E402
 from aiproject.adapters.log import configure  # noqa: E402
 from aiproject.sandbox import SandboxThread  # noqa: E402
-from crash import SANDBOX, Load, Node, Storm, Verdict, await_quiet, judge, ledger_verify  # noqa: E402
+from crash import SANDBOX, Ordeal, ordeal  # noqa: E402
 from forker import Forker  # noqa: E402
 from services import MariaDB, MySQL, PostgreSQL, Server  # noqa: E402
 
@@ -56,67 +55,53 @@ def main() -> int:
 
 def one_database(kind: str, options: argparse.Namespace) -> bool:
     """Run the test on one kind of database; returns whether all is well."""
-    with tempfile.TemporaryDirectory(prefix="aiproject-kill-") as folder:
-        if kind == "sqlite":
-            url = f"sqlite:///{folder}/data/aiproject.db"
-            return asyncio.run(run(kind, url, Path(folder), options))
-        server = SERVERS[kind]()
-        try:
-            server.start()
-            return asyncio.run(run(kind, server.url(server.create_database()), Path(folder), options))
-        finally:
-            server.remove()
+    with (
+        tempfile.TemporaryDirectory(prefix="aiproject-kill-") as folder,
+        contextlib.closing(Forker()) as forker,
+        SandboxThread(SANDBOX) as sandbox,
+        database_of(kind, Path(folder)) as url,
+    ):
+        directory = options.logs or Path(folder)
+        directory.mkdir(parents=True, exist_ok=True)
+        result = asyncio.run(
+            ordeal(
+                url,
+                sandbox.environment(),
+                directory,
+                forker=forker,
+                kills=options.kills,
+                seconds=options.seconds,
+                servers=options.servers,
+                clients=options.clients,
+                lease=options.lease,
+                seed=str(options.seed),
+            )
+        )
+    show(kind, result, str(options.seed))
+    return not result.verdict.faults
 
 
-async def run(kind: str, url: str, folder: Path, options: argparse.Namespace) -> bool:
-    seed = str(options.seed)
-    began = time.monotonic()
-    database = await Database.open(url)
-    sandbox = SandboxThread(SANDBOX)
-    address = sandbox.start()
+@contextlib.contextmanager
+def database_of(kind: str, folder: Path) -> Iterator[str]:
+    """An empty database, on a server of its own."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/data/aiproject.db"
+        return
+    server = SERVERS[kind]()
     try:
-        await migrations.upgrade(database)
-        with contextlib.closing(Forker()) as forker:
-            settings = {
-                **address.environment(),
-                "AIPROJECT_DATABASE_URL": url,
-                "AIPROJECT_HOLD_LEASE": str(options.lease),
-            }
-            logs = options.logs or folder
-            logs.mkdir(parents=True, exist_ok=True)
-            nodes = [Node(f"{kind}-{index}", forker, settings, folder, logs) for index in range(options.servers)]
-            load = Load(database, lambda: [node.port for node in nodes], seed=seed)
-            async with load.opened():
-                storm = Storm(nodes, load, lease=options.lease, seed=seed)
-                calling = asyncio.create_task(load.run(options.clients))
-                try:
-                    await storm.rage(storm.plan(options.kills), until=began + options.seconds)
-                finally:
-                    load.stop()
-                    await calling
-                raged = time.monotonic() - began
-                is_quiet = await await_quiet(database, seconds=options.lease * 2 + 3)
-                statuses = [await node.stop() for node in nodes]
-        verdict = await judge(database, load, longest_overdue=options.lease * 2 + 3)
-        verdict.expect(is_quiet, "holds are still open after their lease and a sweep")
-        verdict.expect(not any(statuses), f"servers did not end in good order: {statuses}")
-        verdict.faults += storm.faults
-        code, output = await ledger_verify(url, folder)
-        verdict.expect(code == 0 and "difference 0" in output, f"ledger verify: {output}")
+        server.start()
+        yield server.url(server.create_database())
     finally:
-        sandbox.stop()
-        await database.close()
-    show(kind, load, verdict, output, raged, seed)
-    return not verdict.faults
+        server.remove()
 
 
-def show(kind: str, load: Load, verdict: Verdict, verified: str, seconds: float, seed: str) -> None:
+def show(kind: str, result: Ordeal, seed: str) -> None:
     """Print the summary."""
-    tally = load.tally
+    load, verdict, tally = result.load, result.verdict, result.load.tally
     rows = [
         ("database", kind),
         ("seed", seed),
-        ("duration", f"{seconds:.0f} s"),
+        ("duration", f"{result.seconds:.0f} s"),
         ("kills", str(tally.kills.total())),
         *((f"  {death}", str(number)) for death, number in sorted(tally.kills.items())),
         ("calls", str(len(load.calls))),
@@ -128,7 +113,7 @@ def show(kind: str, load: Load, verdict: Verdict, verified: str, seconds: float,
         ("longest hold beyond its lease", f"{verdict.overdue:.1f} s"),
         ("charges", str(verdict.charges)),
         ("operator's losses", str(verdict.losses)),
-        ("ledger verify", verified.strip().splitlines()[-1] if verified.strip() else "said nothing"),
+        ("ledger verify", (result.verified.strip().splitlines() or ["said nothing"])[-1]),
         ("wrong", str(len(verdict.faults))),
     ]
     width = max(len(name) for name, _ in rows)

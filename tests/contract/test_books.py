@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,8 +18,7 @@ from aiproject.adapters.database import CommitInDoubt, Database, TransientConfli
 from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import ledger_entry, operator_loss
 from aiproject.adapters.schema import user as users
-from aiproject.adapters.writer import Steps, Writer, open_writer
-from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaExhausted, Unavailable
+from aiproject.errors import AccountUnknown, InvalidInput, QuotaExhausted, Unavailable
 from aiproject.quotas import Capability, Hold, Kind, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.quotas import books as books_module
 from aiproject.quotas.audit import verify
@@ -28,45 +26,10 @@ from aiproject.quotas.books import MAX_BATCH, Books, Kept
 from aiproject.quotas.model import MAX_UNITS, Grant, HoldState, OpenHold, Settle, Settled
 from bookkeeping import open_account, reread
 from services import Server
+from troubled_writer import TroubledWriter
 
 TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
 LEASES = LeaseTimes(30)
-
-T = TypeVar("T")
-
-
-class TroubledWriter(Writer):
-    """A real writer with a gate before it, and troubles that are told beforehand.
-
-    Attributes:
-        runs: transactions until now, those in trouble included.
-        troubles: errors to come: "instead" of the next transaction, or "after" it is committed in truth.
-        gate: closed, transactions wait before it.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self.runs = 0
-        self.troubles: deque[tuple[str, AiProjectError]] = deque()
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self._real = open_writer(database)
-
-    async def run(self, make: Callable[[], Steps[T]]) -> T:
-        self.runs += 1
-        await self.gate.wait()
-        when, error = self.troubles.popleft() if self.troubles else ("never", None)
-        if error is not None and when == "instead":
-            raise error
-        result = await self._real.run(make)
-        if error is not None:
-            raise error
-        return result
-
-    async def close(self) -> None:
-        await self._real.close()
-
-    def trouble(self, error: AiProjectError, *, when: str = "instead", times: int = 1) -> None:
-        self.troubles.extend([(when, error)] * times)
 
 
 class House:

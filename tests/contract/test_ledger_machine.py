@@ -1,0 +1,391 @@
+"""Random lives of accounts on each database, against a simple model: nothing is lost, charged twice or below zero.
+
+Two nodes keep books on one database. They hold, settle, are held up, crash, come back and sweep up after each other;
+commits break off in doubt. After each step every balance is what the model says, and the books are proved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from aiproject.accounts import Account
+from aiproject.adapters import migrations
+from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict
+from aiproject.adapters.schema import hold as holds
+from aiproject.adapters.schema import user as users
+from aiproject.errors import QuotaExhausted, VoucherRedeemed
+from aiproject.quotas import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.quotas.audit import verify
+from aiproject.quotas.books import Books
+from aiproject.quotas.rules import charge
+from aiproject.quotas.store import BALANCE, HELD
+from aiproject.vouchers import Voucher, Vouchers
+from bookkeeping import open_account
+from troubled_writer import TroubledWriter
+
+T = TypeVar("T")
+
+NODES = 2
+NAMES = ("ann", "bob", "eve")
+OPENINGS: dict[str, dict[str, Any]] = {
+    "ann": {"tokens": 1000, "pic_times": 5},
+    "bob": {"tokens": 40, "voice_ms": 30_000},
+    "eve": {},
+}
+LEASE = LeaseTimes(3600)
+
+nodes = st.integers(0, NODES - 1)
+names = st.sampled_from(NAMES)
+capabilities = st.sampled_from(Capability)
+amounts = st.integers(0, 400)
+ends = st.tuples(st.sampled_from(Outcome), st.sampled_from(Stage), st.none() | st.integers(-5, 500), amounts)
+likely_ends = st.tuples(st.just(Outcome.FINISHED), st.just(Stage.LAST_FRAME), st.none() | st.integers(0, 500), amounts)
+End = tuple[Outcome, Stage, int | None, int]
+
+
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ModelHold:
+    account: ModelAccount
+    capability: Capability
+    amount: int
+    stage: Stage = Stage.HELD
+    noted: Stage = Stage.HELD
+    outcome: Outcome | None = None
+    is_open: bool = True
+    is_captured: bool = False
+    is_expired: bool = False
+    charged: int = 0
+
+
+@dataclass
+class ModelAccount:
+    balances: dict[Capability, int | None]
+    holds: list[ModelHold] = field(default_factory=list)
+    voice_used: int = 0
+
+    def held(self, capability: Capability) -> int:
+        return sum(hold.amount for hold in self.holds if hold.is_open and hold.capability is capability)
+
+    def free(self, capability: Capability) -> float:
+        balance = self.balances[capability]
+        return float("inf") if balance is None else balance - self.held(capability)
+
+    def open(self, capability: Capability, want: int, need: int) -> ModelHold | None:
+        free = self.free(capability)
+        if free < max(need, 1):
+            return None
+        hold = ModelHold(self, capability, int(min(want, free)))
+        self.holds.append(hold)
+        return hold
+
+    def settle(self, hold: ModelHold, end: End) -> int:
+        outcome, stage, reported, estimated = end
+        units = charge(outcome, stage, reported=reported, estimated=estimated)
+        is_late = not hold.is_open and hold.outcome is Outcome.SERVER_KILLED and units > 0
+        if not hold.is_open and not (is_late and not hold.is_captured):
+            return hold.charged
+        limit = max(0, self.free(hold.capability)) if is_late else float("inf")
+        hold.is_open = False
+        balance = self.balances[hold.capability]
+        taken = int(min(units, hold.amount, limit, float("inf") if balance is None else balance))
+        if balance is not None:
+            self.balances[hold.capability] = balance - taken
+        if hold.capability is Capability.VOICE_SECONDS:
+            self.voice_used += taken
+        hold.is_captured, hold.charged, hold.stage, hold.outcome = units > 0, taken, stage, outcome
+        return taken
+
+    def grant(self, capability: Capability, amount: int) -> None:
+        if amount:
+            balance = self.balances[capability] or 0
+            free = max(0, balance - self.held(capability))
+            self.balances[capability] = balance + max(amount, -free)
+
+
+# -- the machine -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Call:
+    """A hold of both worlds, and the node on which its call runs; ``None``: it is dead."""
+
+    hold: Hold
+    model: ModelHold
+    node: int | None
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    calls = Bundle("calls")
+
+    def __init__(self, runner: asyncio.Runner, database: Database) -> None:
+        super().__init__()
+        self._runner = runner
+        self._database = database
+        self._all: list[Call] = []
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    @initialize()
+    def open_accounts(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._model: dict[str, ModelAccount] = {}
+        for name in NAMES:
+            opening = OPENINGS[name]
+            self._accounts[name] = self.run(open_account(self._database, f"{name} {secrets.token_hex(6)}", **opening))
+            self._model[name] = ModelAccount(
+                {
+                    Capability.TOKENS: opening.get("tokens", 0),
+                    Capability.PIC_TIMES: opening.get("pic_times", 0),
+                    Capability.VOICE_SECONDS: opening.get("voice_ms"),
+                }
+            )
+        self._vouchers = Vouchers(self._database)
+        self._voucher: Voucher = self.run(self._vouchers.add(tokens=70, pic_times=1))[0]
+        self._redeemed: set[str] = set()
+        self._writers = [TroubledWriter(self._database) for _ in range(NODES)]
+        self._nodes = [Quotas(self._database, LEASE, Books(self._database, writer)) for writer in self._writers]
+
+    # -- calls --
+
+    @rule(target=calls, node=nodes, name=names, capability=capabilities, want=amounts, part=st.integers(0, 4))
+    def hold(self, node: int, name: str, capability: Capability, want: int, part: int) -> Any:
+        return multiple(*self._hold_at_once(node, [(name, capability, want, want * part // 4)]))
+
+    @rule(
+        target=calls,
+        node=nodes,
+        wanted=st.lists(st.tuples(names, capabilities, amounts, st.just(0)), min_size=2, max_size=6),
+    )
+    def hold_at_once(self, node: int, wanted: list[tuple[str, Capability, int, int]]) -> Any:
+        return multiple(*self._hold_at_once(node, wanted))
+
+    def _hold_at_once(self, node: int, wanted: list[tuple[str, Capability, int, int]]) -> list[Call]:
+        async def work() -> list[Hold | BaseException]:
+            return await asyncio.gather(
+                *(
+                    self._nodes[node].hold(
+                        self._accounts[name], capability, want, need=need, request_id=secrets.token_hex(8)
+                    )
+                    for name, capability, want, need in wanted
+                ),
+                return_exceptions=True,
+            )
+
+        made = []
+        for (name, capability, want, need), result in zip(wanted, self.run(work()), strict=True):
+            expected = self._model[name].open(capability, want, need)
+            if expected is None:
+                assert isinstance(result, QuotaExhausted)
+                continue
+            assert isinstance(result, Hold), repr(result)
+            assert result.amount == expected.amount
+            made.append(Call(result, expected, node))
+        self._all += made
+        return made
+
+    @rule(call=calls, stage=st.sampled_from(Stage))
+    def go_on(self, call: Call, stage: Stage) -> None:
+        if call.node is not None and call.model.is_open:
+            self._nodes[call.node].note(call.hold, stage)
+            call.model.noted = stage
+
+    @rule(call=calls, end=likely_ends | ends)
+    def settle(self, call: Call, end: End) -> None:
+        self._settle_at_once([(call, end)])
+
+    @rule(ended=st.lists(st.tuples(calls, likely_ends | ends), min_size=2, max_size=6))
+    def settle_at_once(self, ended: list[tuple[Call, End]]) -> None:
+        """Also the same one twice, which the first settlement decides."""
+        self._settle_at_once(ended)
+
+    def _settle_at_once(self, ended: list[tuple[Call, End]]) -> None:
+        # A batch is one node's; those of the other follow, so that the model knows the order.
+        for node in range(NODES):
+            ours = [(call, end) for call, end in ended if call.node == node]
+
+            async def work(node: int = node, ours: list[tuple[Call, End]] = ours) -> list[int]:
+                return await asyncio.gather(
+                    *(
+                        self._nodes[node].settle(call.hold, outcome, stage, reported=reported, estimated=estimated)
+                        for call, (outcome, stage, reported, estimated) in ours
+                    )
+                )
+
+            for (call, end), charged in zip(ours, self.run(work()), strict=True):
+                assert charged == call.model.account.settle(call.model, end)
+
+    # -- nodes --
+
+    @rule(node=nodes)
+    def renew(self, node: int) -> None:
+        self.run(self._nodes[node].renew())
+        for call in self._all:
+            if call.node == node and call.model.is_open:
+                call.model.is_expired = False
+                call.model.stage = call.model.noted
+
+    @rule(call=calls)
+    def be_held_up(self, call: Call) -> None:
+        """The lease runs out although the call lives."""
+        self._expire([call])
+
+    @rule(node=nodes)
+    def crash(self, node: int) -> None:
+        """The process is gone with all its calls; another takes its place, and later the leases run out."""
+        lost = [call for call in self._all if call.node == node]
+        for call in lost:
+            call.node = None
+        self._nodes[node] = Quotas(self._database, LEASE, Books(self._database, self._writers[node]))
+        self._expire(lost)
+
+    def _expire(self, calls: list[Call]) -> None:
+        async def work() -> None:
+            async with self._database.begin() as connection:
+                await connection.execute(
+                    sa.update(holds)
+                    .where(holds.c.request_id.in_([call.hold.request_id for call in calls]))
+                    .values(lease_until=holds.c.opened_at - 1)
+                )
+
+        if calls:
+            self.run(work())
+        for call in calls:
+            call.model.is_expired = True
+
+    @rule(node=nodes)
+    def sweep(self, node: int) -> None:
+        orphans = [call.model for call in self._all if call.model.is_open and call.model.is_expired]
+        assert self.run(self._nodes[node].sweep()) == len(orphans)
+        for orphan in orphans:
+            orphan.is_open, orphan.outcome = False, Outcome.SERVER_KILLED
+
+    @rule(node=nodes, when=st.sampled_from(["after", "instead"]))
+    def break_the_next_commit(self, node: int, when: str) -> None:
+        if not self._writers[node].troubles:  # a second one would make the database count as away
+            self._writers[node].trouble(CommitInDoubt("connection lost while committing"), when=when)
+
+    @rule(node=nodes)
+    def meet_others(self, node: int) -> None:
+        self._writers[node].trouble(TransientConflict("deadlock"), times=2)
+
+    # -- money --
+
+    @rule(name=names, tokens=st.integers(-500, 300), pictures=st.integers(-3, 3), seconds=st.integers(-20, 20))
+    def grant(self, name: str, tokens: int, pictures: int, seconds: int) -> None:
+        account = self._accounts[name]
+        self.run(self._nodes[0].grant(account, tokens=tokens, pic_times=pictures, voice_seconds=seconds))
+        self._model[name].grant(Capability.TOKENS, tokens)
+        self._model[name].grant(Capability.PIC_TIMES, pictures)
+        self._model[name].grant(Capability.VOICE_SECONDS, seconds * 1000)
+
+    @rule(name=names)
+    def redeem(self, name: str) -> None:
+        try:
+            self.run(self._vouchers.redeem(self._accounts[name], self._voucher.code))
+        except VoucherRedeemed:
+            assert name in self._redeemed
+            return
+        assert name not in self._redeemed
+        self._redeemed.add(name)
+        self._model[name].grant(Capability.TOKENS, 70)
+        self._model[name].grant(Capability.PIC_TIMES, 1)
+
+    # -- what holds at any time --
+
+    @invariant()
+    def balances_are_the_model_s(self) -> None:
+        async def read() -> dict[int, Any]:
+            async with self._database.connect() as connection:
+                columns = (users.c.AccountId, *BALANCE.values(), *HELD.values(), users.c.VoiceUsedMs)
+                numbers = [account.account_id for account in self._accounts.values()]
+                rows = await connection.execute(sa.select(*columns).where(users.c.AccountId.in_(numbers)))
+                return {row[0]: tuple(row[1:]) for row in rows}
+
+        found = self.run(read())
+        for name, account in self._accounts.items():
+            model = self._model[name]
+            expected = (*(model.balances[c] for c in BALANCE), *(model.held(c) for c in HELD), model.voice_used)
+            assert found[account.account_id] == expected
+            assert all(number is None or number >= 0 for number in expected)
+
+    @invariant()
+    def holds_are_the_model_s(self) -> None:
+        async def read() -> dict[str, Any]:
+            async with self._database.connect() as connection:
+                names = [call.hold.request_id for call in self._all]
+                rows = await connection.execute(sa.select(holds).where(holds.c.request_id.in_(names)))
+                return {row.request_id: row for row in rows}
+
+        for request_id, row in self.run(read()).items():
+            model = next(call.model for call in self._all if call.hold.request_id == request_id)
+            state = "open" if model.is_open else "captured" if model.is_captured else "released"
+            assert (row.state, row.stage, row.outcome, row.charged or 0) == (
+                state,
+                model.stage,
+                model.outcome,
+                model.charged,
+            )
+
+    @invariant()
+    def the_books_are_proved(self) -> None:
+        async def prove() -> list[str]:
+            return [str(difference) async for difference in verify(self._database, overdue_seconds=86_400)]
+
+        assert self.run(prove()) == []
+
+    def teardown(self) -> None:
+        """All die; in the end nothing is held for ever."""
+        self._expire([call for call in self._all if call.model.is_open])
+        self.run(self._nodes[0].sweep())
+
+        async def held() -> int:
+            async with self._database.connect() as connection:
+                return int(await connection.scalar(sa.select(sa.func.sum(sum(HELD.values(), sa.literal(0))))) or 0)
+
+        assert self.run(held()) == 0
+
+
+def test_random_lives(database_url: str) -> None:
+    async def prepared() -> Database:
+        database = await Database.open(database_url)
+        await migrations.upgrade(database)
+        return database
+
+    with asyncio.Runner() as runner:
+        database = runner.run(prepared())
+        try:
+            run_state_machine_as_test(
+                partial(LedgerMachine, runner, database),  # type: ignore[arg-type]
+                settings=settings(
+                    # Not shrunk: that takes minutes with a database, and the steps are told as they are.
+                    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+                    max_examples=10,
+                    stateful_step_count=30,
+                    deadline=None,
+                    suppress_health_check=[HealthCheck.too_slow],
+                ),
+            )
+        finally:
+            runner.run(database.close())
