@@ -35,12 +35,12 @@ FATES = [
     Fate(errors.AccountUnknown(), 200, Code.USER_NOT_FOUND, 20000),
     Fate(errors.RegistrationClosed(), 200, Code.REGISTRATION_CLOSED, 20000),
     Fate(errors.QuotaExhausted("tokens"), 200, Code.TOKEN_NOT_ENOUGH, 20005),
-    Fate(errors.VoucherUnusable(), 200, Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, 20000),
-    Fate(errors.VoucherRedeemed(), 200, Code.TOKEN_ALREADY_GET, 20000),
-    Fate(errors.ReceiptUnknown(), 404, Code.RECEIPT_NOT_FOUND, 20000),
     Fate(errors.FileMissing(), 200, Code.GET_FILE_FAIL, 20000),
     Fate(errors.UnusableFile(), 200, Code.FILE_FORMAT_ILLEGAL, 20000),
     Fate(errors.BodyTooLarge(2048), 413, Code.REQUEST_TOO_LARGE, 20000),
+    Fate(errors.VoucherUnusable(), 200, Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, 20000),
+    Fate(errors.VoucherRedeemed(), 200, Code.TOKEN_ALREADY_GET, 20000),
+    Fate(errors.ReceiptUnknown(), 404, Code.RECEIPT_NOT_FOUND, 20000),
     Fate(errors.TooManyRequests(7), 429, Code.TOO_MANY_REQUESTS, 20000, 7),
     Fate(errors.UpstreamFailed(), 200, Code.MODEL_ERROR, 20000),
     Fate(errors.UpstreamUnreachable(), 200, Code.MODEL_ERROR, 20002),
@@ -91,7 +91,8 @@ class TestTable:
         """Existing apps look at ``code`` only under HTTP 200, and repeat the call under any other."""
         for fate in FATES:
             is_refusal = isinstance(fate.error, (errors.Refused, errors.UpstreamFailed))
-            is_http = isinstance(fate.error, (errors.BodyTooLarge, errors.TooManyRequests, errors.ReceiptUnknown))
+            # A receipt has an address of its own, which no existing app asks for: there, 404 says it as HTTP does.
+            is_http = isinstance(fate.error, (errors.BodyTooLarge, errors.ReceiptUnknown, errors.TooManyRequests))
             assert (fate.status == 200) == (is_refusal and not is_http)
 
     def test_a_bug_tells_nothing_of_itself(self) -> None:

@@ -22,6 +22,9 @@ DOCUMENTED = {
     "/textModel/stream": "post",
     "/voiceModel/chat": "post",
     "/PictureToTextModel/chat": "post",
+    "/user/get_token": "post",
+    "/v1/usage": "get",
+    "/v1/usage/{request_id}": "get",
 }
 BESIDE = {
     "/user/get_token": "post",
@@ -124,11 +127,13 @@ def test_a_body_is_asked_for(path: str) -> None:
 
 def test_identity_headers() -> None:
     def needed(path: str) -> dict[str, bool]:
-        parameters = DOCUMENT["paths"][path]["post"]["parameters"]
+        parameters = DOCUMENT["paths"][path][DOCUMENTED[path]]["parameters"]
         return {each["name"]: each["required"] for each in parameters if each["in"] == "header"}
 
     assert needed("/PictureToTextModel/chat") == {"uuid": True, "username": True}
     assert needed("/voiceModel/chat") == {"uuid": False, "username": False}
+    for path in ("/v1/usage", "/v1/usage/{request_id}"):
+        assert needed(path) == {"uuid": True, "username": True}
 
 
 def test_routes_and_description_agree() -> None:
