@@ -1,9 +1,15 @@
-"""``make bench``: run the benchmarks, print a table for each, write it under ``bench/results/``."""
+"""``make bench``: run the benchmarks, print a table, write it under ``bench/results/``.
+
+``python -m bench ledger`` runs one of them.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,22 +21,8 @@ from bench import ledger, websocket_clients
 
 RESULTS = Path(__file__).parent / "results"
 
-console = Console()
 
-
-def write(name: str, unit: str, results: Any) -> None:
-    """Keep the figures of one benchmark with what they were measured by."""
-    RESULTS.mkdir(exist_ok=True)
-    kept = {
-        "measured": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "unit": unit,
-        "results": results,
-    }
-    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-
-
-def bench_websocket_clients() -> None:
+def measure_clients(console: Console) -> None:
     clients = websocket_clients.run()
     best = min(clients.values())
     table = Table("websocket client", "CPU µs a 50-frame chat", "ratio", title="Outgoing websocket clients")
@@ -39,41 +31,60 @@ def bench_websocket_clients() -> None:
     console.print(table)
     write(
         "websocket-clients",
-        "CPU microseconds a chat of 50 frames, median of alternating rounds",
-        {name: round(value, 1) for name, value in clients.items()},
+        unit="CPU microseconds a chat of 50 frames, median of alternating rounds",
+        results={name: round(value, 1) for name, value in clients.items()},
     )
 
 
-def bench_ledger() -> None:
-    by_database = ledger.run()
-    table = Table("database", "callers", "pairs a second", "CPU µs a pair", "ms a hold", title="Hold and capture")
-    for database, by_callers in by_database.items():
+def measure_ledger(console: Console) -> None:
+    fsync_ms = ledger.measure_fsync()
+    databases = ledger.run()
+    title = f"Hold and capture, each committed durably (an fsync takes {fsync_ms:.2f} ms here)"
+    table = Table("database", "callers", "pairs a second", "CPU µs a pair", "ms a hold", title=title)
+    for name, by_callers in databases.items():
         for callers, figures in by_callers.items():
             table.add_row(
-                database,
+                name,
                 str(callers),
-                f"{figures.pairs_per_second:.0f}",
+                f"{figures.pairs_per_second:,.0f}",
                 f"{figures.cpu_us:.0f}",
                 f"{figures.latency_ms:.2f}",
             )
     console.print(table)
     write(
         "ledger",
-        "pairs of a hold and its capture a second, committed durably; CPU of our process; median of rounds",
-        {
-            database: {
-                str(callers): {
+        unit="pairs of hold and capture a second; CPU microseconds of our process a pair; median milliseconds a hold",
+        machine={"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "fsync_ms": round(fsync_ms, 3)},
+        results={
+            name: {
+                f"{callers} callers": {
                     "pairs_per_second": round(figures.pairs_per_second),
-                    "cpu_us_per_pair": round(figures.cpu_us),
-                    "ms_per_hold": round(figures.latency_ms, 2),
+                    "cpu_us": round(figures.cpu_us, 1),
+                    "hold_ms": round(figures.latency_ms, 2),
                 }
                 for callers, figures in by_callers.items()
             }
-            for database, by_callers in by_database.items()
+            for name, by_callers in databases.items()
         },
     )
 
 
+BENCHMARKS: Mapping[str, Callable[[Console], None]] = {"websocket": measure_clients, "ledger": measure_ledger}
+
+
+def write(name: str, **content: Any) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    said = {"measured": datetime.now(UTC).date().isoformat(), "python": platform.python_version(), **content}
+    (RESULTS / f"{name}.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def main(names: list[str]) -> None:
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
+    for name in names or BENCHMARKS:
+        BENCHMARKS[name](Console())
+
+
 if __name__ == "__main__":
-    bench_websocket_clients()
-    bench_ledger()
+    main(sys.argv[1:])

@@ -12,6 +12,7 @@ own work, which runs in it; on the others the driver's. Rounds of each load are 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import statistics
 import sys
@@ -39,7 +40,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 from services import MySQL, PostgreSQL, ServerMissing
 
-__all__ = ["CALLERS", "Figures", "run"]
+__all__ = ["CALLERS", "Figures", "measure_fsync", "run"]
 
 CALLERS = (1, 16, 200)
 SECONDS = 3.0
@@ -156,6 +157,19 @@ def _database(kind: str) -> Iterator[str]:
         yield server.url(server.create_database())
 
 
+def measure_fsync(times: int = 200) -> float:
+    """Return the median milliseconds that this disk takes to have 4 KiB for good."""
+    taken = []
+    with tempfile.NamedTemporaryFile() as file:
+        for _ in range(times):
+            file.write(b"x" * 4096)
+            file.flush()
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - began)
+    return statistics.median(taken) * 1e3
+
+
 def run(kinds: tuple[str, ...] = ("sqlite", "mysql", "postgresql"), **options: float) -> dict[str, dict[int, Figures]]:
     """Return the figures by database and number of callers; without those whose server is not on this machine."""
     results = {}
@@ -166,12 +180,3 @@ def run(kinds: tuple[str, ...] = ("sqlite", "mysql", "postgresql"), **options: f
         except ServerMissing as error:
             print(error, file=sys.stderr)
     return results
-
-
-if __name__ == "__main__":
-    for kind, by_callers in run(tuple(sys.argv[1:]) or ("sqlite", "mysql", "postgresql"), rounds=1).items():
-        for callers, figures in by_callers.items():
-            print(
-                f"{kind:10} {callers:4} callers {figures.pairs_per_second:8.0f} pairs/s "
-                f"{figures.cpu_us:6.0f} µs of CPU a pair {figures.latency_ms:7.2f} ms a hold"
-            )

@@ -56,6 +56,7 @@ __all__ = [
     "Tally",
     "Verdict",
     "await_quiet",
+    "describe",
     "judge",
     "ledger_verify",
     "ordeal",
@@ -132,6 +133,10 @@ class Node:
             time.sleep(0.02)
         return False
 
+    @property
+    def is_running(self) -> bool:
+        return self._served is not None and self._served.status is None
+
     async def stop(self) -> int | None:
         """End it as an operator does; return its exit status, ``None`` if it does not end."""
         assert self._served is not None
@@ -139,8 +144,10 @@ class Node:
         return await self._served.ended(20)
 
     def kill(self) -> None:
-        """End it for good, if it runs."""
+        """End it at once, if it runs."""
         self.signal(signal.SIGKILL)
+        while self.is_running:
+            time.sleep(0.005)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
@@ -191,9 +198,13 @@ class Storm:
         left = deque(deaths)
 
         async def haunt(node: Node) -> None:
+            if deaths and node.is_running:
+                node.kill()
+                self._load.tally.kills[ANY_MOMENT] += 1
             while left and time.monotonic() < until:
                 await self._kill(node, left.popleft())
-            await self._revive(node)
+            if not node.is_running:
+                await self._revive(node)
 
         async with asyncio.TaskGroup() as group:
             for node in self._nodes:
@@ -578,7 +589,7 @@ async def judge(database: Database, load: Load, *, longest_overdue: float) -> Ve
     for row in holds.values():
         verdict.outcomes[f"{row['outcome'] or row['state']}"] += 1
         verdict.expect(row["state"] != "open", f"hold {row['request_id']} is still open")
-        if row["closed_at"] is not None:
+        if row["outcome"] == "server killed":
             overdue = (row["closed_at"] - row["lease_until"]) / 1000
             verdict.overdue = max(verdict.overdue, overdue)
             verdict.expect(
@@ -671,6 +682,28 @@ def _text(content: bytes) -> str:
         told = json.loads(line)
         said.append(told["payload"]["choices"]["text"][0]["content"] if "header" in told else told["content"])
     return "".join(said)
+
+
+def describe(load: Load, verdict: Verdict) -> list[str]:
+    """The figures, a line each."""
+
+    def listed(counter: Counter[str]) -> str:
+        return ", ".join(f"{name} {number}" for name, number in sorted(counter.items()))
+
+    tally = load.tally
+    rows = [
+        ("kills", str(tally.kills.total())),
+        *((f"  {death}", str(number)) for death, number in sorted(tally.kills.items())),
+        ("calls", f"{len(load.calls)}: {listed(verdict.calls)}"),
+        ("attempts", f"{tally.attempts.total()}: {listed(tally.attempts)}"),
+        ("refusals by code", listed(tally.refusals)),
+        ("holds by outcome", listed(verdict.outcomes)),
+        ("longest hold beyond its lease", f"{verdict.overdue:.1f} s"),
+        ("charges", str(verdict.charges)),
+        ("operator's losses", str(verdict.losses)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:<{width}}  {value}" for name, value in rows]
 
 
 async def ledger_verify(forker: Forker, database_url: str, directory: Path) -> tuple[int | None, str]:

@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from aiproject.adapters.log import configure  # noqa: E402
 from aiproject.sandbox import SandboxThread  # noqa: E402
-from crash import SANDBOX, Ordeal, ordeal  # noqa: E402
+from crash import SANDBOX, Ordeal, describe, ordeal  # noqa: E402
 from forker import Forker  # noqa: E402
 from services import MariaDB, MySQL, PostgreSQL, Server  # noqa: E402
 
@@ -97,29 +97,12 @@ def database_of(kind: str, folder: Path) -> Iterator[str]:
 
 def show(kind: str, result: Ordeal, seed: str) -> None:
     """Print the summary."""
-    load, verdict, tally = result.load, result.verdict, result.load.tally
-    rows = [
-        ("database", kind),
-        ("seed", seed),
-        ("duration", f"{result.seconds:.0f} s"),
-        ("kills", str(tally.kills.total())),
-        *((f"  {death}", str(number)) for death, number in sorted(tally.kills.items())),
-        ("calls", str(len(load.calls))),
-        *((f"  {state}", str(number)) for state, number in sorted(verdict.calls.items())),
-        ("attempts", str(tally.attempts.total())),
-        *((f"  {kind}", str(number)) for kind, number in sorted(tally.attempts.items())),
-        ("refusals by code", ", ".join(f"{code} {n}" for code, n in sorted(tally.refusals.items()))),
-        ("holds by outcome", ", ".join(f"{outcome} {n}" for outcome, n in sorted(verdict.outcomes.items()))),
-        ("longest hold beyond its lease", f"{verdict.overdue:.1f} s"),
-        ("charges", str(verdict.charges)),
-        ("operator's losses", str(verdict.losses)),
-        ("ledger verify", (result.verified.strip().splitlines() or ["said nothing"])[-1]),
-        ("wrong", str(len(verdict.faults))),
-    ]
-    width = max(len(name) for name, _ in rows)
-    print()
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+    verdict = result.verdict
+    print(f"\ndatabase {kind}, seed {seed}, {result.seconds:.0f} s of kills")
+    for line in describe(result.load, verdict):
+        print(line)
+    print(f"ledger verify: {(result.verified.strip().splitlines() or ['said nothing'])[-1]}")
+    print(f"wrong: {len(verdict.faults)}")
     for fault in verdict.faults[:50]:
         print(f"WRONG: {fault}")
     sys.stdout.flush()

@@ -316,6 +316,9 @@ class Database:
                 raise
             except Unavailable as error:
                 raise CommitInDoubt(f"connection lost while committing: {error.detail}") from error
+            except DBAPIError as error:
+                # We do not know the word, so we do not know what it did.
+                raise CommitInDoubt(f"the commit failed: {_describe(error.orig)}") from None
 
     @contextlib.asynccontextmanager
     async def connect(self, *, seconds: float | None = TRANSACTION_SECONDS) -> AsyncIterator[AsyncConnection]:
@@ -574,6 +577,8 @@ _MYSQL_UNAVAILABLE = {
     1159,
     1160,
     1161,  # broken or slow connections
+    1180,
+    1181,  # commit or rollback failed; Galera: the node lost its group in that moment
     1203,
     1226,  # the account's own limits
     1290,

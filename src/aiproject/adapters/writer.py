@@ -211,6 +211,10 @@ class _ServerWriter(Writer):
             if is_committing and not isinstance(error, TransientConflict):
                 raise CommitInDoubt(f"connection lost while committing: {error.detail}") from None
             raise
+        except StatementFailed as error:
+            if is_committing:  # with a word that we do not know, so we do not know what it did
+                raise CommitInDoubt(f"the commit failed: {error.detail}") from None
+            raise
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
