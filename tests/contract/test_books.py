@@ -659,6 +659,10 @@ class TestTheEnd:
         assert [order.result().amount for order in orders] == [10, 10, 10]
         with pytest.raises(Unavailable):
             await small_house.books.order(small_house.opening("late"))
+        told: list[object] = []
+        with pytest.raises(Unavailable):
+            await small_house.books.order(capturing(orders[0].result(), 1), told.append)
+        assert [type(result) for result in told] == [Unavailable]
 
     async def test_but_not_with_endless_patience(self, small_house: House) -> None:
         hold = await small_house.quotas.hold(small_house.account, TOKENS, 100, request_id="a")

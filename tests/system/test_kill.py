@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiproject.adapters.fault_points import FAULT_POINTS, arm
-from aiproject.errors import Misconfigured
+from aiproject.adapters.fault_points import FAULT_POINTS
 from aiproject.sandbox import SandboxThread
 from crash import SANDBOX, Node, ordeal
 from forker import shared_forker
@@ -54,9 +53,3 @@ def test_a_wrong_fault_point_is_told_at_the_start(tmp_path: Path) -> None:
     assert not node.await_ready()
     assert served.status == 78
     assert "after lunch" in node.log_tail()
-
-
-@pytest.mark.parametrize("order", ["nowhere", "at sent:often", ":0.5"])
-def test_fault_points_are_checked(order: str) -> None:
-    with pytest.raises(Misconfigured):
-        arm(order)

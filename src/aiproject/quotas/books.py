@@ -118,7 +118,10 @@ class Books:
             Unavailable: the database is away, or these books are closed. Not for `Settle` while they are open.
         """
         if self._is_closed:
-            raise Unavailable("the server stopped")
+            stopped = Unavailable("the server stopped")
+            if then is not None:
+                then(stopped)
+            raise stopped
         if self._is_away and not isinstance(order, Settle):
             raise Unavailable("the database is away", retry_after=2)
         pending = self._queued(order, then)
@@ -274,11 +277,11 @@ class Books:
             self._put_back(batch)
             return
         self._batch = []
+        # What is not of our tree may quote values.
+        word = error if isinstance(error, AiProjectError) else StatementFailed(type(error).__name__, None)
         for pending in batch:
-            log.error("an order failed", order=type(pending.order).__name__, error=str(error)[:300])
-            self._tell(
-                pending, error if isinstance(error, AiProjectError) else StatementFailed(repr(error)[:300], None)
-            )
+            log.error("an order failed", order=type(pending.order).__name__, error=str(word)[:300])
+            self._tell(pending, word)
 
     def _look_after_the_patient(self) -> None:
         """Tell who has waited long for a settlement that it is kept; look again soon."""
