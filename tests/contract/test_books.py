@@ -573,6 +573,16 @@ class TestLeases:
             assert await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=40) == 40
             assert quotas._open == {}
 
+    async def test_but_not_of_holds_that_are_closed(self, house: House) -> None:
+        held_up = Quotas(house.database, LEASES)
+        hold = await held_up.hold(house.account, TOKENS, 100, request_id="a")
+        await expire(house.database)
+        await house.quotas.sweep()
+        before = await house.row_of("a")
+        held_up.note(hold, Stage.LAST_FRAME)
+        await held_up.renew()
+        assert await house.row_of("a") == before
+
     async def test_only_of_calls_that_live(self, house: House) -> None:
         """A hold that its caller lost is not kept alive by the others of its process."""
         quotas = Quotas(house.database, LEASES)

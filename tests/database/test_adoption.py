@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from aiproject.adapters import migrations
 from aiproject.adapters.database import ConstraintViolation, Database
 from aiproject.adapters.migrations import MigrationBlocked
-from aiproject.adapters.schema import ledger_entry, metadata, user
+from aiproject.adapters.schema import metadata, user
 from aiproject.quotas.audit import verify
+from power_cut import PowerCut, power_cut_before
 
 # As the seed's document spells it. Unquoted names are folded by PostgreSQL; the table's name it does not take unquoted.
 SEED = """
@@ -101,11 +99,9 @@ class Old:
             rows = (await connection.execute(sa.select(table).order_by(table.c[names["id"]]))).all()
         return tables, list(rows)
 
-    async def clear(self) -> None:
-        """Drop whatever an upgrade made."""
-        async with self.database.connect() as connection:
-            present = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
-        for table in present:
+    async def forget(self) -> None:
+        """Leave an empty database."""
+        for table in (*metadata.tables, "alembic_version"):
             await self.run(f"DROP TABLE {self.quote}{table}{self.quote}")
 
     async def accounts(self) -> list[Any]:
@@ -133,18 +129,6 @@ async def assert_schema_is_current(old: Old, *, apart_from: tuple[str, ...] = ()
     async with old.database.connect() as connection:
         assert await connection.run_sync(compare) == []
     assert (await migrations.status(old.database)).is_current
-
-
-async def entries(old: Old, account_id: int) -> list[tuple[str, int, int | None]]:
-    """The ledger of an account."""
-    columns = (ledger_entry.c.capability, ledger_entry.c.amount, ledger_entry.c.balance)
-    query = sa.select(*columns).where(ledger_entry.c.account_id == account_id).order_by(ledger_entry.c.seq)
-    async with old.database.connect() as connection:
-        return [(row[0], row[1], row[2]) for row in await connection.execute(query)]
-
-
-async def assert_books_add_up(old: Old) -> None:
-    assert [str(difference) async for difference in verify(old.database)] == []
 
 
 def redemption(number: int, account: str) -> str:
@@ -189,8 +173,7 @@ class TestAdoption:
                 "3 accounts adopted",
                 "books opened for 1 account with a balance",
             )
-            assert await entries(old, found[0].AccountId) == [("tokens", 500, 500), ("pic_times", 7, 7)]
-            await assert_books_add_up(old)
+            assert [difference async for difference in verify(old.database)] == []
             # On MySQL a column that others refer to keeps its character set, on purpose: changing one side only would
             # break the reference.
             kept = ("Id",) if has_redemptions and old.database.dialect == "mysql" else ()
@@ -198,7 +181,7 @@ class TestAdoption:
             if has_redemptions:
                 await self.assert_reference_holds(old)
                 await old.run("DROP TABLE user_token")
-            await old.clear()
+            await old.forget()
 
     async def assert_reference_holds(self, old: Old) -> None:
         async with old.database.connect() as connection:
@@ -225,7 +208,7 @@ class TestAdoption:
                     )
                 )
             assert (await old.accounts())[0].UserName == "王𠮷" * 50
-            await old.clear()
+            await old.forget()
 
     async def test_other_tables_are_left_alone(self, old: Old) -> None:
         await old.create(ORIGINAL)
@@ -264,7 +247,6 @@ class TestAdoption:
         assert [row.Tokens for row in found] == list(range(count))
         assert [row.NameKey for row in found] == [f"user{n}" for n in range(count)]
         assert len({row.AccountId for row in found}) == count
-        await assert_books_add_up(old)
 
 
 class TestWhatBlocks:
@@ -302,29 +284,6 @@ class TestWhatBlocks:
         return str(caught.value)
 
 
-class PowerCut(Exception):
-    pass
-
-
-@contextmanager
-def power_cut_before(number: int) -> Iterator[Callable[[], bool]]:
-    """Break off before the `number`-th statement that changes anything, on any engine; yields whether it happened."""
-    seen = 0
-
-    def count(_conn: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        nonlocal seen
-        if statement.split()[0].upper() in ("ALTER", "CREATE", "DELETE", "DROP", "INSERT", "UPDATE"):
-            seen += 1
-            if seen == number:
-                raise PowerCut
-
-    event.listen(Engine, "before_cursor_execute", count)
-    try:
-        yield lambda: seen >= number
-    finally:
-        event.remove(Engine, "before_cursor_execute", count)
-
-
 class TestBrokenOff:
     @pytest.mark.parametrize("has_table", [True, False], ids=["adopted", "fresh"])
     async def test_an_upgrade_broken_off_anywhere_can_be_repeated(self, old: Old, has_table: bool) -> None:
@@ -351,8 +310,7 @@ class TestBrokenOff:
                     ("b" * 32, 0, "josé"),
                     ("c" * 32, 0, "carol"),
                 ]
-                assert await entries(old, found[0].AccountId) == [("tokens", 500, 500), ("pic_times", 7, 7)]
             await assert_schema_is_current(old)
-            await assert_books_add_up(old)
-            await old.clear()
+            assert [difference async for difference in verify(old.database)] == []
+            await old.forget()
         assert numbers >= (6 if has_table else 3)  # else nothing was tried

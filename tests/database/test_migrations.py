@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from aiproject.adapters import migrations
 from aiproject.adapters.database import CheckViolation, Database, UniqueViolation
-from aiproject.adapters.schema import ledger_entry, metadata, name_key, new_account_id, user
+from aiproject.adapters.schema import metadata, name_key, new_account_id, user
 from aiproject.errors import Misconfigured
-from aiproject.quotas.audit import verify
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
 
@@ -92,69 +89,6 @@ async def upgrade_once(url: str) -> migrations.UpgradeReport:
         await database.close()
 
 
-class TestOpeningTheBooks:
-    """From the first release's schema, with accounts in it."""
-
-    FIRST = sa.table(
-        "user", *(sa.column(name) for name in (*account(""), "Tokens", "PicTimes", "VoiceMs", "VoiceUsedMs"))
-    )
-
-    @pytest.fixture
-    async def first_release(self, database_url: str) -> AsyncIterator[Database]:
-        def build(connection: sa.Connection) -> None:
-            command.upgrade(migrations.alembic_config(connection), "0001")
-
-        database = await Database.open(database_url)
-        try:
-            async with database.maintenance() as connection, connection.begin():
-                await connection.run_sync(build)
-            assert (await migrations.status(database)).current == "0001"
-            yield database
-        finally:
-            await database.close()
-
-    async def insert(self, database: Database, *rows: dict[str, Any]) -> None:
-        balances = {"Tokens": 0, "PicTimes": 0, "VoiceMs": None, "VoiceUsedMs": 0}
-        async with database.begin() as connection:
-            await connection.execute(self.FIRST.insert(), [{**balances, **row} for row in rows])
-
-    async def differences(self, database: Database) -> list[str]:
-        return [str(difference) async for difference in verify(database)]
-
-    async def test_what_accounts_have_becomes_their_first_entries(self, first_release: Database) -> None:
-        await self.insert(
-            first_release,
-            account("alice", AccountId=1, Tokens=100, PicTimes=5, VoiceUsedMs=3000),
-            account("bob", AccountId=2, VoiceMs=60_000, VoiceUsedMs=1000),
-            account("carol", AccountId=3, VoiceMs=0),
-        )
-        report = await migrations.upgrade(first_release)
-        assert (report.from_revision, report.to_revision) == ("0001", "0002")
-        assert report.notes == ("books opened for 2 accounts with a balance",)
-        async with first_release.connect() as connection:
-            columns = (ledger_entry.c[name] for name in ("account_id", "capability", "amount", "balance"))
-            query = sa.select(*columns).order_by(ledger_entry.c.account_id, ledger_entry.c.seq)
-            entries = (await connection.execute(query)).all()
-        assert entries == [
-            (1, "tokens", 100, 100),
-            (1, "pic_times", 5, 5),
-            (1, "voice_seconds", -3000, None),
-            (2, "voice_seconds", -1000, None),
-            (2, "voice_seconds", 60_000, 60_000),
-        ]
-        assert await self.differences(first_release) == []
-        assert (await migrations.upgrade(first_release)).notes == ()
-
-    async def test_the_first_release_runs_on_and_what_it_takes_is_found(self, first_release: Database) -> None:
-        await self.insert(first_release, account("alice", AccountId=1, Tokens=100))
-        await migrations.upgrade(first_release)
-        await self.insert(first_release, account("bob", AccountId=2))
-        assert await self.differences(first_release) == []
-        async with first_release.begin() as connection:
-            await connection.execute(self.FIRST.update().where(self.FIRST.c.AccountId == 1).values(Tokens=86))
-        assert await self.differences(first_release) == ["account 1: Tokens: expected 100, found 86"]
-
-
 class TestTheUserTable:
     async def test_a_row_comes_back_as_it_went_in(self, database: Database) -> None:
         row = account("王小明 𠮷", Tokens=1 << 52, PicTimes=3, Academy=None, VoiceMs=60_000, CreatedAt=NOW)
@@ -162,8 +96,8 @@ class TestTheUserTable:
             await connection.execute(user.insert(), row)
         async with database.connect() as connection:
             found = (await connection.execute(sa.select(user))).one()._asdict()
-        books = {"HeldTokens": 0, "HeldPicTimes": 0, "HeldVoiceMs": 0, "LedgerSeq": 0, "LedgerHash": ""}
-        assert found == {**row, **books, "VoiceUsedMs": 0, "DisabledAt": None}
+        held = {"HeldTokens": 0, "HeldPicTimes": 0, "HeldVoiceMs": 0}
+        assert found == {**row, "VoiceUsedMs": 0, "DisabledAt": None, **held, "LedgerSeq": 0, "LedgerHash": ""}
 
     async def test_balances_start_at_zero(self, database: Database) -> None:
         async with database.begin() as connection:

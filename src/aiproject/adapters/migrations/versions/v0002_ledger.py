@@ -41,10 +41,9 @@ def upgrade() -> None:
         if not inspector.has_table(table.name):
             table.create(connection)
             continue
-        # A run that was broken off on MySQL can have left a table without its indexes.
-        has = {index["name"] for index in inspector.get_indexes(table.name)}
+        known = {index["name"] for index in inspector.get_indexes(table.name)}
         for index in table.indexes:
-            if index.name not in has:
+            if index.name not in known:
                 index.create(connection)
     opened = open_books(connection)
     if opened:
