@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from aiproject.vouchers.service import Vouchers
+from aiproject.vouchers import Vouchers
 from aiproject.web.openapi import describe
 from system import wire
 from system.harness import LocalServer, Person
