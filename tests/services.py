@@ -152,17 +152,28 @@ class Server:
 
     def pause(self) -> None:
         """Let it hang: its connections stand, but nothing comes. As behind a cable that was pulled."""
-        self._signal_all(signal.SIGSTOP)
+        deadline = time.monotonic() + STOP_SECONDS
+        while not all(state == "T" for state in self._signal_all(signal.SIGSTOP)):
+            # On a busy machine a thread may go on for a moment, long enough to answer.
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not stop")
+            time.sleep(0.01)
 
     def resume(self) -> None:
         self._signal_all(signal.SIGCONT)
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        """To it and its children: PostgreSQL has a process for each connection."""
+    def _signal_all(self, number: signal.Signals) -> list[str]:
+        """To it and its children: PostgreSQL has a process for each connection. Returns the states of all threads."""
+        states: list[str] = []
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
         for pid in [self.pid, *map(int, children.split())]:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                 os.kill(pid, number)
+                threads = [
+                    (entry / "stat").read_text("utf-8", "replace") for entry in Path(f"/proc/{pid}/task").iterdir()
+                ]
+                states += [stat.rpartition(")")[2].split()[0] for stat in threads]
+        return states
 
     def remove(self) -> None:
         """End it and delete its data."""

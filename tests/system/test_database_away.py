@@ -1,8 +1,9 @@
-"""The database goes away while the server runs: new calls hear 503, a running one ends well and is charged later."""
+"""The database goes away while the server runs: 503 in JSON, streams end properly, and all is well when it is back."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -32,6 +33,10 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
         database_server.remove()
 
 
+SLOW = "[[fault:slow seconds=0.1]] [[fault:frames n=15]]"
+KEY = ("Idempotency-Key", "the first one")
+
+
 async def every_route(person: Person) -> list[wire.Answer]:
     return [await person.chat("hi"), await person.stream("hi"), await person.picture(jpeg())]
 
@@ -43,10 +48,12 @@ async def test_it_is_told_and_survived(own_server: Server, start_server: Callabl
     assert [answer.status for answer in await every_route(person)] == [200, 200, 200]
     before = await person.login()
 
-    async with wire.Connection(person.port) as connection:
-        connection.ask_json("/textModel/stream", person.call("[[fault:slow seconds=0.1]] [[fault:frames n=15]]"))
-        answer = await connection.head()
+    async with wire.Connection(person.port) as connection, wire.Connection(person.port) as keyed:
+        connection.ask_json("/textModel/stream", person.call(SLOW))
+        keyed.ask_json("/textModel/stream", person.call(SLOW), [KEY])
+        answer, withheld = await connection.head(), await keyed.head()
         await connection.chunk(answer)
+        await keyed.chunk(withheld)
         await asyncio.to_thread(own_server.kill)
 
         for refused in [*await every_route(person), await wire.request(person.port, "GET", "/ready")]:
@@ -55,28 +62,32 @@ async def test_it_is_told_and_survived(own_server: Server, start_server: Callabl
             assert refused.json()["code"] == "SERVICE_UNAVAILABLE"
         assert (await wire.request(person.port, "GET", "/health")).status == 200
 
-        # The answer is there, and its settlement is kept: it goes out after a little patience and is charged below.
+        # The answers are there, but their charges cannot be booked. One is given all the same, and its charge is kept;
+        # the other's caller can come back for it, and is told so where the usage would stand.
         while await connection.chunk(answer) is not None:
             pass
+        while await keyed.chunk(withheld) is not None:
+            pass
     assert answer.is_complete
+    assert withheld.is_complete
     last = answer.frames()[-1]
-    assert last["header"]["code"] == 0
-    used = last["payload"]["usage"]["text"]["total_tokens"]
+    assert (last["header"]["code"], last["header"]["status"]) == (0, 2)
+    assert len(answer.frames()) == len(withheld.frames()) == 15
+    told = withheld.frames()[-1]
+    assert told["header"]["code"] == 20004
+    assert told["header"]["message"] == "服务暂时不可用，请稍后再试"
 
     await asyncio.to_thread(own_server.start)
     assert (await wire.request(person.port, "GET", "/ready")).status == 200
-    left = await booked(person, before["tokens"] - used)
+    cost = last["payload"]["usage"]["text"]["total_tokens"]
+    again = await person.stream(SLOW, KEY)
+    assert again.frames()[-1]["payload"]["usage"]["text"]["total_tokens"] == cost
+    deadline = time.monotonic() + 20
+    while await person.tokens() != before["tokens"] - 2 * cost:
+        assert time.monotonic() < deadline, "what was kept is charged, each once"
+        await asyncio.sleep(0.1)
     chat = (await person.chat("hi")).json()
     assert chat["code"] == 0
-    assert await person.tokens() == left - chat["consume_token"]
+    assert await person.tokens() == before["tokens"] - 2 * cost - chat["consume_token"]
     await server.settles()
     await server.assert_books_add_up()
-
-
-async def booked(person: Person, tokens: int) -> int:
-    """Wait until the balance is what the kept settlement leaves of it."""
-    for _ in range(100):
-        if await person.tokens() == tokens:
-            return tokens
-        await asyncio.sleep(0.1)
-    pytest.fail("the settlement was not booked when the database was back")

@@ -20,6 +20,7 @@ POSTED = (
     "/textModel/stream",
     "/voiceModel/chat",
     "/PictureToTextModel/chat",
+    "/user/get_token",
 )
 
 
@@ -41,8 +42,8 @@ async def test_another_method_is_405_in_json(server: LocalServer, path: str, met
 
 @pytest.mark.parametrize(
     ("path", "limit"),
-    [("/auth/register", 64 * 1024), ("/auth/login", 64 * 1024), ("/textModel/chat", 2 * 1024 * 1024)]
-    + [("/textModel/stream", 2 * 1024 * 1024)]
+    [(path, 64 * 1024) for path in ("/auth/register", "/auth/login", "/user/get_token")]
+    + [(path, 2 * 1024 * 1024) for path in ("/textModel/chat", "/textModel/stream")]
     + [(path, 16 * 1024 * 1024) for path in ("/voiceModel/chat", "/PictureToTextModel/chat")],
 )
 @pytest.mark.parametrize("way", ["declared", "chunked", "expected"])

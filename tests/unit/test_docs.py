@@ -19,6 +19,7 @@ from aiproject.config import Settings
 from aiproject.protocols.seed import INTERNAL_ERROR_NUMBER, error_number, failure_of
 from aiproject.protocols.spark import known_domains
 from aiproject.relay import files as relay_files
+from aiproject.vouchers import routes as vouchers_routes
 
 CLONE = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
@@ -110,7 +111,10 @@ class TestReadme:
     def test_the_rate_limits_are_those_in_force(self, readme: str) -> None:
         shown = [int(row[1].split(" / ")[0]) for row in _with_limits(read(readme))]
         rates = [
-            value for module in (accounts_routes, relay_files) for value in vars(module).values() if type(value) is Rate
+            value
+            for module in (accounts_routes, relay_files, vouchers_routes)
+            for value in vars(module).values()
+            if type(value) is Rate
         ]
         assert all(rate.item.get_expiry() == 60 for rate in rates)
         assert sorted(shown) == sorted(rate.item.amount for rate in rates)
