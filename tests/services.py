@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,7 +51,7 @@ class ServerMissing(Exception):
     """The server's programs are not on this machine; the message says how to get them."""
 
 
-class Server:
+class Server(ABC):
     """A database server under a directory of its own.
 
     `start` may be called again after `stop` or `kill`: the data and the port stay.
@@ -69,22 +70,22 @@ class Server:
 
     # -- to be said by each kind --
 
-    def _initialise(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _initialise(self) -> None: ...
 
-    def _command(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _command(self) -> list[str]: ...
 
-    async def _execute(self, statement: str, database: str | None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _execute(self, statement: str, database: str | None) -> None: ...
 
+    @abstractmethod
     def url(self, database: str) -> str:
         """The URL of one of its databases, as an operator would write it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def socket_url(self, database: str) -> str:
         """The same by the server's Unix socket."""
-        raise NotImplementedError
 
     _stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     _run_as: int | None = None

@@ -279,23 +279,23 @@ class _ServerWriter(Writer):
 
     _begin: str
 
-    async def _connect(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def _connect(self) -> Any: ...
 
-    async def _ask(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        raise NotImplementedError
+    @abstractmethod
+    async def _ask(self, sql: str, parameters: Sequence[Any]) -> Rows: ...
 
-    async def _command(self, sql: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _command(self, sql: str) -> None: ...
 
-    def _is_closed(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _is_closed(self) -> bool: ...
 
-    async def _say_goodbye(self, connection: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _say_goodbye(self, connection: Any) -> None: ...
 
-    def _cut(self, connection: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _cut(self, connection: Any) -> None: ...
 
 
 class _MySQLWriter(_ServerWriter):

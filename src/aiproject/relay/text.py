@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -77,6 +78,19 @@ class _Answer:
         prompt = sum(estimate_tokens(message.content) for message in self.request.messages)
         completion = estimate_tokens("".join(self.parts))
         return Usage(prompt, completion, prompt + completion)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Everything that one answer's way to its client needs."""
+
+    scope: Scope
+    send: Send
+    stream: ChatStream
+    answer: _Answer
+    charge: Charge
+    claim: Claim
+    client: ClientWatch
 
 
 class _TextEndpoint(Endpoint):
@@ -162,7 +176,7 @@ class _TextEndpoint(Endpoint):
             client.on_gone = client_gone
             try:
                 with self._calls.streaming(stream):
-                    await self.relay(scope, send, stream, answer, charge, claim, client)
+                    await self.relay(_Turn(scope, send, stream, answer, charge, claim, client))
             finally:
                 stream.close()
                 if drain is not None:
@@ -172,40 +186,25 @@ class _TextEndpoint(Endpoint):
                     note(scope, outcome="client gone")
 
     @abstractmethod
-    async def relay(
-        self,
-        scope: Scope,
-        send: Send,
-        stream: ChatStream,
-        answer: _Answer,
-        charge: Charge,
-        claim: Claim,
-        client: ClientWatch,
-    ) -> None:
+    async def relay(self, turn: _Turn) -> None:
         """Pass the answer on and settle its charge."""
 
     @abstractmethod
     async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
         """Give the stored answer of an earlier call with the same key."""
 
-    async def settle(
-        self,
-        scope: Scope,
-        charge: Charge,
-        answer: _Answer,
-        stream: ChatStream,
-        client: ClientWatch,
-        stored: Callable[[Usage], tuple[str, str, bytes] | None],
-    ) -> Usage:
+    async def settle(self, turn: _Turn, stored: Callable[[Usage], tuple[str, str, bytes] | None]) -> Usage:
         """Take what the whole answer cost; return the usage by which it was charged."""
-        usage = stream.usage
-        if usage is None:
-            usage = answer.estimate()
+        scope, reported = turn.scope, turn.stream.usage
+        turn.charge.reached(Stage.LAST_FRAME, sid=turn.stream.sid)
+        usage = turn.answer.estimate() if reported is None else reported
+        if reported is None:
             note(scope, tokens_estimated=True)
-            log.warning("upstream told no usage; the estimate is charged", request_id=charge.hold.request_id)
-        outcome = Outcome.CLIENT_GONE if client.is_gone else Outcome.FINISHED
-        taken = await charge.settle(
-            outcome, reported=None if stream.usage is None else usage.total_tokens, answer=stored(usage)
+            log.warning("upstream told no usage; the estimate is charged", request_id=turn.charge.hold.request_id)
+        taken = await turn.charge.settle(
+            Outcome.CLIENT_GONE if turn.client.is_gone else Outcome.FINISHED,
+            reported=None if reported is None else usage.total_tokens,
+            answer=stored(usage),
         )
         note(scope, tokens=usage.total_tokens)
         if taken != usage.total_tokens:
@@ -216,31 +215,22 @@ class _TextEndpoint(Endpoint):
 class TextChat(_TextEndpoint):
     """The whole answer in one JSON object: ``code``, ``msg``, ``content``, ``consume_token``."""
 
-    async def relay(
-        self,
-        scope: Scope,
-        send: Send,
-        stream: ChatStream,
-        answer: _Answer,
-        charge: Charge,
-        claim: Claim,
-        client: ClientWatch,
-    ) -> None:
+    async def relay(self, turn: _Turn) -> None:
+        parts = turn.answer.parts
         while True:
-            event = await stream.receive()
-            answer.parts.append(event.text)
+            event = await turn.stream.receive()
+            parts.append(event.text)
             if event.is_last:
                 break
-        charge.reached(Stage.LAST_FRAME, sid=stream.sid)
 
         def body(usage: Usage) -> bytes:
-            content = "".join(answer.parts)
+            content = "".join(parts)
             return json_bytes(success("文本大模型回复成功", content=content, consume_token=usage.total_tokens))
 
-        usage = await self.settle(scope, charge, answer, stream, client, lambda usage: claim.stored(body(usage)))
-        note(scope, outcome="ok")
+        usage = await self.settle(turn, lambda usage: turn.claim.stored(body(usage)))
+        note(turn.scope, outcome="ok")
         reach("before reply")
-        await send_json(send, 200, body(usage))
+        await send_json(turn.send, 200, body(usage))
 
     async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
         await send_json(send, 200, stored)
@@ -249,67 +239,48 @@ class TextChat(_TextEndpoint):
 class TextStream(_TextEndpoint):
     """Upstream's frames, each in an HTTP chunk of its own the moment it arrives; or as server-sent events."""
 
-    async def relay(
-        self,
-        scope: Scope,
-        send: Send,
-        stream: ChatStream,
-        answer: _Answer,
-        charge: Charge,
-        claim: Claim,
-        client: ClientWatch,
-    ) -> None:
-        out = _Frames(scope, send)
+    async def relay(self, turn: _Turn) -> None:
+        out = _Frames(turn.scope, turn.send)
+        stream, parts = turn.stream, turn.answer.parts
         kept: list[bytes] = []
         try:
             while True:
                 event = await stream.receive()
                 if event.text:
-                    answer.parts.append(event.text)
+                    parts.append(event.text)
                 frame = event.spark_frame
                 if frame is None and (event.text or event.is_last):
                     frame = render(event, sid=stream.sid or "", seq=out.count, first=not out.count)
-                if frame is not None and claim.is_wanted:
+                if frame is not None and turn.claim.is_wanted:
                     kept.append(frame)
                 if event.is_last:
-                    frame = await self._finish(scope, charge, answer, stream, client, claim, kept, frame)
+                    frame = await self._finish(turn, kept, frame)
                     reach("before reply")
                 if frame is not None:
                     await out.send(frame)
                 if event.is_last:
                     break
-            note(scope, outcome="ok", frames=out.count)
+            note(turn.scope, outcome="ok", frames=out.count)
         except AiProjectError as error:
             if not out.count:
                 raise
-            await charge.settle(outcome_of(error, self.service))
+            await turn.charge.settle(outcome_of(error, self.service))
             # The status is gone; the failure is told inside the stream, in the dialect that its client knows.
-            failure = self.failure(scope, error)
+            failure = self.failure(turn.scope, error)
             await out.send(error_frame(code=error_number(error), message=failure.msg, sid=stream.sid))
         await out.end()
 
-    async def _finish(
-        self,
-        scope: Scope,
-        charge: Charge,
-        answer: _Answer,
-        stream: ChatStream,
-        client: ClientWatch,
-        claim: Claim,
-        kept: list[bytes],
-        frame: bytes | None,
-    ) -> bytes | None:
+    async def _finish(self, turn: _Turn, kept: list[bytes], frame: bytes | None) -> bytes | None:
         """Book the answer before the client holds all of it: it never asks again and counts for itself."""
-        charge.reached(Stage.LAST_FRAME, sid=stream.sid)
 
         def last(usage: Usage) -> bytes | None:
-            return with_usage(frame, usage) if stream.usage is None and frame is not None else frame
+            return with_usage(frame, usage) if turn.stream.usage is None and frame is not None else frame
 
         def stored(usage: Usage) -> tuple[str, str, bytes] | None:
             whole = [*kept[:-1], last(usage) or b""] if kept else []
-            return claim.stored(b"\n".join(whole))
+            return turn.claim.stored(b"\n".join(whole))
 
-        return last(await self.settle(scope, charge, answer, stream, client, stored))
+        return last(await self.settle(turn, stored))
 
     async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
         out = _Frames(scope, send)
