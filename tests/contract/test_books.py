@@ -615,6 +615,18 @@ class TestLeases:
         assert (row.state, row.outcome, row.stage, row.charged) == ("released", "server killed", "first frame", 0)
         assert await house.balance() == (1000, 0)
 
+    async def test_a_hold_that_somebody_spoilt_does_not_keep_others_from_being_swept(self, house: House) -> None:
+        for name, values in [("a", {"stage": "gone"}), ("b", {"capability": "gold"}), ("c", {})]:
+            await house.quotas.hold(house.account, TOKENS, 10, request_id=name)
+            async with house.database.begin() as connection:
+                spoilt = sa.update(holds).where(holds.c.request_id == name).values(lease_until=1, **values)
+                await connection.execute(spoilt)
+        assert await house.quotas.sweep() == 1
+        assert [(await house.row_of(name)).state for name in "abc"] == ["open", "open", "released"]
+        async with house.database.begin() as connection:  # mended, for the proof
+            mended = {"stage": "held", "capability": "tokens", "lease_until": holds.c.opened_at + 30_000}
+            await connection.execute(sa.update(holds).values(mended))
+
     async def test_a_sweeper_leaves_alone_what_was_renewed_meanwhile(self, house: House) -> None:
         hold = await house.quotas.hold(house.account, TOKENS, 10, request_id="a")
         order = Settle(hold=hold, charge=0, outcome=Outcome.SERVER_KILLED, stage=Stage.HELD, expired_only=True)

@@ -304,6 +304,8 @@ class Quotas:
                     continue
             except AiProjectError as error:
                 log.warning("not swept", error=str(error))
+            except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the sweeping
+                log.error("not swept", error=type(error).__name__)
 
 
 def _storable(sid: str) -> str:
