@@ -226,7 +226,7 @@ class TestBesideWriters:
                     await quotas.grant(account, tokens=20, pic_times=20)
 
         writers = [asyncio.create_task(spend(number)) for number in range(6)]
-        found = []
+        found: list[list[Difference]] = []
         while len(found) < 12 or made <= 20:
             found.append(await differences(database))
         stop.set()
