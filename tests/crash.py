@@ -187,7 +187,7 @@ class Storm:
         for index in range(0, len(rest), 12):
             rest[index] = self._draw.choice([WHILE_STARTING, HELD_UP])
         self._draw.shuffle(rest)
-        return [*FAULT_POINTS, *rest][:kills]
+        return [*self._draw.sample(FAULT_POINTS, len(FAULT_POINTS)), *rest][:kills]
 
     async def rage(self, deaths: Sequence[str], *, until: float) -> None:
         """Go through ``deaths``; return with every node running.
