@@ -58,6 +58,9 @@ class Code(StrEnum):
     VOICE_SECONDS_NOT_ENOUGH = "VOICE_SECONDS_NOT_ENOUGH"
     REGISTRATION_CLOSED = "REGISTRATION_CLOSED"
     RECEIPT_NOT_FOUND = "RECEIPT_NOT_FOUND"
+    NOT_SIGNED_IN = "NOT_SIGNED_IN"
+    ITEM_NOT_FOUND = "ITEM_NOT_FOUND"
+    KEY_LIMIT_REACHED = "KEY_LIMIT_REACHED"
 
 
 MESSAGES: dict[Code, str] = {
@@ -102,4 +105,7 @@ MESSAGES: dict[Code, str] = {
     Code.VOICE_SECONDS_NOT_ENOUGH: "用户语音识别可用时长不足",
     Code.REGISTRATION_CLOSED: "当前不开放注册",
     Code.RECEIPT_NOT_FOUND: "找不到该次调用的记录",
+    Code.NOT_SIGNED_IN: "请先登录，或提供有效的密钥",
+    Code.ITEM_NOT_FOUND: "找不到指定的对象",
+    Code.KEY_LIMIT_REACHED: "该密钥的额度已用完",
 }

@@ -124,6 +124,38 @@ class Settings(BaseSettings):
         ("*",), description="Origins that may call from a browser, separated by commas; `*` is any."
     )
     limits: Literal["on", "off"] = Field("on", description="Rate limits; quotas stay in any case.")
+    address_requests_per_minute: int = Field(1200, ge=1, description="Requests of one address.")
+    address_concurrent_calls: int = Field(200, ge=1, description="Calls of one address that run at once.")
+    account_requests_per_minute: int = Field(600, ge=1, description="Charging calls of one account.")
+    account_concurrent_calls: int = Field(50, ge=1, description="Charging calls of one account that run at once.")
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey that the nodes share for rate limits; in memory if not given."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
+        (), description="Addresses or networks of proxies whose forwarding headers are believed."
+    )
+    time_zone: str = Field("Asia/Shanghai", description="Time zone in which days begin, for daily caps.")
+
+    session_idle: int = Field(43_200, ge=60, description="Idle time after which a browser session ends.")
+    session_lifetime: int = Field(
+        30 * 86_400, ge=60, le=366 * 86_400, description="Time after which a browser session ends in any case."
+    )
+    public_url: Annotated[str, _url("http", "https")] | None = Field(
+        None, description="Where browsers reach this server; for links in mails."
+    )
+    smtp_url: SecretStr | None = Field(
+        None, description="Mail server, `smtp://` (STARTTLS) or `smtps://`, user and password included."
+    )
+    mail_from: str | None = Field(None, description="Sender of mails.")
+    admin_key_file: Path | None = Field(
+        None, description="Key that signs administrators' tokens; made in the data directory if not given."
+    )
+    argon2_memory: int = Field(65_536, ge=19_456, le=4_194_304, description="KiB of memory for one password's hash.")
+    argon2_passes: int = Field(3, ge=1, le=100, description="Passes over that memory.")
+    argon2_lanes: int = Field(4, ge=1, le=64, description="Lanes of that memory, worked on at once.")
+
+    body_timeout: Seconds = Field(30.0, description="Time without a byte after which a slow sender is cut.")
+    reader_timeout: Seconds = Field(60.0, description="Time after which a client that reads nothing is cut.")
 
     upstream_timeout: Seconds = Field(120.0, description="Silence after which an upstream is given up.")
     upstream_connect_timeout: Seconds = Field(10.0, description="Limit for connection, TLS and handshake.")

@@ -9,7 +9,11 @@ A branch stands for each remedy that a caller can choose, not for each line that
     │   ├── LoginFailed          unknown name or wrong password (never says which)
     │   ├── AccountUnknown       uuid and name do not belong together, or the account is disabled
     │   ├── RegistrationClosed   the operator takes no new accounts
+    │   ├── NotSignedIn          no credential, or one that is unknown, expired or revoked (never says which)
+    │   ├── NotAllowed           the credential is good, but not for this
+    │   ├── NotFound             no such thing of this account; never says whether another's has this id
     │   ├── QuotaExhausted       not enough tokens, picture times or voice seconds
+    │   ├── SpendLimitReached    the API key may not spend as much, whatever its account has
     │   ├── FileMissing          no bytes, or no multipart field ``file``
     │   ├── UnusableFile         not a picture, not audio, too long, too many pixels
     │   ├── BodyTooLarge         the request body is over the limit of its endpoint
@@ -41,10 +45,14 @@ __all__ = [
     "LoginFailed",
     "Misconfigured",
     "NameTaken",
+    "NotAllowed",
+    "NotFound",
+    "NotSignedIn",
     "QuotaExhausted",
     "ReceiptUnknown",
     "Refused",
     "RegistrationClosed",
+    "SpendLimitReached",
     "TooManyRequests",
     "Unavailable",
     "UnusableFile",
@@ -98,6 +106,18 @@ class RegistrationClosed(Refused):
     """The operator takes no new accounts."""
 
 
+class NotSignedIn(Refused):
+    """No credential, or one that is unknown, expired or revoked; never says which."""
+
+
+class NotAllowed(Refused):
+    """The credential is good, but not for this: another role, another capability, another address."""
+
+
+class NotFound(Refused):
+    """There is no such thing of this account; never says whether another's has this id."""
+
+
 class QuotaExhausted(Refused):
     """Not enough of a capability's quota.
 
@@ -108,6 +128,20 @@ class QuotaExhausted(Refused):
     def __init__(self, capability: str, detail: str = "") -> None:
         super().__init__(detail)
         self.capability = capability
+
+
+class SpendLimitReached(Refused):
+    """The API key may not spend as much, whatever its account has.
+
+    Args:
+        capability: ``tokens``, ``pic_times`` or ``voice_seconds``.
+        retry_after: seconds until its next day begins; ``None``: it is the limit of its whole life.
+    """
+
+    def __init__(self, capability: str, *, retry_after: int | None = None) -> None:
+        super().__init__()
+        self.capability = capability
+        self.retry_after = retry_after
 
 
 class FileMissing(Refused):

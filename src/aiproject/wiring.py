@@ -11,6 +11,7 @@ from functools import partial
 import aiohttp
 
 from aiproject.accounts import Accounts
+from aiproject.accounts.identity import Identities
 from aiproject.accounts.routes import AuthRoutes
 from aiproject.accounts.service import OpenBooks
 from aiproject.adapters import migrations
@@ -146,6 +147,7 @@ async def open_application(
         calls = RunningCalls()
         quotas = await stack.enter_async_context(Quotas.running(database, LeaseTimes(settings.hold_lease)))
         accounts = Accounts(database, passwords, opening(settings, quotas))
+        identities = Identities(accounts)
 
         link = Link(credentials, time_limits(settings))
         spark = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
@@ -176,14 +178,21 @@ async def open_application(
             build_app(
                 Endpoints(
                     auth=AuthRoutes(accounts, limiter, is_open=settings.registration == "open"),
-                    text_chat=TextChat(calls, accounts, quotas, spark, defaults, replay),
-                    text_stream=TextStream(calls, accounts, quotas, spark, defaults, replay),
+                    text_chat=TextChat(calls, identities, quotas, spark, defaults, replay),
+                    text_stream=TextStream(calls, identities, quotas, spark, defaults, replay),
                     voice=VoiceText(
-                        calls, accounts, quotas, dictation, limiter, workers, replay, anonymous=settings.voice_anonymous
+                        calls,
+                        identities,
+                        quotas,
+                        dictation,
+                        limiter,
+                        workers,
+                        replay,
+                        anonymous=settings.voice_anonymous,
                     ),
-                    picture=PictureText(calls, accounts, quotas, ocr, workers, replay),
+                    picture=PictureText(calls, identities, quotas, ocr, workers, replay),
                     vouchers=VoucherRoutes(accounts, Vouchers(database), limiter),
-                    usage=UsageRoutes(accounts, Receipts(database)),
+                    usage=UsageRoutes(identities, Receipts(database)),
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,

@@ -60,7 +60,7 @@ def slugs(text: str) -> set[str]:
 def as_cell(default: Any) -> str | None:
     """A setting's default as the tables show it; ``None`` where there is none and words must say what happens."""
     match default:
-        case None | "" | SecretStr():
+        case None | "" | () | SecretStr():
             return None
         case bool():
             return f"`{str(default).lower()}`"
@@ -181,6 +181,10 @@ class TestArchitecture:
         errors.LoginFailed(),
         errors.AccountUnknown(),
         errors.RegistrationClosed(),
+        errors.NotSignedIn(),
+        errors.NotAllowed(),
+        errors.NotFound(),
+        errors.SpendLimitReached("tokens"),
         errors.QuotaExhausted("tokens"),
         errors.FileMissing(),
         errors.UnusableFile(),

@@ -1,21 +1,19 @@
-"""``/auth/register`` and ``/auth/login`` of the seed's door, and who calls where headers say so."""
+"""``/auth/register`` and ``/auth/login`` of the seed's door."""
 
 from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiproject.accounts.model import Account
 from aiproject.accounts.service import Accounts
-from aiproject.adapters.asgi import Scope, client_address, note
+from aiproject.adapters.asgi import client_address, note
 from aiproject.adapters.json_routes import answer, answer_failure, optional_text_field, read_fields, text_field
 from aiproject.adapters.limiter import Limiter, Rate
-from aiproject.adapters.uploads import header_candidates
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, LoginFailed, RegistrationClosed
 from aiproject.protocols.seed import success
 
-__all__ = ["AuthRoutes", "identify_by_headers"]
+__all__ = ["AuthRoutes"]
 
 REGISTRATIONS = Rate("registration", "120/minute")
 """By address. A school behind one address registers a class in a minute; a flood is stopped."""
@@ -82,12 +80,3 @@ class AuthRoutes:
         if account.academy is not None:
             body["academy"] = account.academy
         return answer(body)
-
-
-async def identify_by_headers(accounts: Accounts, scope: Scope) -> Account:
-    """Return the account that the headers ``uuid`` and ``username`` name."""
-    headers = scope["headers"]
-    uuids = header_candidates(headers, b"uuid")
-    account = await accounts.identify(uuids[0] if uuids else "", header_candidates(headers, b"username"))
-    note(scope, account=account.account_id)
-    return account

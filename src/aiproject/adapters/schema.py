@@ -27,13 +27,21 @@ __all__ = [
     "NAME_LENGTH",
     "PASSWORD_HASH_LENGTH",
     "UtcDateTime",
+    "administrator",
+    "administrator_session",
+    "api_key",
+    "audit_entry",
     "binary_text",
+    "browser_session",
     "hold",
     "ledger_entry",
+    "login_guard",
+    "mail_token",
     "metadata",
     "name_key",
     "new_account_id",
     "operator_loss",
+    "spend_limit",
     "stored_answer",
     "user",
     "voucher",
@@ -121,6 +129,9 @@ user = sa.Table(
     sa.Column("VoiceUsedMs", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("CreatedAt", UtcDateTime),  # NULL: adopted from a database that did not record it
     sa.Column("DisabledAt", UtcDateTime),  # NULL: enabled
+    sa.Column("EmailVerifiedAt", UtcDateTime),  # NULL: nobody has shown that mail arrives there
+    sa.Column("PasswordChangedAt", UtcDateTime),  # NULL: never since the account was opened
+    sa.Column("DeletedAt", UtcDateTime),  # set: the person is gone, the row stays for the books
     # The books (`aiproject.quotas`). A balance is the sum of its ledger entries; what is held by running calls is part
     # of it and may not be spent twice.
     sa.Column("HeldTokens", sa.BigInteger, nullable=False, server_default=sa.text("0")),
@@ -184,6 +195,8 @@ hold = sa.Table(
     sa.Column("charged", sa.BigInteger),
     sa.Column("sid", sa.String(64)),  # the vendor's session id
     sa.Column("rule", sa.String(500), nullable=False),
+    sa.Column("key_id", sa.BigInteger),  # the API key that the call was made with; NULL: none
+    sa.Column("key_day", sa.Integer),  # the day, as YYYYMMDD, whose daily cap of that key it counts against
     sa.Index("ix_hold_lease", "state", "lease_until"),
     sa.Index("ix_hold_account", "account_id", "opened_at"),
     **_TABLE_OPTIONS,
@@ -238,6 +251,134 @@ stored_answer = sa.Table(
     sa.Column("expires_at", sa.BigInteger, nullable=False),
     sa.Column("answer", sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")),
     sa.Index("ix_stored_answer_expiry", "expires_at"),
+    **_TABLE_OPTIONS,
+)
+
+api_key = sa.Table(
+    "api_key",
+    metadata,
+    sa.Column("key_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("account_id", sa.BigInteger, nullable=False),
+    sa.Column("prefix", sa.String(16), nullable=False),  # public: names the key in lists and logs
+    sa.Column("secret_hash", sa.String(64), nullable=False),  # SHA-256 of the whole key, which is random enough
+    sa.Column("name", binary_text(100), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+    sa.Column("revoked_at", UtcDateTime),
+    sa.Column("last_used_at", UtcDateTime),
+    sa.Column("last_used_address", sa.String(64)),
+    sa.Column("requests_per_minute", sa.Integer),  # NULL here and below: no limit of its own
+    sa.Column("concurrent_calls", sa.Integer),
+    sa.Column("tokens_per_minute", sa.BigInteger),
+    sa.Column("capabilities", sa.String(100)),  # separated by blanks
+    sa.Column("models", sa.String(1000)),
+    sa.Column("addresses", sa.String(1000)),  # networks, separated by blanks
+    sa.Index("uq_api_key_prefix", "prefix", unique=True),
+    sa.Index("ix_api_key_account", "account_id"),
+    **_TABLE_OPTIONS,
+)
+
+spend_limit = sa.Table(
+    "spend_limit",  # what one API key may spend of its account's quota; changed with the books, in their transaction
+    metadata,
+    sa.Column("key_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("capability", sa.String(16), primary_key=True),
+    sa.Column("total", sa.BigInteger),  # NULL: no limit; voice in milliseconds
+    sa.Column("spent", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("held", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("daily", sa.BigInteger),  # NULL: no cap
+    sa.Column("day", sa.Integer, nullable=False, server_default=sa.text("0")),  # YYYYMMDD that the next two count
+    sa.Column("day_spent", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("day_held", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    **_TABLE_OPTIONS,
+)
+
+login_guard = sa.Table(
+    "login_guard",  # failures in a row, of names (known or not) and addresses alike
+    metadata,
+    sa.Column("realm", sa.String(16), primary_key=True),  # what is guessed, and whether the subject is name or address
+    sa.Column("subject", sa.String(64), primary_key=True),  # SHA-256, so that what people mistype is not kept
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("blocked_until", sa.BigInteger, nullable=False),  # milliseconds since 1970
+    sa.Column("last_failure_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_login_guard_age", "last_failure_at"),
+    **_TABLE_OPTIONS,
+)
+
+browser_session = sa.Table(
+    "browser_session",
+    metadata,
+    sa.Column("token_hash", sa.String(64), primary_key=True),  # SHA-256 of the cookie's value
+    sa.Column("session_id", sa.String(32), nullable=False),  # public: names it in the owner's list
+    sa.Column("account_id", sa.BigInteger, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),  # the absolute end
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("user_agent", binary_text(200), nullable=False),
+    sa.Index("uq_browser_session_id", "session_id", unique=True),
+    sa.Index("ix_browser_session_account", "account_id"),
+    sa.Index("ix_browser_session_end", "expires_at"),
+    **_TABLE_OPTIONS,
+)
+
+mail_token = sa.Table(
+    "mail_token",
+    metadata,
+    sa.Column("token_hash", sa.String(64), primary_key=True),
+    sa.Column("account_id", sa.BigInteger, nullable=False),
+    sa.Column("purpose", sa.String(16), nullable=False),  # verify, reset
+    sa.Column("email", binary_text(EMAIL_LENGTH), nullable=False),  # where it was sent
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Index("ix_mail_token_account", "account_id"),
+    sa.Index("ix_mail_token_end", "expires_at"),
+    **_TABLE_OPTIONS,
+)
+
+administrator = sa.Table(
+    "administrator",
+    metadata,
+    sa.Column("admin_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("name_key", binary_text(NAME_KEY_LENGTH), nullable=False),
+    sa.Column("name", binary_text(NAME_LENGTH), nullable=False),
+    sa.Column("password", binary_text(PASSWORD_HASH_LENGTH), nullable=False),
+    sa.Column("role", sa.String(10), nullable=False),  # owner, admin, auditor
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("password_changed_at", UtcDateTime),
+    sa.Index("uq_administrator_name", "name_key", unique=True),
+    **_TABLE_OPTIONS,
+)
+
+administrator_session = sa.Table(
+    "administrator_session",
+    metadata,
+    sa.Column("session_id", sa.String(32), primary_key=True),  # in both of its JWTs
+    sa.Column("admin_id", sa.BigInteger, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("revoked_at", UtcDateTime),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Index("ix_administrator_session_admin", "admin_id"),
+    sa.Index("ix_administrator_session_end", "expires_at"),
+    **_TABLE_OPTIONS,
+)
+
+audit_entry = sa.Table(
+    "audit_entry",  # append-only; chained by hashes, so that a later edit shows
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3 …
+    sa.Column("at", sa.BigInteger, nullable=False),  # milliseconds since 1970, UTC
+    sa.Column("actor_kind", sa.String(16), nullable=False),  # administrator, command line, server
+    sa.Column("actor", binary_text(NAME_LENGTH), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("target", binary_text(200), nullable=False),
+    sa.Column("before", sa.Text, nullable=False),  # JSON, without secrets
+    sa.Column("after", sa.Text, nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Index("ix_audit_entry_at", "at"),
     **_TABLE_OPTIONS,
 )
 

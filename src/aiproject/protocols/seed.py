@@ -68,6 +68,7 @@ ERROR_NUMBERS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UpstreamNonsense, 20003),
     (errors.Unavailable, 20004),
     (errors.QuotaExhausted, 20005),
+    (errors.SpendLimitReached, 20005),
 )
 """``header.code`` of an error frame for failures that carry no vendor code. The vendor uses 10000 to 11999 and 100001
 and up; clients only test for zero."""
@@ -103,6 +104,14 @@ def failure_of(error: BaseException, *, code: Code, service: Service | None = No
             return _refusal(Code.USER_NOT_FOUND, error)
         case errors.RegistrationClosed():
             return _refusal(Code.REGISTRATION_CLOSED, error)
+        case errors.NotSignedIn():
+            return Failure(401, Code.NOT_SIGNED_IN, error.detail or MESSAGES[Code.NOT_SIGNED_IN])
+        case errors.NotAllowed():
+            return Failure(403, Code.PERMISSION_NOT_ALLOW, error.detail or MESSAGES[Code.PERMISSION_NOT_ALLOW])
+        case errors.NotFound():
+            return Failure(404, Code.ITEM_NOT_FOUND, error.detail or MESSAGES[Code.ITEM_NOT_FOUND])
+        case errors.SpendLimitReached():
+            return Failure(429, Code.KEY_LIMIT_REACHED, MESSAGES[Code.KEY_LIMIT_REACHED], retry_after=error.retry_after)
         case errors.VoucherUnusable():
             return _refusal(Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, error)
         case errors.VoucherRedeemed():

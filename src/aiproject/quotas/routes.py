@@ -8,8 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiproject.accounts import Accounts
-from aiproject.accounts.routes import identify_by_headers
+from aiproject.accounts.identity import Identities
 from aiproject.adapters.asgi import note
 from aiproject.adapters.json_routes import answer, answer_failure
 from aiproject.codes import Code
@@ -31,8 +30,8 @@ UNITS = {Capability.TOKENS: "token", Capability.PIC_TIMES: "picture", Capability
 class UsageRoutes:
     """The two endpoints; `aiproject.web` mounts their methods. The headers ``uuid`` and ``username`` say who calls."""
 
-    def __init__(self, accounts: Accounts, receipts: Receipts) -> None:
-        self._accounts = accounts
+    def __init__(self, identities: Identities, receipts: Receipts) -> None:
+        self._identities = identities
         self._receipts = receipts
 
     async def entries(self, request: Request) -> Response:
@@ -40,7 +39,7 @@ class UsageRoutes:
         try:
             limit = _number(request, "limit", most=MAX_LIMIT) or DEFAULT_LIMIT
             before = _number(request, "before", most=2**63 - 1)
-            account = await identify_by_headers(self._accounts, request.scope)
+            account = (await self._identities.of_headers(request.scope)).account
             # One more, to know whether there are more.
             found = await self._receipts.newest(account.account_id, limit=limit + 1, before=before)
         except AiProjectError as error:
@@ -57,7 +56,7 @@ class UsageRoutes:
         """Explain one call of the account."""
         request_id = request.path_params["request_id"]
         try:
-            account = await identify_by_headers(self._accounts, request.scope)
+            account = (await self._identities.of_headers(request.scope)).account
             found = await self._receipts.of_call(account.account_id, request_id)
         except AiProjectError as error:
             return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
-from aiproject.accounts import Account, Accounts
-from aiproject.accounts.routes import identify_by_headers
+from aiproject.accounts import Account
+from aiproject.accounts.identity import Identities
 from aiproject.adapters.asgi import Receive, Scope, Send, client_address, note, request_id, send_json
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.limiter import Limiter, Rate
@@ -42,7 +42,7 @@ class PictureText(Endpoint):
     def __init__(
         self,
         calls: RunningCalls,
-        accounts: Accounts,
+        identities: Identities,
         quotas: Quotas,
         upstream: OcrUpstream,
         workers: Workers,
@@ -51,13 +51,13 @@ class PictureText(Endpoint):
         super().__init__(calls)
         self._workers = workers
         self._replay = replay
-        self._accounts = accounts
+        self._identities = identities
         self._quotas = quotas
         self._upstream = upstream
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
-        account = await identify_by_headers(self._accounts, scope)
+        account = (await self._identities.of_headers(scope)).account
         async with self._replay.claim(scope, account.account_id, data) as claim:
             if claim.answer is not None:
                 await send_json(send, 200, claim.answer)
@@ -89,7 +89,7 @@ class VoiceText(Endpoint):
     def __init__(
         self,
         calls: RunningCalls,
-        accounts: Accounts,
+        identities: Identities,
         quotas: Quotas,
         upstream: DictationUpstream,
         limiter: Limiter,
@@ -99,7 +99,7 @@ class VoiceText(Endpoint):
         anonymous: bool,
     ) -> None:
         super().__init__(calls)
-        self._accounts = accounts
+        self._identities = identities
         self._quotas = quotas
         self._upstream = upstream
         self._limiter = limiter
@@ -137,7 +137,7 @@ class VoiceText(Endpoint):
 
     async def _caller(self, scope: Scope) -> Account | None:
         try:
-            return await identify_by_headers(self._accounts, scope)
+            return (await self._identities.of_headers(scope)).account
         except AccountUnknown:
             # The document asks for no headers here, and the original looked at none: wrong ones are as good as none.
             if not self._anonymous:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from aiproject.accounts import Account, Accounts
+from aiproject.accounts import Account
+from aiproject.accounts.identity import Identities
 from aiproject.adapters.asgi import Receive, Scope, Send, note, request_id, send_json
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
@@ -100,14 +101,14 @@ class _TextEndpoint(Endpoint):
     def __init__(
         self,
         calls: RunningCalls,
-        accounts: Accounts,
+        identities: Identities,
         quotas: Quotas,
         upstream: ChatUpstream,
         defaults: ChatDefaults,
         replay: Replay,
     ) -> None:
         super().__init__(calls)
-        self._accounts = accounts
+        self._identities = identities
         self._quotas = quotas
         self._upstream = upstream
         self._defaults = defaults
@@ -116,8 +117,7 @@ class _TextEndpoint(Endpoint):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
         call = _parse(body)
-        account = await self._accounts.identify(call.uuid, [call.username])
-        note(scope, account=account.account_id)
+        account = (await self._identities.of_fields(scope, call.uuid, call.username)).account
         async with self._replay.claim(scope, account.account_id, body) as claim:
             if claim.answer is not None:
                 await self.repeat(scope, send, claim.answer)

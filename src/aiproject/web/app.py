@@ -37,6 +37,8 @@ class Endpoints:
     picture: PictureText
     vouchers: VoucherRoutes
     usage: UsageRoutes
+    more: Sequence[Route] = ()
+    """What rooms that are not the seed's mount by themselves; each is described beside it in `aiproject.web`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def build_app(
         ("/ready", ready, ["GET"]),
     ):
         app.router.routes.append(Route(path, endpoint, methods=methods))
+    app.router.routes.extend(endpoints.more)
     app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
     return with_middleware(app, cors_origins)
 

@@ -34,6 +34,10 @@ FATES = [
     Fate(errors.LoginFailed(), 200, Code.LOGIN_ERROR, 20000),
     Fate(errors.AccountUnknown(), 200, Code.USER_NOT_FOUND, 20000),
     Fate(errors.RegistrationClosed(), 200, Code.REGISTRATION_CLOSED, 20000),
+    Fate(errors.NotSignedIn(), 401, Code.NOT_SIGNED_IN, 20000),
+    Fate(errors.NotAllowed(), 403, Code.PERMISSION_NOT_ALLOW, 20000),
+    Fate(errors.NotFound(), 404, Code.ITEM_NOT_FOUND, 20000),
+    Fate(errors.SpendLimitReached("tokens", retry_after=60), 429, Code.KEY_LIMIT_REACHED, 20005, 60),
     Fate(errors.QuotaExhausted("tokens"), 200, Code.TOKEN_NOT_ENOUGH, 20005),
     Fate(errors.FileMissing(), 200, Code.GET_FILE_FAIL, 20000),
     Fate(errors.UnusableFile(), 200, Code.FILE_FORMAT_ILLEGAL, 20000),
@@ -91,8 +95,20 @@ class TestTable:
         """Existing apps look at ``code`` only under HTTP 200, and repeat the call under any other."""
         for fate in FATES:
             is_refusal = isinstance(fate.error, (errors.Refused, errors.UpstreamFailed))
-            # A receipt has an address of its own, which no existing app asks for: there, 404 says it as HTTP does.
-            is_http = isinstance(fate.error, (errors.BodyTooLarge, errors.ReceiptUnknown, errors.TooManyRequests))
+            # A receipt has an address of its own, which no existing app asks for: there, 404 says it as HTTP does. Nor
+            # has any of them an API key or a session.
+            is_http = isinstance(
+                fate.error,
+                (
+                    errors.BodyTooLarge,
+                    errors.NotAllowed,
+                    errors.NotFound,
+                    errors.NotSignedIn,
+                    errors.ReceiptUnknown,
+                    errors.SpendLimitReached,
+                    errors.TooManyRequests,
+                ),
+            )
             assert (fate.status == 200) == (is_refusal and not is_http)
 
     def test_a_bug_tells_nothing_of_itself(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aiproject.accounts import Account, Accounts
+from aiproject.accounts.identity import Identities
 from aiproject.adapters.asgi import RECORD, Message, Scope
 from aiproject.errors import (
     AccountUnknown,
@@ -169,7 +170,7 @@ class World:
         accounts: Accounts = self  # type: ignore[assignment]
         quotas: Quotas = self  # type: ignore[assignment]
         replay: Replay = self  # type: ignore[assignment]
-        app = endpoint(self.calls, accounts, quotas, self, defaults, replay)
+        app = endpoint(self.calls, Identities(accounts), quotas, self, defaults, replay)
         content = body if isinstance(body, bytes) else json.dumps(CALL if body is None else body).encode()
         is_read = False
 

@@ -1,123 +1,36 @@
-"""The OpenAPI description of the documented endpoints, with examples; at ``/openapi.json``, shown at ``/docs``.
-
-Written by hand, since the endpoints are plain ASGI: what they take and answer is the seed document's contract, not
-something to be derived from signatures.
-"""
+"""The addresses of the seed's door, the receipts and the probes."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-from aiproject import __version__
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
+from aiproject.web.openapi.parts import (
+    FAULTS,
+    NAME,
+    PASSWORD,
+    UUID,
+    Schema,
+    answers,
+    fault,
+    identity_headers,
+    json_content,
+    object_of,
+    success,
+    upload,
+)
 
-__all__ = ["describe"]
-
-Schema = dict[str, Any]
-
-NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 50, "description": "用户名", "examples": ["小明"]}
-PASSWORD: Schema = {"type": "string", "minLength": 1, "maxLength": 128, "description": "用户密码"}
-UUID: Schema = {"type": "string", "description": "用户唯一id标识；也是调用凭证，请妥善保管"}
-
-
-def _object(properties: dict[str, Schema], required: list[str] | None = None, **more: Any) -> Schema:
-    return {"type": "object", "properties": properties, "required": required or list(properties), **more}
-
-
-def _failure(codes: list[Code]) -> Schema:
-    return {
-        "title": "失败",
-        **_object(
-            {
-                "code": {"type": "string", "enum": [str(code) for code in codes]},
-                "msg": {"type": "string"},
-            }
-        ),
-    }
-
-
-def _success(msg: str, fields: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
-    always: dict[str, Schema] = {
-        "code": {"type": "integer", "const": 0},
-        "msg": {"type": "string", "examples": [msg]},
-        **fields,
-    }
-    return {"title": "成功", **_object({**always, **(optional or {})}, list(always))}
-
-
-def _json(schema: Schema, examples: dict[str, Any] | None = None) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": schema}
-    if examples:
-        content["examples"] = {name: {"value": value} for name, value in examples.items()}
-    return {"application/json": content}
-
-
-def _fault(code: Code, description: str, *, retry_after: bool = False) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "description": description,
-        "content": _json(_failure([code]), {"例": {"code": str(code), "msg": MESSAGES[code]}}),
-    }
-    if retry_after:
-        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
-    return answer
-
-
-FAULTS = {
-    "413": _fault(Code.REQUEST_TOO_LARGE, "请求体过大"),
-    "500": _fault(Code.APP_INTERNAL_ERROR, "服务器内部错误"),
-    "503": _fault(Code.SERVICE_UNAVAILABLE, "服务暂时不可用", retry_after=True),
-}
-LIMITED = {"429": _fault(Code.TOO_MANY_REQUESTS, "请求过于频繁", retry_after=True)}
-
-
-def _answers(success: Schema, codes: list[Code], example: Any, *, limited: bool = False) -> dict[str, Any]:
-    examples = {"成功": example} | {str(code): {"code": str(code), "msg": MESSAGES[code]} for code in codes}
-    return {
-        "200": {
-            "description": "成功时 `code` 为整数 0；失败时 `code` 为字符串，HTTP 状态仍为 200",
-            "content": _json({"oneOf": [success, _failure(codes)]}, examples),
-        },
-        **(LIMITED if limited else {}),
-        **FAULTS,
-    }
-
-
-def _identity_headers(required: bool) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": "uuid",
-            "in": "header",
-            "required": required,
-            "schema": {"type": "string"},
-            "description": "用户唯一id标识",
-        },
-        {
-            "name": "username",
-            "in": "header",
-            "required": required,
-            "schema": {"type": "string"},
-            "description": "用户名；中文可用 UTF-8 原始字节或百分号编码",
-        },
-    ]
-
-
-def _upload(description: str, *types: str) -> dict[str, Any]:
-    binary = {"type": "string", "format": "binary"}
-    content: dict[str, Any] = {media_type: {"schema": binary} for media_type in types}
-    content["multipart/form-data"] = {"schema": _object({"file": binary})}
-    return {"required": True, "description": description, "content": content}
-
+__all__ = ["paths"]
 
 DIALOG: Schema = {
     "type": "array",
     "minItems": 1,
     "description": "历史对话消息，最后一条为用户的问题；空内容的消息会被忽略",
-    "items": _object(
+    "items": object_of(
         {"role": {"type": "string", "enum": ["system", "user", "assistant"]}, "content": {"type": "string"}}
     ),
 }
-CHAT: Schema = _object({"uuid": UUID, "username": NAME, "dialog": DIALOG})
+CHAT: Schema = object_of({"uuid": UUID, "username": NAME, "dialog": DIALOG})
 CHAT_EXAMPLE = {
     "提问": {
         "uuid": "0b9f2c7d4e8a4f7f9a3d5c1e6b8a7f20",
@@ -137,7 +50,7 @@ CONTENT: dict[str, Schema] = {"content": {"type": "string"}}
 
 
 def _auth_paths() -> dict[str, Any]:
-    register = _object(
+    register = object_of(
         {"username": NAME, "password": PASSWORD, "email": {"type": "string", "maxLength": 254}},
     )
     register["properties"]["academy"] = {"type": ["string", "null"], "maxLength": 100, "description": "学院，可不填"}
@@ -156,13 +69,13 @@ def _auth_paths() -> dict[str, Any]:
                 "operationId": "register",
                 "requestBody": {
                     "required": True,
-                    "content": _json(
+                    "content": json_content(
                         register,
                         {"注册": {"username": "小明", "password": "correct horse", "email": "ming@example.com"}},
                     ),
                 },
-                "responses": _answers(
-                    _success("用户注册成功", {}),
+                "responses": answers(
+                    success("用户注册成功", {}),
                     [Code.USER_NAME_REPEAT, Code.REGISTRATION_CLOSED, Code.APP_QUERY_METHOD_ERROR],
                     {"code": 0, "msg": "用户注册成功"},
                     limited=True,
@@ -176,13 +89,13 @@ def _auth_paths() -> dict[str, Any]:
                 "operationId": "login",
                 "requestBody": {
                     "required": True,
-                    "content": _json(
-                        _object({"username": NAME, "password": PASSWORD}),
+                    "content": json_content(
+                        object_of({"username": NAME, "password": PASSWORD}),
                         {"登录": {"username": "小明", "password": "correct horse"}},
                     ),
                 },
-                "responses": _answers(
-                    _success("用户登录成功", account, {"academy": {"type": "string"}}),
+                "responses": answers(
+                    success("用户登录成功", account, {"academy": {"type": "string"}}),
                     [Code.LOGIN_ERROR, Code.APP_QUERY_METHOD_ERROR],
                     {
                         "code": 0,
@@ -201,9 +114,9 @@ def _auth_paths() -> dict[str, Any]:
 
 
 def _text_paths() -> dict[str, Any]:
-    body = {"required": True, "content": _json(CHAT, CHAT_EXAMPLE)}
-    frame = {"title": "帧", **_object({"header": {"type": "object"}, "payload": {"type": "object"}}, ["header"])}
-    stream = _answers(frame, CHAT_CODES, FRAME_EXAMPLE)
+    body = {"required": True, "content": json_content(CHAT, CHAT_EXAMPLE)}
+    frame = {"title": "帧", **object_of({"header": {"type": "object"}, "payload": {"type": "object"}}, ["header"])}
+    stream = answers(frame, CHAT_CODES, FRAME_EXAMPLE)
     stream["200"]["description"] = (
         "成功时为讯飞星火原样的帧，每个 HTTP 分块恰好一帧，以换行结束；`Accept: text/event-stream` 时为 SSE。"
         "首帧之前的失败是 `{code, msg}`；之后的失败是 `header.code` 非 0 的一帧，然后结束。"
@@ -216,8 +129,8 @@ def _text_paths() -> dict[str, Any]:
                 "summary": "文本模型（非流式）",
                 "operationId": "textChat",
                 "requestBody": body,
-                "responses": _answers(
-                    _success("文本大模型回复成功", {**CONTENT, "consume_token": {"type": "integer", "minimum": 0}}),
+                "responses": answers(
+                    success("文本大模型回复成功", {**CONTENT, "consume_token": {"type": "integer", "minimum": 0}}),
                     CHAT_CODES,
                     {"code": 0, "msg": "文本大模型回复成功", "content": "你好！", "consume_token": 14},
                 ),
@@ -236,7 +149,7 @@ def _text_paths() -> dict[str, Any]:
 
 
 def _file_paths() -> dict[str, Any]:
-    done = _success("请求成功", CONTENT)
+    done = success("请求成功", CONTENT)
     return {
         "/voiceModel/chat": {
             "post": {
@@ -251,10 +164,10 @@ def _file_paths() -> dict[str, Any]:
                         "schema": {"type": "integer", "enum": [16000, 8000], "default": 16000},
                         "description": "裸 PCM 的采样率；WAV 以文件头为准",
                     },
-                    *_identity_headers(False),
+                    *identity_headers(False),
                 ],
-                "requestBody": _upload("16 位单声道 PCM 或 WAV", "application/octet-stream", "audio/wav"),
-                "responses": _answers(
+                "requestBody": upload("16 位单声道 PCM 或 WAV", "application/octet-stream", "audio/wav"),
+                "responses": answers(
                     done,
                     [
                         Code.AUDIO_TO_TEXT_ERROR,
@@ -273,11 +186,9 @@ def _file_paths() -> dict[str, Any]:
                 "tags": ["大模型"],
                 "summary": "图片识别文字",
                 "operationId": "picture",
-                "parameters": _identity_headers(True),
-                "requestBody": _upload(
-                    "jpg、jpeg、png 或 bmp 图片，最大 16 MB", "image/jpeg", "image/png", "image/bmp"
-                ),
-                "responses": _answers(
+                "parameters": identity_headers(True),
+                "requestBody": upload("jpg、jpeg、png 或 bmp 图片，最大 16 MB", "image/jpeg", "image/png", "image/bmp"),
+                "responses": answers(
                     done,
                     [
                         Code.USER_NOT_FOUND,
@@ -302,8 +213,8 @@ def _voucher_paths() -> dict[str, Any]:
                 "operationId": "redeem",
                 "requestBody": {
                     "required": True,
-                    "content": _json(
-                        _object(
+                    "content": json_content(
+                        object_of(
                             {
                                 "token_id": {"type": "string", "maxLength": 56, "description": "令牌，不分大小写"},
                                 "user_id": UUID,
@@ -323,8 +234,8 @@ def _voucher_paths() -> dict[str, Any]:
                         },
                     ),
                 },
-                "responses": _answers(
-                    _success("兑换令牌成功", {}),
+                "responses": answers(
+                    success("兑换令牌成功", {}),
                     [Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, Code.TOKEN_ALREADY_GET, Code.USER_GET_TOKEN_ERROR],
                     {"code": 0, "msg": "兑换令牌成功"},
                     limited=True,
@@ -404,7 +315,7 @@ RECEIPT_EXAMPLE = {
 def _usage_paths() -> dict[str, Any]:
     integer: Schema = {"type": "integer"}
     maybe_integer: Schema = {"type": ["integer", "null"]}
-    entry = _object(
+    entry = object_of(
         {
             "seq": {"type": "integer", "minimum": 1, "description": "账户内从 1 起连续编号"},
             "time": MOMENT,
@@ -421,7 +332,7 @@ def _usage_paths() -> dict[str, Any]:
         "attempt": integer,
         "reference": {"type": "string", "description": "其它变动的来由"},
     }
-    attempt = _object(
+    attempt = object_of(
         {
             "attempt": integer,
             **CAPABILITY,
@@ -432,17 +343,17 @@ def _usage_paths() -> dict[str, Any]:
             "reported": {"type": ["integer", "null"], "description": "平台报告的用量"},
             "charged": maybe_integer,
             "lost": {"type": "integer", "description": "超出预留、由运营方承担的数量"},
-            "explanation": _object({"zh": {"type": "string"}, "en": {"type": "string"}}),
+            "explanation": object_of({"zh": {"type": "string"}, "en": {"type": "string"}}),
             "sid": {"type": ["string", "null"], "description": "平台的会话号"},
             "rule": RULE,
             "opened_at": MOMENT,
             "closed_at": {**MOMENT, "type": ["string", "null"]},
         }
     )
-    page = _success("查询成功", {"entries": {"type": "array", "items": entry}, "next": maybe_integer})
-    receipt = _success("查询成功", {"request_id": {"type": "string"}, "attempts": {"type": "array", "items": attempt}})
-    answers = _answers(receipt, [Code.USER_NOT_FOUND], RECEIPT_EXAMPLE)
-    answers["404"] = _fault(Code.RECEIPT_NOT_FOUND, "该账户没有这次调用")
+    page = success("查询成功", {"entries": {"type": "array", "items": entry}, "next": maybe_integer})
+    receipt = success("查询成功", {"request_id": {"type": "string"}, "attempts": {"type": "array", "items": attempt}})
+    told = answers(receipt, [Code.USER_NOT_FOUND], RECEIPT_EXAMPLE)
+    told["404"] = fault(Code.RECEIPT_NOT_FOUND, "该账户没有这次调用")
     return {
         "/v1/usage": {
             "get": {
@@ -461,9 +372,9 @@ def _usage_paths() -> dict[str, Any]:
                         "schema": {"type": "integer", "minimum": 1},
                         "description": "只要编号更小的；取上一页的 `next`",
                     },
-                    *_identity_headers(True),
+                    *identity_headers(True),
                 ],
-                "responses": _answers(page, [Code.USER_NOT_FOUND, Code.APP_QUERY_METHOD_ERROR], USAGE_EXAMPLE),
+                "responses": answers(page, [Code.USER_NOT_FOUND, Code.APP_QUERY_METHOD_ERROR], USAGE_EXAMPLE),
             }
         },
         "/v1/usage/{request_id}": {
@@ -479,23 +390,23 @@ def _usage_paths() -> dict[str, Any]:
                         "schema": {"type": "string"},
                         "description": "调用的 `X-Request-Id`",
                     },
-                    *_identity_headers(True),
+                    *identity_headers(True),
                 ],
-                "responses": answers,
+                "responses": told,
             }
         },
     }
 
 
 def _probe_paths() -> dict[str, Any]:
-    alive = _success("ok", {"status": {"type": "string"}})
+    alive = success("ok", {"status": {"type": "string"}})
     return {
         "/health": {
             "get": {
                 "tags": ["运维"],
                 "summary": "进程存活",
                 "operationId": "health",
-                "responses": {"200": {"description": "alive", "content": _json(alive)}},
+                "responses": {"200": {"description": "alive", "content": json_content(alive)}},
             }
         },
         "/ready": {
@@ -504,7 +415,7 @@ def _probe_paths() -> dict[str, Any]:
                 "summary": "数据库与表结构就绪",
                 "operationId": "ready",
                 "responses": {
-                    "200": {"description": "ready", "content": _json(alive)},
+                    "200": {"description": "ready", "content": json_content(alive)},
                     "503": FAULTS["503"],
                 },
             }
@@ -512,28 +423,13 @@ def _probe_paths() -> dict[str, Any]:
     }
 
 
-@cache
-def describe() -> dict[str, Any]:
-    """Return the description as OpenAPI 3.1."""
+def paths() -> dict[str, Any]:
+    """Return the paths of this part."""
     return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "AiProject",
-            "version": __version__,
-            "summary": "Accounts, exact quotas and a relay to iFlytek's chat, dictation and picture text.",
-            "description": (
-                "`code` 为整数 0 表示成功，为字符串表示失败；`msg` 总是存在。每个应答都带有 `X-Request-Id`。"
-                "业务上的拒绝和模型平台的失败以 HTTP 200 应答；"
-                "404、405、413、429、500、503 保留各自的状态码，结构相同。"
-            ),
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "paths": {
-            **_auth_paths(),
-            **_text_paths(),
-            **_file_paths(),
-            **_voucher_paths(),
-            **_usage_paths(),
-            **_probe_paths(),
-        },
+        **_auth_paths(),
+        **_text_paths(),
+        **_file_paths(),
+        **_voucher_paths(),
+        **_usage_paths(),
+        **_probe_paths(),
     }
