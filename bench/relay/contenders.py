@@ -1,0 +1,111 @@
+"""What is compared: each contender is started the same way and answers the same calls."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.relay.load import Target
+from bench.relay.processes import SERVER_CORE, Started, start
+
+__all__ = ["Contender", "aiproject", "bare_relay", "seed_stack"]
+
+PEOPLE = 20
+"""Accounts that the load takes turns with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A running server and how it is called."""
+
+    name: str
+    process: Started
+    accounts: list[tuple[str, str]]
+
+    def target(self, path: str, orders: str, frames: int) -> Target:
+        """Return a call of it that orders ``frames`` frames."""
+        return Target(self.process.port, path, f"frames={frames} {orders}".strip(), frames, self.accounts)
+
+
+@contextmanager
+def aiproject(
+    upstream: int,
+    *,
+    name: str = "AiProject",
+    database: str = "",
+    cores: set[int] = SERVER_CORE,
+    settings: Mapping[str, str] | None = None,
+    people: int = PEOPLE,
+) -> Iterator[Contender]:
+    """Run AiProject, full path: accounts, limits, books, log.
+
+    Args:
+        upstream: port of `bench.relay.upstream`.
+        database: address; empty: SQLite in a folder of its own.
+    """
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="aiproject-bench-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        environment = {
+            "AIPROJECT_DATA_DIR": str(folder),
+            "AIPROJECT_IFLYTEK_APP_ID": "bench",
+            "AIPROJECT_IFLYTEK_API_KEY": "bench-key",
+            "AIPROJECT_IFLYTEK_API_SECRET": "bench-secret",
+            "AIPROJECT_SPARK_URL": f"ws://127.0.0.1:{upstream}/v3.5/chat",
+            "AIPROJECT_SIGNUP_TOKENS": str(10**12),
+            "AIPROJECT_LIMITS": "off",
+            **({"AIPROJECT_DATABASE_URL": database} if database else {}),
+            **(settings or {}),
+        }
+        process = start("bench.relay.gateway", cores=cores, environment=environment, log=folder / "log")
+        stack.callback(process.stop)
+        yield Contender(name, process, [_register(process.port, f"person {n}") for n in range(people)])
+
+
+@contextmanager
+def bare_relay(upstream: int) -> Iterator[Contender]:
+    """Run the bare ASGI relay."""
+    with _plain("bare ASGI relay", "bench.relay.bare", upstream) as contender:
+        yield contender
+
+
+@contextmanager
+def seed_stack(upstream: int, python: str) -> Iterator[Contender]:
+    """Run the Flask and gevent relay with the Python of its own environment."""
+    with _plain("Flask + gevent relay", "bench.relay.seed_stack", upstream, python=python) as contender:
+        yield contender
+
+
+@contextmanager
+def _plain(name: str, module: str, upstream: int, **words: str) -> Iterator[Contender]:
+    address = f"ws://127.0.0.1:{upstream}/v3.5/chat"
+    process = start(module, cores=SERVER_CORE, environment={"BENCH_UPSTREAM": address}, **words)
+    try:
+        yield Contender(name, process, [("u", "n")])
+    finally:
+        process.stop()
+
+
+def _register(port: int, name: str) -> tuple[str, str]:
+    fields = {"username": name, "password": "a long enough password", "email": "", "academy": ""}
+    _post(port, "/auth/register", fields)
+    return str(_post(port, "/auth/login", fields)["uuid"]), name
+
+
+def _post(port: int, path: str, fields: Mapping[str, str]) -> dict[str, object]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}",
+        json.dumps(fields).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found: dict[str, object] = json.load(answer)
+    if found["code"] != 0:
+        raise RuntimeError(f"{path}: {found}")
+    return found

@@ -1,0 +1,39 @@
+"""AiProject itself, as ``aiproject serve`` runs it, on a free port that it prints; ends with standard input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from aiproject.adapters import log
+from aiproject.config import load_settings
+from aiproject.server import Serving, bind, serve
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    settings = load_settings()
+    log.configure(settings.log_level, settings.log_format)
+    credentials = settings.credentials
+    if credentials is None:
+        raise SystemExit("the benchmark gives credentials: upstream is its own stand-in")
+    listener = bind("127.0.0.1", 0)
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    sys.exit(
+        serve(
+            Serving(settings, credentials, False),
+            listener,
+            on_ready=lambda: print(listener.getsockname()[1], flush=True),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

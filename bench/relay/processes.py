@@ -1,0 +1,107 @@
+"""Processes that are measured: started on a core of their own, their CPU and memory read from the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+__all__ = ["LOAD_CORES", "SERVER_CORE", "Started", "cpu_seconds", "memory_bytes", "start"]
+
+CLONE = Path(__file__).resolve().parents[2]
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE = {CORES[0]}
+LOAD_CORES = set(CORES[1:2] or CORES)
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in task.read_text().split():
+                yield from _tree(int(child))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU that a process and its children have used, user and system, threads included.
+
+    From the scheduler's own sums in nanoseconds (``schedstat``) for the threads that live, which are all that a server
+    has while it is measured.
+    """
+    total = 0
+    for process in _tree(pid):
+        for stat in Path(f"/proc/{process}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                total += int(stat.read_text().split()[0])
+    return total / 1e9
+
+
+def memory_bytes(pid: int) -> int:
+    """Return the resident memory of a process and its children that is not shared with others (USS)."""
+    total = 0
+    for process in _tree(pid):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+                if line.startswith(("Private_Clean:", "Private_Dirty:")):
+                    total += int(line.split()[1]) * 1024
+    return total
+
+
+class Started:
+    """A process that printed its port as its first line and ends with its standard input."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.port = port
+
+    def stop(self) -> None:
+        """End it, and wait."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def start(
+    module: str,
+    *words: str,
+    cores: set[int],
+    environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    log: Path | None = None,
+) -> Started:
+    """Start ``python -m module words`` on ``cores``; it prints its port. ``log`` takes what it says on standard error."""
+    with open(log or os.devnull, "ab") as said:
+        process = _start([python, "-m", module, *words], said, cores, environment or {})
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line.strip().isdigit():
+        process.kill()
+        raise RuntimeError(f"{module} did not start: {line!r}")
+    return Started(process, int(line))
+
+
+def _start(
+    command: list[str], said: IO[bytes], cores: set[int], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=said,
+        cwd=CLONE,
+        env={**os.environ, "PYTHONPATH": f"{CLONE}:{CLONE / 'src'}:{CLONE / 'tests'}", **environment},
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
