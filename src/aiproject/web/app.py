@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from aiproject import __version__
 from aiproject.accounts.routes import AuthRoutes
-from aiproject.adapters.asgi import ASGIApp
+from aiproject.adapters.asgi import ASGIApp, Receive, Scope, Send
 from aiproject.codes import MESSAGES, Code
 from aiproject.protocols.seed import json_bytes
 from aiproject.quotas.routes import UsageRoutes
@@ -105,16 +105,19 @@ def build_app(
         code = HTTP_FAULTS.get(status, Code.APP_QUERY_METHOD_ERROR if status < 500 else Code.APP_INTERNAL_ERROR)
         return _json({"code": str(code), "msg": MESSAGES[code]}, status, headers)
 
+    calls: dict[str, ASGIApp] = {
+        "/textModel/chat": endpoints.text_chat,
+        "/textModel/stream": endpoints.text_stream,
+        "/voiceModel/chat": endpoints.voice,
+        "/PictureToTextModel/chat": endpoints.picture,
+    }
     app.add_exception_handler(HTTPException, http_fault)
     # Starlette answers a bug in plain text otherwise, before `Requests` sees it; it raises it again afterwards.
     app.add_exception_handler(Exception, http_fault)
     for path, endpoint, methods in (
         ("/auth/register", endpoints.auth.register, ["POST"]),
         ("/auth/login", endpoints.auth.login, ["POST"]),
-        ("/textModel/chat", endpoints.text_chat, ["POST"]),
-        ("/textModel/stream", endpoints.text_stream, ["POST"]),
-        ("/voiceModel/chat", endpoints.voice, ["POST"]),
-        ("/PictureToTextModel/chat", endpoints.picture, ["POST"]),
+        *((path, endpoint, ["POST"]) for path, endpoint in calls.items()),
         ("/user/get_token", endpoints.vouchers.redeem, ["POST"]),
         ("/v1/usage", endpoints.usage.entries, ["GET"]),
         ("/v1/usage/{request_id}", endpoints.usage.receipt, ["GET"]),
@@ -124,7 +127,24 @@ def build_app(
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)
     app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
-    return with_middleware(app, cors_origins)
+    return with_middleware(CallsFirst(calls, app), cors_origins)
+
+
+class CallsFirst:
+    """Leads the relay's calls straight to their endpoints.
+
+    They tell every fault of theirs by themselves, so that the eight layers between FastAPI's door and a route have
+    nothing to do for them, and those cost a tenth of a whole chat. The routes stay listed in the router as well, which
+    answers what is wrong with the method or the address.
+    """
+
+    def __init__(self, calls: Mapping[str, ASGIApp], app: ASGIApp) -> None:
+        self._calls = calls
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._calls.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (endpoint or self._app)(scope, receive, send)
 
 
 def _json(body: Mapping[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:
