@@ -111,10 +111,10 @@ def question(text: str = "你好") -> ChatRequest:
 
 
 async def read(stream: ChatStream) -> list[ChatEvent]:
-    events = []
+    events: list[ChatEvent] = []
     try:
         while True:
-            events.append(await stream.receive())
+            events += await stream.receive()
             if events[-1].is_last:
                 return events
     finally:
@@ -216,7 +216,7 @@ class TestSpark:
     async def test_failures_amid_the_answer(self, bench: Bench, fault: str, kind: type[UpstreamFailed]) -> None:
         bench.order("chat", fault, **({"at": "middle", "code": 11203} if fault == "error" else {}))
         stream = await bench.spark().ask(question())
-        assert (await stream.receive()).text
+        assert (await stream.receive())[0].text
         with pytest.raises(kind) as caught:
             await read(stream)
         assert caught.value.code == (11203 if fault == "error" else None)

@@ -37,6 +37,13 @@ MAX_HANDSHAKE_BODY = 2048
 """Bytes of a refusal's body that are looked at; the gateway's are about a hundred."""
 
 
+# Looked up once: a module's member of an enumeration costs two look-ups, and a frame is looked at four times.
+_TEXT = picows.WSMsgType.TEXT
+_BINARY = picows.WSMsgType.BINARY
+_CONTINUATION = picows.WSMsgType.CONTINUATION
+_CLOSE = picows.WSMsgType.CLOSE
+
+
 class ConnectionEnded(Exception):
     """The peer, or the network, ended the connection.
 
@@ -83,8 +90,8 @@ class WebSocketConnection(picows.WSListener):
         if self._end is not None:
             return  # what else the last reading from the socket brought
         kind = frame.msg_type
-        if kind == picows.WSMsgType.TEXT or kind == picows.WSMsgType.BINARY or kind == picows.WSMsgType.CONTINUATION:
-            if frame.rsv1 or (kind == picows.WSMsgType.CONTINUATION) != bool(self._fragments):
+        if kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
+            if frame.rsv1 or (kind is _CONTINUATION) != bool(self._fragments):
                 self._break_off(transport, 1002, "fragments out of order, or compression that nobody asked for")
                 return
             if frame.payload_size > MAX_MESSAGE_BYTES:
@@ -109,7 +116,7 @@ class WebSocketConnection(picows.WSListener):
                 self._paused = True
                 transport.underlying_transport.pause_reading()
             self._wake()
-        elif kind == picows.WSMsgType.CLOSE:
+        elif kind is _CLOSE:
             code = _number(frame.get_close_code())
             reason = (frame.get_close_message() or b"").decode("utf-8", "replace")
             self._finish(ConnectionEnded(code or 1005, reason))
@@ -170,25 +177,39 @@ class WebSocketConnection(picows.WSListener):
             ConnectionEnded: everything was read and nothing more will come.
             BaseException: what `abort` was given.
         """
-        messages = self._messages
-        if not messages:
-            if self._end is not None:
-                raise self._end
-            self._waiter = self._loop.create_future()
-            self._arm(timeout)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-            if not messages:
-                raise self._end or ConnectionEnded(1006, "connection lost")
-        message = messages.popleft()
+        if not self._messages:
+            await self._wait(timeout)
+        message = self._messages.popleft()
         self._queued -= len(message)
+        self._flow()
+        return message
+
+    async def receive_all(self, timeout: float) -> deque[bytes]:
+        """Return the messages that are here, at least one; waits and raises as `receive` does."""
+        if not self._messages:
+            await self._wait(timeout)
+        messages, self._messages = self._messages, deque()
+        self._queued = 0
+        self._flow()
+        return messages
+
+    async def _wait(self, timeout: float) -> None:
+        if self._end is not None:
+            raise self._end
+        self._waiter = self._loop.create_future()
+        self._arm(timeout)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        if not self._messages:
+            raise self._end or ConnectionEnded(1006, "connection lost")
+
+    def _flow(self) -> None:
         if self._paused and self._queued < MAX_QUEUED_BYTES // 2:
             self._paused = False
             if self._transport is not None and not self._transport.is_disconnected:
                 self._transport.underlying_transport.resume_reading()
-        return message
 
     def abort(self, reason: BaseException) -> None:
         """Wake the reader with ``reason`` (what was queued is dropped) and close."""

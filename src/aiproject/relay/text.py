@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -217,11 +217,11 @@ class TextChat(_TextEndpoint):
 
     async def relay(self, turn: _Turn) -> None:
         parts = turn.answer.parts
-        while True:
-            event = await turn.stream.receive()
-            parts.append(event.text)
-            if event.is_last:
-                break
+        is_whole = False
+        while not is_whole:
+            for event in await turn.stream.receive():
+                parts.append(event.text)
+                is_whole = event.is_last
 
         def body(usage: Usage) -> bytes:
             content = "".join(parts)
@@ -244,22 +244,27 @@ class TextStream(_TextEndpoint):
         stream, parts = turn.stream, turn.answer.parts
         kept: list[bytes] = []
         try:
-            while True:
-                event = await stream.receive()
-                if event.text:
-                    parts.append(event.text)
-                frame = event.spark_frame
-                if frame is None and (event.text or event.is_last):
-                    frame = render(event, sid=stream.sid or "", seq=out.count, first=not out.count)
-                if frame is not None and turn.claim.is_wanted:
-                    kept.append(frame)
-                if event.is_last:
-                    frame = await self._finish(turn, kept, frame)
+            is_whole = False
+            while not is_whole:
+                frames: list[bytes] = []
+                for event in await stream.receive():
+                    if event.text:
+                        parts.append(event.text)
+                    is_whole = event.is_last
+                    frame = event.spark_frame
+                    if frame is None and (event.text or is_whole):
+                        seq = out.count + len(frames)
+                        frame = render(event, sid=stream.sid or "", seq=seq, first=not seq)
+                    if frame is not None:
+                        frames.append(frame)
+                if turn.claim.is_wanted:
+                    kept += frames
+                last = frames.pop() if is_whole and frames else None
+                await out.send(frames)
+                if is_whole:
+                    last = await self._finish(turn, kept, last)
                     reach("before reply")
-                if frame is not None:
-                    await out.send(frame)
-                if event.is_last:
-                    break
+                    await out.send([] if last is None else [last])
             note(turn.scope, outcome="ok", frames=out.count)
         except AiProjectError as error:
             if not out.count:
@@ -267,7 +272,7 @@ class TextStream(_TextEndpoint):
             await turn.charge.settle(outcome_of(error, self.service))
             # The status is gone; the failure is told inside the stream, in the dialect that its client knows.
             failure = self.failure(turn.scope, error)
-            await out.send(error_frame(code=error_number(error), message=failure.msg, sid=stream.sid))
+            await out.send([error_frame(code=error_number(error), message=failure.msg, sid=stream.sid)])
         await out.end()
 
     async def _finish(self, turn: _Turn, kept: list[bytes], frame: bytes | None) -> bytes | None:
@@ -284,8 +289,7 @@ class TextStream(_TextEndpoint):
 
     async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
         out = _Frames(scope, send)
-        for frame in stored.split(b"\n"):
-            await out.send(frame)
+        await out.send(stored.split(b"\n"))
         await out.end()
 
 
@@ -302,12 +306,13 @@ class _Frames:
         self._prefix, self._suffix = (b"data: ", b"\n\n") if self._as_events else (b"", b"\n")
         self._send = send
 
-    async def send(self, frame: bytes) -> None:
-        if not self.count:
+    async def send(self, frames: Sequence[bytes]) -> None:
+        if not self.count and frames:
             await self._send(_stream_start(self._as_events))
-        self.count += 1
-        body = b"%b%b%b" % (self._prefix, frame, self._suffix)
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self.count += len(frames)
+        for frame in frames:
+            body = b"%b%b%b" % (self._prefix, frame, self._suffix)
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

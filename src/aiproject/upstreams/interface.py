@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,8 +27,10 @@ class ChatStream(Protocol):
     @property
     def usage(self) -> Usage | None: ...
 
-    async def receive(self) -> ChatEvent:
-        """Return the next event; after one with ``is_last`` there is none.
+    async def receive(self) -> Sequence[ChatEvent]:
+        """Return the next events, all that are here and at least one; after one with ``is_last`` there is none.
+
+        Where the answer ends badly after some of them, those come first and the error with the next call.
 
         Raises:
             UpstreamFailed: the answer ends here; nothing is charged by the vendor's word.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiproject.adapters.websocket import ConnectionEnded, WebSocketConnection
-from aiproject.errors import UpstreamTimeout
+from aiproject.errors import UpstreamFailed, UpstreamTimeout
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
 from aiproject.protocols.spark import SparkAnswer, build_request
 from aiproject.upstreams.interface import ChatStream
@@ -48,7 +48,8 @@ class SparkStream:
         self._first_frame = link.limits.first_frame
         self._ends_at = asyncio.get_running_loop().time() + link.limits.call
         self._call = link.limits.call
-        self._first: ChatEvent | None = None
+        self._first: list[ChatEvent] = []
+        self._failure: UpstreamFailed | None = None
 
     @property
     def sid(self) -> str | None:
@@ -66,17 +67,19 @@ class SparkStream:
             self._answer.connection_ended()
         self._first = await self._next(self._first_frame, "first frame")
 
-    async def receive(self) -> ChatEvent:
+    async def receive(self) -> list[ChatEvent]:
         """Implements `ChatStream.receive`."""
-        if self._first is not None:
-            event, self._first = self._first, None
-            return event
+        if self._first:
+            events, self._first = self._first, []
+            return events
         return await self._next(self._gap, "gap")
 
-    async def _next(self, limit: float, phase: str) -> ChatEvent:
+    async def _next(self, limit: float, phase: str) -> list[ChatEvent]:
+        if self._failure is not None:
+            raise self._failure
         left = self._ends_at - asyncio.get_running_loop().time()
         try:
-            frame = await self._connection.receive(min(limit, max(left, 0.0)))
+            frames = await self._connection.receive_all(min(limit, max(left, 0.0)))
         except TimeoutError:
             if left < limit:
                 raise UpstreamTimeout("call", self._call, sid=self._answer.sid) from None
@@ -84,11 +87,19 @@ class SparkStream:
         except ConnectionEnded:
             self._answer.connection_ended()
             raise  # not reached: after the last frame nobody asks for another
-        event = self._answer.receive(frame)
-        if event.is_last:
-            # The platform closes after the last frame; what it says then does not matter (chat chapter A7).
-            self._connection.close()
-        return event
+        events: list[ChatEvent] = []
+        try:
+            for frame in frames:
+                events.append(self._answer.receive(frame))
+                if events[-1].is_last:
+                    # The platform closes after the last frame; what it says then does not matter (chat chapter A7).
+                    self._connection.close()
+                    break
+        except UpstreamFailed as failure:
+            if not events:
+                raise
+            self._failure = failure
+        return events
 
     def abort(self, reason: BaseException) -> None:
         """Implements `ChatStream.abort`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -105,7 +106,7 @@ def build_app(
         code = HTTP_FAULTS.get(status, Code.APP_QUERY_METHOD_ERROR if status < 500 else Code.APP_INTERNAL_ERROR)
         return _json({"code": str(code), "msg": MESSAGES[code]}, status, headers)
 
-    calls: dict[str, ASGIApp] = {
+    calls: dict[str, Any] = {
         "/textModel/chat": endpoints.text_chat,
         "/textModel/stream": endpoints.text_stream,
         "/voiceModel/chat": endpoints.voice,

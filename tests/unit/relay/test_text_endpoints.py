@@ -245,13 +245,18 @@ class Stream:
     def usage(self) -> Usage | None:
         return self._world.usage
 
-    async def receive(self) -> ChatEvent:
+    async def receive(self) -> list[ChatEvent]:
         while True:
             if self._reason is not None:
                 raise self._reason
             step = self._script.pop(0)
             if isinstance(step, ChatEvent):
-                return step
+                # What is here already comes together, as from a socket.
+                events = [step]
+                while self._script and isinstance(step := self._script[0], ChatEvent) and not events[-1].is_last:
+                    events.append(step)
+                    self._script.pop(0)
+                return events
             if isinstance(step, BaseException):
                 raise step
             loop = asyncio.get_running_loop()
