@@ -169,6 +169,12 @@ class Settings(BaseSettings):
     spark_max_tokens: int = Field(4096, ge=1, le=65_535, description="Completion limit that is sent upstream.")
     spark_temperature: float = Field(0.5, gt=0, le=1, description="Temperature that is sent upstream.")
     spark_top_k: int = Field(4, ge=1, le=6, description="`top_k` that is sent upstream.")
+    spark_warm_connections: int = Field(
+        16, ge=0, le=1000, description="Connections to the model that are kept open for the next questions, at most."
+    )
+    spark_concurrency: int | None = Field(
+        None, ge=1, description="Connections to the model that the vendor allows at once, as far as it told."
+    )
     dictation_pace: float = Field(
         0.0,
         ge=0,

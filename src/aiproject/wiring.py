@@ -150,7 +150,14 @@ async def open_application(
         identities = Identities(accounts)
 
         link = Link(credentials, time_limits(settings))
-        spark = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
+        spark = SparkUpstream(
+            link,
+            url=settings.spark_url,
+            domain=settings.spark_domain,
+            warm=settings.spark_warm_connections,
+            concurrency=settings.spark_concurrency,
+        )
+        stack.callback(spark.close)
         dictation = IflytekDictation(
             link,
             url=settings.dictation_url,

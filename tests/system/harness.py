@@ -193,6 +193,8 @@ class LocalServer:
             **overrides,
         }
         directory.mkdir(parents=True, exist_ok=True)
+        # Connections that are opened ahead would meet the faults that a test orders for its calls.
+        values.setdefault("spark_warm_connections", 0)
         with pytest.MonkeyPatch.context() as environment:
             for name in [name for name in os.environ if name.startswith("AIPROJECT_")]:
                 environment.delenv(name)

@@ -16,6 +16,7 @@ from enum import Enum
 
 import picows
 
+from aiproject.adapters.dialing import Dialer
 from aiproject.errors import UpstreamTimeout, UpstreamUnreachable
 
 __all__ = ["ConnectionEnded", "WebSocketConnection", "connect"]
@@ -291,8 +292,13 @@ class WebSocketConnection(picows.WSListener):
             self._timer = self._loop.call_at(self._deadline, self._tick)
 
 
-async def connect(url: str, *, timeout: float, ssl_context: ssl.SSLContext | None) -> WebSocketConnection:
+async def connect(
+    url: str, *, timeout: float, ssl_context: ssl.SSLContext | None, dialer: Dialer | None = None
+) -> WebSocketConnection:
     """Open a connection: address look-up, TCP, TLS and handshake within ``timeout`` seconds. Redirects are refused.
+
+    Args:
+        dialer: looks names up and races their addresses; ``None``: the event loop does, for each connection anew.
 
     Raises:
         UpstreamTimeout: with phase ``connect``.
@@ -309,6 +315,7 @@ async def connect(url: str, *, timeout: float, ssl_context: ssl.SSLContext | Non
             websocket_handshake_timeout=timeout,
             max_frame_size=MAX_MESSAGE_BYTES,
             max_redirects=0,
+            socket_factory=None if dialer is None else lambda place: dialer.connect(place.host, place.port),
             # picows' own sockets wait by the loop's `add_reader`, and uvloop's gives up on a socket that is reset while
             # nothing is to be read (libuv reports EBADF and stops polling): nobody would hear of the reset. uvloop's
             # transports tell it, and a chat of 50 frames costs a sixth less CPU over them.

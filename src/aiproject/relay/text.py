@@ -162,6 +162,7 @@ class _TextEndpoint(Endpoint):
                     raise
                 task.uncancel()
                 raise ClientGone from None
+            note(scope, warm=stream.is_warm)
             charge.reached(Stage.FIRST_FRAME, sid=stream.sid)
             drain: asyncio.TimerHandle | None = None
 

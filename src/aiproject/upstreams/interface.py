@@ -19,7 +19,11 @@ class ChatStream(Protocol):
     Attributes:
         sid: the vendor's session id, once a frame told it.
         usage: what the answer consumed, once upstream told it.
+        is_warm: the connection was open before the question came.
     """
+
+    @property
+    def is_warm(self) -> bool: ...
 
     @property
     def sid(self) -> str | None: ...

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
+from aiproject.adapters.dialing import Dialer, client_tls
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.websocket import WebSocketConnection, connect
 from aiproject.config import IflytekCredentials
@@ -63,7 +64,8 @@ class Link:
         self.limits = limits
         self._clock = clock
         self._offset = timedelta(0)
-        self._ssl = ssl_context or ssl.create_default_context()
+        self._ssl = ssl_context or client_tls()
+        self._dialer = Dialer()
 
     @property
     def clock_offset_seconds(self) -> float:
@@ -90,7 +92,10 @@ class Link:
         secure = url.startswith("wss:")
         try:
             return await connect(
-                self.signed(url, "GET"), timeout=self.limits.connect, ssl_context=self._ssl if secure else None
+                self.signed(url, "GET"),
+                timeout=self.limits.connect,
+                ssl_context=self._ssl if secure else None,
+                dialer=self._dialer,
             )
         except UpstreamUnreachable as error:
             self.learn_clock(error)

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiproject.adapters.websocket import ConnectionEnded, WebSocketConnection
-from aiproject.errors import UpstreamFailed, UpstreamTimeout
+from aiproject.errors import UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
 from aiproject.protocols.spark import SparkAnswer, build_request
 from aiproject.upstreams.interface import ChatStream
 from aiproject.upstreams.link import Link
+from aiproject.upstreams.stock import Stock
 
 __all__ = ["SparkUpstream"]
 
 
-class SparkUpstream:
-    """A Spark model: an address and the ``domain`` that fits it. Implements `ChatUpstream`."""
+TOO_MANY = frozenset({10006, 11203})
+"""What the platform says when more connections are open than the application may have (chat chapter A8)."""
 
-    def __init__(self, link: Link, *, url: str, domain: str) -> None:
+
+class SparkUpstream:
+    """A Spark model: an address and the ``domain`` that fits it. Implements `ChatUpstream`.
+
+    Args:
+        warm: connections that are kept open for the next questions, at most; see `Stock`.
+        concurrency: connections that the vendor allows at once; ``None``: unknown.
+    """
+
+    def __init__(self, link: Link, *, url: str, domain: str, warm: int = 0, concurrency: int | None = None) -> None:
         self._link = link
         self._url = url
         self._domain = domain
+        self.stock = Stock(lambda: link.open(url), most=warm, concurrency=concurrency)
+
+    def close(self) -> None:
+        """Let go of the connections that wait."""
+        self.stock.close()
 
     async def ask(self, request: ChatRequest) -> ChatStream:
         """Implements `ChatUpstream.ask`."""
@@ -28,9 +44,28 @@ class SparkUpstream:
         return await self._link.attempt(lambda: self._ask_once(question), service="spark")
 
     async def _ask_once(self, question: bytes) -> SparkStream:
-        connection = await self._link.open(self._url)
+        warm = self.stock.take()
         try:
-            stream = SparkStream(connection, self._link)
+            if warm is not None:
+                try:
+                    return await self._begin(warm, question, is_warm=True)
+                except UpstreamTruncated as failure:
+                    if not failure.retryable:
+                        raise
+                    # It ended while it waited, and nothing was answered: not worth a pause, nor one of the tries.
+            return await self._begin(await self._link.open(self._url), question, is_warm=False)
+        except UpstreamRefused as refusal:
+            if refusal.code in TOO_MANY:
+                self.stock.too_many()
+            self.stock.done()
+            raise
+        except BaseException:
+            self.stock.done()
+            raise
+
+    async def _begin(self, connection: WebSocketConnection, question: bytes, *, is_warm: bool) -> SparkStream:
+        stream = SparkStream(connection, self._link, is_warm=is_warm, on_close=self.stock.done)
+        try:
             await stream.start(question)
         except BaseException:
             connection.close()
@@ -39,9 +74,20 @@ class SparkUpstream:
 
 
 class SparkStream:
-    """One Spark answer. Implements `ChatStream`."""
+    """One Spark answer. Implements `ChatStream`.
 
-    def __init__(self, connection: WebSocketConnection, link: Link) -> None:
+    Args:
+        on_close: called once, when the connection is let go of.
+
+    Attributes:
+        is_warm: the connection was open before there was a question.
+    """
+
+    def __init__(
+        self, connection: WebSocketConnection, link: Link, *, is_warm: bool, on_close: Callable[[], None]
+    ) -> None:
+        self.is_warm = is_warm
+        self._on_close: Callable[[], None] | None = on_close
         self._connection = connection
         self._answer = SparkAnswer()
         self._gap = link.limits.gap
@@ -108,3 +154,6 @@ class SparkStream:
     def close(self) -> None:
         """Implements `ChatStream.close`."""
         self._connection.close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()

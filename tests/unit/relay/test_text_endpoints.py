@@ -245,6 +245,10 @@ class Stream:
     def usage(self) -> Usage | None:
         return self._world.usage
 
+    @property
+    def is_warm(self) -> bool:
+        return False
+
     async def receive(self) -> list[ChatEvent]:
         while True:
             if self._reason is not None:

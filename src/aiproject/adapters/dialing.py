@@ -1,0 +1,129 @@
+"""Reaching a host fast: its addresses are remembered for a while and raced, and TLS sessions are resumed.
+
+Racing is RFC 8305's ("happy eyeballs"), by aiohappyeyeballs, which aiohttp uses too: a host whose IPv6 is broken costs
+a quarter of a second and not the connect timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from typing import Any
+
+import aiohappyeyeballs
+
+__all__ = ["Dialer", "ResumingContext", "client_tls"]
+
+REMEMBERED_SECONDS = 60.0
+"""How long a host's addresses are used without asking again. The platform's names live for minutes."""
+
+HEAD_START = 0.25
+"""Seconds that an address has until the next one is tried beside it; RFC 8305, section 8, recommends it."""
+
+AddrInfo = tuple[int, int, int, str, Any]
+
+
+class Dialer:
+    """Opens TCP connections to hosts, by remembered addresses.
+
+    When the name service fails, the last known addresses serve on: a hiccup of DNS is not one of ours.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], tuple[float, list[AddrInfo]]] = {}
+        self._asking: dict[tuple[str, int], asyncio.Task[list[AddrInfo]]] = {}
+
+    async def connect(self, host: str, port: int) -> socket.socket | None:
+        """Return a connected socket; ``None`` for an address in numbers, which has nothing to look up or to race.
+
+        Raises:
+            OSError: nothing of it answers, or there is no such host.
+        """
+        if _is_number(host):
+            return None
+        sock = await aiohappyeyeballs.start_connection(
+            await self._addresses(host, port),
+            happy_eyeballs_delay=HEAD_START,
+            interleave=1,
+            loop=asyncio.get_running_loop(),
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    async def _addresses(self, host: str, port: int) -> list[AddrInfo]:
+        loop = asyncio.get_running_loop()
+        key = (host, port)
+        asked_at, known = self._known.get(key, (0.0, []))
+        if known and loop.time() - asked_at < REMEMBERED_SECONDS:
+            return known
+        asking = self._asking.get(key)
+        if asking is None:
+            # Many callers at once ask once; the question goes on for the others when one of them gives up.
+            asking = self._asking[key] = loop.create_task(self._ask(host, port))
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        try:
+            return await asyncio.shield(asking)
+        except OSError:
+            if known:
+                return known
+            raise
+
+    async def _ask(self, host: str, port: int) -> list[AddrInfo]:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        addresses: list[AddrInfo] = [
+            (family, kind, protocol, name, place) for family, kind, protocol, name, place in found
+        ]
+        self._known[host, port] = (loop.time(), addresses)
+        return addresses
+
+
+class ResumingContext(ssl.SSLContext):
+    """A client's TLS context that takes up the last session with a host again: one round trip and a signature less.
+
+    asyncio and uvloop make their TLS objects by `wrap_bio` and know nothing of sessions; so the session is added here.
+    A server of TLS 1.3 hands tickets out after the handshake, so a session is read when the next connection needs one.
+    """
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        host = str(server_hostname)
+        latest: dict[str, ssl.SSLObject] = _of(self, "_latest")
+        sessions: dict[str, ssl.SSLSession] = _of(self, "_sessions")
+        # The object outlives its connection, one for each host: its tickets may have come with the last bytes.
+        previous = latest[host].session if host in latest else None
+        if previous is not None and previous.has_ticket:
+            sessions[host] = previous
+        made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or sessions.get(host))
+        latest[host] = made
+        return made
+
+
+def _of(context: ResumingContext, name: str) -> dict[str, Any]:
+    # SSLContext is made by __new__ with arguments of its own; what we keep beside it is added on first use.
+    kept: dict[str, Any] = context.__dict__.setdefault(name, {})
+    return kept
+
+
+def client_tls() -> ResumingContext:
+    """Return the context for connections to vendors: certificates and names are checked, TLS 1.2 is the least."""
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return context
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
