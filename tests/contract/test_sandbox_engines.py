@@ -71,6 +71,7 @@ class TestPocketSphinx:
     async def test_survives_what_is_no_speech(self, speech: ProcessSpeech, sound: bytes) -> None:
         assert isinstance(await speech.hear(sound), list)
 
+    @pytest.mark.serial
     async def test_other_work_goes_on(self, speech: ProcessSpeech) -> None:
         """The reason for a process: in a thread, PocketSphinx stops every stream of the server while it decodes."""
         await speech.hear(b"")  # the start of the process is over
