@@ -17,7 +17,7 @@ import pytest
 
 from aiproject.adapters.database import Database
 from migrated import Migrated
-from services import MariaDB, MySQL, PostgreSQL, Server, ServerMissing
+from services import MariaDB, MySQL, PostgreSQL, Server, ServerMissing, remove_fresh_data
 
 REQUIRE_SERVICES = os.environ.get("AIPROJECT_REQUIRE_SERVICES", "") not in ("", "0")
 UNIT_TESTS = Path(__file__).parent / "unit"
@@ -128,6 +128,10 @@ async def small_database(migrated: Migrated, tmp_path: Path) -> AsyncIterator[Da
         yield opened
     finally:
         await opened.close()
+
+
+def pytest_sessionfinish() -> None:
+    remove_fresh_data()  # not left to the end of the process: pytest-xdist does not wait long for that
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

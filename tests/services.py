@@ -38,7 +38,7 @@ from typing import Any, ClassVar, TypeVar
 import asyncmy
 import asyncpg
 
-__all__ = ["MariaDB", "MySQL", "PostgreSQL", "Server", "ServerMissing", "free_port"]
+__all__ = ["MariaDB", "MySQL", "PostgreSQL", "Server", "ServerMissing", "free_port", "remove_fresh_data"]
 
 CLONE = Path(__file__).resolve().parent.parent
 UNPACKED = CLONE / ".services"
@@ -145,7 +145,6 @@ class Server(ABC):
             return
         self._initialise()
         fresh = Path(tempfile.mkdtemp(prefix=f"aiproject-{self.name}-fresh-", dir="/tmp")) / "data"
-        atexit.register(shutil.rmtree, fresh.parent, ignore_errors=True)
         _copy_tree(data, fresh)
         _fresh_data[type(self)] = fresh
 
@@ -247,6 +246,15 @@ class Server(ABC):
 
 
 _fresh_data: dict[type[Server], Path] = {}  # kind of server -> data that no server has run on
+
+
+@atexit.register
+def remove_fresh_data() -> None:
+    """Delete what is kept for further servers. Called at the end of the process at the latest."""
+    while _fresh_data:
+        _, fresh = _fresh_data.popitem()
+        shutil.rmtree(fresh.parent, ignore_errors=True)
+
 
 _reservations: list[socket.socket] = []  # held until this process ends
 
