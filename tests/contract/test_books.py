@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters import migrations
 from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict, UniqueViolation
 from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import ledger_entry, operator_loss
@@ -94,15 +92,10 @@ async def house(database: Database) -> AsyncIterator[House]:
 
 
 @pytest.fixture
-async def small_house(tmp_path: Path) -> AsyncIterator[House]:
+async def small_house(small_database: Database) -> AsyncIterator[House]:
     """On SQLite only, for what does not depend on the database."""
-    database = await Database.open(f"sqlite:///{tmp_path / 'data' / 'test.db'}")
-    try:
-        await migrations.upgrade(database)
-        async with open_house(database) as opened:
-            yield opened
-    finally:
-        await database.close()
+    async with open_house(small_database) as opened:
+        yield opened
 
 
 servers = pytest.mark.parametrize("database_kind", ["mariadb", "mysql", "postgresql"])
