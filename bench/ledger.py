@@ -163,7 +163,7 @@ async def measure(url: str, *, seconds: float = SECONDS, rounds: int = ROUNDS) -
     try:
         await migrations.upgrade(database)
         async with Quotas.running(database, LeaseTimes(30.0)) as quotas:
-            replay = Replay(database, lease_ms=30_000)
+            replay = Replay(database, quotas)
             accounts = await _accounts(database, max(load.callers for load in LOADS))
             await _round(quotas, accounts, 0.5, replay)
             measured: dict[Load, list[Figures]] = {}
