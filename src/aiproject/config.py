@@ -193,7 +193,8 @@ class Settings(BaseSettings):
     client_gone_drain: Annotated[float, Field(ge=0, le=3600)] = Field(
         30.0,
         description="Time that an answer is read on after its client hung up, to charge its real usage; "
-        "`0` cuts it off and charges an estimate of what was generated.",
+        "`0` cuts it off and charges an estimate of what was generated. "
+        "A call with an `Idempotency-Key` is read to its end in any case: its client comes back for the answer.",
     )
     fault_point: str | None = Field(
         None, description="Kill this process at a named point; for tests of crash recovery only."
@@ -202,7 +203,10 @@ class Settings(BaseSettings):
     shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
         20.0, description="Time that running streams get on SIGTERM before they are ended with an error frame."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Logging threshold.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="Logging threshold; commands other than `serve` and `sandbox` log from `warning` on if not given.",
+    )
     log_format: Literal["json", "console"] | None = Field(
         None, description="`json` on a pipe and `console` on a terminal if not given."
     )

@@ -176,7 +176,7 @@ async def open_application(
             settings.spark_top_k,
             settings.client_gone_drain,
         )
-        replay = Replay(database, lease_ms=int(settings.hold_lease * 1000))
+        replay = Replay(database, quotas)
 
         async def readiness() -> Readiness:
             return await check_readiness(database, calls)

@@ -10,7 +10,7 @@ than the lease and the stage of holds that are its own.)
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,20 +19,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.database import PRIMARY, UniqueViolation
 from aiproject.adapters.schema import hold as holds
-from aiproject.adapters.schema import ledger_entry, operator_loss, stored_answer
+from aiproject.adapters.schema import ledger_entry, operator_loss
 from aiproject.adapters.schema import user as users
 from aiproject.adapters.writer import Rows, Statement, Steps, take_steps
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaExhausted, Unavailable
 from aiproject.quotas.chain import seal
+from aiproject.quotas.keys import Keys
 from aiproject.quotas.model import (
     MAX_UNITS,
     Capability,
+    ClaimKey,
+    GiveKeyUp,
     Grant,
     Hold,
     HoldState,
+    Key,
+    KeyTurn,
     Kind,
     OpenHold,
     Outcome,
+    Refund,
+    Refunded,
     Renew,
     Settle,
     Settled,
@@ -42,8 +49,8 @@ from aiproject.quotas.statements import NOW_MS, insert_rows, select_rows, update
 
 __all__ = ["BALANCE", "HELD", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
-Order = OpenHold | Settle | Grant | Renew
-Result = Hold | Settled | int | AiProjectError | None
+Order = OpenHold | Settle | Grant | Refund | Renew | ClaimKey | GiveKeyUp
+Result = Hold | Settled | Refunded | KeyTurn | int | AiProjectError | None
 
 BALANCE = {
     Capability.TOKENS: users.c.Tokens,
@@ -77,12 +84,11 @@ HOLD_OPENED = (
 HOLD_CLOSED = ("state", "stage", "closed_at", "outcome", "reported", "charged", "sid")
 ENTRY = tuple(column.name for column in ledger_entry.columns)
 LOSS = tuple(column.name for column in operator_loss.columns)
-CLAIM_KEY = ("scope", "key_hash")
 
 # What goes into rows is exactly str, which drivers know at first sight.
 OPEN, CAPTURED, RELEASED = str(HoldState.OPEN), str(HoldState.CAPTURED), str(HoldState.RELEASED)
 HELD_STAGE = str(Stage.HELD)
-CHARGE = str(Kind.CHARGE)
+CHARGE, REFUND = str(Kind.CHARGE), str(Kind.REFUND)
 SERVER_KILLED = str(Outcome.SERVER_KILLED)
 
 
@@ -133,14 +139,15 @@ class _Batch:
         self._accounts: dict[int, list[Any]] = {}
         self._changed: dict[int, list[Any]] = {}
         self._holds: dict[tuple[str, int], _Hold] = {}
-        self._claims: dict[tuple[str, str], str] = {}
+        self._keys = Keys(dialect)
+        # By account and request: kind, attempt and balance of the entries, for refunds only.
+        self._booked: dict[tuple[int, str], list[tuple[str, int, int | None]]] = {}
         # Rows to write.
         self._opened: list[tuple[Any, ...]] = []
         self._closed: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._renewed: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._entries: list[tuple[Any, ...]] = []
         self._losses: list[tuple[Any, ...]] = []
-        self._answers: list[tuple[Any, ...]] = []
 
     def work(self, orders: Sequence[Order], may_be_done: bool) -> Steps[list[Result]]:
         yield from self._load(orders, may_be_done)
@@ -151,22 +158,32 @@ class _Batch:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _load(self, orders: Sequence[Order], may_be_done: bool) -> Steps[None]:
-        account_ids, request_ids, claims = set(), set(), set()
+        account_ids, request_ids, keys, claims = set(), set(), set(), []
+        refunds: set[tuple[int, str]] = set()
         for order in orders:
             if isinstance(order, Settle):
                 account_ids.add(order.hold.account_id or 0)
                 request_ids.add(order.hold.request_id)
-                if order.answer is not None:
-                    claims.add(order.answer[:2])
+                if order.key is not None:
+                    keys.add(order.key)
             elif isinstance(order, OpenHold):
                 account_ids.add(order.account_id)
                 if may_be_done:
                     request_ids.add(order.request_id)
             elif isinstance(order, Grant):
                 account_ids.add(order.account_id)
+            elif isinstance(order, Refund):
+                account_ids.add(order.account_id)
+                request_ids.add(order.request_id)
+                refunds.add((order.account_id, order.request_id))
+            elif isinstance(order, ClaimKey):
+                keys.add(order.key)
+                claims.append(order)
+            elif isinstance(order, GiveKeyUp):
+                keys.add(order.key)
         if account_ids:
-            keys = [(account_id,) for account_id in sorted(account_ids)]
-            rows = yield select_rows(self._dialect, users, ACCOUNT_COLUMNS, ("AccountId",), keys, is_locked=True)
+            numbers = [(account_id,) for account_id in sorted(account_ids)]
+            rows = yield select_rows(self._dialect, users, ACCOUNT_COLUMNS, ("AccountId",), numbers, is_locked=True)
             self._accounts = {row[ACCOUNT_ID]: list(row)[:-1] for row in rows}
         else:
             rows = yield Statement(f"SELECT {NOW_MS[self._dialect]}", ())
@@ -176,13 +193,14 @@ class _Batch:
             rows = yield select_rows(self._dialect, holds, (*HOLD_KEY, *HOLD_READ), ("request_id",), names)
             self._holds = {(row[0], row[1]): _Hold(*row[2:-1]) for row in rows}
             self._look_at_clock(rows)
-        if claims:
-            # Locked, so that nobody takes a claim over between this look and the commit.
-            columns = (*CLAIM_KEY, "request_id")
+        if refunds:  # rare, so that they may look through all entries of their accounts
+            columns = ("account_id", "request_id")
             rows = yield select_rows(
-                self._dialect, stored_answer, columns, CLAIM_KEY, sorted(claims), is_locked=True
-            )  # fmt: skip
-            self._claims = {(row[0], row[1]): row[2] for row in rows}
+                self._dialect, ledger_entry, (*columns, "kind", "attempt", "balance"), columns, sorted(refunds)
+            )
+            for account_id, request_id, kind, attempt, balance, _ in rows:
+                self._booked.setdefault((account_id, request_id), []).append((kind, attempt, balance))
+        yield from self._keys.load(keys, claims, self._now)
 
     def _look_at_clock(self, rows: Rows) -> None:
         if rows:
@@ -198,10 +216,23 @@ class _Batch:
                 return self._settle(order)
             case Grant():
                 return self._grant(order)
-            case Renew():
-                for key, stage in order.stages.items():
-                    self._renewed[key] = (self._now + order.lease_ms, str(stage), *key)
+            case Refund():
+                return self._refund(order)
+            case ClaimKey():
+                return self._keys.claim(order, self._now)
+            case GiveKeyUp():
+                self._keys.give_up(order)
                 return None
+            case Renew():
+                self._renew(order)
+                return None
+
+    def _renew(self, order: Renew) -> None:
+        lease_until = self._now + order.lease_ms
+        for key, stage in order.stages.items():
+            self._renewed[key] = (lease_until, str(stage), *key)
+        for idempotency_key, request_id in order.keys.items():
+            self._keys.renew(idempotency_key, request_id, lease_until)
 
     def _open(self, order: OpenHold) -> Result:
         key = (order.request_id, order.attempt)
@@ -244,7 +275,7 @@ class _Batch:
         hold = order.hold
         key = (hold.request_id, hold.attempt)
         row = self._holds.get(key)
-        is_key_lost = order.answer is not None and self._claims.get(order.answer[:2]) != hold.request_id
+        is_key_lost = order.key is not None and not self._keys.is_claimed_by(order.key, hold.request_id)
         if row is None:
             # Its opening was never committed: nothing is held.
             return Settled(0, 0, HoldState.RELEASED, is_key_lost=is_key_lost)
@@ -277,8 +308,7 @@ class _Batch:
             reason = "account gone" if books is None else "late" if is_late else "over the hold"
             self._losses.append((*key, row.account_id, row.capability, lost, reason, self._now))
         if order.answer is not None:
-            scope, key_hash, answer = order.answer
-            self._answers.append(("done", answer, scope, key_hash))
+            self._keys.answer(Key(*order.answer[:2]), order.answer[2])
         return Settled(charged, lost, state, is_key_lost=is_key_lost)
 
     def _capture(self, books: list[Any], row: _Hold, key: tuple[str, int], units: int, *, is_late: bool) -> int:
@@ -319,6 +349,36 @@ class _Batch:
             self._enter(books, str(order.capability), amount, str(order.kind), order.reference, 0, "{}")
         return amount
 
+    def _refund(self, order: Refund) -> Result:
+        books = self._accounts.get(order.account_id)
+        if books is None:
+            return AccountUnknown()
+        calls = {
+            key: row
+            for key, row in self._holds.items()
+            if key[0] == order.request_id
+            and row.account_id == order.account_id
+            and (row.charged if order.attempt is None else key[1] == order.attempt)
+        }
+        if len(calls) > 1:
+            return InvalidInput("several tries of this call were charged: say which attempt")
+        booked = self._booked.setdefault((order.account_id, order.request_id), [])
+        for key, row in calls.items():
+            at = BALANCE_AT[row.capability]
+            if not row.charged:
+                break
+            if any(kind == REFUND and attempt == key[1] for kind, attempt, _ in booked):
+                return InvalidInput("what this call was charged has been given back already")
+            if books[at] is None or (CHARGE, key[1], None) in booked:
+                return InvalidInput("this call was not metered: nothing was taken for it")
+            if books[at] + row.charged > MAX_UNITS:
+                return InvalidInput(f"a balance cannot exceed {MAX_UNITS}")
+            books[at] += row.charged
+            self._enter(books, row.capability, row.charged, REFUND, *key, row.rule)
+            booked.append((REFUND, key[1], books[at]))
+            return Refunded(Capability(row.capability), row.charged, key[1])
+        return InvalidInput("this account was charged nothing for such a call")
+
     def _enter(
         self, books: list[Any], capability: str, amount: int, kind: str, request_id: str, attempt: int, rule: str
     ) -> None:
@@ -344,7 +404,7 @@ class _Batch:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def _write(self) -> Iterator[Statement]:
+    def _write(self) -> Steps[None]:
         dialect = self._dialect
         if self._opened:
             yield insert_rows(dialect, holds, HOLD_OPENED, self._opened)
@@ -357,8 +417,7 @@ class _Batch:
             yield insert_rows(dialect, ledger_entry, ENTRY, self._entries)
         if self._losses:
             yield insert_rows(dialect, operator_loss, LOSS, self._losses)
-        for answer in self._answers:  # long ones, and rare
-            yield update_rows(dialect, stored_answer, CLAIM_KEY, ("state", "answer"), [answer])
+        yield from self._keys.write(self._now)
         if self._changed:
             yield update_rows(dialect, users, ("AccountId",), ACCOUNT_COLUMNS[:-1], list(self._changed.values()))
 
