@@ -16,7 +16,7 @@ from typing import cast
 
 import httptools
 
-__all__ = ["Called", "Target", "body_of", "call_many", "hold_open", "request_bytes"]
+__all__ = ["Called", "Target", "body_of", "call_many", "close_all", "hold_open", "request_bytes"]
 
 STAMP = re.compile(rb'"content": ?"(\d{10,})"')
 
@@ -213,3 +213,10 @@ async def hold_open(target: Target, count: int) -> list[_Caller]:
         if number % 50 == 49:
             await asyncio.sleep(0.02)
     return made
+
+
+def close_all(made: list[_Caller]) -> None:
+    """Hang up."""
+    for caller in made:
+        caller.ended = caller.ended or time.monotonic()
+        caller.transport.close()
