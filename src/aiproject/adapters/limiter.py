@@ -48,9 +48,9 @@ class Limiter:
         self._link = link
         self._shared = None
         if link is not None:
-            # The address is only looked at for its scheme: connections come from the link's pool.
+            # The address is read and never used: connections come from the link's pool.
             storage = RedisStorage(
-                "async+redis://shared",
+                "async+redis://127.0.0.1:6379",
                 implementation="redispy",
                 key_prefix=PREFIX,
                 connection_pool=link.pool,  # type: ignore[arg-type] # typed for what stands in an address

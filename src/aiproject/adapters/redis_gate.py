@@ -152,9 +152,9 @@ class RedisGate(Gate):
         admission = _RedisAdmission(self, lease, demands, keys)
         try:
             answer = await self._link.run(lambda: self._admit(keys, arguments))
-        except (asyncio.CancelledError, RedisAway):
-            # It may have been counted all the same.
-            if seats:
+        except BaseException as error:
+            was_asked = not isinstance(error, RedisAway) or error.was_asked
+            if seats and was_asked:  # it may have been counted all the same
                 self._soon(self._give_back(lease, seats))
             raise
         refused, wait_ms, admission.minute, *remaining = answer

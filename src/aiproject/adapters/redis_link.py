@@ -41,7 +41,15 @@ SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 
 
 class RedisAway(Unavailable):
-    """Redis did not answer in time, or not at all."""
+    """Redis did not answer in time, or not at all.
+
+    Args:
+        was_asked: the command may have been carried out all the same.
+    """
+
+    def __init__(self, retry_after: float, *, was_asked: bool) -> None:
+        super().__init__("redis is away", retry_after=whole_seconds(retry_after))
+        self.was_asked = was_asked
 
 
 class RedisLink:
@@ -102,7 +110,7 @@ class RedisLink:
         """
         now = self._clock()
         if now < self._silent_until:
-            raise RedisAway("redis is away", retry_after=whole_seconds(self._silent_until - now))
+            raise RedisAway(self._silent_until - now, was_asked=False)
         if self._is_away:
             self._silent_until = now + PAUSE_SECONDS  # this caller tries, the others go on without
         try:
@@ -114,7 +122,7 @@ class RedisLink:
                 self._is_away = True
                 # The error's text may hold the address.
                 log.warning("redis is away: each process counts for itself", error=type(error).__name__)
-            raise RedisAway("redis is away", retry_after=whole_seconds(PAUSE_SECONDS)) from None
+            raise RedisAway(PAUSE_SECONDS, was_asked=True) from None
         if self._is_away:
             self._is_away = False
             self._silent_until = 0.0

@@ -7,8 +7,8 @@ from aiproject.adapters.gate import Demand, Gate, admit
 
 __all__ = ["AddressLimits"]
 
-FREE_PATHS = frozenset({"/health", "/openapi.json"})
-FREE_PREFIXES = ("/docs", "/static-offline-docs/")
+FREE_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
+FREE_PREFIXES = ("/docs/", "/static-offline-docs/")
 """What costs next to nothing: an answer of a few bytes, and files that browsers keep."""
 
 PROBES = frozenset({"/ready"})
