@@ -26,7 +26,7 @@ class Key:
 
 
 def keyed(**limits: int) -> Caller:
-    return Caller(ACCOUNT, Credential.API_KEY, key_id=3, key=Key(**limits))
+    return Caller(ACCOUNT, Credential.API_KEY, key=Key(**limits))
 
 
 def scope(address: str = "192.0.2.1") -> Scope:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from aiproject.adapters.asgi import Message, Receive, Scope, Send, client_address, send_json
 from aiproject.adapters.gate import MemoryGate
@@ -65,6 +66,12 @@ class TestForwarding:
 
     async def test_a_mapped_peer_is_told_as_ipv4(self) -> None:
         assert (await Door().ask("::ffff:192.0.2.1"))[2] == ["192.0.2.1", "http"]
+
+    async def test_the_log_names_the_client(self) -> None:
+        with structlog.testing.capture_logs() as lines:
+            await Door("10.0.0.1").ask("10.0.0.1", headers=FORWARDED)
+            await Door().ask("10.0.0.1", headers=FORWARDED)
+        assert [line["client"] for line in lines] == ["192.0.2.7", "10.0.0.1"]
 
     async def test_limits_count_the_client_and_not_the_proxy(self) -> None:
         door = Door("10.0.0.1", limit=1)
