@@ -13,7 +13,7 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
-    "add_header",
+    "answer_headers",
     "client_address",
     "client_group",
     "note",
@@ -41,9 +41,10 @@ def note(scope: Scope, **fields: Any) -> None:
     scope[RECORD].update(fields)
 
 
-def add_header(scope: Scope, name: bytes, value: bytes) -> None:
-    """Have the answer to this request carry a header field, whoever sends it; the name in lower case."""
-    scope.setdefault(HEADERS, []).append((name, value))
+def answer_headers(scope: Scope) -> dict[bytes, bytes]:
+    """Return the header fields, by names in lower case, that this request's answer is to carry, whoever sends it."""
+    fields: dict[bytes, bytes] = scope.setdefault(HEADERS, {})
+    return fields
 
 
 def client_address(scope: Scope) -> str:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aiproject.adapters.asgi import Scope, add_header
+from aiproject.adapters.asgi import Scope, answer_headers
 from aiproject.errors import TooManyRequests
 from aiproject.protocols.rate_limits import (
     WINDOW_SECONDS,
@@ -26,6 +26,8 @@ from aiproject.protocols.rate_limits import (
 __all__ = ["Admission", "Demand", "Gate", "MemoryGate", "OverLimit", "admit"]
 
 TOO_MANY_AT_ONCE = "同时进行的请求过多，请稍后再试"
+
+POLICY_FIELD, STANDING_FIELD = b"ratelimit-policy", b"ratelimit"
 
 SEAT_RETRY_SECONDS = 1
 """What a caller is told who has too many calls at once: one may end at any moment."""
@@ -102,19 +104,26 @@ async def admit(scope: Scope, gate: Gate, demands: Sequence[Demand]) -> Admissio
     Raises:
         OverLimit, Unavailable: see `Gate.admit`.
     """
+    fields = answer_headers(scope)
     try:
         admission = await gate.admit(demands)
     except OverLimit as refusal:
-        _tell(scope, (refusal.standing,))
+        # That limit alone: no window may last longer than Retry-After says (the draft, section 6).
+        fields.pop(POLICY_FIELD, None)
+        fields.pop(STANDING_FIELD, None)
+        _tell(fields, (refusal.standing,))
         raise
-    _tell(scope, admission.standings)
+    _tell(fields, admission.standings)
     return admission
 
 
-def _tell(scope: Scope, standings: Sequence[Standing]) -> None:
-    if policies := policy_field(standings):
-        add_header(scope, b"ratelimit-policy", policies)
-        add_header(scope, b"ratelimit", standing_field(standings))
+def _tell(fields: dict[bytes, bytes], standings: Sequence[Standing]) -> None:
+    policies, state = policy_field(standings), standing_field(standings)
+    if policies:
+        # One field each, though a list may be split: not every client joins them.
+        before = fields.get(POLICY_FIELD)
+        fields[POLICY_FIELD] = policies if before is None else b"%b, %b" % (before, policies)
+        fields[STANDING_FIELD] = state if before is None else b"%b, %b" % (fields[STANDING_FIELD], state)
 
 
 class MemoryGate(Gate):

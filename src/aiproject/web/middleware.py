@@ -11,7 +11,17 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from aiproject.adapters.asgi import HEADERS, RECORD, ASGIApp, Message, Receive, Scope, Send, client_address, send_json
+from aiproject.adapters.asgi import (
+    RECORD,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    answer_headers,
+    client_address,
+    send_json,
+)
 from aiproject.adapters.gate import Gate
 from aiproject.adapters.log import get_logger
 from aiproject.codes import MESSAGES, Code
@@ -57,8 +67,8 @@ class Requests:
         record: dict[str, object] = {"request_id": identity}
         scope[RECORD] = record
         # Whatever is added to it until the answer begins goes out with it.
-        headers: list[tuple[bytes, bytes]] = [(b"x-request-id", identity.encode())]
-        scope[HEADERS] = headers
+        headers = answer_headers(scope)
+        headers[b"x-request-id"] = identity.encode()
         status = 0
         began = time.perf_counter()
 
@@ -66,7 +76,7 @@ class Requests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *headers]
+                message["headers"] = [*message.get("headers", ()), *headers.items()]
             await send(message)
 
         try:
