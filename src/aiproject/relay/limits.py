@@ -38,13 +38,13 @@ class CallLimits:
         self._gate = gate
         self._ceilings = ceilings
 
-    def enter(self, scope: Scope, caller: Caller | None, *, tokens: Callable[[], int] = lambda: 0) -> RunningCall:
+    def enter(self, scope: Scope, caller: Caller | None, *, tokens: Callable[[], int] | None = None) -> RunningCall:
         """Return what a call runs inside of: ``async with limits.enter(scope, caller): …``.
 
         Args:
             caller: ``None``: nobody in particular, who is limited by address alone.
             tokens: what the call may consume at most; asked only where a key's tokens are limited. More than the limit
-                counts as all of it, so that a whole minute's tokens let any one call in.
+                counts as all of it, so that a whole minute's tokens let any one call in. ``None``: it consumes none.
 
         Raises:
             TooManyRequests: on entering; the call was counted nowhere.
@@ -53,7 +53,7 @@ class CallLimits:
         demands = () if self._gate is None else tuple(self._demands(scope, caller, tokens))
         return RunningCall(scope, self._gate, demands)
 
-    def _demands(self, scope: Scope, caller: Caller | None, tokens: Callable[[], int]) -> list[Demand]:
+    def _demands(self, scope: Scope, caller: Caller | None, tokens: Callable[[], int] | None) -> list[Demand]:
         ceilings = self._ceilings
         demands = [Demand("address-calls", client_group(scope), ceilings.address_concurrent_calls, is_concurrent=True)]
         if caller is None:
@@ -70,7 +70,7 @@ class CallLimits:
                 demands.append(Demand("key", name, key.requests_per_minute))
             if key.concurrent_calls is not None:
                 demands.append(Demand("key-calls", name, key.concurrent_calls, is_concurrent=True))
-            if key.tokens_per_minute is not None:
+            if key.tokens_per_minute is not None and tokens is not None:
                 demands.append(
                     # The header fields' quota units know no tokens.
                     Demand(KEY_TOKENS, name, key.tokens_per_minute, tokens(), guards_money=True, is_told=False)

@@ -139,6 +139,15 @@ class TestTokensOfAKey:
             pass
 
 
+async def test_a_call_that_consumes_no_tokens_needs_none() -> None:
+    some = limits()
+    caller = keyed(tokens_per_minute=10)
+    async with some.enter(scope(), caller, tokens=lambda: 10) as running:
+        running.consumed = lambda: 99
+    assert not await passes(some.enter(scope(), caller, tokens=lambda: 1))
+    assert await passes(some.enter(scope(), caller))
+
+
 async def test_without_a_gate_everybody_passes() -> None:
     off = CallLimits(None, Ceilings(1, 1, 1))
     answer = scope()
