@@ -426,16 +426,18 @@ class Redis(Server):
         super().__init__()
 
     def _initialise(self) -> None:
-        # Not in the command line, where quotes would have to be told apart from the password's own.
-        word = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
-        (self.directory / "redis.conf").write_text(
-            f'requirepass "{word}"\nbind 127.0.0.1\nport {self.port}\nunixsocket {self.socket_path}\n'
-            f'dir {self.directory}\nsave ""\nappendonly no\ndaemonize no\n',
-            encoding="utf-8",
-        )
+        (self.directory / "data").mkdir()
 
     def _command(self) -> list[str]:
-        return [self._program, str(self.directory / "redis.conf")]
+        # Not in the command line, where everybody on the machine could read the password.
+        word = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
+        configuration = self.directory / "redis.conf"
+        configuration.write_text(
+            f'requirepass "{word}"\nbind 127.0.0.1\nport {self.port}\nunixsocket {self.socket_path}\n'
+            f'dir {self.directory / "data"}\nsave ""\nappendonly no\ndaemonize no\n',
+            encoding="utf-8",
+        )
+        return [self._program, str(configuration)]
 
     async def _execute(self, statement: str, database: str | None) -> None:
         client = redis.asyncio.Redis.from_url(self.url(database or "0"), socket_timeout=5)
