@@ -17,7 +17,7 @@ import pytest
 
 from aiproject.adapters.database import Database
 from migrated import Migrated
-from services import MariaDB, MySQL, PostgreSQL, Server, ServerMissing, remove_fresh_data
+from services import MariaDB, MySQL, PostgreSQL, Redis, Server, ServerMissing, remove_fresh_data
 
 REQUIRE_SERVICES = os.environ.get("AIPROJECT_REQUIRE_SERVICES", "") not in ("", "0")
 UNIT_TESTS = Path(__file__).parent / "unit"
@@ -78,6 +78,19 @@ def mysql_server() -> Iterator[Server]:
 def postgresql_server() -> Iterator[Server]:
     """A running PostgreSQL, for the whole session."""
     yield from _serve(PostgreSQL)
+
+
+@pytest.fixture(scope="session")
+def _redis_server() -> Iterator[Server]:
+    yield from _serve(Redis)
+
+
+@pytest.fixture
+def redis_server(_redis_server: Server) -> Redis:
+    """A running and empty Redis or Valkey, the same for the whole session."""
+    assert isinstance(_redis_server, Redis)
+    _redis_server.clear()
+    return _redis_server
 
 
 @pytest.fixture(params=["sqlite", "mariadb", "mysql", "postgresql"])

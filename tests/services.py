@@ -1,4 +1,4 @@
-"""Database servers of the tests' own: started on loopback, in a directory of their own, ended by their pid.
+"""Servers of the tests' own, databases and Redis: started on loopback, in a directory of their own, ended by their pid.
 
 Nothing here touches a server that the machine runs for itself: each has its own data, port and socket. The programs
 are the machine's or those that `tools/get_services.py` unpacked under `.services`.
@@ -37,8 +37,9 @@ from typing import Any, ClassVar, TypeVar
 
 import asyncmy
 import asyncpg
+import redis.asyncio
 
-__all__ = ["MariaDB", "MySQL", "PostgreSQL", "Server", "ServerMissing", "free_port", "remove_fresh_data"]
+__all__ = ["MariaDB", "MySQL", "PostgreSQL", "Redis", "Server", "ServerMissing", "free_port", "remove_fresh_data"]
 
 CLONE = Path(__file__).resolve().parent.parent
 UNPACKED = CLONE / ".services"
@@ -528,13 +529,58 @@ class PostgreSQL(Server):
         return f"postgresql://{credentials}@:{self.port}/{database}?host={self.directory}"
 
 
+class Redis(Server):
+    """Redis or Valkey, with a password, and nothing kept on disk: who restarts it has lost what was in it."""
+
+    name = "redis"
+
+    def __init__(self) -> None:
+        self._program = _unpacked_or_installed("redis", "redis-server")
+        super().__init__()
+
+    def _initialise(self) -> None:
+        (self.directory / "data").mkdir()
+
+    def _command(self) -> list[str]:
+        # Not in the command line, where everybody on the machine could read the password.
+        word = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
+        configuration = self.directory / "redis.conf"
+        configuration.write_text(
+            f'requirepass "{word}"\nbind 127.0.0.1\nport {self.port}\nunixsocket {self.socket_path}\n'
+            f'dir {self.directory / "data"}\nsave ""\nappendonly no\ndaemonize no\n',
+            encoding="utf-8",
+        )
+        return [self._program, str(configuration)]
+
+    async def _execute(self, statement: str, database: str | None) -> None:
+        client = redis.asyncio.Redis.from_url(self.url(database or "0"), socket_timeout=5)
+        try:
+            await client.execute_command(*statement.split())  # type: ignore[no-untyped-call]
+        finally:
+            await client.aclose()
+
+    async def _copy(self, template: str, database: str) -> None:
+        raise NotImplementedError("Redis keeps nothing that would be worth a copy")
+
+    def url(self, database: str = "0") -> str:
+        return f"redis://:{urllib.parse.quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def socket_url(self, database: str = "0") -> str:
+        return f"unix://:{urllib.parse.quote(PASSWORD, safe='')}@{self.socket_path}?db={database}"
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.execute("FLUSHALL")
+
+
 # -- finding the programs ----------------------------------------------------------------------------------------------
 
 
 def _unpacked_or_installed(service: str, program: str) -> str:
     """The machine's program, or the one that the tool unpacked. Raises ServerMissing."""
     tool = _load_tool()
-    if found := (tool.installed_mysql() if service == "mysql" else tool.find_program(program)):
+    installed = {"mysql": tool.installed_mysql, "redis": tool.installed_redis}
+    if found := installed.get(service, lambda: tool.find_program(program))():
         return str(found)
     unpacked = UNPACKED / service / program
     if unpacked.exists():

@@ -29,6 +29,7 @@ from pydantic_settings import (
 )
 
 from aiproject.errors import Misconfigured
+from aiproject.protocols.addresses import parse_network
 
 __all__ = ["IflytekCredentials", "Settings", "load_settings"]
 
@@ -47,6 +48,28 @@ def _url(*schemes: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _redis_url(value: SecretStr | None) -> SecretStr | None:
+    if value is None or not value.get_secret_value():
+        return None
+    try:
+        parts = urlsplit(value.get_secret_value())
+        is_usable = bool(parts.path if parts.scheme == "unix" else parts.hostname) and parts.port != 0
+    except ValueError:  # its text may quote the password
+        is_usable = False
+    if not is_usable or parts.scheme not in ("redis", "rediss", "valkey", "valkeys", "unix"):
+        raise ValueError("must be a redis://, rediss://, valkey://, valkeys:// or unix:// address")
+    return value
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            parse_network(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is neither an address nor a network such as 10.0.0.0/8") from None
+    return value
 
 
 def _split_list(value: object) -> object:
@@ -128,11 +151,11 @@ class Settings(BaseSettings):
     address_concurrent_calls: int = Field(200, ge=1, description="Calls of one address that run at once.")
     account_requests_per_minute: int = Field(600, ge=1, description="Charging calls of one account.")
     account_concurrent_calls: int = Field(50, ge=1, description="Charging calls of one account that run at once.")
-    redis_url: SecretStr | None = Field(
+    redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
         None, description="Redis or Valkey that the nodes share for rate limits; in memory if not given."
     )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
-        (), description="Addresses or networks of proxies whose forwarding headers are believed."
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list), AfterValidator(_networks)] = (
+        Field((), description="Addresses or networks of proxies whose forwarding headers are believed.")
     )
     time_zone: str = Field("Asia/Shanghai", description="Time zone in which days begin, for daily caps.")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from aiproject.accounts.model import Account
 
-__all__ = ["Caller", "Credential"]
+__all__ = ["Caller", "Credential", "LimitedKey"]
 
 
 class Credential(StrEnum):
@@ -18,6 +19,19 @@ class Credential(StrEnum):
     SESSION = "session"  # a browser's cookie
 
 
+class LimitedKey(Protocol):
+    """What limits ask of an API key; ``None`` is no limit of its own."""
+
+    @property
+    def key_id(self) -> int: ...
+    @property
+    def requests_per_minute(self) -> int | None: ...
+    @property
+    def concurrent_calls(self) -> int | None: ...
+    @property
+    def tokens_per_minute(self) -> int | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """An account, and the credential that speaks for it.
@@ -25,9 +39,11 @@ class Caller:
     Attributes:
         key_id: the API key's number; ``None`` for the other credentials.
         session_id: the browser session's public name; ``None`` for the other credentials.
+        key: the API key's own limits; ``None`` for the other credentials.
     """
 
     account: Account
     credential: Credential
     key_id: int | None = None
     session_id: str | None = None
+    key: LimitedKey | None = None

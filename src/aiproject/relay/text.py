@@ -26,6 +26,7 @@ from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.charging import Charge, outcome_of
 from aiproject.relay.endpoint import ClientWatch, Endpoint, watch_client
+from aiproject.relay.limits import CallLimits
 from aiproject.relay.replay import Claim, Replay
 from aiproject.upstreams import ChatStream, ChatUpstream
 
@@ -106,6 +107,7 @@ class _TextEndpoint(Endpoint):
         upstream: ChatUpstream,
         defaults: ChatDefaults,
         replay: Replay,
+        limits: CallLimits,
     ) -> None:
         super().__init__(calls)
         self._identities = identities
@@ -113,12 +115,17 @@ class _TextEndpoint(Endpoint):
         self._upstream = upstream
         self._defaults = defaults
         self._replay = replay
+        self._limits = limits
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
         call = _parse(body)
-        account = (await self._identities.of_fields(scope, call.uuid, call.username)).account
-        async with self._replay.claim(scope, account.account_id, body) as claim:
+        caller = await self._identities.of_fields(scope, call.uuid, call.username)
+        account = caller.account
+        async with (
+            self._limits.enter(scope, caller, tokens=lambda: self._most(call)) as running,
+            self._replay.claim(scope, account.account_id, body) as claim,
+        ):
             if claim.answer is not None:
                 await self.repeat(scope, send, claim.answer)
                 return
@@ -127,7 +134,12 @@ class _TextEndpoint(Endpoint):
             async with Charge(
                 self._quotas, hold, self.service, estimate=lambda: answer.estimate().total_tokens
             ) as charge:
+                running.consumed = lambda: charge.charged
                 await self.converse(scope, receive, send, answer, charge, claim)
+
+    def _most(self, call: _Call) -> int:
+        """Return the tokens that a call may consume at most, by our estimate."""
+        return sum(estimate_tokens(message.content) for message in call.dialog) + self._defaults.max_tokens
 
     async def admit(self, scope: Scope, call: _Call, account: Account) -> tuple[ChatRequest, Hold]:
         """Hold what the call may cost at most."""
