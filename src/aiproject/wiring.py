@@ -175,7 +175,7 @@ async def open_application(
             settings.client_gone_drain,
             settings.spark_domain,
         )
-        replay = Replay(database, lease_ms=int(settings.hold_lease * 1000))
+        replay = Replay(database, quotas)
 
         async def readiness() -> Readiness:
             return await check_readiness(database, calls)
