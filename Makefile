@@ -11,6 +11,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Test files run side by side in so many processes, each with database servers of its own (0.5 GB in all). The suite
+# waits as often as it computes, so one more than there are processors.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: setup run test check bench lock wheel clean services format fuzz
@@ -42,7 +45,8 @@ services: $(VENV)/.dev
 	$(BIN)/python tools/get_services.py
 
 test: $(VENV)/.dev services
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m serial
+	$(BIN)/python -m pytest -m "not serial" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

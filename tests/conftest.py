@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from aiproject.adapters import migrations
 from aiproject.adapters.database import Database
-from services import MariaDB, MySQL, PostgreSQL, Server, ServerMissing
+from migrated import Migrated
+from services import MariaDB, MySQL, PostgreSQL, Redis, Server, ServerMissing, remove_fresh_data
 
 REQUIRE_SERVICES = os.environ.get("AIPROJECT_REQUIRE_SERVICES", "") not in ("", "0")
 UNIT_TESTS = Path(__file__).parent / "unit"
@@ -80,6 +80,19 @@ def postgresql_server() -> Iterator[Server]:
     yield from _serve(PostgreSQL)
 
 
+@pytest.fixture(scope="session")
+def _redis_server() -> Iterator[Server]:
+    yield from _serve(Redis)
+
+
+@pytest.fixture
+def redis_server(_redis_server: Server) -> Redis:
+    """A running and empty Redis or Valkey, the same for the whole session."""
+    assert isinstance(_redis_server, Redis)
+    _redis_server.clear()
+    return _redis_server
+
+
 @pytest.fixture(params=["sqlite", "mariadb", "mysql", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
     """Which of the four databases the test runs on."""
@@ -88,14 +101,24 @@ def database_kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Migrated:
+    """Databases with the current schema and no rows, to be copied: migrations take several times as long."""
+    return Migrated(tmp_path_factory.mktemp("migrated") / "data" / "migrated.db")
+
+
 @pytest.fixture
-def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database, once for each kind."""
+def database_url(
+    database_kind: str, request: pytest.FixtureRequest, migrated: Migrated, tmp_path: Path
+) -> Iterator[str]:
+    """The URL of an empty database, once for each kind. Where the test also wants `database`, the URL of that."""
+    is_migrated = "database" in request.fixturenames
     if database_kind == "sqlite":
-        yield f"sqlite:///{tmp_path / 'data' / 'test.db'}"
+        path = tmp_path / "data" / "test.db"
+        yield migrated.file(path) if is_migrated else f"sqlite:///{path}"
         return
     server: Server = request.getfixturevalue(f"{database_kind}_server")
-    name = server.create_database()
+    name = server.copy_database(migrated.on(server)) if is_migrated else server.create_database()
     yield server.url(name)
     server.drop_database(name)
 
@@ -105,10 +128,23 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """An open database with the current schema and no rows, once for each kind."""
     opened = await Database.open(database_url)
     try:
-        await migrations.upgrade(opened)
         yield opened
     finally:
         await opened.close()
+
+
+@pytest.fixture
+async def small_database(migrated: Migrated, tmp_path: Path) -> AsyncIterator[Database]:
+    """The same on SQLite only, for what does not depend on the database."""
+    opened = await Database.open(migrated.file(tmp_path / "data" / "test.db"))
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+def pytest_sessionfinish() -> None:
+    remove_fresh_data()  # not left to the end of the process: pytest-xdist does not wait long for that
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

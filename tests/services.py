@@ -1,19 +1,25 @@
-"""Database servers of the tests' own: started on loopback, in a directory of their own, ended by their pid.
+"""Servers of the tests' own, databases and Redis: started on loopback, in a directory of their own, ended by their pid.
 
 Nothing here touches a server that the machine runs for itself: each has its own data, port and socket. The programs
 are the machine's or those that `tools/get_services.py` unpacked under `.services`.
 
 A server ends with the process that started it, even if that is killed (where util-linux's `setpriv` is at hand), so
 start it from a thread that lives as long as it is needed: the main one.
+
+None of them waits for the disk (no fsync). What a killed server has written stays all the same, since the machine
+runs on; only a power cut of the machine would tell the difference, and no test has one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import errno
 import importlib.util
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -31,8 +37,9 @@ from typing import Any, ClassVar, TypeVar
 
 import asyncmy
 import asyncpg
+import redis.asyncio
 
-__all__ = ["MariaDB", "MySQL", "PostgreSQL", "Server", "ServerMissing", "free_port"]
+__all__ = ["MariaDB", "MySQL", "PostgreSQL", "Redis", "Server", "ServerMissing", "free_port", "remove_fresh_data"]
 
 CLONE = Path(__file__).resolve().parent.parent
 UNPACKED = CLONE / ".services"
@@ -100,7 +107,7 @@ class Server(ABC):
     def start(self) -> None:
         """Start it and wait until it answers."""
         if not self._is_initialised:
-            self._initialise()
+            self._initialise_once()
             self._is_initialised = True
         command = self._command()
         if setpriv := shutil.which("setpriv"):
@@ -130,6 +137,17 @@ class Server(ABC):
                 time.sleep(0.1)
             else:
                 return
+
+    def _initialise_once(self) -> None:
+        """The first server of a kind makes its data, which takes seconds; the others of this process copy them."""
+        data = self.directory / "data"
+        if (fresh := _fresh_data.get(type(self))) is not None:
+            _copy_tree(fresh, data)
+            return
+        self._initialise()
+        fresh = Path(tempfile.mkdtemp(prefix=f"aiproject-{self.name}-fresh-", dir="/tmp")) / "data"
+        _copy_tree(data, fresh)
+        _fresh_data[type(self)] = fresh
 
     def stop(self) -> None:
         """End it in good order."""
@@ -177,8 +195,8 @@ class Server(ABC):
         return states
 
     def remove(self) -> None:
-        """End it and delete its data."""
-        self.stop()
+        """End it and delete its data, which therefore need not be brought into order first."""
+        self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _identity(self) -> dict[str, Any]:
@@ -211,6 +229,15 @@ class Server(ABC):
         self.execute(f"CREATE DATABASE {database}")
         return database
 
+    def copy_database(self, template: str) -> str:
+        """Make a copy of a database that nobody is connected to, and return its name."""
+        database = f"t_{secrets.token_hex(6)}"
+        _in_a_thread(lambda: self._copy(template, database))
+        return database
+
+    @abstractmethod
+    async def _copy(self, template: str, database: str) -> None: ...
+
     def drop_database(self, database: str) -> None:
         self.execute(f"DROP DATABASE IF EXISTS {database}")
 
@@ -219,16 +246,65 @@ class Server(ABC):
         _in_a_thread(lambda: self._execute(statement, database))
 
 
+_fresh_data: dict[type[Server], Path] = {}  # kind of server -> data that no server has run on
+
+
+@atexit.register
+def remove_fresh_data() -> None:
+    """Delete what is kept for further servers. Called at the end of the process at the latest."""
+    while _fresh_data:
+        _, fresh = _fresh_data.popitem()
+        shutil.rmtree(fresh.parent, ignore_errors=True)
+
+
+_reservations: list[socket.socket] = []  # held until this process ends
+
+
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
+    """A TCP port of loopback that nobody listens on, and that stays ours while this process lives.
+
+    It is none of those that the system gives to whoever asks for any, so it is still free when a server comes back to
+    it. Against other runs of these tests it is kept by the UDP port of the same number.
+    """
+    for port in random.SystemRandom().sample(_FIXED_PORTS, len(_FIXED_PORTS)):
+        reservation = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reservation.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            reservation.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            _reservations.append(reservation)
+            return port
+    raise RuntimeError("every port for the tests' servers is taken")
+
+
+def _ports_never_given_out() -> range:
+    """Unprivileged ports below those that the system picks from (Linux: from 32768; elsewhere higher)."""
+    with contextlib.suppress(OSError, ValueError):
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+        if first > 11_000:
+            return range(10_000, min(first, 32_768))
+    return range(10_000, 32_768)
+
+
+_FIXED_PORTS = _ports_never_given_out()
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """With owners and modes; holes stay holes where the machine's ``cp`` can do that."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True, timeout=START_SECONDS)
 
 
 class _MySQLFamily(Server):
+    def __init__(self) -> None:
+        super().__init__()
+        self._copying_of: dict[str, list[str]] = {}  # database -> statements that make a copy of it
+
     async def _execute(self, statement: str, database: str | None) -> None:
         connection = await asyncmy.connect(
             unix_socket=str(self.socket_path), user="root", database=database, connect_timeout=5, autocommit=True
@@ -238,6 +314,37 @@ class _MySQLFamily(Server):
                 await cursor.execute(statement)
         finally:
             await connection.ensure_closed()
+
+    async def _copy(self, template: str, database: str) -> None:
+        """By the statements that the server itself gives for the tables; several times faster than migrations."""
+        connection = await asyncmy.connect(
+            unix_socket=str(self.socket_path), user="root", database=template, connect_timeout=5, autocommit=True
+        )
+        try:
+            async with connection.cursor() as cursor:
+                if template not in self._copying_of:
+                    self._copying_of[template] = await self._copying(cursor)
+                await cursor.execute(f"CREATE DATABASE {database}")
+                await cursor.execute(f"USE {database}")
+                await cursor.execute("SET foreign_key_checks = 0")  # whatever the order of the tables
+                for statement in self._copying_of[template]:
+                    await cursor.execute(statement)
+        finally:
+            await connection.ensure_closed()
+
+    async def _copying(self, cursor: Any) -> list[str]:
+        """The statements that make the tables and rows of the connection's database in another."""
+        await cursor.execute("SELECT DATABASE()")
+        template = (await cursor.fetchone())[0]
+        await cursor.execute("SHOW TABLES")
+        statements = []
+        for (table,) in await cursor.fetchall():
+            await cursor.execute(f"SHOW CREATE TABLE `{table}`")
+            statements.append((await cursor.fetchone())[1])
+            await cursor.execute(f"SELECT EXISTS (SELECT * FROM `{table}`)")  # noqa: S608 - a name of ours
+            if (await cursor.fetchone())[0]:
+                statements.append(f"INSERT INTO `{table}` SELECT * FROM {template}.`{table}`")  # noqa: S608
+        return statements
 
     def url(self, database: str) -> str:
         return f"{self.name}://{USER}:{urllib.parse.quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
@@ -259,6 +366,7 @@ class _MySQLFamily(Server):
             "--performance-schema=OFF",
             "--innodb-buffer-pool-size=64M",
             "--max-connections=300",
+            "--innodb-flush-method=nosync",
         ]
 
     def _init_file(self) -> Path:
@@ -295,7 +403,7 @@ class MariaDB(_MySQLFamily):
         self._run(command)
 
     def _command(self) -> list[str]:
-        return [self._server, "--no-defaults", *self._shared_options()]
+        return [self._server, "--no-defaults", *self._shared_options(), "--debug-no-sync"]
 
 
 class MySQL(_MySQLFamily):
@@ -314,6 +422,7 @@ class MySQL(_MySQLFamily):
             "--initialize-insecure",
             f"--datadir={self.directory / 'data'}",
             "--innodb-buffer-pool-size=64M",
+            "--innodb-flush-method=nosync",
         ]
         if os.geteuid() == 0:
             command.append("--user=root")
@@ -371,6 +480,7 @@ class PostgreSQL(Server):
                 f"--pgdata={self.directory / 'data'}",
                 f"--username={USER}",
                 f"--pwfile={password}",
+                "--no-sync",
                 "--auth=scram-sha-256",
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
@@ -386,6 +496,7 @@ class PostgreSQL(Server):
             "shared_buffers": "64MB",
             "max_connections": "300",
             "timezone": "UTC",
+            "fsync": "off",
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         return [str(self._programs / "postgres"), "-D", str(self.directory / "data"), *options]
@@ -404,6 +515,9 @@ class PostgreSQL(Server):
         finally:
             await connection.close()
 
+    async def _copy(self, template: str, database: str) -> None:
+        await self._execute(f"CREATE DATABASE {database} TEMPLATE {template}", None)
+
     def drop_database(self, database: str) -> None:
         self.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
@@ -415,13 +529,58 @@ class PostgreSQL(Server):
         return f"postgresql://{credentials}@:{self.port}/{database}?host={self.directory}"
 
 
+class Redis(Server):
+    """Redis or Valkey, with a password, and nothing kept on disk: who restarts it has lost what was in it."""
+
+    name = "redis"
+
+    def __init__(self) -> None:
+        self._program = _unpacked_or_installed("redis", "redis-server")
+        super().__init__()
+
+    def _initialise(self) -> None:
+        (self.directory / "data").mkdir()
+
+    def _command(self) -> list[str]:
+        # Not in the command line, where everybody on the machine could read the password.
+        word = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
+        configuration = self.directory / "redis.conf"
+        configuration.write_text(
+            f'requirepass "{word}"\nbind 127.0.0.1\nport {self.port}\nunixsocket {self.socket_path}\n'
+            f'dir {self.directory / "data"}\nsave ""\nappendonly no\ndaemonize no\n',
+            encoding="utf-8",
+        )
+        return [self._program, str(configuration)]
+
+    async def _execute(self, statement: str, database: str | None) -> None:
+        client = redis.asyncio.Redis.from_url(self.url(database or "0"), socket_timeout=5)
+        try:
+            await client.execute_command(*statement.split())  # type: ignore[no-untyped-call]
+        finally:
+            await client.aclose()
+
+    async def _copy(self, template: str, database: str) -> None:
+        raise NotImplementedError("Redis keeps nothing that would be worth a copy")
+
+    def url(self, database: str = "0") -> str:
+        return f"redis://:{urllib.parse.quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def socket_url(self, database: str = "0") -> str:
+        return f"unix://:{urllib.parse.quote(PASSWORD, safe='')}@{self.socket_path}?db={database}"
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.execute("FLUSHALL")
+
+
 # -- finding the programs ----------------------------------------------------------------------------------------------
 
 
 def _unpacked_or_installed(service: str, program: str) -> str:
     """The machine's program, or the one that the tool unpacked. Raises ServerMissing."""
     tool = _load_tool()
-    if found := (tool.installed_mysql() if service == "mysql" else tool.find_program(program)):
+    installed = {"mysql": tool.installed_mysql, "redis": tool.installed_redis}
+    if found := installed.get(service, lambda: tool.find_program(program))():
         return str(found)
     unpacked = UNPACKED / service / program
     if unpacked.exists():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sees to it that the database servers of the test suite can be started: MariaDB, PostgreSQL and MySQL.
+"""Sees to it that the servers of the test suite can be started: MariaDB, PostgreSQL, MySQL, and Redis or Valkey.
 
     python3 tools/get_services.py [--require] [--only NAME ...] [--ignore-installed]
 
@@ -37,7 +37,8 @@ APT_TIMEOUT = 900
 PROGRAM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 DATABASE_PACKAGES = tuple(
-    f"Package: {prefix}" for prefix in ("mariadb", "libmariadb", "galera", "mysql", "libmysql", "postgresql", "libpq")
+    f"Package: {prefix}"
+    for prefix in ("mariadb", "libmariadb", "galera", "mysql", "libmysql", "postgresql", "libpq", "redis", "valkey")
 )
 
 
@@ -83,7 +84,7 @@ class Service:
 
 def main() -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="fetch the database servers that the tests need")
+    parser = argparse.ArgumentParser(description="fetch the servers that the tests need")
     parser.add_argument("--require", action="store_true", help="exit with 1 if one cannot be had")
     parser.add_argument("--only", nargs="+", choices=[service.name for service in SERVICES], help="just these")
     parser.add_argument("--ignore-installed", action="store_true", help="unpack even what the machine has")
@@ -144,6 +145,10 @@ def installed_mysql() -> str | None:
         return None
     version = subprocess.run([program, "--no-defaults", "--version"], capture_output=True, text=True, check=False)
     return program if version.returncode == 0 and "MariaDB" not in version.stdout else None
+
+
+def installed_redis() -> str | None:
+    return find_program("redis-server", "valkey-server")
 
 
 def version_key(text: str) -> tuple[int, ...]:
@@ -418,6 +423,13 @@ SERVICES = (
         programs={"mysqld": "usr/sbin/mysqld"},
         try_unstable=True,
         arguments={"mysqld": '--lc-messages-dir="{root}/usr/share/mysql"'},
+    ),
+    Service(
+        name="redis",
+        find_installed=installed_redis,
+        # Valkey is its free successor, and speaks the same; later Debian releases have it.
+        packages=(("redis-server",), ("valkey-server",)),
+        programs={"redis-server": "usr/bin/*-server"},
     ),
 )
 

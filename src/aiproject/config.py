@@ -30,6 +30,7 @@ from pydantic_settings import (
 )
 
 from aiproject.errors import Misconfigured
+from aiproject.protocols.addresses import parse_network
 
 __all__ = ["IflytekCredentials", "Settings", "load_settings"]
 
@@ -55,6 +56,28 @@ def _zone(value: str) -> str:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):  # not found; no name of a zone; a folder of zones
         raise ValueError("is no time zone; it is named like Asia/Shanghai or UTC") from None
+    return value
+
+
+def _redis_url(value: SecretStr | None) -> SecretStr | None:
+    if value is None or not value.get_secret_value():
+        return None
+    try:
+        parts = urlsplit(value.get_secret_value())
+        is_usable = bool(parts.path if parts.scheme == "unix" else parts.hostname) and parts.port != 0
+    except ValueError:  # its text may quote the password
+        is_usable = False
+    if not is_usable or parts.scheme not in ("redis", "rediss", "valkey", "valkeys", "unix"):
+        raise ValueError("must be a redis://, rediss://, valkey://, valkeys:// or unix:// address")
+    return value
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            parse_network(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is neither an address nor a network such as 10.0.0.0/8") from None
     return value
 
 
@@ -137,11 +160,11 @@ class Settings(BaseSettings):
     address_concurrent_calls: int = Field(200, ge=1, description="Calls of one address that run at once.")
     account_requests_per_minute: int = Field(600, ge=1, description="Charging calls of one account.")
     account_concurrent_calls: int = Field(50, ge=1, description="Charging calls of one account that run at once.")
-    redis_url: SecretStr | None = Field(
+    redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
         None, description="Redis or Valkey that the nodes share for rate limits; in memory if not given."
     )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
-        (), description="Addresses or networks of proxies whose forwarding headers are believed."
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list), AfterValidator(_networks)] = (
+        Field((), description="Addresses or networks of proxies whose forwarding headers are believed.")
     )
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         "Asia/Shanghai", description="Time zone in which days begin, for daily caps."
@@ -198,7 +221,8 @@ class Settings(BaseSettings):
     client_gone_drain: Annotated[float, Field(ge=0, le=3600)] = Field(
         30.0,
         description="Time that an answer is read on after its client hung up, to charge its real usage; "
-        "`0` cuts it off and charges an estimate of what was generated.",
+        "`0` cuts it off and charges an estimate of what was generated. "
+        "A call with an `Idempotency-Key` is read to its end in any case: its client comes back for the answer.",
     )
     fault_point: str | None = Field(
         None, description="Kill this process at a named point; for tests of crash recovery only."
@@ -207,7 +231,10 @@ class Settings(BaseSettings):
     shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
         20.0, description="Time that running streams get on SIGTERM before they are ended with an error frame."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Logging threshold.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="Logging threshold; commands other than `serve` and `sandbox` log from `warning` on if not given.",
+    )
     log_format: Literal["json", "console"] | None = Field(
         None, description="`json` on a pipe and `console` on a terminal if not given."
     )

@@ -18,18 +18,23 @@ from aiproject.accounts.service import OpenBooks
 from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.database import Database
+from aiproject.adapters.gate import Gate, MemoryGate
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.adapters.redis_gate import RedisGate, SharedGate
+from aiproject.adapters.redis_link import RedisLink
 from aiproject.adapters.workers import Workers
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.protocols.dictation import DictationOptions
+from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.quotas.receipts import Receipts
 from aiproject.quotas.routes import UsageRoutes
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.files import PictureText, VoiceText
+from aiproject.relay.limits import CallLimits, Ceilings
 from aiproject.relay.replay import Replay
 from aiproject.relay.text import ChatDefaults, TextChat, TextStream
 from aiproject.upstreams import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
@@ -37,8 +42,9 @@ from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
 from aiproject.web.app import Endpoints, Readiness
+from aiproject.web.middleware import Doorway
 
-__all__ = ["Application", "open_application", "open_database", "prepare_schema", "time_limits"]
+__all__ = ["Application", "open_application", "open_database", "open_redis", "prepare_schema", "time_limits"]
 
 log = get_logger("wiring")
 
@@ -93,6 +99,35 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[RedisLink | None]:
+    """Open the way to the Redis of the settings, if they name one; whether it answers is found out by use."""
+    if settings.redis_url is None or settings.limits == "off":
+        yield None
+        return
+    async with RedisLink.opened(settings.redis_url.get_secret_value()) as link:
+        yield link
+
+
+@asynccontextmanager
+async def open_gate(settings: Settings, link: RedisLink | None) -> AsyncIterator[Gate | None]:
+    """Open what counts requests and running calls; ``None`` where limits are off."""
+    if settings.limits == "off":
+        yield None
+    elif link is None:
+        yield MemoryGate()
+    else:
+        async with RedisGate.opened(link) as shared:
+            yield SharedGate(shared, MemoryGate())
+
+
+def ceilings(settings: Settings) -> Ceilings:
+    """Return the limits on everybody's calls."""
+    return Ceilings(
+        settings.account_requests_per_minute, settings.account_concurrent_calls, settings.address_concurrent_calls
+    )
+
+
 async def prepare_schema(database: Database) -> None:
     """Bring an embedded or an empty database up to date; refuse to serve on any other that is not.
 
@@ -144,7 +179,10 @@ async def open_application(
 
         workers = Workers(MEDIA_THREADS)
         stack.push_async_callback(workers.close)
-        limiter = Limiter(enabled=settings.limits == "on")
+        link = await stack.enter_async_context(open_redis(settings))
+        gate = await stack.enter_async_context(open_gate(settings, link))
+        limiter = Limiter(enabled=gate is not None, link=link)
+        call_limits = CallLimits(gate, ceilings(settings))
         calls = RunningCalls()
         quotas = await stack.enter_async_context(
             Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
@@ -154,10 +192,10 @@ async def open_application(
         stack.push_async_callback(keys.close)
         identities = Identities(accounts, keys)
 
-        link = Link(credentials, time_limits(settings))
-        spark = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
+        upstream = Link(credentials, time_limits(settings))
+        spark = SparkUpstream(upstream, url=settings.spark_url, domain=settings.spark_domain)
         dictation = IflytekDictation(
-            link,
+            upstream,
             url=settings.dictation_url,
             options=DictationOptions(
                 language=settings.dictation_language,
@@ -167,7 +205,7 @@ async def open_application(
             pace=settings.dictation_pace,
             frame_bytes=settings.dictation_frame_bytes,
         )
-        ocr = IflytekOcr(link, url=settings.ocr_url, http=http)
+        ocr = IflytekOcr(upstream, url=settings.ocr_url, http=http)
         defaults = ChatDefaults(
             settings.spark_max_tokens,
             settings.spark_temperature,
@@ -184,8 +222,8 @@ async def open_application(
             build_app(
                 Endpoints(
                     auth=AuthRoutes(accounts, limiter, is_open=settings.registration == "open"),
-                    text_chat=TextChat(calls, identities, quotas, spark, defaults, replay),
-                    text_stream=TextStream(calls, identities, quotas, spark, defaults, replay),
+                    text_chat=TextChat(calls, identities, quotas, spark, defaults, replay, call_limits),
+                    text_stream=TextStream(calls, identities, quotas, spark, defaults, replay, call_limits),
                     voice=VoiceText(
                         calls,
                         identities,
@@ -194,15 +232,17 @@ async def open_application(
                         limiter,
                         workers,
                         replay,
+                        call_limits,
                         anonymous=settings.voice_anonymous,
                     ),
-                    picture=PictureText(calls, identities, quotas, ocr, workers, replay),
+                    picture=PictureText(calls, identities, quotas, ocr, workers, replay, call_limits),
                     vouchers=VoucherRoutes(accounts, Vouchers(database), limiter),
                     usage=UsageRoutes(identities, Receipts(database)),
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,
                 cors_origins=settings.cors_origins,
+                doorway=Doorway(TrustedProxies(settings.trusted_proxies), gate, settings.address_requests_per_minute),
             ),
             calls,
         )

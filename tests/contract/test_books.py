@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters import migrations
 from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict, UniqueViolation
 from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import ledger_entry, operator_loss
@@ -23,7 +21,7 @@ from aiproject.quotas import Capability, Hold, Kind, LeaseTimes, Outcome, Quotas
 from aiproject.quotas import books as books_module
 from aiproject.quotas.audit import verify
 from aiproject.quotas.books import MAX_BATCH, Books, Kept
-from aiproject.quotas.model import MAX_UNITS, Grant, HoldState, OpenHold, Settle, Settled
+from aiproject.quotas.model import MAX_UNITS, Grant, HoldState, OpenHold, Refunded, Settle, Settled
 from bookkeeping import open_account, reread
 from services import Server
 from troubled_writer import TroubledWriter
@@ -94,15 +92,10 @@ async def house(database: Database) -> AsyncIterator[House]:
 
 
 @pytest.fixture
-async def small_house(tmp_path: Path) -> AsyncIterator[House]:
+async def small_house(small_database: Database) -> AsyncIterator[House]:
     """On SQLite only, for what does not depend on the database."""
-    database = await Database.open(f"sqlite:///{tmp_path / 'data' / 'test.db'}")
-    try:
-        await migrations.upgrade(database)
-        async with open_house(database) as opened:
-            yield opened
-    finally:
-        await database.close()
+    async with open_house(small_database) as opened:
+        yield opened
 
 
 servers = pytest.mark.parametrize("database_kind", ["mariadb", "mysql", "postgresql"])
@@ -287,6 +280,58 @@ class TestMoney:
             assert (await connection.scalars(sa.select(operator_loss.c.reason))).all() == ["account gone"]
             await connection.execute(sa.delete(holds).where(holds.c.account_id == gone.account_id))
             await connection.execute(sa.delete(operator_loss))
+
+
+class TestRefunds:
+    async def charge(self, house: House, request_id: str, units: int, *, attempt: int = 1) -> None:
+        hold = await house.quotas.hold(house.account, TOKENS, 100, request_id=request_id, attempt=attempt)
+        await house.quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=units)
+
+    async def test_give_back_once_however_many_ask(self, house: House) -> None:
+        await self.charge(house, "a", 60)
+        await self.charge(house, "b", 7)
+        results = await asyncio.gather(
+            *(house.quotas.refund(house.account, "a") for _ in range(5)), return_exceptions=True
+        )
+        assert [result for result in results if isinstance(result, Refunded)] == [Refunded(TOKENS, 60, 1)]
+        assert sum(isinstance(result, InvalidInput) for result in results) == 4
+        assert await house.balance() == (993, 0)
+
+    async def test_are_of_one_try(self, house: House) -> None:
+        await self.charge(house, "a", 60, attempt=1)
+        await self.charge(house, "a", 7, attempt=2)
+        with pytest.raises(InvalidInput, match="say which attempt"):
+            await house.quotas.refund(house.account, "a")
+        assert await house.quotas.refund(house.account, "a", attempt=2) == Refunded(TOKENS, 7, 2)
+        assert await house.quotas.refund(house.account, "a", attempt=1) == Refunded(TOKENS, 60, 1)
+        assert await house.balance() == (1000, 0)
+
+    async def test_are_of_the_account_s_own_charged_calls(self, house: House) -> None:
+        await self.charge(house, "a", 60)
+        await self.charge(house, "free", 0)
+        await house.quotas.hold(house.account, TOKENS, 100, request_id="open")
+        other = await open_account(house.database, "other", tokens=1000)
+        for account, request_id in [(other, "a"), (house.account, "free"), (house.account, "open"), (other, "none")]:
+            with pytest.raises(InvalidInput, match="was charged nothing"):
+                await house.quotas.refund(account, request_id)
+        assert (await reread(house.database, "other")).tokens == 1000
+
+    async def test_give_nothing_for_what_was_not_metered(self, house: House) -> None:
+        hold = await house.quotas.hold(house.account, VOICE, 5000, request_id="a")
+        await house.quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=5000)
+        for _ in range(2):
+            with pytest.raises(InvalidInput, match="not metered"):
+                await house.quotas.refund(house.account, "a")
+            await house.quotas.grant(house.account, voice_seconds=1)  # metered from now on
+        assert (await reread(house.database, "ann")).voice_ms == 2000
+
+    async def test_of_metered_dictation(self, house: House) -> None:
+        await house.quotas.grant(house.account, voice_seconds=60)
+        hold = await house.quotas.hold(house.account, VOICE, 5000, request_id="a")
+        await house.quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=5000)
+        assert await house.quotas.refund(house.account, "a") == Refunded(VOICE, 5000, 1)
+        ann = await reread(house.database, "ann")
+        assert (ann.voice_ms, ann.voice_used_ms) == (60_000, 5000), "it was dictated all the same"
 
 
 class TestCallersWhoLeave:

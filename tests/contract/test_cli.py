@@ -18,6 +18,7 @@ from aiproject.adapters import log
 from aiproject.cli.main import app
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from sandbox_client import FAST
+from services import Redis
 
 PASSWORD = "correct horse battery"
 Run = Callable[..., Result]
@@ -323,6 +324,8 @@ class TestDoctor:
             ({"OCR_URL": "http://api.example/v1/private/sf8e6aca1"}, "ocr address", "not encrypted"),
             ({"DATABASE_URL": "mysql://root:hunter2@127.0.0.1:1/x"}, "database", "database"),
             ({"DATABASE_URL": "nonsense-hunter2"}, "database", "not a URL"),
+            ({"REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "limits", "does not answer"),
+            ({"TRUSTED_PROXIES": "10.0.0.1,0.0.0.0/0"}, "proxies", "the whole internet (0.0.0.0/0)"),
         ],
     )
     def test_what_to_mend_is_1(self, run: Run, variables: dict[str, str], subject: str, words: str) -> None:
@@ -339,6 +342,8 @@ class TestDoctor:
             ({"HOST": "0.0.0.0"}, "address"),  # noqa: S104
             ({"HOST": "0.0.0.0"}, "voice"),  # noqa: S104
             ({"LIMITS": "off"}, "limits"),
+            ({"LIMITS": "off", "REDIS_URL": "redis://127.0.0.1:1"}, "limits"),
+            ({"WORKERS": "2"}, "limits"),
             ({"SPARK_URL": "wss://spark.example/of/our/own"}, "text model"),
         ],
     )
@@ -346,6 +351,13 @@ class TestDoctor:
         result = run("doctor", **variables)
         assert result.exit_code == 0
         assert finding(result, subject).startswith("note")
+
+    def test_redis_that_answers(self, run: Run, redis_server: Redis) -> None:
+        result = run("doctor", REDIS_URL=redis_server.url(), WORKERS="2", TRUSTED_PROXIES="127.0.0.1")
+        assert result.exit_code == 0
+        assert "counted in Redis" in finding(result, "limits")
+        assert finding(result, "proxies").startswith("ok")
+        assert "p@ss" not in result.output
 
     def test_data_that_others_may_read(self, run: Run, data: Path) -> None:
         run("db", "upgrade")

@@ -12,10 +12,12 @@ import sqlalchemy as sa
 
 from aiproject.accounts import Account
 from aiproject.adapters.database import Database
-from aiproject.adapters.schema import hold, ledger_entry, operator_loss, user
+from aiproject.adapters.schema import hold, ledger_entry, operator_loss, user, voucher
 from aiproject.errors import QuotaExhausted
 from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.quotas.audit import Checked, Difference, verify
+from aiproject.quotas.chain import seal
+from aiproject.vouchers import Vouchers
 from bookkeeping import copy_books, open_account, reread, restore_books
 
 TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
@@ -202,6 +204,100 @@ class TestDamage:
         found = await differences(database)
         assert len(found) == 21
         assert found[-1] == Difference(ann.account_id, "further differences", 0, 20)
+
+
+class TestRefunds:
+    @pytest.fixture
+    async def ann(self, database: Database, quotas: Quotas) -> Account:
+        ann, _ = await keep_books(database, quotas)
+        await quotas.refund(ann, "chat")
+        assert await differences(database) == []
+        return ann
+
+    async def spoil(self, database: Database, **values: Any) -> list[str]:
+        """What is told of another entry like the refund, written behind it with proper numbers, hash and balance."""
+        async with database.begin() as connection:
+            refund = sa.select(ledger_entry).where(ledger_entry.c.kind == "refund")
+            row = dict((await connection.execute(refund)).mappings().one())
+            row |= {"seq": row["seq"] + 1, "balance": row["balance"] + row["amount"], **values}
+            sealed = {name: value for name, value in row.items() if name != "hash"}
+            head = user.c.AccountId == row["account_id"]
+            newest = (await connection.execute(sa.select(user.c.LedgerHash).where(head))).scalar_one()
+            row["hash"] = seal(newest, **sealed)
+            await connection.execute(sa.insert(ledger_entry).values(row))
+            changed = {"Tokens": row["balance"], "LedgerSeq": row["seq"], "LedgerHash": row["hash"]}
+            await connection.execute(sa.update(user).where(head).values(changed))
+        return [str(one).partition(": ")[2] for one in await differences(database)]
+
+    @pytest.mark.usefixtures("ann")
+    async def test_a_second_one_is_found(self, database: Database) -> None:
+        told = await self.spoil(database)
+        assert told == ["second refund of request chat, attempt 1: expected nothing, found 120"]
+
+    @pytest.mark.usefixtures("ann")
+    @pytest.mark.parametrize("call", [("no call", 1), ("chat", 2), ("failed", 1), ("running", 1), ("same", 1)])
+    async def test_one_without_its_charge_is_found(self, database: Database, call: tuple[str, int]) -> None:
+        told = await self.spoil(database, request_id=call[0], attempt=call[1])
+        assert told == [
+            f"refund of request {call[0]}, attempt {call[1]}: its charge: expected 120, found nothing"
+        ]  # fmt: skip
+
+    @pytest.mark.usefixtures("ann")
+    async def test_one_of_more_than_its_charge_is_found(self, database: Database) -> None:
+        told = await self.spoil(database, request_id="left")
+        assert told == ["refund of request left, attempt 1: expected 60, found 120"]
+
+
+class TestVouchers:
+    async def test_uses_are_redemptions(self, database: Database) -> None:
+        ann = await open_account(database, "ann")
+        vouchers = Vouchers(database)
+        for code in ("ONE", "TWO"):
+            await vouchers.add(code=code, tokens=5)
+        await vouchers.redeem(ann, "ONE")
+        assert await differences(database) == []
+        async with database.begin() as connection:
+            await connection.execute(sa.update(voucher).values(uses=voucher.c.uses + 2))
+        assert [str(one) for one in await differences(database)] == [
+            "uses of voucher ONE: expected 1, found 3",
+            "uses of voucher TWO: expected 0, found 2",
+        ]
+
+
+class TestValuesOfAnotherKind:
+    """SQLite keeps text in a column of numbers, and bytes in one of text, if somebody writes it."""
+
+    @pytest.mark.parametrize("database_kind", ["sqlite"])
+    @pytest.mark.parametrize(
+        ("statement", "told"),
+        [
+            ("UPDATE ledger_entry SET amount = 'many' WHERE request_id = 'chat'", "amount of entry"),
+            ("UPDATE ledger_entry SET seq = 'x' WHERE request_id = 'chat'", "seq of entry"),
+            ("UPDATE ledger_entry SET balance = 1.5 WHERE request_id = 'chat'", "balance of entry"),
+            ("UPDATE ledger_entry SET rule = x'00' WHERE request_id = 'chat'", "rule of entry"),
+            ("UPDATE ledger_entry SET amount = 'x', kind = 'refund' WHERE request_id = 'chat'", "amount of entry"),
+            ("UPDATE ledger_entry SET account_id = 'x' WHERE request_id = 'chat'", "ledger entries of an account"),
+            ("UPDATE hold SET charged = 'x' WHERE request_id = 'chat'", "charged of hold chat/1"),
+            ("UPDATE hold SET amount = 'x' WHERE request_id = 'running'", "amount of hold running/1"),
+            ("UPDATE hold SET lease_until = 'x' WHERE request_id = 'running'", "lease_until of hold running/1"),
+            ("UPDATE operator_loss SET amount = 'x'", "lost of hold over/1"),
+            ("UPDATE user SET Tokens = 'x'", "Tokens: expected 720, found x"),
+            ("UPDATE user SET VoiceMs = 'x'", "VoiceMs: expected 10000, found x"),
+            ("UPDATE user SET HeldTokens = 'x'", "HeldTokens: expected 300, found x"),
+            ("UPDATE user SET LedgerSeq = 'x'", "number of the newest entry"),
+            ("UPDATE user SET AccountId = 'x' WHERE UserName = 'bob'", "an account that does not exist"),
+            ("UPDATE voucher SET uses = 'x'", "uses of voucher ONE: expected 0, found x"),
+        ],
+    )
+    async def test_are_told(self, database: Database, quotas: Quotas, statement: str, told: str) -> None:
+        await keep_books(database, quotas)
+        await Vouchers(database).add(code="ONE", tokens=5)
+        async with database.begin() as connection:
+            await connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+            assert (await connection.exec_driver_sql(statement)).rowcount
+            await connection.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")
+        found = [str(one) for one in await differences(database)]
+        assert any(told in one for one in found), found
 
 
 class TestBesideWriters:

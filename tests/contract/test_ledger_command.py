@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -16,8 +17,11 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from aiproject.adapters import log
+from aiproject.adapters.database import Database
 from aiproject.cli.main import app
+from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.quotas.chain import seal
+from bookkeeping import reread
 
 Run = Callable[..., Result]
 
@@ -107,6 +111,58 @@ class TestExport:
     def test_of_nobody(self, run: Run, books: sqlite3.Connection) -> None:
         result = run("ledger", "export", "--account", "nobody")
         assert (result.exit_code, result.stdout) == (67, "")
+
+
+class TestRefund:
+    @pytest.fixture
+    def call(self, books: sqlite3.Connection, tmp_path: Path) -> str:
+        """A call of 小明's that was charged 30 tokens in its second try."""
+
+        async def charge() -> None:
+            database = await Database.open(f"sqlite:///{tmp_path / 'data' / 'aiproject.db'}")
+            async with Quotas.running(database, LeaseTimes(30)) as quotas:
+                ming = await reread(database, "小明")
+                for attempt, outcome in [(1, Outcome.UPSTREAM_FAILED), (2, Outcome.FINISHED)]:
+                    hold = await quotas.hold(ming, Capability.TOKENS, 50, request_id="call", attempt=attempt)
+                    await quotas.settle(hold, outcome, Stage.LAST_FRAME, reported=30)
+            await database.close()
+
+        asyncio.run(charge())
+        return "call"
+
+    def test_gives_back_what_was_charged_once(self, run: Run, books: sqlite3.Connection, call: str) -> None:
+        result = run("ledger", "refund", "小明", call)
+        assert (result.exit_code, result.stdout) == (0, "refunded 30 of tokens for request call, attempt 2\n")
+        again = run("ledger", "refund", "小明", call, "--attempt", "2")
+        assert (again.exit_code, again.stdout) == (65, "")
+        assert "has been given back already" in again.stderr
+        assert books.execute("SELECT Tokens FROM user").fetchall() == [(10_005,)]
+        assert run("ledger", "verify").exit_code == 0
+
+    @pytest.mark.parametrize("words", [["nothing"], ["call", "--attempt", "1"], ["call", "--attempt", "3"]])
+    def test_but_nothing_that_was_not(self, run: Run, books: sqlite3.Connection, call: str, words: list[str]) -> None:
+        result = run("ledger", "refund", "小明", *words)
+        assert result.exit_code == 65
+        assert "was charged nothing" in result.stderr
+        assert books.execute("SELECT Tokens FROM user").fetchall() == [(9975,)]
+
+    def test_of_nobody(self, run: Run, call: str) -> None:
+        assert run("ledger", "refund", "nobody", call).exit_code == 67
+
+
+class TestLogging:
+    """What a command did, it prints; its log is for what goes wrong, unless somebody wants it."""
+
+    @pytest.mark.parametrize(("level", "expected"), [(None, "warning"), ("info", "info"), ("debug", "debug")])
+    def test_of_commands_begins_at_warning(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, level: str | None, expected: str
+    ) -> None:
+        configured: list[str] = []
+        monkeypatch.setattr(log, "configure", lambda level, _: configured.append(level))
+        if level is not None:
+            monkeypatch.setenv("AIPROJECT_LOG_LEVEL", level)
+        assert run("voucher", "add", "--tokens", "5").exit_code == 0
+        assert configured == [expected]
 
 
 class TestVoucher:

@@ -311,8 +311,13 @@ class LedgerMachine(RuleBasedStateMachine):
                     )
                 )
 
-            for (call, end), charged in zip(ours, self.run(work()), strict=True):
-                assert charged == call.model.account.settle(call.model, end)
+            has_trouble = bool(self._writers[node].troubles)
+            told = self.run(work())
+            expected = [call.model.account.settle(call.model, end) for call, end in ours]
+            for (call, _), charged, taken in zip(ours, told, expected, strict=True):
+                # A batch that is done again because its commit was in doubt finds its holds as it left them: of two
+                # settlements of one hold, the first is told then what the second took.
+                assert charged == taken or (has_trouble and charged == call.model.charged)
 
     # -- nodes --
 

@@ -150,6 +150,7 @@ class TestReceipts:
             "reported": 90,
             "charged": 80,
             "lost": 10,
+            "refunded": 0,
             "explanation": "",
             "sid": "cht1",
             "rule": {"rule": 1, "prompt": 5},
@@ -159,6 +160,19 @@ class TestReceipts:
         assert first["opened_at"] <= first["closed_at"]
         assert "10 个 token，由运营方承担" in first["explanation"]["zh"]
         assert (second["charged"], second["outcome"], second["state"]) == (0, "upstream failed", "released")
+
+    async def test_tell_what_was_given_back(self, app: App, database: Database, quotas: Quotas) -> None:
+        ann = await open_account(database, "ann", tokens=100)
+        for request_id in ("call", "other"):
+            hold = await quotas.hold(ann, Capability.TOKENS, 40, request_id=request_id)
+            await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=30)
+        await quotas.refund(ann, "call")
+        (refunded,), (other,) = [(await app.get(ann, f"/{name}"))["attempts"] for name in ("call", "other")]
+        assert (refunded["charged"], refunded["refunded"], other["refunded"]) == (30, 30, 0)
+        assert refunded["explanation"]["zh"].endswith("之后已退还 30 个 token。")
+        newest = (await app.get(ann, "?limit=1"))["entries"][0]
+        assert (newest["kind"], newest["amount"], newest["balance"]) == ("refund", 30, 70)
+        assert (newest["request_id"], newest["attempt"]) == ("call", 1)
 
     async def test_nobody_learns_of_another_s_calls(self, app: App, database: Database, quotas: Quotas) -> None:
         ann, bob = await open_account(database, "ann", tokens=100), await open_account(database, "bob")

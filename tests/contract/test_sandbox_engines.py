@@ -71,6 +71,12 @@ class TestPocketSphinx:
     async def test_survives_what_is_no_speech(self, speech: ProcessSpeech, sound: bytes) -> None:
         assert isinstance(await speech.hear(sound), list)
 
+    async def test_noise_of_one_call_does_not_change_what_the_next_is_heard_as(self, speech: ProcessSpeech) -> None:
+        before = await speech.hear(hello())
+        await speech.hear(bytes(range(256)) * 20 + b"\x01")
+        assert await speech.hear(hello()) == before
+
+    @pytest.mark.serial
     async def test_other_work_goes_on(self, speech: ProcessSpeech) -> None:
         """The reason for a process: in a thread, PocketSphinx stops every stream of the server while it decodes."""
         await speech.hear(b"")  # the start of the process is over

@@ -279,6 +279,7 @@ class TestDictation:
         bench.order("dictation", "silence")
         assert (await bench.dictation().hear(SECOND)).text == ""
 
+    @pytest.mark.serial
     async def test_an_early_end_of_speech_ends_the_sending(self, bench: Bench) -> None:
         bench.order("dictation", "vad", seconds=0.2)
         began = time.monotonic()
@@ -286,6 +287,7 @@ class TestDictation:
         assert time.monotonic() - began < 1  # the next frame alone would be due after 1.2 s
         assert "这段录音长" in heard.text
 
+    @pytest.mark.serial
     async def test_pace(self, bench: Bench) -> None:
         began = time.monotonic()
         await bench.dictation(pace=4.0, frame_bytes=3200).hear(SECOND)
@@ -453,6 +455,7 @@ class TestGateway:
         link = bench.link(replace(LIMITS, attempts=2))
         await asyncio.gather(*(CALLS[service](bench, link) for _ in range(5)))
 
+    @pytest.mark.serial
     @EACH
     async def test_a_hanging_gateway(self, bench: Bench, service: str) -> None:
         bench.order(service, "hang", seconds=1.0)

@@ -354,6 +354,7 @@ class TestEnd:
             assert (await ended(connection)).code == 1000
         assert codes == [1000]
 
+    @pytest.mark.serial
     async def test_abort_wakes_the_reader_with_its_reason(self) -> None:
         class Reason(Exception):
             pass
@@ -399,6 +400,7 @@ class TestEnd:
 
 
 class TestTimers:
+    @pytest.mark.serial
     async def test_silence_is_a_timeout_and_the_connection_lives_on(self) -> None:
         async def talk(ws: ServerConnection) -> None:
             await ws.recv()
@@ -413,6 +415,7 @@ class TestTimers:
             connection.send(b"now")
             assert await connection.receive(5) == b"answer"
 
+    @pytest.mark.serial
     async def test_each_wait_has_its_own_limit(self) -> None:
         async def talk(ws: ServerConnection) -> None:
             for _ in range(4):
@@ -645,6 +648,7 @@ class TestHandshake:
         async with raw_server(forge) as port:
             assert "handshake failed" in (await refusal_of(port)).detail
 
+    @pytest.mark.serial
     async def test_silence_runs_into_the_limit_and_the_socket_is_given_back(self) -> None:
         hung_up = asyncio.Event()
 

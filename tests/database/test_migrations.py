@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from aiproject.adapters import migrations
 from aiproject.adapters.database import CheckViolation, Database, UniqueViolation
 from aiproject.adapters.schema import metadata, name_key, new_account_id, user
 from aiproject.errors import Misconfigured
+from services import Server
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
 
@@ -40,9 +43,65 @@ async def differences(database: Database) -> list[Any]:
         return await connection.run_sync(compare)
 
 
+async def tables(database: Database) -> list[Any]:
+    """Every table as the database tells it, and every row."""
+
+    def look(connection: sa.Connection) -> list[Any]:
+        inspector = sa.inspect(connection)
+        found: list[Any] = []
+        for name in sorted(inspector.get_table_names()):
+            # The collation says which character set it is; MySQL names that too, if the statement did.
+            columns: list[dict[str, Any]] = [
+                {**column, "type": re.sub("charset='.*?', ", "", repr(column["type"]))}
+                for column in inspector.get_columns(name)
+            ]
+            rules: list[Any] = [
+                *inspector.get_foreign_keys(name),
+                *inspector.get_indexes(name),
+                *inspector.get_unique_constraints(name),
+                *inspector.get_check_constraints(name),
+            ]
+            rows = connection.execute(sa.table(name, *(sa.column(c["name"]) for c in columns)).select()).all()
+            primary, options = inspector.get_pk_constraint(name), inspector.get_table_options(name)
+            found.append((name, columns, primary, sorted(map(repr, rules)), options, rows))
+        return found
+
+    async with database.connect() as connection:
+        return await connection.run_sync(look)
+
+
 class TestUpgrade:
-    async def test_all_migrations_give_the_schema(self, database: Database) -> None:
-        assert await differences(database) == []
+    async def test_all_migrations_give_the_schema(self, database_url: str) -> None:
+        database = await Database.open(database_url)
+        try:
+            await migrations.upgrade(database)
+            assert await differences(database) == []
+        finally:
+            await database.close()
+
+    async def test_the_databases_of_all_other_tests_are_true_copies(
+        self, database: Database, database_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> None:
+        """The fixture `database` gives copies of one that our migrations made."""
+        server: Server | None = None
+        if database_kind == "sqlite":
+            url = f"sqlite:///{tmp_path / 'other.db'}"
+        else:
+            server = request.getfixturevalue(f"{database_kind}_server")
+            assert server is not None
+            name = server.create_database()
+            url = server.url(name)
+        other = await Database.open(url)
+        try:
+            await migrations.upgrade(other)
+            for copy, original in zip(await tables(database), await tables(other), strict=True):
+                assert copy == original
+            assert (await migrations.status(database)).is_current
+            assert await differences(database) == []
+        finally:
+            await other.close()
+            if server is not None:
+                server.drop_database(name)
 
     async def test_the_report_says_from_where_to_where(self, database_url: str) -> None:
         database = await Database.open(database_url)

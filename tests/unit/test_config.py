@@ -262,3 +262,34 @@ class TestFile:
 def test_reading_settings_reads_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"PORT": "1", "HOST": "elsewhere"})
     assert load_settings().port == 8080
+
+
+class TestRedis:
+    @pytest.mark.parametrize(
+        "url", ["redis://h", "rediss://:p%40ss@h:6380/1", "valkey://h:6379", "valkeys://h", "unix:///run/redis.sock"]
+    )
+    def test_its_addresses(self, environment: Set, url: str) -> None:
+        environment(REDIS_URL=url)
+        found = load_settings().redis_url
+        assert found is not None
+        assert found.get_secret_value() == url
+
+    @pytest.mark.parametrize("url", [f"http://{SECRET}@h", f"redis://:{SECRET}@", SECRET, "unix://", "redis://h:x"])
+    def test_what_is_none_is_told_without_its_password(self, environment: Set, url: str) -> None:
+        environment(REDIS_URL=url)
+        (line,) = complaints()
+        assert line.startswith("AIPROJECT_REDIS_URL: must be a redis://")
+        assert SECRET not in line
+
+
+class TestTrustedProxies:
+    def test_addresses_and_networks(self, environment: Set) -> None:
+        environment(TRUSTED_PROXIES="10.0.0.0/8, ::1,192.0.2.1")
+        assert load_settings().trusted_proxies == ("10.0.0.0/8", "::1", "192.0.2.1")
+
+    @pytest.mark.parametrize("wrong", ["proxy.example", "10.0.0.1/8", "*"])
+    def test_names_and_stars_are_none(self, environment: Set, wrong: str) -> None:
+        environment(TRUSTED_PROXIES=f"127.0.0.1,{wrong}")
+        (line,) = complaints()
+        assert line.startswith("AIPROJECT_TRUSTED_PROXIES: ")
+        assert wrong in line

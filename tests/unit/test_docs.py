@@ -116,8 +116,14 @@ class TestReadme:
             for value in vars(module).values()
             if type(value) is Rate
         ]
+        fields = Settings.model_fields
+        a_minute = [fields[f"{who}_requests_per_minute"].default for who in ("address", "account")]
+        at_once = [fields[f"{who}_concurrent_calls"].default for who in ("address", "account")]
         assert all(rate.item.get_expiry() == 60 for rate in rates)
-        assert sorted(shown) == sorted(rate.item.amount for rate in rates)
+        assert sorted(shown) == sorted([*a_minute, *(rate.item.amount for rate in rates)])
+        assert [
+            int(found) for found in re.findall(r"\| (?:同时 )?(\d+)(?: at once)? \|$", read(readme), re.MULTILINE)
+        ] == at_once
 
     def test_models_and_their_domains_fit(self, readme: str) -> None:
         models = [row for row in rows(read(readme), "") if len(row) == 3 and row[1].startswith("`wss://")]

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aiproject.accounts.service import Accounts
-from aiproject.adapters.asgi import client_address, note
+from aiproject.adapters.asgi import client_address, client_group, note
 from aiproject.adapters.json_routes import answer, answer_failure, optional_text_field, read_fields, text_field
 from aiproject.adapters.limiter import Limiter, Rate
 from aiproject.codes import Code
@@ -15,7 +15,7 @@ from aiproject.protocols.seed import success
 
 __all__ = ["AuthRoutes"]
 
-REGISTRATIONS = Rate("registration", "120/minute")
+REGISTRATIONS = Rate("registration", "120/minute", guards_money=True)
 """By address. A school behind one address registers a class in a minute; a flood is stopped."""
 
 FAILED_LOGINS_BY_ADDRESS = Rate("failed login of an address", "60/minute")
@@ -45,7 +45,7 @@ class AuthRoutes:
             fields = await read_fields(request)
             username, password = text_field(fields, "username"), text_field(fields, "password")
             email, academy = text_field(fields, "email"), optional_text_field(fields, "academy")
-            await self._limiter.hit(REGISTRATIONS, client_address(request.scope))
+            await self._limiter.hit(REGISTRATIONS, client_group(request.scope))
             account = await self._accounts.register(username, password, email, academy)
         except AiProjectError as error:
             return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-__all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send", "client_address", "note", "request_id", "send_json"]
+from aiproject.protocols.addresses import address_group, normalised
+
+__all__ = [
+    "ASGIApp",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "answer_headers",
+    "client_address",
+    "client_group",
+    "note",
+    "request_id",
+    "send_json",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -14,6 +28,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RECORD = "aiproject.record"
+HEADERS = "aiproject.headers"
 
 
 def request_id(scope: Scope) -> str:
@@ -26,10 +41,25 @@ def note(scope: Scope, **fields: Any) -> None:
     scope[RECORD].update(fields)
 
 
+def answer_headers(scope: Scope) -> dict[bytes, bytes]:
+    """Return the header fields, by names in lower case, that this request's answer is to carry, whoever sends it."""
+    fields: dict[bytes, bytes] = scope.setdefault(HEADERS, {})
+    return fields
+
+
 def client_address(scope: Scope) -> str:
-    """Return the address of the peer; ``unknown`` on a Unix socket."""
+    """Return the client's address, in its one spelling; ``unknown`` on a Unix socket.
+
+    It is the peer's, or what a trusted proxy says of it, see `aiproject.web.forwarding`.
+    """
     client = scope.get("client")
-    return str(client[0]) if client else "unknown"
+    return normalised(str(client[0])) if client else "unknown"
+
+
+def client_group(scope: Scope) -> str:
+    """Return the name under which limits count the client's address: see `address_group`."""
+    client = scope.get("client")
+    return address_group(str(client[0])) if client else "unknown"
 
 
 async def send_json(send: Send, status: int, body: bytes, *, headers: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -52,11 +52,28 @@ def configure(level: str = "info", style: Literal["json", "console"] | None = No
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
+    handler.addFilter(_in_one_line)
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     logging.getLogger("uvicorn.access").disabled = True
     # A malformed form is its sender's matter and answered as such.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Tell a lost database connection, which SQLAlchemy's pool logs as an error with its trace, in one line.
+
+    The pool throws such a connection away and opens another, and whoever had it is told by an error of the house. A
+    node that falls takes all of its connections with it, so there is a line for each.
+
+    Source: SQLAlchemy 2, ``pool/base.py``: "Exception during reset or similar", "Exception terminating connection" …
+    """
+    if record.name.startswith("sqlalchemy.pool") and record.exc_info and record.exc_info[0] is not None:
+        record.msg = f"a database connection is thrown away: {record.exc_info[0].__name__}"
+        record.args = ()
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
 
 
 def get_logger(room: str) -> Any:

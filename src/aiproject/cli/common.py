@@ -47,10 +47,16 @@ def errors() -> Iterator[None]:
         raise typer.Exit(status) from None
 
 
-def read_settings(**overrides: Any) -> Settings:
-    """Read the settings (command-line words that were given win) and set up logging."""
+def read_settings(*, is_server: bool = False, **overrides: Any) -> Settings:
+    """Read the settings (command-line words that were given win) and set up logging.
+
+    Args:
+        is_server: logs as the settings say; else, unless somebody set the level, only from ``warning`` on: what a
+            command did, it prints.
+    """
     settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
-    logging_setup.configure(settings.log_level, settings.log_format)
+    level = settings.log_level if is_server or "log_level" in settings.model_fields_set else "warning"
+    logging_setup.configure(level, settings.log_format)
     return settings
 
 

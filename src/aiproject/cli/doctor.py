@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +13,24 @@ from urllib.parse import urlsplit
 import typer
 
 from aiproject.adapters import migrations
+from aiproject.adapters.redis_link import COMMAND_SECONDS, RedisAway
 from aiproject.cli.common import errors, out, read_settings
 from aiproject.config import Settings
-from aiproject.errors import AiProjectError, InvalidInput, UpstreamFailed, UpstreamRefused, UpstreamUnreachable
+from aiproject.errors import (
+    AiProjectError,
+    InvalidInput,
+    Misconfigured,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from aiproject.protocols.addresses import parse_network
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.dictation import dictation_dialect
 from aiproject.protocols.ocr import ocr_service
 from aiproject.protocols.spark import known_domains
 from aiproject.upstreams import Link, SparkUpstream
-from aiproject.wiring import open_database, time_limits
+from aiproject.wiring import open_database, open_redis, time_limits
 
 __all__ = ["doctor_command"]
 
@@ -59,6 +69,7 @@ async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
         *examine_configuration(settings),
         *examine_files(settings),
         *await examine_database(settings),
+        *await examine_limits(settings),
     ]
     if ask_upstream and settings.credentials is not None:
         findings += await examine_upstream(settings)
@@ -112,9 +123,63 @@ def examine_configuration(settings: Settings) -> list[Finding]:
             findings.append(
                 Finding("note", "voice", "callers need no account; AIPROJECT_VOICE_ANONYMOUS=false demands one")
             )
+    return findings
+
+
+async def examine_limits(settings: Settings) -> list[Finding]:
+    """Look at what counts requests, and whether it can tell clients apart."""
+    findings = []
     if settings.limits == "off":
         findings.append(Finding("note", "limits", "rate limits are off"))
+    elif settings.redis_url is not None:
+        findings.append(await examine_redis(settings))
+    elif settings.workers > 1:
+        findings.append(
+            Finding(
+                "note",
+                "limits",
+                f"each of the {settings.workers} workers counts for itself, so that callers may come up to "
+                f"{settings.workers} times as often; AIPROJECT_REDIS_URL lets them count together",
+            )
+        )
+    else:
+        findings.append(Finding("ok", "limits", "counted in this one process"))
+    wide = [text for text in settings.trusted_proxies if parse_network(text).prefixlen == 0]
+    if wide:
+        findings.append(
+            Finding(
+                "mend",
+                "proxies",
+                f"AIPROJECT_TRUSTED_PROXIES names the whole internet ({', '.join(wide)}): "
+                "anybody can say to be anybody; name your proxies",
+            )
+        )
+    elif settings.trusted_proxies:
+        findings.append(
+            Finding("ok", "proxies", f"believed about their clients: {', '.join(settings.trusted_proxies)}")
+        )
     return findings
+
+
+async def examine_redis(settings: Settings) -> Finding:
+    """Ask Redis for a sign of life."""
+    try:
+        async with open_redis(settings) as link:
+            if link is None:
+                return Finding("note", "limits", "rate limits are off")
+            began = time.perf_counter()
+            await link.run(link.redis.ping)
+            took = time.perf_counter() - began
+    except RedisAway:
+        return Finding(
+            "mend",
+            "limits",
+            f"Redis does not answer within {COMMAND_SECONDS:g} s: each process counts for itself, and what guards "
+            "money is refused; see AIPROJECT_REDIS_URL",
+        )
+    except Misconfigured as error:
+        return Finding("mend", "limits", str(error))
+    return Finding("ok", "limits", f"counted in Redis, which answered in {took * 1000:.0f} ms")
 
 
 def examine_files(settings: Settings) -> list[Finding]:

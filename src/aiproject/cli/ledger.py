@@ -1,4 +1,4 @@
-"""``aiproject ledger``: the books, checked and written out."""
+"""``aiproject ledger``: the books, checked and written out; and calls refunded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from aiproject.wiring import open_database
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Prove that the books add up; write an account's entries out.", no_args_is_help=True)
+app = typer.Typer(
+    help="Prove that the books add up; write an account's entries out; refund a call.", no_args_is_help=True
+)
 
 
 class Format(StrEnum):
@@ -92,9 +94,33 @@ def export(
     run(command)
 
 
+@app.command()
+def refund(
+    account: Annotated[str, typer.Argument(help="The account's user name.")],
+    request_id: Annotated[str, typer.Argument(help="The call's X-Request-Id.")],
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="Which try of the call; the one that was charged if not given.")
+    ] = None,
+) -> None:
+    """Give back what one call was charged, once."""
+
+    async def command() -> None:
+        settings = read_settings()
+        async with _books(settings) as database, rooms(settings, database) as (accounts, quotas):
+            found = await accounts.named(account)
+            refunded = await quotas.refund(found, request_id, attempt=attempt)
+            out.print(
+                f"refunded {refunded.amount} of {refunded.capability} for request {request_id}, "
+                f"attempt {refunded.attempt}",
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    run(command)
+
+
 @asynccontextmanager
 async def _books(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database as it is: whoever checks books must not change them, not even their tables."""
+    """Open the database as it is: whoever checks books must not change their tables."""
     async with open_database(settings) as database:
         if not (await migrations.status(database)).is_current:
             raise Misconfigured("the database's tables are not this release's: run aiproject db upgrade")

@@ -25,7 +25,7 @@ def serve_command(
 ) -> None:
     """Run the server. Without iFlytek credentials the sandbox answers, inside this process."""
     with errors():
-        settings = read_settings(host=host, port=port, workers=workers)
+        settings = read_settings(is_server=True, host=host, port=port, workers=workers)
         listener = bind(settings.host, settings.port)
         sandbox: SandboxThread | None = None
         credentials = settings.credentials
@@ -76,7 +76,7 @@ def sandbox_command(
 ) -> None:
     """Run only the local stand-in of the iFlytek platform; prints what to set to use it."""
     with errors():
-        read_settings()
+        read_settings(is_server=True)
         run_forever(SandboxOptions(speech_model=speech_model), port)
 
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, Integer, Table, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.database import Database, retry_transient
@@ -22,6 +22,8 @@ from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import ledger_entry as entries
 from aiproject.adapters.schema import operator_loss as losses
 from aiproject.adapters.schema import user as users
+from aiproject.adapters.schema import voucher as vouchers
+from aiproject.adapters.schema import voucher_redemption as redemptions
 from aiproject.quotas.chain import seal
 from aiproject.quotas.model import Capability, HoldState, Kind, Outcome, Stage
 from aiproject.quotas.rules import CHARGES, RULE_VERSION, Basis
@@ -57,19 +59,20 @@ class Difference:
     """Something that is not as it must be.
 
     Attributes:
-        account_id: whose books; of an account that may not exist.
+        account_id: whose books; of an account that may not exist. ``None``: it is about a voucher.
         what: the number or the record.
         expected: recomputed from the other records.
         found: as it is stored.
     """
 
-    account_id: int
+    account_id: int | None
     what: str
     expected: int | str | None
     found: int | str | None
 
     def __str__(self) -> str:
-        return f"account {self.account_id}: {self.what}: expected {_told(self.expected)}, found {_told(self.found)}"
+        whose = "" if self.account_id is None else f"account {self.account_id}: "
+        return f"{whose}{self.what}: expected {_told(self.expected)}, found {_told(self.found)}"
 
 
 @dataclass(slots=True)
@@ -120,8 +123,8 @@ async def verify(
             break
         after = upto
     async with database.snapshot(seconds=PAGE_SECONDS) as connection:
-        orphans = await _losses_without_hold(connection)
-    for difference in orphans:
+        others = [*await _losses_without_hold(connection), *await _miscounted_vouchers(connection)]
+    for difference in others:
         yield difference
 
 
@@ -138,9 +141,11 @@ async def _end_of_page(database: Database, after: int | None) -> int | None:
         ).all()
     read = 0
     for account_id, newest in rows:
-        read += newest
+        if not isinstance(account_id, int):
+            return None  # somebody wrote text, which SQLite sorts behind all numbers
+        read += newest if isinstance(newest, int) else 0
         if read >= PAGE_ENTRIES:
-            return int(account_id)
+            return account_id
     return int(rows[-1][0]) if len(rows) == PAGE_ACCOUNTS else None
 
 
@@ -163,6 +168,7 @@ class _Page:
         self._overdue_ms = overdue_ms
         self._accounts: dict[int, _Account] = {}
         self._strays: dict[tuple[int, str], int] = {}
+        self._readable: set[tuple[type, ...]] = set()
 
     def differences(self) -> Iterator[Difference]:
         for account in self._accounts.values():
@@ -197,17 +203,43 @@ class _Page:
         self.checked.accounts = len(self._accounts)
         async for entry in _entries(connection, *_within(entries.c.account_id, self._after, self._upto)):
             self.checked.entries += 1
-            if account := self._account(entry.account_id, "ledger entries"):
+            account = self._account(entry.account_id, "ledger entries")
+            if account and self._is_readable(entry, account, entries, "entry"):
                 account.enter(entry)
         async for hold in _holds(connection, *_within(holds.c.account_id, self._after, self._upto)):
             self.checked.holds += 1
             self.checked.losses += hold.lost is not None
-            if account := self._account(hold.account_id, "holds"):
+            account = self._account(hold.account_id, "holds")
+            if account and self._is_readable(hold, account, holds, "hold"):
                 account.hold(hold, now - self._overdue_ms)
+        async for refund in _refunds(connection, *_within(entries.c.account_id, self._after, self._upto)):
+            if account := self._accounts.get(refund.account_id):
+                account.refund(refund)
         for account in self._accounts.values():
             account.close()
             if account.charges != account.captures:
                 await _compare_charges(connection, account)
+
+    def _is_readable(self, row: Any, account: _Account, table: Table, name: str) -> bool:
+        """Whether each value is of its column's kind: SQLite keeps any in any column, if somebody writes it by hand.
+
+        Args:
+            row: of the table; holds have their losses behind them.
+        """
+        kinds = tuple(map(type, row))
+        if kinds in self._readable:
+            return True
+        key = "/".join(str(value) for value in (row[0], row[1]))  # the primary key of both tables
+        columns: list[tuple[str, bool]] = [(each.name, isinstance(each.type, Integer)) for each in table.columns]
+        if table is holds:
+            columns.append(("lost", True))
+        checks = [
+            account.findings.check_kind(f"{column} of {name} {key}", getattr(row, column), is_number=is_number)
+            for column, is_number in columns
+        ]
+        if all(checks):
+            self._readable.add(kinds)
+        return all(checks)
 
     def _account(self, account_id: int, kind: str) -> _Account | None:
         account = self._accounts.get(account_id)
@@ -258,6 +290,11 @@ class _Findings:
     def check_known(self, what: str, found: str | None, known: frozenset[str]) -> bool:
         return found in known or self.check(what, "a known word", found)
 
+    def check_kind(self, what: str, found: object, *, is_number: bool) -> bool:
+        if found is None or isinstance(found, int if is_number else str):
+            return True
+        return self.check(what, "a number" if is_number else "text", str(found)[:100])
+
     def told(self) -> Iterator[Difference]:
         yield from self._differences
         if self._untold:
@@ -293,6 +330,7 @@ class _Account:
         self._running: dict[str, int] = {}
         self._voice_charged = 0
         self._voice_metered_at: int | None = None
+        self._refunded: tuple[str, int] | None = None  # the call of the last refund
         # From the holds.
         self._open: Counter[str] = Counter()
         self._open_unmetered = 0
@@ -342,6 +380,18 @@ class _Account:
             self.charges.add(_charge_of_entry(row))
         if is_voice and (row.kind == Kind.CHARGE or (row.kind == Kind.OPENING and row.balance is None)):
             self._voice_charged -= row.amount
+
+    def refund(self, row: Any) -> None:
+        """Take in a refund beside the hold of its call, in the order of the calls."""
+        call = (row.request_id, row.attempt)
+        what = f"refund of request {row.request_id}, attempt {row.attempt}"
+        if call == self._refunded:
+            self.findings.check(f"second {what}", None, row.amount)
+        elif row.hold_account_id != row.account_id or row.hold_capability != row.capability or not row.charged:
+            self.findings.check(f"{what}: its charge", row.amount, None)
+        else:
+            self.findings.check(what, row.charged, row.amount)
+        self._refunded = call
 
     def hold(self, row: Any, overdue_before: int) -> None:
         """Take in a hold and its loss, in any order; ``overdue_before``: a lease that ran out earlier is over."""
@@ -409,11 +459,13 @@ class _Account:
                     check(column, self._sums[capability], None)
             else:
                 check(column, self._sums[capability], balance)
-                if balance < 0:
+                if isinstance(balance, int) and balance < 0:
                     check(column, "0 or more", balance)
             check(held, self._open[capability], self._held[capability])
+            if not (isinstance(balance, int) and isinstance(self._held[capability], int)):
+                continue  # unmetered, or told above
             unmetered = self._open_unmetered if capability is Capability.VOICE_SECONDS else 0
-            if balance is not None and self._held[capability] - unmetered > balance:
+            if self._held[capability] - unmetered > balance:
                 check(held, f"at most {balance}", self._held[capability])
         check(users.c.VoiceUsedMs.name, self._voice_charged, self._voice_used_ms)
         for limit in self._limits.values():
@@ -453,7 +505,7 @@ async def _compare_charges(connection: AsyncConnection, account: _Account) -> No
         async for entry in _entries(
             connection, entries.c.account_id == account.account_id, entries.c.kind == str(Kind.CHARGE)
         ):
-            if _bucket(entry.request_id, passes) == number:
+            if _is_comparable(entry, entry.amount) and _bucket(entry.request_id, passes) == number:
                 entered[_charge_of_entry(entry)] += 1
         async for hold in _holds(
             connection,
@@ -461,7 +513,7 @@ async def _compare_charges(connection: AsyncConnection, account: _Account) -> No
             holds.c.state == str(HoldState.CAPTURED),
             holds.c.charged != 0,
         ):
-            if _bucket(hold.request_id, passes) == number:
+            if _is_comparable(hold, hold.charged) and _bucket(hold.request_id, passes) == number:
                 captured[_charge_of_hold(hold)] += 1
         for charge in sorted(set(entered) | set(captured)):
             account.findings.check(
@@ -470,6 +522,12 @@ async def _compare_charges(connection: AsyncConnection, account: _Account) -> No
                 captured[charge],
                 entered[charge],
             )
+
+
+def _is_comparable(row: Any, amount: object) -> bool:
+    """Not, where a value is of another kind, which is told already."""
+    kinds = (str, int, str, int)
+    return all(map(isinstance, (row.request_id, row.attempt, row.capability, amount), kinds))
 
 
 def _bucket(request_id: str, count: int) -> int:
@@ -504,6 +562,43 @@ async def _holds(connection: AsyncConnection, *conditions: ColumnElement[bool]) 
         async for rows in result.partitions():
             for row in rows:
                 yield row
+
+
+async def _refunds(connection: AsyncConnection, *conditions: ColumnElement[bool]) -> AsyncIterator[Any]:
+    """Yield refunds in the order of their calls, each with what the hold of its call says was charged."""
+    call = and_(holds.c.request_id == entries.c.request_id, holds.c.attempt == entries.c.attempt)
+    statement = (
+        select(
+            entries.c.account_id,
+            entries.c.request_id,
+            entries.c.attempt,
+            entries.c.capability,
+            entries.c.amount,
+            holds.c.account_id.label("hold_account_id"),
+            holds.c.capability.label("hold_capability"),
+            holds.c.charged,
+        )
+        .select_from(entries.outerjoin(holds, call))
+        .where(entries.c.kind == str(Kind.REFUND), *conditions)
+        .order_by(entries.c.account_id, entries.c.request_id, entries.c.attempt, entries.c.seq)
+    )
+    async with connection.stream(statement, execution_options={"yield_per": ROWS}) as result:
+        async for rows in result.partitions():
+            for row in rows:
+                yield row
+
+
+async def _miscounted_vouchers(connection: AsyncConnection) -> list[Difference]:
+    redeemed = func.count(redemptions.c.account_id)
+    rows = await connection.execute(
+        select(vouchers.c.code, vouchers.c.uses, redeemed)
+        .select_from(vouchers.outerjoin(redemptions, redemptions.c.code == vouchers.c.code))
+        .group_by(vouchers.c.code, vouchers.c.uses)
+        .having(vouchers.c.uses != redeemed)
+        .order_by(vouchers.c.code)
+        .limit(ROWS)
+    )
+    return [Difference(None, f"uses of voucher {code}", redeemed, uses) for code, uses, redeemed in rows]
 
 
 async def _losses_without_hold(connection: AsyncConnection) -> list[Difference]:

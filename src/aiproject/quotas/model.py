@@ -27,6 +27,8 @@ __all__ = [
     "Kind",
     "OpenHold",
     "Outcome",
+    "Refund",
+    "Refunded",
     "Renew",
     "Settle",
     "Settled",
@@ -195,6 +197,28 @@ class Grant:
     amount: int
     kind: Kind
     reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Give back what a call was charged, once.
+
+    Attributes:
+        attempt: which try of the call; ``None``: the one that was charged.
+    """
+
+    account_id: int
+    request_id: str
+    attempt: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """What a refund gave back."""
+
+    capability: Capability
+    amount: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Receipt:
         reported: what upstream said was consumed; ``None``: it said nothing, or the call still runs.
         charged: what was taken; ``None``: the call still runs.
         lost: what was consumed beyond that, which is the operator's.
+        refunded: what of the charge was given back.
         outcome: how it ended; ``None``: it still runs.
         sid: the vendor's session id, by which its support finds the call.
         rule: price and rule as they were then: JSON.
@@ -56,6 +57,7 @@ class Receipt:
     reported: int | None
     charged: int | None
     lost: int
+    refunded: int
     sid: str | None
     rule: str
     opened_at: int
@@ -121,17 +123,25 @@ class Receipts:
             .order_by(holds.c.attempt)
         )
         async with self._database.connect() as connection:
-            found = [_receipt(row) for row in await connection.execute(statement)]
-        if not found:
-            raise ReceiptUnknown
-        return found
+            rows = (await connection.execute(statement)).all()
+            if not rows:
+                raise ReceiptUnknown
+            given_back = await connection.execute(
+                select(entries.c.attempt, entries.c.amount).where(
+                    entries.c.account_id == account_id,
+                    entries.c.kind == str(Kind.REFUND),
+                    entries.c.request_id == request_id,
+                )
+            )
+            refunds = {row.attempt: row.amount for row in given_back}
+        return [_receipt(row, refunds.get(row.attempt, 0)) for row in rows]
 
 
 def _entry(row: Any) -> Entry:
     return Entry(**{**row._mapping, "capability": Capability(row.capability), "kind": Kind(row.kind)})
 
 
-def _receipt(row: Any) -> Receipt:
+def _receipt(row: Any, refunded: int) -> Receipt:
     return Receipt(
         request_id=row.request_id,
         attempt=row.attempt,
@@ -143,6 +153,7 @@ def _receipt(row: Any) -> Receipt:
         reported=row.reported,
         charged=row.charged,
         lost=row.lost or 0,
+        refunded=refunded,
         sid=row.sid,
         rule=row.rule,
         opened_at=row.opened_at,
@@ -188,13 +199,16 @@ def explain(receipt: Receipt) -> Words:
     charged = _amount(receipt.capability, receipt.charged)
     why = _basis(receipt)
     words = Words(f"{ending.zh}{why.zh}扣除{charged.zh}。", f"{ending.en} Charged {charged.en}{why.en}.")
-    if not receipt.lost:
-        return words
-    lost = _amount(receipt.capability, receipt.lost)
-    return Words(
-        f"{words.zh}实际用量还多出{lost.zh}，由运营方承担。",
-        f"{words.en} It consumed {lost.en} more, which the operator bears.",
-    )
+    if receipt.lost:
+        lost = _amount(receipt.capability, receipt.lost)
+        words = Words(
+            f"{words.zh}实际用量还多出{lost.zh}，由运营方承担。",
+            f"{words.en} It consumed {lost.en} more, which the operator bears.",
+        )
+    if receipt.refunded:
+        refunded = _amount(receipt.capability, receipt.refunded)
+        words = Words(f"{words.zh}之后已退还{refunded.zh}。", f"{words.en} Later {refunded.en} given back.")
+    return words
 
 
 def _basis(receipt: Receipt) -> Words:

@@ -81,7 +81,7 @@ def _number(request: Request, name: str, *, most: int) -> int | None:
 def _entry(entry: Entry) -> dict[str, Any]:
     cause: dict[str, Any] = (
         {"request_id": entry.request_id, "attempt": entry.attempt}
-        if entry.kind is Kind.CHARGE
+        if entry.kind in (Kind.CHARGE, Kind.REFUND)
         else {"reference": entry.request_id}
     )
     return {
@@ -110,6 +110,7 @@ def _attempt(receipt: Receipt) -> dict[str, Any]:
         "reported": receipt.reported,
         "charged": receipt.charged,
         "lost": receipt.lost,
+        "refunded": receipt.refunded,
         "explanation": explain(receipt)._asdict(),
         "sid": receipt.sid,
         "rule": rule_facts(receipt.rule),

@@ -34,6 +34,8 @@ from aiproject.quotas.model import (
     Kind,
     OpenHold,
     Outcome,
+    Refund,
+    Refunded,
     Renew,
     Settle,
     Settled,
@@ -296,6 +298,31 @@ class Quotas:
         log.info(
             "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
         )
+
+    async def refund(self, account: Account, request_id: str, *, attempt: int | None = None) -> Refunded:
+        """Give back what one call was charged, once, in one transaction.
+
+        Args:
+            attempt: which try of the call; ``None``: the one that was charged.
+
+        Raises:
+            AccountUnknown: there is no such account.
+            InvalidInput: it was charged nothing for such a call, or that was given back already.
+            CommitInDoubt: it may be done; asking again tells.
+        """
+        order = Refund(account.account_id, request_id, attempt)
+
+        async def once() -> list[store.Result]:
+            async with self._database.begin() as connection:
+                return await store.apply(connection, [order], dialect=self._database.dialect)
+
+        (result,) = await retry_transient(once)
+        if isinstance(result, AiProjectError):
+            raise result
+        if not isinstance(result, Refunded):
+            raise TypeError(f"a refund ended as {type(result).__name__}")
+        log.info("charge refunded", account=account.account_id, request_id=request_id, amount=result.amount)
+        return result
 
     async def open_books(
         self, connection: AsyncConnection, account_id: int, *, tokens: int, pic_times: int, voice_ms: int | None

@@ -38,6 +38,8 @@ from aiproject.quotas.model import (
     Kind,
     OpenHold,
     Outcome,
+    Refund,
+    Refunded,
     Renew,
     Settle,
     Settled,
@@ -48,8 +50,8 @@ from aiproject.quotas.statements import NOW_MS, insert_rows, select_rows, update
 
 __all__ = ["BALANCE", "HELD", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
-Order = OpenHold | Settle | Grant | Renew | ClaimKey | GiveKeyUp
-Result = Hold | Settled | KeyTurn | int | AiProjectError | None
+Order = OpenHold | Settle | Grant | Refund | Renew | ClaimKey | GiveKeyUp
+Result = Hold | Settled | Refunded | KeyTurn | int | AiProjectError | None
 
 BALANCE = {
     Capability.TOKENS: users.c.Tokens,
@@ -91,7 +93,7 @@ LOSS = tuple(column.name for column in operator_loss.columns)
 # What goes into rows is exactly str, which drivers know at first sight.
 OPEN, CAPTURED, RELEASED = str(HoldState.OPEN), str(HoldState.CAPTURED), str(HoldState.RELEASED)
 HELD_STAGE = str(Stage.HELD)
-CHARGE = str(Kind.CHARGE)
+CHARGE, REFUND = str(Kind.CHARGE), str(Kind.REFUND)
 SERVER_KILLED = str(Outcome.SERVER_KILLED)
 
 
@@ -153,6 +155,8 @@ class _Batch:
         self._holds: dict[tuple[str, int], _Hold] = {}
         self._keys = Keys(dialect)
         self._spending = Spending(dialect)
+        # By account and request: kind, attempt and balance of the entries, for refunds only.
+        self._booked: dict[tuple[int, str], list[tuple[str, int, int | None]]] = {}
         # Rows to write.
         self._opened: list[tuple[Any, ...]] = []
         self._closed: dict[tuple[str, int], tuple[Any, ...]] = {}
@@ -170,6 +174,7 @@ class _Batch:
 
     def _load(self, orders: Sequence[Order], may_be_done: bool) -> Steps[None]:
         account_ids, request_ids, keys, limits, claims = set(), set(), set(), set(), []
+        refunds: set[tuple[int, str]] = set()
         for order in orders:
             if isinstance(order, Settle):
                 account_ids.add(order.hold.account_id or 0)
@@ -184,6 +189,10 @@ class _Batch:
                     request_ids.add(order.request_id)
             elif isinstance(order, Grant):
                 account_ids.add(order.account_id)
+            elif isinstance(order, Refund):
+                account_ids.add(order.account_id)
+                request_ids.add(order.request_id)
+                refunds.add((order.account_id, order.request_id))
             elif isinstance(order, ClaimKey):
                 keys.add(order.key)
                 claims.append(order)
@@ -203,6 +212,13 @@ class _Batch:
             self._look_at_clock(rows)
             limits |= {(hold.key_id, hold.capability) for hold in self._holds.values() if hold.key_id is not None}
         yield from self._spending.load(limits)
+        if refunds:  # rare, so that they may look through all entries of their accounts
+            columns = ("account_id", "request_id")
+            rows = yield select_rows(
+                self._dialect, ledger_entry, (*columns, "kind", "attempt", "balance"), columns, sorted(refunds)
+            )
+            for account_id, request_id, kind, attempt, balance, _ in rows:
+                self._booked.setdefault((account_id, request_id), []).append((kind, attempt, balance))
         yield from self._keys.load(keys, claims, self._now)
 
     def _look_at_clock(self, rows: Rows) -> None:
@@ -219,6 +235,8 @@ class _Batch:
                 return self._settle(order)
             case Grant():
                 return self._grant(order)
+            case Refund():
+                return self._refund(order)
             case ClaimKey():
                 return self._keys.claim(order, self._now)
             case GiveKeyUp():
@@ -366,6 +384,36 @@ class _Batch:
         if amount:
             self._enter(books, str(order.capability), amount, str(order.kind), order.reference, 0, "{}")
         return amount
+
+    def _refund(self, order: Refund) -> Result:
+        books = self._accounts.get(order.account_id)
+        if books is None:
+            return AccountUnknown()
+        calls = {
+            key: row
+            for key, row in self._holds.items()
+            if key[0] == order.request_id
+            and row.account_id == order.account_id
+            and (row.charged if order.attempt is None else key[1] == order.attempt)
+        }
+        if len(calls) > 1:
+            return InvalidInput("several tries of this call were charged: say which attempt")
+        booked = self._booked.setdefault((order.account_id, order.request_id), [])
+        for key, row in calls.items():
+            at = BALANCE_AT[row.capability]
+            if not row.charged:
+                break
+            if any(kind == REFUND and attempt == key[1] for kind, attempt, _ in booked):
+                return InvalidInput("what this call was charged has been given back already")
+            if books[at] is None or (CHARGE, key[1], None) in booked:
+                return InvalidInput("this call was not metered: nothing was taken for it")
+            if books[at] + row.charged > MAX_UNITS:
+                return InvalidInput(f"a balance cannot exceed {MAX_UNITS}")
+            books[at] += row.charged
+            self._enter(books, row.capability, row.charged, REFUND, *key, row.rule)
+            booked.append((REFUND, key[1], books[at]))
+            return Refunded(Capability(row.capability), row.charged, key[1])
+        return InvalidInput("this account was charged nothing for such a call")
 
     def _enter(
         self, books: list[Any], capability: str, amount: int, kind: str, request_id: str, attempt: int, rule: str

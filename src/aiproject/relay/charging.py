@@ -25,6 +25,7 @@ class Charge:
     Attributes:
         hold: the committed hold.
         estimate: our estimate of what the call has consumed so far, in the hold's units.
+        charged: what the account was charged; 0 until the hold is settled.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Charge:
     ) -> None:
         self.hold = hold
         self.estimate = estimate
+        self.charged = 0
         self._quotas = quotas
         self._service = service
         self._stage = Stage.HELD
@@ -90,7 +92,7 @@ class Charge:
             answer=answer,
         )
         try:
-            charged = await settle()
+            self.charged = await settle()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if outcome is not Outcome.FINISHED or task is None:
@@ -98,9 +100,9 @@ class Charge:
             # A stopping server ends its calls, but this one is being paid for: what is ordered of the books cannot be
             # called back. See it through, so that the answer leaves; the books take the same order twice for one.
             task.uncancel()
-            charged = await settle()
+            self.charged = await settle()
         reach("after settlement")
-        return charged
+        return self.charged
 
 
 def outcome_of(error: BaseException | None, service: Service) -> Outcome:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 from aiproject.accounts.caller import Caller
 from aiproject.accounts.identity import Identities
-from aiproject.adapters.asgi import Receive, Scope, Send, client_address, note, request_id, send_json
+from aiproject.adapters.asgi import Receive, Scope, Send, client_group, note, request_id, send_json
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.limiter import Limiter, Rate
 from aiproject.adapters.uploads import read_upload
@@ -20,6 +20,7 @@ from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.charging import Charge
 from aiproject.relay.endpoint import Endpoint
+from aiproject.relay.limits import CallLimits
 from aiproject.relay.replay import Replay
 from aiproject.upstreams import DictationUpstream, OcrUpstream
 
@@ -28,7 +29,7 @@ __all__ = ["PictureText", "VoiceText"]
 MAX_UPLOAD_BYTES = 16 * 1024 * 1024
 """Bytes of an uploaded file; the original took 16,000,000 of a whole body."""
 
-ANONYMOUS_VOICE = Rate("anonymous voice", "60/minute")
+ANONYMOUS_VOICE = Rate("anonymous voice", "60/minute", guards_money=True)
 """For callers without an account, by address: somebody who talks all the time sends one clip of 60 s a minute, and a
 class behind one address takes turns."""
 
@@ -47,8 +48,10 @@ class PictureText(Endpoint):
         upstream: OcrUpstream,
         workers: Workers,
         replay: Replay,
+        limits: CallLimits,
     ) -> None:
         super().__init__(calls)
+        self._limits = limits
         self._workers = workers
         self._replay = replay
         self._identities = identities
@@ -60,7 +63,10 @@ class PictureText(Endpoint):
         caller = await self._identities.of_headers(scope)
         caller.require(Capability.PIC_TIMES)
         account = caller.account
-        async with self._replay.claim(scope, account.account_id, data) as claim:
+        async with (
+            self._limits.enter(scope, caller),
+            self._replay.claim(scope, account.account_id, data) as claim,
+        ):
             if claim.answer is not None:
                 await send_json(send, 200, claim.answer)
                 return
@@ -99,6 +105,7 @@ class VoiceText(Endpoint):
         limiter: Limiter,
         workers: Workers,
         replay: Replay,
+        limits: CallLimits,
         *,
         anonymous: bool,
     ) -> None:
@@ -106,6 +113,7 @@ class VoiceText(Endpoint):
         self._identities = identities
         self._quotas = quotas
         self._upstream = upstream
+        self._limits = limits
         self._limiter = limiter
         self._workers = workers
         self._replay = replay
@@ -113,13 +121,16 @@ class VoiceText(Endpoint):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = await self._caller(scope)
-        account = None if caller is None else caller.account
         rate = _rate(scope)
         data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
+        async with self._limits.enter(scope, caller):
+            await self._hear(scope, send, caller, data, rate)
+
+    async def _hear(self, scope: Scope, send: Send, caller: Caller | None, data: bytes, rate: int) -> None:
         audio = await self._workers.run(prepare_audio, data, rate=rate)
         milliseconds = audio.duration_ms
         note(scope, voice_ms=milliseconds)
-        async with self._replay.claim(scope, None if account is None else account.account_id, data) as claim:
+        async with self._replay.claim(scope, None if caller is None else caller.account.account_id, data) as claim:
             if claim.answer is not None:
                 await send_json(send, 200, claim.answer)
                 return
@@ -155,7 +166,7 @@ class VoiceText(Endpoint):
         else:
             caller.require(Capability.VOICE_SECONDS)
             return caller
-        await self._limiter.hit(ANONYMOUS_VOICE, client_address(scope))
+        await self._limiter.hit(ANONYMOUS_VOICE, client_group(scope))
         return None
 
 

@@ -26,6 +26,7 @@ from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.charging import Charge, outcome_of
 from aiproject.relay.endpoint import ClientWatch, Endpoint, watch_client
+from aiproject.relay.limits import CallLimits
 from aiproject.relay.replay import Claim, Replay
 from aiproject.upstreams import ChatStream, ChatUpstream
 
@@ -115,6 +116,7 @@ class _TextEndpoint(Endpoint):
         upstream: ChatUpstream,
         defaults: ChatDefaults,
         replay: Replay,
+        limits: CallLimits,
     ) -> None:
         super().__init__(calls)
         self._identities = identities
@@ -122,6 +124,7 @@ class _TextEndpoint(Endpoint):
         self._upstream = upstream
         self._defaults = defaults
         self._replay = replay
+        self._limits = limits
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
@@ -129,7 +132,10 @@ class _TextEndpoint(Endpoint):
         uuid, username = (call.uuid, call.username) if isinstance(call, _Call) else (None, None)
         caller = await self._identities.of_fields(scope, uuid, username)
         caller.require(Capability.TOKENS, self._defaults.model)
-        async with self._replay.claim(scope, caller.account.account_id, body) as claim:
+        async with (
+            self._limits.enter(scope, caller, tokens=lambda: self._most(call.dialog)) as running,
+            self._replay.claim(scope, caller.account.account_id, body) as claim,
+        ):
             if claim.answer is not None:
                 await self.repeat(scope, send, claim.answer)
                 return
@@ -138,7 +144,12 @@ class _TextEndpoint(Endpoint):
             async with Charge(
                 self._quotas, hold, self.service, estimate=lambda: answer.estimate().total_tokens
             ) as charge:
+                running.consumed = lambda: charge.charged
                 await self.converse(scope, receive, send, answer, charge, claim)
+
+    def _most(self, dialog: list[_Message]) -> int:
+        """Return the tokens that a call may consume at most, by our estimate."""
+        return sum(estimate_tokens(message.content) for message in dialog) + self._defaults.max_tokens
 
     async def admit(self, scope: Scope, dialog: list[_Message], caller: Caller) -> tuple[ChatRequest, Hold]:
         """Hold what the call may cost at most."""

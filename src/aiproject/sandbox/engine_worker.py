@@ -88,6 +88,8 @@ def _pocketsphinx(_model: str) -> Work:
     def hear(pcm: bytes) -> list[list[Any]]:
         if len(pcm) < _SHORTEST_SOUND:
             return []
+        # What it has learnt of the noise goes from one utterance to the next as long as the stream is the same.
+        decoder.start_stream()
         decoder.start_utt()
         # The whole utterance at once normalises by the utterance's own mean: better heard, and the same each time,
         # while the live mode carries what it learnt from one call into the next.

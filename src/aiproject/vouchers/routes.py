@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aiproject.accounts import Accounts
-from aiproject.adapters.asgi import client_address, note
+from aiproject.adapters.asgi import client_group, note
 from aiproject.adapters.json_routes import answer, answer_failure, optional_text_field, read_fields, text_field
 from aiproject.adapters.limiter import Limiter, Rate
 from aiproject.codes import MESSAGES, Code
@@ -16,10 +16,10 @@ from aiproject.vouchers.service import Vouchers
 
 __all__ = ["VoucherRoutes"]
 
-FAILED_REDEMPTIONS_BY_ADDRESS = Rate("failed redemption of an address", "60/minute")
+FAILED_REDEMPTIONS_BY_ADDRESS = Rate("failed redemption of an address", "60/minute", guards_money=True)
 """Only unknown accounts and codes count, so that a class behind one address redeems freely."""
 
-FAILED_REDEMPTIONS_BY_ACCOUNT = Rate("failed redemption of an account", "20/minute")
+FAILED_REDEMPTIONS_BY_ACCOUNT = Rate("failed redemption of an account", "20/minute", guards_money=True)
 """From anywhere: what a person mistypes is far below, what a guesser of short codes needs is far above."""
 
 
@@ -57,7 +57,7 @@ class VoucherRoutes:
         return answer(success("兑换令牌成功"))
 
     async def _redeem(self, request: Request, uuid: str, code: str, claimed_academy: str) -> None:
-        address = client_address(request.scope)
+        address = client_group(request.scope)
         await self._limiter.check(FAILED_REDEMPTIONS_BY_ADDRESS, address)
         try:
             account = await self._accounts.identify_by_uuid(uuid)

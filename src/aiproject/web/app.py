@@ -20,7 +20,7 @@ from aiproject.quotas.routes import UsageRoutes
 from aiproject.relay.files import PictureText, VoiceText
 from aiproject.relay.text import TextChat, TextStream
 from aiproject.vouchers.routes import VoucherRoutes
-from aiproject.web.middleware import with_middleware
+from aiproject.web.middleware import OPEN, Doorway, with_middleware
 from aiproject.web.openapi import describe
 
 __all__ = ["Endpoints", "Readiness", "build_app"]
@@ -65,12 +65,14 @@ def build_app(
     readiness: Callable[[], Awaitable[Readiness]],
     is_sandbox: bool,
     cors_origins: Sequence[str],
+    doorway: Doorway = OPEN,
 ) -> ASGIApp:
     """Return the whole application.
 
     Args:
         readiness: asked by ``/ready``.
         is_sandbox: whether the sandbox answers instead of the platform; ``/health`` says so.
+        doorway: how clients are told apart, and how often each may come.
     """
 
     app = FastAPIOffline(
@@ -124,7 +126,7 @@ def build_app(
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)
     app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
-    return with_middleware(app, cors_origins)
+    return with_middleware(app, cors_origins, doorway)
 
 
 def _json(body: Mapping[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -5,23 +5,52 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from aiproject.adapters.asgi import RECORD, ASGIApp, Message, Receive, Scope, Send, send_json
+from aiproject.adapters.asgi import (
+    RECORD,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    answer_headers,
+    client_address,
+    send_json,
+)
+from aiproject.adapters.gate import Gate
 from aiproject.adapters.log import get_logger
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AiProjectError
+from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.protocols.seed import failure_of, json_bytes
+from aiproject.web.forwarding import Forwarding
+from aiproject.web.limits import AddressLimits
 
-__all__ = ["Faults", "Requests", "with_middleware"]
+__all__ = ["Doorway", "Faults", "Requests", "with_middleware"]
 
 log = get_logger("web")
 
 QUIET_PATHS = frozenset({"/health", "/ready"})
 """Asked every few seconds by probes: logged at level debug."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """How clients are told apart, and how often each may come.
+
+    Attributes:
+        proxies: whose word on their clients is believed.
+        gate: ``None`` lets everybody in.
+    """
+
+    proxies: TrustedProxies
+    gate: Gate | None
+    address_requests_per_minute: int
 
 
 class Requests:
@@ -37,7 +66,9 @@ class Requests:
         identity = secrets.token_hex(12)
         record: dict[str, object] = {"request_id": identity}
         scope[RECORD] = record
-        header = (b"x-request-id", identity.encode())
+        # Whatever is added to it until the answer begins goes out with it.
+        headers = answer_headers(scope)
+        headers[b"x-request-id"] = identity.encode()
         status = 0
         began = time.perf_counter()
 
@@ -45,7 +76,7 @@ class Requests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), header]
+                message["headers"] = [*message.get("headers", ()), *headers.items()]
             await send(message)
 
         try:
@@ -56,6 +87,7 @@ class Requests:
                 "request",
                 method=scope["method"],
                 path=scope["path"],
+                client=client_address(scope),
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
                 **record,
@@ -109,23 +141,30 @@ class _Cors(CORSMiddleware):
         return Response(json_bytes(body), response.status_code, kept, "application/json")
 
 
-def with_middleware(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+OPEN = Doorway(TrustedProxies(()), None, 0)
+"""No proxies, no limits."""
+
+
+def with_middleware(app: ASGIApp, origins: Sequence[str], doorway: Doorway = OPEN) -> ASGIApp:
     """Put what happens to every request around the application.
 
     Args:
         origins: browsers on these may call what is authorised by header or body; never with credentials (cookies).
     """
-    return Requests(
+    if doorway.gate is not None:
+        app = AddressLimits(app, doorway.gate, doorway.address_requests_per_minute)
+    with_all = Requests(
         _Cors(
             Faults(app),
             allow_origins=list(origins),
             allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
             allow_headers=["*"],
             allow_credentials=False,
-            expose_headers=["X-Request-Id", "Retry-After"],
+            expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
             max_age=600,
         )
     )
+    return Forwarding(with_all, doorway.proxies) if doorway.proxies else with_all
 
 
 def _where(error: BaseException) -> list[str]:

@@ -49,6 +49,24 @@ def fail_with_a_secret() -> None:
     raise RuntimeError(f"{len(password)} characters")
 
 
+def test_a_connection_that_the_pool_throws_away_is_one_line(stderr: Told) -> None:
+    log.configure("info", "json")
+    pool = logging.getLogger("sqlalchemy.pool.impl.AsyncAdaptedQueuePool")
+    try:
+        raise ConnectionResetError("of somebody")
+    except ConnectionResetError:
+        pool.error("Exception during reset or similar", exc_info=True)
+    pool.error("something else")
+    first, second = map(json.loads, stderr.getvalue().splitlines())
+    assert first.pop("timestamp")
+    assert first == {
+        "event": "a database connection is thrown away: ConnectionResetError",
+        "level": "warning",
+        "logger": "sqlalchemy.pool.impl.AsyncAdaptedQueuePool",
+    }
+    assert (second["event"], second["level"]) == ("something else", "error")
+
+
 def test_json_is_one_object_a_line(stderr: Told) -> None:
     log.configure("info", "json")
     log.get_logger("relay").info("request", path="/textModel/chat", name="小明", lines="a\nb")

@@ -21,6 +21,7 @@ FINISHED = Receipt(
     reported=14,
     charged=14,
     lost=0,
+    refunded=0,
     sid=None,
     rule='{"rule":1}',
     opened_at=1,
@@ -39,6 +40,7 @@ GONE: dict[str, Any] = {"outcome": Outcome.CLIENT_GONE, "stage": Stage.FIRST_FRA
             "扣除 100 个 token。实际用量还多出 30 个 token，由运营方承担。",
             "It consumed 30 tokens more, which the operator bears.",
         ),
+        ({"refunded": 14}, "扣除 14 个 token。之后已退还 14 个 token。", "reported. Later 14 tokens given back."),
         (
             GONE,
             "按断开前已生成的内容估算，扣除 14 个 token。",

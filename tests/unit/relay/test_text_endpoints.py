@@ -30,6 +30,7 @@ from aiproject.quotas import Capability, Hold, Key, KeyLost, Outcome, Quotas, St
 from aiproject.quotas.rules import charge
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.endpoint import watch_client
+from aiproject.relay.limits import CallLimits, Ceilings
 from aiproject.relay.replay import Claim, Replay
 from aiproject.relay.text import ChatDefaults, TextChat, TextStream
 from aiproject.upstreams import ChatStream
@@ -86,6 +87,7 @@ class World:
     request: ChatRequest | None = None
     record: dict[str, Any] = field(default_factory=lambda: {"request_id": "r1"})
     calls: RunningCalls = field(default_factory=RunningCalls)
+    limits: CallLimits = field(default_factory=lambda: CallLimits(None, Ceilings(1, 1, 1)))
     stream: Stream | None = None
     facts: dict[str, int | str] = field(default_factory=dict)
     settled: dict[str, int] = field(default_factory=dict)
@@ -171,7 +173,7 @@ class World:
         keys: ApiKeys = self  # type: ignore[assignment]
         quotas: Quotas = self  # type: ignore[assignment]
         replay: Replay = self  # type: ignore[assignment]
-        app = endpoint(self.calls, Identities(accounts, keys), quotas, self, defaults, replay)
+        app = endpoint(self.calls, Identities(accounts, keys), quotas, self, defaults, replay, self.limits)
         content = body if isinstance(body, bytes) else json.dumps(CALL if body is None else body).encode()
         is_read = False
 

@@ -74,12 +74,17 @@ def fault(code: Code, description: str, *, retry_after: bool = False) -> dict[st
     return answer
 
 
+LIMITED = {"429": fault(Code.TOO_MANY_REQUESTS, "请求过于频繁", retry_after=True)}
+LIMITED["429"]["headers"] |= {
+    "RateLimit-Policy": {"schema": {"type": "string"}, "example": '"address";q=1200;w=60'},
+    "RateLimit": {"schema": {"type": "string"}, "example": '"address";r=0;t=7'},
+}
 FAULTS = {
+    **LIMITED,
     "413": fault(Code.REQUEST_TOO_LARGE, "请求体过大"),
     "500": fault(Code.APP_INTERNAL_ERROR, "服务器内部错误"),
     "503": fault(Code.SERVICE_UNAVAILABLE, "服务暂时不可用", retry_after=True),
 }
-LIMITED = {"429": fault(Code.TOO_MANY_REQUESTS, "请求过于频繁", retry_after=True)}
 
 
 def answers(success: Schema, codes: list[Code], example: Any, *, limited: bool = False) -> dict[str, Any]:
@@ -114,8 +119,11 @@ def by_key(operation: dict[str, Any], *, may_spend: bool) -> dict[str, Any]:
     if may_spend:
         codes = [Code.TOO_MANY_REQUESTS, Code.KEY_LIMIT_REACHED]
         examples = {str(code): {"code": str(code), "msg": MESSAGES[code]} for code in codes}
-        spent = fault(Code.TOO_MANY_REQUESTS, "请求过于频繁，或密钥的额度已用完", retry_after=True)
-        more["429"] = {**spent, "content": json_content(failure(codes), examples)}
+        more["429"] = {
+            **LIMITED["429"],
+            "description": "请求过于频繁，或密钥的额度已用完",
+            "content": json_content(failure(codes), examples),
+        }
     return {
         **operation,
         "security": [{"apiKey": []}, {}],

@@ -304,6 +304,7 @@ RECEIPT_EXAMPLE = {
             "reported": 14,
             "charged": 14,
             "lost": 0,
+            "refunded": 0,
             "explanation": {
                 "zh": "调用已完成。按平台报告的用量扣除 14 个 token。",
                 "en": "The call was finished. Charged 14 tokens, as the platform reported.",
@@ -348,6 +349,7 @@ def _usage_paths() -> dict[str, Any]:
             "reported": {"type": ["integer", "null"], "description": "平台报告的用量"},
             "charged": maybe_integer,
             "lost": {"type": "integer", "description": "超出预留、由运营方承担的数量"},
+            "refunded": {"type": "integer", "description": "之后退还的数量"},
             "explanation": object_of({"zh": {"type": "string"}, "en": {"type": "string"}}),
             "sid": {"type": ["string", "null"], "description": "平台的会话号"},
             "rule": RULE,

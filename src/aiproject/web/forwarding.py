@@ -1,0 +1,30 @@
+"""Puts the client's address and scheme into the request, where a trusted proxy speaks for it.
+
+Everything inside (logs, limits, the ``Secure`` of cookies) reads them from the scope, as if there were no proxy.
+"""
+
+from __future__ import annotations
+
+from aiproject.adapters.asgi import ASGIApp, Receive, Scope, Send
+from aiproject.protocols.addresses import normalised
+from aiproject.protocols.forwarding import TrustedProxies
+
+__all__ = ["Forwarding"]
+
+
+class Forwarding:
+    """Reads forwarding headers of trusted proxies, and of nobody else."""
+
+    def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        if client and scope["type"] == "http" and self._proxies.trusts(peer := normalised(client[0])):
+            origin = self._proxies.origin(peer, scope["headers"])
+            if origin.address != peer:
+                scope["client"] = (origin.address, 0)  # nobody says which port
+            if origin.scheme is not None:
+                scope["scheme"] = origin.scheme
+        await self._app(scope, receive, send)

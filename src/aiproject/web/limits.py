@@ -1,0 +1,36 @@
+"""The limit on requests of one address, over all routes; `aiproject.web.middleware` answers with its refusals."""
+
+from __future__ import annotations
+
+from aiproject.adapters.asgi import ASGIApp, Receive, Scope, Send, client_group
+from aiproject.adapters.gate import Demand, Gate, admit
+
+__all__ = ["AddressLimits"]
+
+FREE_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
+FREE_PREFIXES = ("/docs/", "/static-offline-docs/")
+"""What costs next to nothing: an answer of a few bytes, and files that browsers keep."""
+
+PROBES = frozenset({"/ready"})
+"""Asks the database. Counted by itself, so that a busy proxy's probe from the same address is not refused."""
+
+
+class AddressLimits:
+    """Counts every request but those for the pages for people and probes.
+
+    Args:
+        requests_per_minute: of one address; of one /64 where it is IPv6.
+    """
+
+    def __init__(self, app: ASGIApp, gate: Gate, requests_per_minute: int) -> None:
+        self._app = app
+        self._gate = gate
+        self._limit = requests_per_minute
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path not in FREE_PATHS and not path.startswith(FREE_PREFIXES):
+                policy = "address-probes" if path in PROBES else "address"
+                await admit(scope, self._gate, (Demand(policy, client_group(scope), self._limit),))
+        await self._app(scope, receive, send)
