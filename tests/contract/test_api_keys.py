@@ -25,6 +25,10 @@ HERE = "192.0.2.7"
 NOON = datetime(2026, 5, 5, 12, 0, 0, tzinfo=UTC)
 
 
+on_one = pytest.mark.parametrize("database_kind", ["sqlite"])
+"""For tests of what does not depend on the database."""
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = NOON
@@ -79,6 +83,7 @@ class TestMaking:
         }
         assert await keys.get(ann.account_id, new.key.prefix) == stored
 
+    @on_one
     async def test_keeps_no_text(self, keys: ApiKeys, ann: Account, database: Database) -> None:
         new = await keys.create(ann.account_id, KeyTerms("a"))
         (row,) = await rows(database, api_key)
@@ -89,10 +94,12 @@ class TestMaking:
         assert secret not in repr(new)
         assert new.text not in str(await keys.list(ann.account_id))
 
+    @on_one
     async def test_needs_an_account(self, keys: ApiKeys) -> None:
         with pytest.raises(AccountUnknown):
             await keys.create(17, KeyTerms("a"))
 
+    @on_one
     async def test_refuses_what_makes_no_sense(self, keys: ApiKeys, ann: Account, database: Database) -> None:
         with pytest.raises(InvalidInput):
             await keys.create(ann.account_id, KeyTerms("a", expires_at=NOON))
@@ -174,6 +181,7 @@ class TestOwners:
         assert (stored.key.requests_per_minute, stored.key.concurrent_calls) == (7, 8)
         assert stored.limits[PIC_TIMES].total == 9
 
+    @on_one
     async def test_rename_what_has_expired_and_prolong_it(self, keys: ApiKeys, ann: Account, clock: Clock) -> None:
         new = await keys.create(ann.account_id, KeyTerms("a", NOON + timedelta(hours=1)))
         clock.now += timedelta(hours=2)
@@ -185,6 +193,7 @@ class TestOwners:
         await keys.change(ann.account_id, new.key.prefix, lambda terms: replace(terms, expires_at=None))
         await keys.recognise(new.text, HERE)
 
+    @on_one
     async def test_change_no_revoked_key(self, keys: ApiKeys, ann: Account) -> None:
         new = await keys.create(ann.account_id, KeyTerms("a"))
         await keys.revoke(ann.account_id, new.key.prefix)
@@ -193,6 +202,7 @@ class TestOwners:
 
 
 class TestRecognition:
+    @on_one
     async def test_of_a_good_key(self, keys: ApiKeys, ann: Account) -> None:
         new = await keys.create(ann.account_id, KeyTerms("a"))
         account, key = await keys.recognise(new.text, HERE)
@@ -263,6 +273,7 @@ class TestRecognition:
                 await keys.recognise(new.text, HERE)
         await keys.recognise(hers.text, HERE)
 
+    @on_one
     async def test_from_its_networks_only(self, keys: ApiKeys, ann: Account) -> None:
         terms = KeyTerms("a", addresses=networks_of(["192.0.2.0/28", "2001:db8::/32"]))
         text = (await keys.create(ann.account_id, terms)).text
@@ -291,6 +302,7 @@ class TestLastUse:
         await keys.recognise(text, "192.0.2.9")
         assert await self.last_use(keys, ann) == (clock.now, "192.0.2.9")
 
+    @on_one
     async def test_is_noted_by_itself_and_off_the_path(
         self, keys: ApiKeys, ann: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -301,6 +313,7 @@ class TestLastUse:
             while (await keys.list(ann.account_id))[0].key.last_used_at is None:  # noqa: ASYNC110 - a row
                 await asyncio.sleep(0.02)
 
+    @on_one
     async def test_is_not_noted_for_what_is_refused(self, keys: ApiKeys, ann: Account) -> None:
         terms = KeyTerms("a", addresses=networks_of(["192.0.2.0/28"]))
         text = (await keys.create(ann.account_id, terms)).text

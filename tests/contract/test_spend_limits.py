@@ -31,6 +31,9 @@ LEASES = LeaseTimes(30)
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
 
+on_one = pytest.mark.parametrize("database_kind", ["sqlite"])
+"""For tests of what does not depend on the database."""
+
 request_ids = (f"r{number}" for number in itertools.count())
 
 
@@ -103,6 +106,7 @@ class TestATotal:
         assert (await limit(database, key))[2:4] == (100, 0)
         assert (await reread(database, "ann")).tokens == 99_900
 
+    @on_one
     async def test_cuts_a_hold_as_a_balance_does(self, quotas: Quotas, database: Database, ann: Account) -> None:
         key = await made(database, ann, tokens=SpendCap(total=100))
         hold = await held(quotas, ann, key, 4000, need=90)
@@ -120,12 +124,14 @@ class TestATotal:
         assert (await limit(database, key, VOICE)).spent == 2000
         assert (await limit(database, key)).spent == 0
 
+    @on_one
     async def test_counts_for_an_unmetered_account_too(self, quotas: Quotas, database: Database, ann: Account) -> None:
         key = await made(database, ann, voice_seconds=SpendCap(total=5000))
         await finish(quotas, await held(quotas, ann, key, 5000, of=VOICE), 5000)
         with pytest.raises(SpendLimitReached):
             await held(quotas, ann, key, 1, of=VOICE)
 
+    @on_one
     async def test_the_account_s_balance_comes_first(self, quotas: Quotas, database: Database) -> None:
         poor = await open_account(database, "poor", tokens=10)
         key = await made(database, poor, tokens=SpendCap(total=5))
@@ -203,6 +209,7 @@ class TestADay:
         found = await limit(database, key)
         assert (found.spent, found.day_spent, found.day) == (180, 100, int(f"{datetime.now(SHANGHAI):%Y%m%d}"))
 
+    @on_one
     async def test_a_call_over_the_whole_cap_is_not_told_to_come_back(
         self, quotas: Quotas, database: Database, ann: Account
     ) -> None:
@@ -225,6 +232,7 @@ class TestADay:
         found = await limit(database, key)
         assert (found.spent, found.held, found.day_spent, found.day_held) == (140, 0, 90, 0)
 
+    @on_one
     async def test_a_hold_of_yesterday_is_counted_while_nobody_has_begun_today(
         self, quotas: Quotas, database: Database, ann: Account
     ) -> None:
@@ -236,6 +244,7 @@ class TestADay:
         await held(quotas, ann, key, 100)
         assert (await limit(database, key))[5:] == (0, 100)
 
+    @on_one
     async def test_a_clock_that_is_put_back_opens_no_day_anew(
         self, quotas: Quotas, database: Database, ann: Account
     ) -> None:

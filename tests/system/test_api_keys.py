@@ -206,6 +206,16 @@ class TestAKeyThatIsHeldTo:
         holder, _ = await key_of(server, person, addresses=networks_of(["127.0.0.0/8"]))
         assert (await holder.chat()).json()["code"] == 0
 
+    async def test_rates(self, start_server: Callable[..., LocalServer]) -> None:
+        server = start_server(limits="on")
+        person = await server.person()
+        holder, _ = await key_of(server, person, requests_per_minute=2)
+        other, _ = await key_of(server, person)
+        codes = [(await holder.picture(jpeg())).json()["code"] for _ in range(3)]
+        assert codes == [0, 0, "TOO_MANY_REQUESTS"]
+        assert (await other.picture(jpeg())).json()["code"] == 0
+        assert await person.pictures() == 997
+
 
 class TestSpending:
     async def test_two_hundred_at_once_get_exactly_what_the_total_pays(self, server: LocalServer) -> None:
