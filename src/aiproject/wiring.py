@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from zoneinfo import ZoneInfo
 
 import aiohttp
 
-from aiproject.accounts import Accounts
+from aiproject.accounts import Accounts, ApiKeys
 from aiproject.accounts.identity import Identities
 from aiproject.accounts.routes import AuthRoutes
 from aiproject.accounts.service import OpenBooks
@@ -183,9 +184,13 @@ async def open_application(
         limiter = Limiter(enabled=gate is not None, link=link)
         call_limits = CallLimits(gate, ceilings(settings))
         calls = RunningCalls()
-        quotas = await stack.enter_async_context(Quotas.running(database, LeaseTimes(settings.hold_lease)))
+        quotas = await stack.enter_async_context(
+            Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
+        )
         accounts = Accounts(database, passwords, opening(settings, quotas))
-        identities = Identities(accounts)
+        keys = ApiKeys(database)
+        stack.push_async_callback(keys.close)
+        identities = Identities(accounts, keys)
 
         upstream = Link(credentials, time_limits(settings))
         spark = SparkUpstream(
@@ -213,6 +218,7 @@ async def open_application(
             settings.spark_temperature,
             settings.spark_top_k,
             settings.client_gone_drain,
+            settings.spark_domain,
         )
         replay = Replay(database, quotas)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
+from aiproject.accounts.capability import Capability
+from aiproject.accounts.key_model import ApiKey
 from aiproject.accounts.model import Account
+from aiproject.errors import NotAllowed
 
-__all__ = ["Caller", "Credential", "LimitedKey"]
+__all__ = ["Caller", "Credential"]
 
 
 class Credential(StrEnum):
@@ -19,31 +21,34 @@ class Credential(StrEnum):
     SESSION = "session"  # a browser's cookie
 
 
-class LimitedKey(Protocol):
-    """What limits ask of an API key; ``None`` is no limit of its own."""
-
-    @property
-    def key_id(self) -> int: ...
-    @property
-    def requests_per_minute(self) -> int | None: ...
-    @property
-    def concurrent_calls(self) -> int | None: ...
-    @property
-    def tokens_per_minute(self) -> int | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """An account, and the credential that speaks for it.
 
     Attributes:
-        key_id: the API key's number; ``None`` for the other credentials.
+        key: the API key, with what it may do; ``None`` for the other credentials.
         session_id: the browser session's public name; ``None`` for the other credentials.
-        key: the API key's own limits; ``None`` for the other credentials.
     """
 
     account: Account
     credential: Credential
-    key_id: int | None = None
+    key: ApiKey | None = None
     session_id: str | None = None
-    key: LimitedKey | None = None
+
+    @property
+    def key_id(self) -> int | None:
+        """The API key's number, what the books name; ``None`` for the other credentials."""
+        return None if self.key is None else self.key.key_id
+
+    def require(self, capability: Capability, model: str | None = None) -> None:
+        """Make sure that the credential is good for a call.
+
+        Args:
+            capability: what the call consumes.
+            model: the text model that it asks; ``None``: none.
+
+        Raises:
+            NotAllowed: the API key is held to other capabilities or models.
+        """
+        if self.key is not None and not self.key.allows(capability, model):
+            raise NotAllowed("该密钥不能用于此接口或模型")

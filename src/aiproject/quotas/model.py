@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from enum import StrEnum
 from typing import NamedTuple
 
+from aiproject.accounts.capability import MAX_UNITS, Capability
 from aiproject.errors import Unavailable
 
 __all__ = [
@@ -33,18 +35,6 @@ __all__ = [
     "Stage",
     "snapshot",
 ]
-
-
-MAX_UNITS = (1 << 53) - 1
-"""Units that a balance, a charge or a report has at most: exact in JSON and JavaScript, and small enough to add up."""
-
-
-class Capability(StrEnum):
-    """What an account has a balance of."""
-
-    TOKENS = "tokens"  # of the model's own tokenizer
-    PIC_TIMES = "pic_times"  # recognised pictures
-    VOICE_SECONDS = "voice_seconds"  # kept and counted in milliseconds
 
 
 class Kind(StrEnum):
@@ -151,6 +141,8 @@ class OpenHold:
         owner: the process that runs the call.
         lease_ms: milliseconds after which anybody may close the hold unless its owner renews it.
         rule: price and rule as they are now; kept with the hold and its entries.
+        key_id: the API key that the call is made with, whose own limits count as well; ``None``: none.
+        zone: in which its days begin.
     """
 
     account_id: int
@@ -162,6 +154,8 @@ class OpenHold:
     owner: str
     lease_ms: int
     rule: str
+    key_id: int | None = None
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)

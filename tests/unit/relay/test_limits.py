@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
 from aiproject.accounts import Account
 from aiproject.accounts.caller import Caller, Credential
+from aiproject.accounts.key_model import ApiKey, KeyTerms
 from aiproject.adapters.asgi import Scope
 from aiproject.adapters.gate import MemoryGate
 from aiproject.errors import TooManyRequests
@@ -17,16 +18,17 @@ ACCOUNT = Account(7, "the-uuid", "小明", "", None, 0, 0, None, 0, None, None)
 CALLER = Caller(ACCOUNT, Credential.UUID)
 
 
-@dataclass(frozen=True)
-class Key:
-    key_id: int = 3
-    requests_per_minute: int | None = None
-    concurrent_calls: int | None = None
-    tokens_per_minute: int | None = None
-
-
-def keyed(**limits: int) -> Caller:
-    return Caller(ACCOUNT, Credential.API_KEY, key=Key(**limits))
+def keyed(
+    requests_per_minute: int | None = None, concurrent_calls: int | None = None, tokens_per_minute: int | None = None
+) -> Caller:
+    terms = KeyTerms(
+        "a key",
+        requests_per_minute=requests_per_minute,
+        concurrent_calls=concurrent_calls,
+        tokens_per_minute=tokens_per_minute,
+    )
+    key = ApiKey(3, ACCOUNT.account_id, "sk-0123456789", terms, datetime(2026, 5, 5, tzinfo=UTC))
+    return Caller(ACCOUNT, Credential.API_KEY, key=key)
 
 
 def scope(address: str = "192.0.2.1") -> Scope:
