@@ -197,6 +197,7 @@ async def open_application(
                 readiness=readiness,
                 is_sandbox=is_sandbox,
                 cors_origins=settings.cors_origins,
+                body_timeout=settings.body_timeout,
             ),
             calls,
         )

@@ -40,8 +40,7 @@ def answer_failure(request: Request, error: AiProjectError, code: Code) -> Respo
     failure = failure_of(error, code=code)
     note(request.scope, outcome=str(failure.code), error=type(error).__name__)
     headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
-    if failure.status == 413:
-        # The rest of the body is not read: the connection cannot carry another request.
+    if failure.ends_connection:
         headers["Connection"] = "close"
     return answer(failure.body(), failure.status, headers)
 

@@ -72,8 +72,7 @@ class Endpoint(ABC):
         headers = []
         if failure.retry_after is not None:
             headers.append((b"retry-after", str(failure.retry_after).encode()))
-        if failure.status == 413:
-            # The rest of the body is not read: the connection cannot carry another request.
+        if failure.ends_connection:
             headers.append((b"connection", b"close"))
         await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
 
