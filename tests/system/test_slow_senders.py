@@ -207,6 +207,25 @@ class TestHeads:
             await told_and_closed(connection, 400, "APP_QUERY_METHOD_ERROR")
 
 
+@pytest.mark.parametrize("ahead", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "behind another"])
+async def test_nonsense_behind_a_running_answer_is_not_told_inside_it(server: LocalServer, ahead: bytes) -> None:
+    person = await server.person()
+    async with wire.Connection(server.port) as connection:
+        connection.ask_json("/textModel/stream", person.call("hi [[fault:slow seconds=0.05]] [[fault:frames n=20]]"))
+        answer = await connection.head()
+        assert await connection.chunk(answer)
+        connection.send(ahead + b"nonsense\r\n\r\n")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await read_to_its_end(connection, answer)
+    assert all(chunk.data.startswith(b'{"header"') for chunk in answer.chunks)
+    assert (await person.chat("hi")).json()["code"] == 0
+
+
+async def read_to_its_end(connection: wire.Connection, answer: wire.Answer) -> None:
+    while await connection.chunk(answer):
+        pass
+
+
 class TestTrailers:
     async def test_they_are_nobodys_name(self, server: LocalServer) -> None:
         """A header that comes behind the body must not become one of the request's."""

@@ -151,15 +151,15 @@ class GuardedConnection(HttpToolsProtocol):
     # -- refusals -----------------------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """Tell a client whose bytes are no HTTP, in JSON; in the midst of an answer there is nothing to be told."""
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.close()
-        else:
-            self._refuse(*self._refusal)
+        """Tell a client whose bytes are no HTTP, in JSON."""
+        self._refuse(*self._refusal)
 
     def _refuse(self, status: HTTPStatus, code: Code) -> None:
         self._is_refused = True
         self._stop_timer()
+        if self._is_answering():
+            self.transport.close()  # words in the midst of an answer would be taken for a part of it
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             # A call whose body broke off: its endpoint learns that the client is gone, which is what it amounts to.
             self.cycle.disconnected = True
@@ -181,6 +181,11 @@ class GuardedConnection(HttpToolsProtocol):
             self.transport.write_eof()
         self.flow.resume_reading()
         self._head_timer = self.loop.call_later(LINGER, self.transport.close)
+
+    def _is_answering(self) -> bool:
+        """Whether an answer is under way, be it of a request before the one that is being read."""
+        cycle = self.cycle
+        return bool(self.pipeline) or (cycle is not None and cycle.response_started and not cycle.response_complete)
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self._head_timeout, self._head_is_late)
