@@ -8,6 +8,7 @@ in the shape of every other fault, and the connection is closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 from collections.abc import Callable
 from functools import partial
@@ -60,10 +61,12 @@ def connection_limit(wanted: int) -> int:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
+        with contextlib.suppress(ValueError, OSError):  # macOS calls its limit infinite and refuses that
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(1, min(wanted, (hard - RESERVED_DESCRIPTORS) // 2))
+    return max(1, min(wanted, (soft - RESERVED_DESCRIPTORS) // 2))
 
 
 class GuardedConnection(HttpToolsProtocol):
