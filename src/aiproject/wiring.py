@@ -243,6 +243,7 @@ async def open_application(
                 is_sandbox=is_sandbox,
                 cors_origins=settings.cors_origins,
                 doorway=Doorway(TrustedProxies(settings.trusted_proxies), gate, settings.address_requests_per_minute),
+                body_timeout=settings.body_timeout,
             ),
             calls,
         )

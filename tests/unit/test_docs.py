@@ -195,6 +195,8 @@ class TestArchitecture:
         errors.FileMissing(),
         errors.UnusableFile(),
         errors.BodyTooLarge(1),
+        errors.BodyTooSlow(),
+        errors.BodyEncoded(),
         errors.VoucherUnusable(),
         errors.VoucherRedeemed(),
         errors.ReceiptUnknown(),

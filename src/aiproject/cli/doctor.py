@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -15,6 +12,7 @@ import typer
 from aiproject.adapters import migrations
 from aiproject.adapters.redis_link import COMMAND_SECONDS, RedisAway
 from aiproject.cli.common import errors, out, read_settings
+from aiproject.cli.findings import Finding, examine_configuration_file, examine_exposure, examine_files
 from aiproject.config import Settings
 from aiproject.errors import (
     AiProjectError,
@@ -33,15 +31,6 @@ from aiproject.upstreams import Link, SparkUpstream
 from aiproject.wiring import open_database, open_redis, time_limits
 
 __all__ = ["doctor_command"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report; ``level`` is ``ok``, ``note`` or ``mend``."""
-
-    level: str
-    subject: str
-    text: str
 
 
 STYLES = {"ok": "green", "note": "yellow", "mend": "red"}
@@ -67,6 +56,8 @@ async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
     """Return what there is to say about a set-up."""
     findings = [
         *examine_configuration(settings),
+        *examine_exposure(settings),
+        *examine_configuration_file(),
         *examine_files(settings),
         *await examine_database(settings),
         *await examine_limits(settings),
@@ -117,20 +108,14 @@ def examine_configuration(settings: Settings) -> list[Finding]:
         parts = urlsplit(url)
         if parts.scheme in ("ws", "http") and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             findings.append(Finding("mend", f"{name} address", "is not encrypted; use wss:// or https://"))
-    if settings.host not in ("127.0.0.1", "localhost", "::1"):
-        findings.append(Finding("note", "address", f"listens on {settings.host}: put a proxy with TLS in front of it"))
-        if settings.voice_anonymous:
-            findings.append(
-                Finding("note", "voice", "callers need no account; AIPROJECT_VOICE_ANONYMOUS=false demands one")
-            )
     return findings
 
 
 async def examine_limits(settings: Settings) -> list[Finding]:
     """Look at what counts requests, and whether it can tell clients apart."""
-    findings = []
+    findings: list[Finding] = []
     if settings.limits == "off":
-        findings.append(Finding("note", "limits", "rate limits are off"))
+        pass  # told by `examine_exposure`, which knows how bad it is
     elif settings.redis_url is not None:
         findings.append(await examine_redis(settings))
     elif settings.workers > 1:
@@ -182,19 +167,6 @@ async def examine_redis(settings: Settings) -> Finding:
     return Finding("ok", "limits", f"counted in Redis, which answered in {took * 1000:.0f} ms")
 
 
-def examine_files(settings: Settings) -> list[Finding]:
-    """Look at the data directory's permissions."""
-    folder = settings.data_dir
-    if not folder.exists():
-        return [Finding("ok", "data", f"{folder} will be made at the first start")]
-    loose = [path.name for path in (folder, *folder.iterdir()) if _is_open_to_others(path)]
-    if loose:
-        return [
-            Finding("mend", "data", f"other users of this machine may read {', '.join(sorted(loose))}; chmod go= them")
-        ]
-    return [Finding("ok", "data", f"{folder} is readable by its owner only")]
-
-
 async def examine_database(settings: Settings) -> list[Finding]:
     """Connect and look at the schema."""
     try:
@@ -240,7 +212,3 @@ async def examine_upstream(settings: Settings) -> list[Finding]:
 def _place(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.netloc}{parts.path}"
-
-
-def _is_open_to_others(path: Path) -> bool:
-    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)

@@ -20,8 +20,9 @@ from aiproject.quotas.routes import UsageRoutes
 from aiproject.relay.files import PictureText, VoiceText
 from aiproject.relay.text import TextChat, TextStream
 from aiproject.vouchers.routes import VoucherRoutes
-from aiproject.web.middleware import OPEN, Doorway, with_middleware
+from aiproject.web.middleware import BODY_TIMEOUT, OPEN, Doorway, with_middleware
 from aiproject.web.openapi import describe
+from aiproject.web.pages import WithPages
 
 __all__ = ["Endpoints", "Readiness", "build_app"]
 
@@ -53,7 +54,9 @@ HTTP_FAULTS = {
     400: Code.APP_QUERY_METHOD_ERROR,
     404: Code.APP_NOT_FOUND_ERROR,
     405: Code.METHOD_NOT_ALLOWED,
+    408: Code.REQUEST_TIMEOUT,
     413: Code.REQUEST_TOO_LARGE,
+    415: Code.UNSUPPORTED_ENCODING,
     429: Code.TOO_MANY_REQUESTS,
     503: Code.SERVICE_UNAVAILABLE,
 }
@@ -66,6 +69,7 @@ def build_app(
     is_sandbox: bool,
     cors_origins: Sequence[str],
     doorway: Doorway = OPEN,
+    body_timeout: float = BODY_TIMEOUT,
 ) -> ASGIApp:
     """Return the whole application.
 
@@ -73,6 +77,7 @@ def build_app(
         readiness: asked by ``/ready``.
         is_sandbox: whether the sandbox answers instead of the platform; ``/health`` says so.
         doorway: how clients are told apart, and how often each may come.
+        body_timeout: seconds without a byte of a request's body until its sender is cut.
     """
 
     app = FastAPIOffline(
@@ -126,8 +131,8 @@ def build_app(
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)
     app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
-    return with_middleware(app, cors_origins, doorway)
+    return with_middleware(WithPages(app), cors_origins, doorway, body_timeout=body_timeout)
 
 
 def _json(body: Mapping[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(json_bytes(body), status, headers, "application/json")
+    return Response(json_bytes(body), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
