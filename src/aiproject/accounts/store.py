@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.accounts.model import Account
 from aiproject.adapters.schema import user as users
 
-__all__ = ["add", "by_name_keys", "by_uuid", "count", "listed", "set_disabled", "set_password"]
+__all__ = ["COLUMNS", "add", "as_account", "by_name_keys", "by_uuid", "count", "listed", "set_disabled", "set_password"]
 
 COLUMNS = (
     users.c.AccountId,
@@ -26,23 +26,25 @@ COLUMNS = (
     users.c.VoiceUsedMs,
     users.c.CreatedAt,
     users.c.DisabledAt,
+    users.c.EmailVerifiedAt,
 )
 
 
-def _account(row: Any) -> Account:
+def as_account(row: Any) -> Account:
+    """Return the account of a row of `COLUMNS`; what follows them is left out."""
     return Account(*row[: len(COLUMNS)])
 
 
 async def by_name_keys(connection: AsyncConnection, keys: Sequence[str]) -> list[tuple[Account, str]]:
     """Return the accounts with these name keys, each with its stored password."""
     rows = await connection.execute(select(*COLUMNS, users.c.PassWord).where(users.c.NameKey.in_(keys)))
-    return [(_account(row), row[-1]) for row in rows]
+    return [(as_account(row), row[-1]) for row in rows]
 
 
 async def by_uuid(connection: AsyncConnection, uuid: str) -> Account | None:
     """Return the account with this uuid."""
     row = (await connection.execute(select(*COLUMNS).where(users.c.Id == uuid))).one_or_none()
-    return None if row is None else _account(row)
+    return None if row is None else as_account(row)
 
 
 async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list[Account]:
@@ -50,7 +52,7 @@ async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list
     rows = await connection.execute(
         select(*COLUMNS).where(users.c.NameKey > after).order_by(users.c.NameKey).limit(limit)
     )
-    return [_account(row) for row in rows]
+    return [as_account(row) for row in rows]
 
 
 async def count(connection: AsyncConnection) -> int:
