@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aiproject.accounts.capability import MAX_UNITS, Capability
 from aiproject.errors import Unavailable
 
 __all__ = [
@@ -26,18 +27,6 @@ __all__ = [
     "Stage",
     "snapshot",
 ]
-
-
-MAX_UNITS = (1 << 53) - 1
-"""Units that a balance, a charge or a report has at most: exact in JSON and JavaScript, and small enough to add up."""
-
-
-class Capability(StrEnum):
-    """What an account has a balance of."""
-
-    TOKENS = "tokens"  # of the model's own tokenizer
-    PIC_TIMES = "pic_times"  # recognised pictures
-    VOICE_SECONDS = "voice_seconds"  # kept and counted in milliseconds
 
 
 class Kind(StrEnum):
