@@ -23,6 +23,7 @@ from aiproject.adapters.schema import user as users
 __all__ = [
     "add",
     "by_secret",
+    "erase_all",
     "forget",
     "limits_of",
     "lock_account",
@@ -211,3 +212,18 @@ async def note_uses(
         for key_id in sorted(uses)
     ]
     await connection.execute(statement, rows)
+
+
+async def erase_all(connection: AsyncConnection, account_id: int, now: datetime) -> None:
+    """Delete the keys of an account whose person leaves; one whose calls still run is revoked and emptied of words.
+
+    Those calls settle against its row of ``spend_limit``. Its number, prefix and hash say nothing of anybody.
+    """
+    keys = [key.key_id for key in await of_account(connection, account_id)]
+    limits = await limits_of(connection, keys)
+    busy = [key_id for key_id in keys if any(limit.held for limit in limits[key_id].values())]
+    if idle := [key_id for key_id in keys if key_id not in busy]:
+        await forget(connection, idle)
+    if busy:
+        nothing = {"name": "-", "addresses": None, "last_used_at": None, "last_used_address": None, "revoked_at": now}
+        await connection.execute(update(api_key).where(api_key.c.key_id.in_(busy)).values(nothing))
