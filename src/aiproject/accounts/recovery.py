@@ -202,7 +202,10 @@ class Recovery:
             now = self._clock()
             async with self._database.begin() as connection:
                 state = await person_store.lock(connection, account_id)
-                if state is None or await mail_token_store.live(connection, account_id, purpose, now) >= MOST_LIVE[purpose]:
+                if (
+                    state is None
+                    or await mail_token_store.live(connection, account_id, purpose, now) >= MOST_LIVE[purpose]
+                ):
                     return False
                 await mail_token_store.drop_overdue(connection, now)
                 await mail_token_store.add(

@@ -30,6 +30,7 @@ from aiproject.errors import InvalidInput, TooManyRequests, Unavailable
 __all__ = [
     "CHEAP_PROFILE_FOR_TESTS",
     "DEFAULT_PROFILE",
+    "LONGEST_PASSWORD",
     "UNUSABLE_PASSWORD",
     "PasswordHasher",
     "PasswordService",
@@ -46,6 +47,8 @@ UNUSABLE_PASSWORD = "$none$"  # noqa: S105
 
 # Bytes. Far above any password that people type; keeps a request from making us normalise megabytes.
 LONGEST_PASSWORD = 4096
+
+TOO_MANY = "登录请求过多，请稍后再试"
 
 _LEGACY_SUFFIX = "#_#"  # source: behaviour of the original, Core/Tools/md5_password.py
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
@@ -180,6 +183,12 @@ class PasswordService:
         """See `PasswordHasher.dummy_verify`. Raises TooManyRequests, when the queue is full."""
         await self._run(self._hasher.dummy_verify)
 
+    def refuse_if_full(self) -> None:
+        """Raise TooManyRequests when the queue is full: before anything is written for a call that has no place."""
+        with self._lock:
+            if self._under_way >= self._limit:
+                raise TooManyRequests(2, TOO_MANY)
+
     async def close(self) -> None:
         """End the threads; calls that wait are cancelled, those at work are waited for."""
         self._is_closed = True
@@ -190,7 +199,7 @@ class PasswordService:
             raise Unavailable("shutting down")
         with self._lock:
             if self._under_way >= self._limit:
-                raise TooManyRequests(2, "登录请求过多，请稍后再试")
+                raise TooManyRequests(2, TOO_MANY)
             self._under_way += 1
         try:
             future = self._executor.submit(work)
