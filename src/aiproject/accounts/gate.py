@@ -1,4 +1,4 @@
-"""The one gate of ``/v1/account``: who calls, whether that credential may do it, and the password where it is needed."""
+"""The one gate of ``/v1/account``: who calls, whether that credential may, and the password where it is needed."""
 
 from __future__ import annotations
 
