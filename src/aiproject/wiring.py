@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from zoneinfo import ZoneInfo
 
 import aiohttp
 
-from aiproject.accounts import Accounts
+from aiproject.accounts import Accounts, ApiKeys
 from aiproject.accounts.identity import Identities
 from aiproject.accounts.routes import AuthRoutes
 from aiproject.accounts.service import OpenBooks
@@ -145,9 +146,13 @@ async def open_application(
         stack.push_async_callback(workers.close)
         limiter = Limiter(enabled=settings.limits == "on")
         calls = RunningCalls()
-        quotas = await stack.enter_async_context(Quotas.running(database, LeaseTimes(settings.hold_lease)))
+        quotas = await stack.enter_async_context(
+            Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
+        )
         accounts = Accounts(database, passwords, opening(settings, quotas))
-        identities = Identities(accounts)
+        keys = ApiKeys(database)
+        stack.push_async_callback(keys.close)
+        identities = Identities(accounts, keys)
 
         link = Link(credentials, time_limits(settings))
         spark = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
@@ -168,6 +173,7 @@ async def open_application(
             settings.spark_temperature,
             settings.spark_top_k,
             settings.client_gone_drain,
+            settings.spark_domain,
         )
         replay = Replay(database, lease_ms=int(settings.hold_lease * 1000))
 

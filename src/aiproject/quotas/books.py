@@ -113,7 +113,7 @@ class Books:
             then: called with the result once there is one, also if nobody waits any more. Must not raise.
 
         Raises:
-            QuotaExhausted: for `OpenHold`; nothing was held.
+            QuotaExhausted, SpendLimitReached, NotSignedIn: for `OpenHold`; nothing was held.
             AccountUnknown: there is no such account.
             Unavailable: the database is away, or these books are closed. Not for `Settle` while they are open.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from enum import StrEnum
 
 from aiproject.accounts.capability import MAX_UNITS, Capability
@@ -112,6 +113,8 @@ class OpenHold:
         owner: the process that runs the call.
         lease_ms: milliseconds after which anybody may close the hold unless its owner renews it.
         rule: price and rule as they are now; kept with the hold and its entries.
+        key_id: the API key that the call is made with, whose own limits count as well; ``None``: none.
+        zone: in which its days begin.
     """
 
     account_id: int
@@ -123,6 +126,8 @@ class OpenHold:
     owner: str
     lease_ms: int
     rule: str
+    key_id: int | None = None
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)

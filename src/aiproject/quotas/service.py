@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -73,10 +74,17 @@ class LeaseTimes:
 class Quotas:
     """The quota engine of one process. Make it with `running`."""
 
-    def __init__(self, database: Database, leases: LeaseTimes, books: Books | None = None) -> None:
-        """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps."""
+    def __init__(
+        self, database: Database, leases: LeaseTimes, books: Books | None = None, *, zone: tzinfo = UTC
+    ) -> None:
+        """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps.
+
+        Args:
+            zone: in which the days of API keys' daily caps begin.
+        """
         self._database = database
         self._leases = leases
+        self._zone = zone
         self._books = Books(database) if books is None else books
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
@@ -84,9 +92,9 @@ class Quotas:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, database: Database, leases: LeaseTimes) -> AsyncIterator[Quotas]:
+    async def running(cls, database: Database, leases: LeaseTimes, *, zone: tzinfo = UTC) -> AsyncIterator[Quotas]:
         """Open the books; renew our leases and sweep up after the dead while inside."""
-        quotas = cls(database, leases)
+        quotas = cls(database, leases, zone=zone)
         tasks = [asyncio.create_task(quotas._keep_leases()), asyncio.create_task(quotas._keep_sweeping())]
         try:
             yield quotas
@@ -107,6 +115,7 @@ class Quotas:
         request_id: str,
         attempt: int = 1,
         need: int | None = None,
+        key_id: int | None = None,
         **facts: int | str,
     ) -> Hold:
         """Set quota aside before anything is sent upstream; return once that is committed.
@@ -114,11 +123,14 @@ class Quotas:
         Args:
             amount: the most that the call can consume: tokens, pictures or milliseconds.
             need: less than this is of no use to the call; ``None``: all of ``amount``.
+            key_id: the API key that the call is made with; what it may spend counts as well.
             facts: what the rule was worked out from, kept with the hold (estimates, limits).
 
         Raises:
             QuotaExhausted: less than ``need`` is free.
+            SpendLimitReached: the key may spend less than ``need``.
             AccountUnknown: the account was deleted meanwhile.
+            NotSignedIn: the key was.
             Unavailable: the database is away; nothing was held.
 
         Settle the hold exactly once. If this process dies, the sweeper of any node does when the lease has run out.
@@ -134,6 +146,8 @@ class Quotas:
                 owner=self._owner,
                 lease_ms=int(self._leases.lease * 1000),
                 rule=snapshot(rule=RULE_VERSION, **facts),
+                key_id=key_id,
+                zone=self._zone,
             )
         )
         self._open[hold.request_id, hold.attempt] = Stage.HELD

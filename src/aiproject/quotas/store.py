@@ -2,15 +2,15 @@
 
 `steps` tells a batch as statements and does no I/O itself; `apply` takes it inside a transaction of the caller's.
 
-Order of locks: account rows first, in the order of their numbers, then everything else. Whoever changes a hold or
-appends an entry holds the account's row, so that two batches meet there and nowhere else. (A renewal changes no more
-than the lease and the stage of holds that are its own.)
+Order of locks: account rows first, in the order of their numbers, then everything else. Whoever changes a hold, counts
+what an API key spends or appends an entry holds the account's row, so that two batches meet there and nowhere else. (A
+renewal changes no more than the lease and the stage of holds that are its own.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from aiproject.quotas.model import (
     Settled,
     Stage,
 )
+from aiproject.quotas.spending import KeyHold, Spending
 from aiproject.quotas.statements import NOW_MS, insert_rows, select_rows, update_rows
 
 __all__ = ["BALANCE", "HELD", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
@@ -70,9 +71,13 @@ HELD_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, c
 VOICE_USED, SEQ, HASH, ACCOUNT_ID = range(len(ACCOUNT_COLUMNS) - 4, len(ACCOUNT_COLUMNS))
 
 HOLD_KEY = ("request_id", "attempt")
-HOLD_READ = ("account_id", "capability", "amount", "state", "lease_until", "owner", "outcome", "charged", "rule")
+HOLD_READ = (
+    "account_id", "capability", "amount", "state", "lease_until", "owner", "outcome", "charged", "rule",
+    "key_id", "key_day",
+)  # fmt: skip
 HOLD_OPENED = (
     *HOLD_KEY, "account_id", "capability", "amount", "state", "stage", "owner", "lease_until", "opened_at", "rule",
+    "key_id", "key_day",
 )  # fmt: skip
 HOLD_CLOSED = ("state", "stage", "closed_at", "outcome", "reported", "charged", "sid")
 ENTRY = tuple(column.name for column in ledger_entry.columns)
@@ -121,7 +126,16 @@ class _Hold:
     outcome: str | None
     charged: int | None
     rule: str
+    key_id: int | None = None
+    key_day: int | None = None
     is_new: bool = False
+
+    @property
+    def of_key(self) -> KeyHold | None:
+        """What an API key has to do with it."""
+        if self.key_id is None:
+            return None
+        return KeyHold(self.key_id, self.capability, self.key_day or 0, self.amount)
 
 
 class _Batch:
@@ -134,6 +148,7 @@ class _Batch:
         self._changed: dict[int, list[Any]] = {}
         self._holds: dict[tuple[str, int], _Hold] = {}
         self._claims: dict[tuple[str, str], str] = {}
+        self._spending = Spending(dialect)
         # Rows to write.
         self._opened: list[tuple[Any, ...]] = []
         self._closed: dict[tuple[str, int], tuple[Any, ...]] = {}
@@ -151,7 +166,7 @@ class _Batch:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _load(self, orders: Sequence[Order], may_be_done: bool) -> Steps[None]:
-        account_ids, request_ids, claims = set(), set(), set()
+        account_ids, request_ids, claims, limits = set(), set(), set(), set()
         for order in orders:
             if isinstance(order, Settle):
                 account_ids.add(order.hold.account_id or 0)
@@ -160,6 +175,8 @@ class _Batch:
                     claims.add(order.answer[:2])
             elif isinstance(order, OpenHold):
                 account_ids.add(order.account_id)
+                if order.key_id is not None:
+                    limits.add((order.key_id, str(order.capability)))
                 if may_be_done:
                     request_ids.add(order.request_id)
             elif isinstance(order, Grant):
@@ -176,6 +193,8 @@ class _Batch:
             rows = yield select_rows(self._dialect, holds, (*HOLD_KEY, *HOLD_READ), ("request_id",), names)
             self._holds = {(row[0], row[1]): _Hold(*row[2:-1]) for row in rows}
             self._look_at_clock(rows)
+            limits |= {(hold.key_id, hold.capability) for hold in self._holds.values() if hold.key_id is not None}
+        yield from self._spending.load(limits)
         if claims:
             # Locked, so that nobody takes a claim over between this look and the commit.
             columns = (*CLAIM_KEY, "request_id")
@@ -220,16 +239,25 @@ class _Batch:
             if available < max(order.need, 1):
                 return QuotaExhausted(capability)
             amount = min(amount, available)
+        key_day = None
+        if order.key_id is not None:
+            found = self._spending.open(order, order.key_id, amount, self._now)
+            if isinstance(found, AiProjectError):
+                return found
+            amount, key_day = found.amount, found.day
         books[held_at] += amount
         self._changed[order.account_id] = books
-        word = str(capability)
-        lease_until = self._now + order.lease_ms
+        row = _Hold(
+            order.account_id, str(capability), amount, OPEN, self._now + order.lease_ms, order.owner, None, None,
+            order.rule, order.key_id, key_day, is_new=True,
+        )  # fmt: skip
+        self._holds[key] = row
         self._opened.append(
-            (*key, order.account_id, word, amount, OPEN, HELD_STAGE, order.owner, lease_until, self._now, order.rule)
-        )
-        self._holds[key] = _Hold(
-            order.account_id, word, amount, OPEN, lease_until, order.owner, None, None, order.rule, is_new=True
-        )
+            (
+                *key, row.account_id, row.capability, amount, OPEN, HELD_STAGE, row.owner, row.lease_until, self._now,
+                row.rule, row.key_id, key_day,
+            )
+        )  # fmt: skip
         return Hold(order.account_id, capability, amount, order.request_id, order.attempt)
 
     def _recognise(self, order: OpenHold, known: _Hold) -> Result:
@@ -262,6 +290,9 @@ class _Batch:
             # Another call has the key and is charged for it. One key, one charge: this answer does not go out.
             order = replace(order, charge=0, outcome=Outcome.SERVER_FAILED, answer=None)
         charged = 0
+        of_key = row.of_key
+        if of_key is not None and not is_late:
+            self._spending.release(of_key)
         books = self._accounts.get(row.account_id)
         if books is not None:
             charged = self._capture(books, row, key, order.charge, is_late=is_late)
@@ -285,6 +316,9 @@ class _Batch:
         """Give the hold back and take ``units`` instead, never more than was held; return what was taken."""
         held_at, balance_at = HELD_AT[row.capability], BALANCE_AT[row.capability]
         units = min(units, row.amount)
+        of_key = row.of_key
+        if is_late and of_key is not None:
+            units = int(min(units, self._spending.room_of_late(of_key)))
         balance = books[balance_at]
         if not is_late:
             books[held_at] -= row.amount
@@ -298,6 +332,8 @@ class _Batch:
             return 0
         if balance is not None:
             books[balance_at] = balance - units
+        if of_key is not None:
+            self._spending.spend(of_key, units)
         if row.capability == Capability.VOICE_SECONDS:
             books[VOICE_USED] += units
         self._enter(books, row.capability, -units, CHARGE, *key, row.rule)
@@ -344,7 +380,7 @@ class _Batch:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def _write(self) -> Iterator[Statement]:
+    def _write(self) -> Steps[None]:
         dialect = self._dialect
         if self._opened:
             yield insert_rows(dialect, holds, HOLD_OPENED, self._opened)
@@ -359,6 +395,7 @@ class _Batch:
             yield insert_rows(dialect, operator_loss, LOSS, self._losses)
         for answer in self._answers:  # long ones, and rare
             yield update_rows(dialect, stored_answer, CLAIM_KEY, ("state", "answer"), [answer])
+        yield from self._spending.write()
         if self._changed:
             yield update_rows(dialect, users, ("AccountId",), ACCOUNT_COLUMNS[:-1], list(self._changed.values()))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiproject.accounts import Account, Accounts
+from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.identity import Identities
 from aiproject.adapters.asgi import RECORD, Message, Scope
 from aiproject.errors import (
@@ -166,11 +166,12 @@ class World:
     # -- the client --
 
     async def call(self, endpoint: type[TextChat | TextStream], body: object = None) -> None:
-        defaults = ChatDefaults(max_tokens=100, temperature=0.5, top_k=4, drain_seconds=self.drain)
+        defaults = ChatDefaults(max_tokens=100, temperature=0.5, top_k=4, drain_seconds=self.drain, model="generalv3.5")
         accounts: Accounts = self  # type: ignore[assignment]
+        keys: ApiKeys = self  # type: ignore[assignment]
         quotas: Quotas = self  # type: ignore[assignment]
         replay: Replay = self  # type: ignore[assignment]
-        app = endpoint(self.calls, Identities(accounts), quotas, self, defaults, replay)
+        app = endpoint(self.calls, Identities(accounts, keys), quotas, self, defaults, replay)
         content = body if isinstance(body, bytes) else json.dumps(CALL if body is None else body).encode()
         is_read = False
 
@@ -308,7 +309,7 @@ class TestOrder:
             "send",
             "close",
         ]
-        assert world.facts == {"prompt_estimate": PROMPT, "completion_limit": 100}
+        assert world.facts == {"key_id": None, "prompt_estimate": PROMPT, "completion_limit": 100}
         assert world.answer == {"code": 0, "msg": "文本大模型回复成功", "content": "你好！", "consume_token": 14}
         assert world.record["outcome"] == "ok"
         assert (world.record["sid"], world.record["tokens"], world.record["account"]) == (SID, 14, 7)
