@@ -6,20 +6,34 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
 import aiohttp
 
 from aiproject.accounts import Accounts, ApiKeys
+from aiproject.accounts.account_routes import AccountRoutes
+from aiproject.accounts.browser import BrowserRules
+from aiproject.accounts.closing import Closing
+from aiproject.accounts.cookie_identity import CookieIdentity
+from aiproject.accounts.gate import Gate
+from aiproject.accounts.guard import LoginGuard
 from aiproject.accounts.identity import Identities
+from aiproject.accounts.key_routes import KeyRoutes
+from aiproject.accounts.mail_routes import MailRoutes
+from aiproject.accounts.profiles import Profiles
+from aiproject.accounts.recovery import Recovery
 from aiproject.accounts.routes import AuthRoutes
 from aiproject.accounts.service import OpenBooks
+from aiproject.accounts.session_routes import SessionRoutes
+from aiproject.accounts.sessions import Sessions
 from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.database import Database
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
+from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.adapters.workers import Workers
 from aiproject.config import IflytekCredentials, Settings
@@ -37,6 +51,7 @@ from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
 from aiproject.web.app import Endpoints, Readiness
+from aiproject.web.mail_pages import mail_pages
 
 __all__ = ["Application", "open_application", "open_database", "prepare_schema", "time_limits"]
 
@@ -81,6 +96,20 @@ def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
         pic_times=settings.signup_pic_times,
         voice_ms=None if seconds is None else seconds * 1000,
     )
+
+
+def open_outbox(settings: Settings) -> Outbox | None:
+    """Return what sends mail; ``None``: no mail server is set.
+
+    Raises:
+        Misconfigured: only one of server and sender is given, or one of them is wrong.
+    """
+    url = settings.smtp_url.get_secret_value() if settings.smtp_url is not None else ""
+    if not url and not settings.mail_from:
+        return None
+    if not url or not settings.mail_from:
+        raise Misconfigured("AIPROJECT_SMTP_URL and AIPROJECT_MAIL_FROM: give both, or none for no mail")
+    return Outbox(Mailer(parse_smtp_url(url), settings.mail_from))
 
 
 @asynccontextmanager
@@ -149,10 +178,13 @@ async def open_application(
         quotas = await stack.enter_async_context(
             Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
         )
-        accounts = Accounts(database, passwords, opening(settings, quotas))
+        guard = LoginGuard(database, guards_addresses=settings.limits == "on")
+        accounts = Accounts(database, passwords, opening(settings, quotas), guard=guard)
         keys = ApiKeys(database)
         stack.push_async_callback(keys.close)
-        identities = Identities(accounts, keys)
+        sessions = Sessions(database, idle=settings.session_idle, lifetime=settings.session_lifetime)
+        browser_rules = BrowserRules(settings.public_url, settings.session_lifetime)
+        identities = Identities(accounts, keys, CookieIdentity(sessions, browser_rules))
 
         link = Link(credentials, time_limits(settings))
         spark = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
@@ -176,6 +208,17 @@ async def open_application(
             settings.spark_domain,
         )
         replay = Replay(database, lease_ms=int(settings.hold_lease * 1000))
+        outbox = open_outbox(settings)
+        if outbox is not None:
+            await stack.enter_async_context(outbox.running())
+        gate = Gate(identities, accounts)
+        zone = ZoneInfo(settings.time_zone)
+        session_routes = SessionRoutes(accounts, sessions, browser_rules, gate)
+        closing = Closing(database, forget=[replay.forget])
+        account_routes = AccountRoutes(accounts, Profiles(database), closing, sessions, session_routes, gate)
+        key_routes = KeyRoutes(keys, gate, lambda: datetime.now(zone))
+        recovery = Recovery(database, accounts, guard, outbox, settings.public_url)
+        mail_routes = MailRoutes(recovery, gate, limiter)
 
         async def readiness() -> Readiness:
             return await check_readiness(database, calls)
@@ -199,6 +242,13 @@ async def open_application(
                     picture=PictureText(calls, identities, quotas, ocr, workers, replay),
                     vouchers=VoucherRoutes(accounts, Vouchers(database), limiter),
                     usage=UsageRoutes(identities, Receipts(database)),
+                    more=[
+                        *session_routes.routes(),
+                        *account_routes.routes(),
+                        *key_routes.routes(),
+                        *mail_routes.routes(),
+                        *mail_pages(),
+                    ],
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,

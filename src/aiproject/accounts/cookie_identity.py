@@ -17,6 +17,10 @@ class CookieIdentity:
         self._sessions = sessions
         self._rules = rules
 
+    def is_there(self, scope: Scope) -> bool:
+        """Whether the request has a session's cookie, good or not."""
+        return self._rules.token(scope) is not None
+
     async def caller(self, scope: Scope) -> Caller | None:
         """Return whose session the request's cookie names; ``None``: it has none.
 

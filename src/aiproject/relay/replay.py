@@ -99,6 +99,14 @@ class Replay:
         self._database = database
         self._lease_ms = lease_ms
 
+    async def forget(self, connection: AsyncConnection, account_id: int) -> None:
+        """Delete an account's stored answers, which hold what its person asked for, in a transaction of the caller's.
+
+        A key that is claimed stays its running call's: it is forgotten when it expires.
+        """
+        is_meant = _row.scope == _scope_name(account_id), _row.state == "done"
+        await connection.execute(delete(stored_answer).where(*is_meant))
+
     @asynccontextmanager
     async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[Claim]:
         """Claim the request's key for one call; without a key, do nothing.
@@ -118,7 +126,7 @@ class Replay:
             return
         mine = _Mine(
             self._database,
-            name=f"account {account_id}",
+            name=_scope_name(account_id),
             key_hash=hashlib.sha256(key).hexdigest(),
             body_hash=hashlib.sha256(scope["path"].encode() + b"\n" + scope["query_string"] + b"\n" + body).hexdigest(),
             identity=request_id(scope),
@@ -298,6 +306,10 @@ class _Mine:
         except AiProjectError as error:
             # The call's own end is what its caller must hear of, perhaps has heard of already.
             log.warning("a key is left to its lease", request_id=self._identity, error=str(error))
+
+
+def _scope_name(account_id: int | None) -> str:
+    return f"account {account_id}"
 
 
 def _key(scope: Scope) -> bytes | None:
