@@ -337,10 +337,8 @@ class _Frames:
 def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> _Call | _KeyCall | _BrowserCall:
     call: _Call | _KeyCall | _BrowserCall
     try:
-        if has_key:
-            call = _decode_key_call(body)
-        else:
-            call = _decode_browser_call(body) if has_cookie else _decode_call(body)
+        decode = _decode_browser_call if has_cookie else _decode_call
+        call = _decode_key_call(body) if has_key else decode(body)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"请求参数错误：{_where(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
