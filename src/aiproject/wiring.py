@@ -11,6 +11,7 @@ from functools import partial
 from zoneinfo import ZoneInfo
 
 import aiohttp
+import argon2
 
 from aiproject.accounts import Accounts, ApiKeys
 from aiproject.accounts.account_routes import AccountRoutes
@@ -22,6 +23,7 @@ from aiproject.accounts.guard import LoginGuard
 from aiproject.accounts.identity import Identities
 from aiproject.accounts.key_routes import KeyRoutes
 from aiproject.accounts.mail_routes import MailRoutes
+from aiproject.accounts.password_policy import common_passwords
 from aiproject.accounts.profiles import Profiles
 from aiproject.accounts.recovery import Recovery
 from aiproject.accounts.routes import AuthRoutes
@@ -34,7 +36,7 @@ from aiproject.adapters.database import Database
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
-from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
 from aiproject.adapters.workers import Workers
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
@@ -53,7 +55,7 @@ from aiproject.web import build_app
 from aiproject.web.app import Endpoints, Readiness
 from aiproject.web.mail_pages import mail_pages
 
-__all__ = ["Application", "open_application", "open_database", "prepare_schema", "time_limits"]
+__all__ = ["Application", "open_application", "open_database", "password_profile", "prepare_schema", "time_limits"]
 
 log = get_logger("wiring")
 
@@ -85,6 +87,11 @@ def time_limits(settings: Settings) -> TimeLimits:
         call=settings.upstream_call_timeout,
         attempts=settings.upstream_attempts,
     )
+
+
+def password_profile(settings: Settings) -> argon2.Parameters:
+    """Return how passwords are hashed."""
+    return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
 
 
 def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
@@ -166,7 +173,8 @@ async def open_application(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         await prepare_schema(database)
-        passwords = PasswordService(PasswordHasher(), queue=HASHES_WAITING)
+        common_passwords()  # read now, not while streams run
+        passwords = PasswordService(PasswordHasher(password_profile(settings)), queue=HASHES_WAITING)
         stack.push_async_callback(passwords.close)
         # Cookies have no place between two servers, and an upstream's redirect is never followed.
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))

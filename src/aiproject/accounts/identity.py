@@ -40,6 +40,7 @@ class Identities:
             AccountUnknown: uuid and name do not belong together, or the account is disabled.
             NotSignedIn: the API key or the session is not good; never says why.
             NotAllowed: the API key may not be used from this address, or another site sent the cookie.
+            TooManyRequests: uuid and name do not belong together either, and others before them did not.
         """
         if (shown := bearer_of(scope)) is not None:
             return await self._of_key(scope, shown)
@@ -47,7 +48,9 @@ class Identities:
         uuids = header_candidates(headers, b"uuid")
         if not uuids and (caller := await self._of_cookie(scope)) is not None:
             return caller
-        account = await self._accounts.identify(uuids[0] if uuids else "", header_candidates(headers, b"username"))
+        account = await self._accounts.identify(
+            uuids[0] if uuids else "", header_candidates(headers, b"username"), address=client_address(scope)
+        )
         note(scope, account=account.account_id)
         return Caller(account, Credential.UUID)
 
@@ -62,7 +65,7 @@ class Identities:
             return await self._of_key(scope, shown)
         if not uuid and (caller := await self._of_cookie(scope)) is not None:
             return caller
-        account = await self._accounts.identify(uuid or "", [username or ""])
+        account = await self._accounts.identify(uuid or "", [username or ""], address=client_address(scope))
         note(scope, account=account.account_id)
         return Caller(account, Credential.UUID)
 
