@@ -115,7 +115,7 @@ class AccountRoutes:
     async def rotate_uuid(self, request: Request) -> Response:
         """Give the account another uuid; every app has to sign in again."""
         caller = await self._gate.enter(request, Act.ROTATE_UUID)
-        await self._gate.confirm(request, caller, Act.ROTATE_UUID, await read_fields(request))
+        await self._gate.confirm(request, caller, Act.ROTATE_UUID, await read_optional_fields(request))
         try:
             uuid = await self._accounts.rotate_uuid(caller.account)
         except AccountUnknown:
