@@ -132,10 +132,10 @@ async def test_nobody_is_nobody(
         [("Authorization", "Bearer sk-nonsense")],
         [("Authorization", f"Bearer {person.uuid}")],
         stale,
-    ):
-        answer = await request(
-            person, method, path.format(key="x", session="x"), {**body, "password": PASSWORD}, headers
-        )
+    ]
+    address = path.format(key="x", session="x")
+    for headers in shown:
+        answer = await request(person, method, address, {**body, "password": PASSWORD}, headers)
         assert answer.status == (403 if headers is stale and method != "GET" else 401), (headers, answer.body)
 
 
@@ -352,7 +352,7 @@ class TestDeletion:
         server = start_server()
         person = await server.person()
         key = await new_key(person)
-        platform.order("chat", "gap", seconds=1.0)
+        platform.order("chat", "slow", seconds=0.2)
         bearer: list[wire.Header] = [("Authorization", f"Bearer {key['secret']}")]
         stream = asyncio.create_task(request(person, "POST", "/textModel/stream", {"dialog": question("你好")}, bearer))
         held = 0
