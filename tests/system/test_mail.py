@@ -39,7 +39,8 @@ async def letter(box: MailBox, count: int) -> tuple[str, str]:
     (_, found) = (await asyncio.to_thread(box.wait, count))[-1]
     codes = set(CODE.findall(found.get_content()))
     assert len(codes) == 1, "one token, in both languages"
-    return next(iter(codes))
+    purpose, token = codes.pop()
+    return purpose, token
 
 
 async def verified_person(server: LocalServer, box: MailBox) -> Person:

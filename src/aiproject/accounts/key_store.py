@@ -135,8 +135,10 @@ async def limits_of(connection: AsyncConnection, key_ids: Sequence[int]) -> dict
 
 
 async def lock_account(connection: AsyncConnection, account_id: int) -> bool:
-    """Wait until nobody else changes this account, its books and its keys; false: there is no such account."""
-    locked = select(users.c.AccountId).where(users.c.AccountId == account_id).with_for_update()
+    """Wait until nobody else changes this account, its books and its keys; false: there is none, or its owner has left."""
+    locked = (
+        select(users.c.AccountId).where(users.c.AccountId == account_id, users.c.DeletedAt.is_(None)).with_for_update()
+    )
     return (await connection.execute(locked)).one_or_none() is not None
 
 
