@@ -135,7 +135,7 @@ async def limits_of(connection: AsyncConnection, key_ids: Sequence[int]) -> dict
 
 
 async def lock_account(connection: AsyncConnection, account_id: int) -> bool:
-    """Wait until nobody else changes this account, its books and its keys; false: there is none, or its owner has left."""
+    """Wait until nobody else changes this account, its books and its keys; false: it is not there, or closed."""
     locked = (
         select(users.c.AccountId).where(users.c.AccountId == account_id, users.c.DeletedAt.is_(None)).with_for_update()
     )
