@@ -131,8 +131,8 @@ class Accounts:
         username, password = username.strip(), password.strip()
         if not username or not password or len(username) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
-        self._passwords.refuse_if_full()
-        async with self._guard.attempt(Realm.LOGIN, name=username, address=address):
+        turn = self._passwords.turn()
+        async with self._guard.attempt(Realm.LOGIN, name=username, address=address, turn=turn):
             return await self._verified(username, password)
 
     async def _verified(self, username: str, password: str) -> Account:
@@ -183,8 +183,8 @@ class Accounts:
         new = check_new_password(new, account.username)
         if not current or len(current) > LONGEST_PASSWORD:
             raise LoginFailed
-        self._passwords.refuse_if_full()
-        async with self._guard.attempt(Realm.LOGIN, name=account.username, address=address):
+        turn = self._passwords.turn()
+        async with self._guard.attempt(Realm.LOGIN, name=account.username, address=address, turn=turn):
             async with self._database.connect() as connection:
                 stored = await store.stored_password(connection, account.account_id)
             verdict = None if stored is None else await self._passwords.verify(stored, current)
