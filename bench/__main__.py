@@ -40,12 +40,12 @@ def measure_ledger(console: Console) -> None:
     fsync_ms = ledger.measure_fsync()
     databases = ledger.run()
     title = f"Hold and capture, each committed durably (an fsync takes {fsync_ms:.2f} ms here)"
-    table = Table("database", "callers", "pairs a second", "CPU µs a pair", "ms a hold", title=title)
-    for name, by_callers in databases.items():
-        for callers, figures in by_callers.items():
+    table = Table("database", "load", "pairs a second", "CPU µs a pair", "ms a hold", title=title)
+    for name, by_load in databases.items():
+        for load, figures in by_load.items():
             table.add_row(
                 name,
-                str(callers),
+                str(load),
                 f"{figures.pairs_per_second:,.0f}",
                 f"{figures.cpu_us:.0f}",
                 f"{figures.latency_ms:.2f}",
@@ -57,14 +57,14 @@ def measure_ledger(console: Console) -> None:
         machine={"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "fsync_ms": round(fsync_ms, 3)},
         results={
             name: {
-                f"{callers} callers": {
+                str(load): {
                     "pairs_per_second": round(figures.pairs_per_second),
                     "cpu_us": round(figures.cpu_us, 1),
                     "hold_ms": round(figures.latency_ms, 2),
                 }
-                for callers, figures in by_callers.items()
+                for load, figures in by_load.items()
             }
-            for name, by_callers in databases.items()
+            for name, by_load in databases.items()
         },
     )
 

@@ -215,7 +215,7 @@ async def open_application(
             settings.client_gone_drain,
             settings.spark_domain,
         )
-        replay = Replay(database, lease_ms=int(settings.hold_lease * 1000))
+        replay = Replay(database, quotas)
         outbox = open_outbox(settings)
         if outbox is not None:
             await stack.enter_async_context(outbox.running())

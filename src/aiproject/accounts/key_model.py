@@ -245,6 +245,8 @@ def networks_of(words: Iterable[str]) -> tuple[Network, ...]:
     found = []
     for word in words:
         try:
+            if "%" in word:  # the zone of a link-local address, which is this machine's own affair
+                raise ValueError
             found.append(ip_network(word.strip(), strict=False))
         except ValueError:
             raise InvalidInput(f"{word[:60]!r} 不是 IP 地址或网段") from None

@@ -13,7 +13,7 @@ from rich.console import Console
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.database import Database
 from aiproject.config import Settings, load_settings
-from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, Refused, Unavailable
+from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
 from aiproject.wiring import open_database, prepare_schema
 
 __all__ = ["complain", "errors", "out", "read_settings", "run", "tables"]
@@ -38,6 +38,8 @@ def errors() -> Iterator[None]:
         text = str(error) or type(error).__name__
         if isinstance(error, AccountUnknown):
             text = "there is no account of this name"
+        elif isinstance(error, NotFound):
+            text = "there is no such thing"
         elif isinstance(error, NameTaken):
             text = "this name is taken"
         complain.print(f"aiproject: {text}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from enum import StrEnum
+from typing import NamedTuple
 
 from aiproject.accounts.capability import MAX_UNITS, Capability
 from aiproject.errors import Unavailable
@@ -14,11 +15,15 @@ from aiproject.errors import Unavailable
 __all__ = [
     "MAX_UNITS",
     "Capability",
+    "ClaimKey",
     "Entry",
+    "GiveKeyUp",
     "Grant",
     "Hold",
     "HoldState",
+    "Key",
     "KeyLost",
+    "KeyTurn",
     "Kind",
     "OpenHold",
     "Outcome",
@@ -91,6 +96,27 @@ class Hold:
     attempt: int = 1
 
 
+class Key(NamedTuple):
+    """An idempotency key.
+
+    Attributes:
+        scope: whose it is, for example ``account 17``.
+        key_hash: SHA-256 of what the caller sent, in hexadecimal.
+    """
+
+    scope: str
+    key_hash: str
+
+
+class KeyTurn(StrEnum):
+    """What became of a claim to a key."""
+
+    OURS = "ours"  # it is claimed, for as long as its lease is renewed
+    ANSWERED = "answered"  # an earlier call's answer is stored
+    BUSY = "busy"  # another call has it
+    OTHER_BODY = "other body"  # something else was asked under it
+
+
 class KeyLost(Unavailable):
     """The answer of a call with an Idempotency-Key must not go out; asking again gives the one that is charged.
 
@@ -150,6 +176,11 @@ class Settle:
     expired_only: bool = False
     answer: tuple[str, str, bytes] | None = None
 
+    @property
+    def key(self) -> Key | None:
+        """Under which the answer is stored."""
+        return None if self.answer is None else Key(*self.answer[:2])
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -168,14 +199,39 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Prolong the leases of open holds.
+    """Prolong the leases of open holds, and of keys whose calls run.
 
     Attributes:
         stages: by (request id, attempt), how far each call has got; written with the lease.
+        keys: with the request ids of the calls that claimed them.
     """
 
     stages: Mapping[tuple[str, int], Stage]
     lease_ms: int
+    keys: Mapping[Key, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimKey:
+    """Claim a key for one call, if it is free or if whoever has it let its lease run out.
+
+    Attributes:
+        body_hash: SHA-256 of what is asked, in hexadecimal: a key stands for one question.
+        request_id: the call's, which marks the claim as its own; its hold has the same.
+    """
+
+    key: Key
+    body_hash: str
+    request_id: str
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveKeyUp:
+    """Free a key whose call failed, unless it is answered or in other hands."""
+
+    key: Key
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)

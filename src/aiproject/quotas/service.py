@@ -24,9 +24,13 @@ from aiproject.quotas.books import Books, Kept
 from aiproject.quotas.model import (
     MAX_UNITS,
     Capability,
+    ClaimKey,
+    GiveKeyUp,
     Grant,
     Hold,
+    Key,
     KeyLost,
+    KeyTurn,
     Kind,
     OpenHold,
     Outcome,
@@ -89,6 +93,7 @@ class Quotas:
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
         self._open: dict[tuple[str, int], Stage] = {}
+        self._keys: dict[Key, str] = {}  # with the request ids of their calls
 
     @classmethod
     @asynccontextmanager
@@ -103,6 +108,10 @@ class Quotas:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await quotas._books.close()
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._leases.lease * 1000)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +153,7 @@ class Quotas:
                 request_id=request_id,
                 attempt=attempt,
                 owner=self._owner,
-                lease_ms=int(self._leases.lease * 1000),
+                lease_ms=self._lease_ms,
                 rule=snapshot(rule=RULE_VERSION, **facts),
                 key_id=key_id,
                 zone=self._zone,
@@ -225,6 +234,37 @@ class Quotas:
                 lost=result.lost,
             )
 
+    # -- idempotency keys -----------------------------------------------------------------------------------------
+
+    async def claim_key(self, key: Key, *, body_hash: str, request_id: str) -> KeyTurn:
+        """Claim a key for a call, and keep it, until `give_key_up` or `let_key_go`, by renewing its lease.
+
+        Args:
+            body_hash: see `ClaimKey`.
+            request_id: of the call; its answer is stored by `settle` only while this claim stands.
+
+        Raises:
+            Unavailable: the database is away; if it went in this moment, the key may be claimed until its lease ends.
+        """
+        turn = await self._books.order(ClaimKey(key, body_hash, request_id, self._lease_ms))
+        if turn is KeyTurn.OURS:
+            self._keys[key] = request_id
+        return turn
+
+    def let_key_go(self, key: Key, request_id: str) -> None:
+        """Renew the lease of a key no more: its call is over."""
+        if self._keys.get(key) == request_id:
+            del self._keys[key]
+
+    async def give_key_up(self, key: Key, request_id: str) -> None:
+        """Free the key of a call that failed, for the next try. If the database is away its lease does, a bit later."""
+        self.let_key_go(key, request_id)
+        try:
+            await self._books.order(GiveKeyUp(key, request_id))
+        except AiProjectError as error:
+            # The call's own end is what its caller must hear of, perhaps has heard of already.
+            log.warning("a key is left to its lease", request_id=request_id, error=str(error))
+
     # -- grants ---------------------------------------------------------------------------------------------------
 
     async def grant(
@@ -300,12 +340,13 @@ class Quotas:
             await self.renew()
 
     async def renew(self) -> None:
-        """Prolong the leases of the holds that are not settled yet, and note how far their calls have got."""
-        running = list(self._open.items())
-        for start in range(0, len(running), RENEW_LIMIT):
-            stages = dict(running[start : start + RENEW_LIMIT])
+        """Prolong the leases of the holds that are not settled yet, and note how far their calls have got; and those of
+        the keys whose calls run."""
+        running, keys = list(self._open.items()), list(self._keys.items())
+        for start in range(0, max(len(running), len(keys)), RENEW_LIMIT):
+            some = slice(start, start + RENEW_LIMIT)
             try:
-                await self._books.order(Renew(stages, int(self._leases.lease * 1000)))
+                await self._books.order(Renew(dict(running[some]), self._lease_ms, dict(keys[some])))
             except AiProjectError as error:
                 log.warning("leases not renewed", error=str(error))
 

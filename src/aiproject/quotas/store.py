@@ -19,17 +19,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.database import PRIMARY, UniqueViolation
 from aiproject.adapters.schema import hold as holds
-from aiproject.adapters.schema import ledger_entry, operator_loss, stored_answer
+from aiproject.adapters.schema import ledger_entry, operator_loss
 from aiproject.adapters.schema import user as users
 from aiproject.adapters.writer import Rows, Statement, Steps, take_steps
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaExhausted, Unavailable
 from aiproject.quotas.chain import seal
+from aiproject.quotas.keys import Keys
 from aiproject.quotas.model import (
     MAX_UNITS,
     Capability,
+    ClaimKey,
+    GiveKeyUp,
     Grant,
     Hold,
     HoldState,
+    Key,
+    KeyTurn,
     Kind,
     OpenHold,
     Outcome,
@@ -43,8 +48,8 @@ from aiproject.quotas.statements import NOW_MS, insert_rows, select_rows, update
 
 __all__ = ["BALANCE", "HELD", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
-Order = OpenHold | Settle | Grant | Renew
-Result = Hold | Settled | int | AiProjectError | None
+Order = OpenHold | Settle | Grant | Renew | ClaimKey | GiveKeyUp
+Result = Hold | Settled | KeyTurn | int | AiProjectError | None
 
 BALANCE = {
     Capability.TOKENS: users.c.Tokens,
@@ -82,7 +87,6 @@ HOLD_OPENED = (
 HOLD_CLOSED = ("state", "stage", "closed_at", "outcome", "reported", "charged", "sid")
 ENTRY = tuple(column.name for column in ledger_entry.columns)
 LOSS = tuple(column.name for column in operator_loss.columns)
-CLAIM_KEY = ("scope", "key_hash")
 
 # What goes into rows is exactly str, which drivers know at first sight.
 OPEN, CAPTURED, RELEASED = str(HoldState.OPEN), str(HoldState.CAPTURED), str(HoldState.RELEASED)
@@ -147,7 +151,7 @@ class _Batch:
         self._accounts: dict[int, list[Any]] = {}
         self._changed: dict[int, list[Any]] = {}
         self._holds: dict[tuple[str, int], _Hold] = {}
-        self._claims: dict[tuple[str, str], str] = {}
+        self._keys = Keys(dialect)
         self._spending = Spending(dialect)
         # Rows to write.
         self._opened: list[tuple[Any, ...]] = []
@@ -155,7 +159,6 @@ class _Batch:
         self._renewed: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._entries: list[tuple[Any, ...]] = []
         self._losses: list[tuple[Any, ...]] = []
-        self._answers: list[tuple[Any, ...]] = []
 
     def work(self, orders: Sequence[Order], may_be_done: bool) -> Steps[list[Result]]:
         yield from self._load(orders, may_be_done)
@@ -166,13 +169,13 @@ class _Batch:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _load(self, orders: Sequence[Order], may_be_done: bool) -> Steps[None]:
-        account_ids, request_ids, claims, limits = set(), set(), set(), set()
+        account_ids, request_ids, keys, limits, claims = set(), set(), set(), set(), []
         for order in orders:
             if isinstance(order, Settle):
                 account_ids.add(order.hold.account_id or 0)
                 request_ids.add(order.hold.request_id)
-                if order.answer is not None:
-                    claims.add(order.answer[:2])
+                if order.key is not None:
+                    keys.add(order.key)
             elif isinstance(order, OpenHold):
                 account_ids.add(order.account_id)
                 if order.key_id is not None:
@@ -181,9 +184,14 @@ class _Batch:
                     request_ids.add(order.request_id)
             elif isinstance(order, Grant):
                 account_ids.add(order.account_id)
+            elif isinstance(order, ClaimKey):
+                keys.add(order.key)
+                claims.append(order)
+            elif isinstance(order, GiveKeyUp):
+                keys.add(order.key)
         if account_ids:
-            keys = [(account_id,) for account_id in sorted(account_ids)]
-            rows = yield select_rows(self._dialect, users, ACCOUNT_COLUMNS, ("AccountId",), keys, is_locked=True)
+            numbers = [(account_id,) for account_id in sorted(account_ids)]
+            rows = yield select_rows(self._dialect, users, ACCOUNT_COLUMNS, ("AccountId",), numbers, is_locked=True)
             self._accounts = {row[ACCOUNT_ID]: list(row)[:-1] for row in rows}
         else:
             rows = yield Statement(f"SELECT {NOW_MS[self._dialect]}", ())
@@ -195,13 +203,7 @@ class _Batch:
             self._look_at_clock(rows)
             limits |= {(hold.key_id, hold.capability) for hold in self._holds.values() if hold.key_id is not None}
         yield from self._spending.load(limits)
-        if claims:
-            # Locked, so that nobody takes a claim over between this look and the commit.
-            columns = (*CLAIM_KEY, "request_id")
-            rows = yield select_rows(
-                self._dialect, stored_answer, columns, CLAIM_KEY, sorted(claims), is_locked=True
-            )  # fmt: skip
-            self._claims = {(row[0], row[1]): row[2] for row in rows}
+        yield from self._keys.load(keys, claims, self._now)
 
     def _look_at_clock(self, rows: Rows) -> None:
         if rows:
@@ -217,10 +219,21 @@ class _Batch:
                 return self._settle(order)
             case Grant():
                 return self._grant(order)
-            case Renew():
-                for key, stage in order.stages.items():
-                    self._renewed[key] = (self._now + order.lease_ms, str(stage), *key)
+            case ClaimKey():
+                return self._keys.claim(order, self._now)
+            case GiveKeyUp():
+                self._keys.give_up(order)
                 return None
+            case Renew():
+                self._renew(order)
+                return None
+
+    def _renew(self, order: Renew) -> None:
+        lease_until = self._now + order.lease_ms
+        for key, stage in order.stages.items():
+            self._renewed[key] = (lease_until, str(stage), *key)
+        for idempotency_key, request_id in order.keys.items():
+            self._keys.renew(idempotency_key, request_id, lease_until)
 
     def _open(self, order: OpenHold) -> Result:
         key = (order.request_id, order.attempt)
@@ -272,7 +285,7 @@ class _Batch:
         hold = order.hold
         key = (hold.request_id, hold.attempt)
         row = self._holds.get(key)
-        is_key_lost = order.answer is not None and self._claims.get(order.answer[:2]) != hold.request_id
+        is_key_lost = order.key is not None and not self._keys.is_claimed_by(order.key, hold.request_id)
         if row is None:
             # Its opening was never committed: nothing is held.
             return Settled(0, 0, HoldState.RELEASED, is_key_lost=is_key_lost)
@@ -308,8 +321,7 @@ class _Batch:
             reason = "account gone" if books is None else "late" if is_late else "over the hold"
             self._losses.append((*key, row.account_id, row.capability, lost, reason, self._now))
         if order.answer is not None:
-            scope, key_hash, answer = order.answer
-            self._answers.append(("done", answer, scope, key_hash))
+            self._keys.answer(Key(*order.answer[:2]), order.answer[2])
         return Settled(charged, lost, state, is_key_lost=is_key_lost)
 
     def _capture(self, books: list[Any], row: _Hold, key: tuple[str, int], units: int, *, is_late: bool) -> int:
@@ -393,9 +405,8 @@ class _Batch:
             yield insert_rows(dialect, ledger_entry, ENTRY, self._entries)
         if self._losses:
             yield insert_rows(dialect, operator_loss, LOSS, self._losses)
-        for answer in self._answers:  # long ones, and rare
-            yield update_rows(dialect, stored_answer, CLAIM_KEY, ("state", "answer"), [answer])
         yield from self._spending.write()
+        yield from self._keys.write(self._now)
         if self._changed:
             yield update_rows(dialect, users, ("AccountId",), ACCOUNT_COLUMNS[:-1], list(self._changed.values()))
 

@@ -26,7 +26,7 @@ from aiproject.errors import (
 )
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
 from aiproject.protocols.spark import estimate_tokens, render
-from aiproject.quotas import Capability, Hold, KeyLost, Outcome, Quotas, Stage
+from aiproject.quotas import Capability, Hold, Key, KeyLost, Outcome, Quotas, Stage
 from aiproject.quotas.rules import charge
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.endpoint import watch_client
@@ -141,7 +141,7 @@ class World:
     @asynccontextmanager
     async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[Claim]:
         self.journal.append("claim")
-        claim = Claim("account 7", "hash of the key", self.earlier) if self.key else Claim()
+        claim = Claim(Key("account 7", "hash of the key"), self.earlier) if self.key else Claim()
         try:
             yield claim
         finally:
