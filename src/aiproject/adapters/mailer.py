@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from email.errors import HeaderParseError, MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
-from email.utils import formatdate, make_msgid, parseaddr
+from email.utils import formatdate, getaddresses, make_msgid
 from enum import StrEnum
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -31,6 +32,11 @@ log = get_logger("mail")
 
 STEP_SECONDS = 15.0
 """For each step of the conversation, the connection and its handshake included."""
+
+SPECIAL = re.compile(r"""[\s"(),:;<>\[\]\\]""")
+
+MAX_ADDRESS = 254
+"""Characters, the most that SMTP carries (RFC 5321, section 4.5.3.1.3, less the brackets)."""
 
 LETTER_SECONDS = 60.0
 """For one try at a letter."""
@@ -138,14 +144,15 @@ def mailable(text: str) -> str:
     Raises:
         NotMailable: it is no address, or its part before the ``@`` is not ASCII, which few servers carry.
     """
-    local, at, domain = text.strip().rpartition("@")
+    local, _, domain = text.strip().rpartition("@")
+    # Plain words only: quoting, comments and lists are legal in a header, and nobody's address.
+    if not local or not domain or SPECIAL.search(text.strip()):
+        raise NotMailable("not an address")
     try:
-        address = Address(addr_spec=f"{local}@{domain.encode('idna').decode('ascii')}" if at else text)
+        found = str(Address(addr_spec=f"{local}@{domain.encode('idna').decode('ascii')}").addr_spec)
     except (HeaderParseError, MessageError, ValueError, IndexError, AttributeError):
         raise NotMailable("not an address") from None
-    found = str(address.addr_spec)
-    is_plain = found.isascii() and found.isprintable() and not any(character in found for character in ' ",;<>()')
-    if not is_plain or not address.username or not address.domain or "@" in address.username or len(found) > 254:
+    if not found.isascii() or not found.isprintable() or found.count("@") != 1 or len(found) > MAX_ADDRESS:
         raise NotMailable("not an address")
     return found
 
@@ -162,8 +169,8 @@ class Mailer:
 
     def __init__(self, server: MailServer, sender: str) -> None:
         self._server = server
-        name, address = parseaddr(sender)
         try:
+            ((name, address),) = getaddresses([sender]) if sender.isprintable() else ()
             self._sender = Address(display_name=name, addr_spec=mailable(address))
         except (NotMailable, MessageError, ValueError):
             raise Misconfigured("AIPROJECT_MAIL_FROM is not an address, such as noreply@example.com") from None
