@@ -170,7 +170,8 @@ class Mailer:
     def __init__(self, server: MailServer, sender: str) -> None:
         self._server = server
         try:
-            ((name, address),) = getaddresses([sender]) if sender.isprintable() else ()
+            found = getaddresses([sender]) if sender.isprintable() else []
+            name, address = found[0] if len(found) == 1 else ("", "")
             self._sender = Address(display_name=name, addr_spec=mailable(address))
         except (NotMailable, MessageError, ValueError):
             raise Misconfigured("AIPROJECT_MAIL_FROM is not an address, such as noreply@example.com") from None
