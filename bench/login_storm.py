@@ -16,6 +16,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import random
 import re
 import secrets
 import signal
@@ -170,11 +171,12 @@ async def _stream(http: aiohttp.ClientSession, address: str, person: Account, ga
     question = {"uuid": person.uuid, "username": person.username, "dialog": dialog}
     while not stop.is_set():
         async with http.post(f"{address}/textModel/stream", json=question) as answer:
-            moments, piece = [], b""
+            moments, pieces = [], []
             async for piece in answer.content.iter_any():
                 moments.append(time.perf_counter())
-        if b'"total_tokens"' not in piece:
-            raise RuntimeError(f"a stream ended with {piece[-300:]!r}")
+                pieces.append(piece)
+        if b'"total_tokens"' not in pieces[-1]:
+            raise RuntimeError(f"a stream ended with {pieces[-1][-300:]!r}")
         *inner, last = (later - earlier for earlier, later in itertools.pairwise(moments))
         gaps.inner.extend(inner)
         gaps.last.append(last)
@@ -201,7 +203,7 @@ async def _log_in(address: str, password: str) -> tuple[int, int]:
             if body["code"] != "TOO_MANY_REQUESTS":
                 raise RuntimeError(f"a login was answered with {body}")
             refused += 1
-            await asyncio.sleep(float(answer.headers["Retry-After"]))
+            await asyncio.sleep(float(answer.headers["Retry-After"]) * random.uniform(1, 3))  # people are no choir
 
     with suppress(TimeoutError):
         async with (
