@@ -49,8 +49,8 @@ MEDIA_THREADS = 2
 """Threads that decode pictures and sound."""
 
 HASHES_WAITING = 256
-"""Logins and registrations that wait for a thread; more are told to come back. At a tenth to a quarter of a second each,
-the last one waits half a minute or a minute."""
+"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each, the last
+one waits a minute."""
 
 READINESS_TIMEOUT = 5.0
 """Seconds; probes commonly wait ten."""

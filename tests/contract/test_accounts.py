@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -394,6 +395,34 @@ class TestPasswordsAndUuids:
         alice = await accounts.login("alice", "123")
         assert await accounts.login("alice", "123") == alice
         assert (await accounts.change_password(alice, "123", PASSWORD)).account_id == alice.account_id
+
+
+async def test_known_and_unknown_names_are_the_same_work(accounts: Accounts, database: Database) -> None:
+    """The same statements in the same order and the same hash, from the first failure to the refusal."""
+    await accounts.register("alice", PASSWORD, "")
+    await accounts.set_disabled("alice", disabled=False)
+    work: dict[str, list[str]] = {"alice": [], "nobody": []}
+    for name, kept in work.items():
+        end = statements(database, kept)
+        with pytest.MonkeyPatch.context() as patch:
+            for method in ("verify", "dummy_verify"):
+                patch.setattr(PasswordHasher, method, _noting(kept, getattr(PasswordHasher, method)))
+            for _ in range(6):
+                with pytest.raises(LoginFailed):
+                    await accounts.login(name, "a wrong guess", address="192.0.2.1")
+            with pytest.raises(TooManyRequests):
+                await accounts.login(name, "a wrong guess", address="192.0.2.1")
+        end()
+    assert work["alice"] == work["nobody"]
+    assert work["alice"].count("a hash") == 6
+
+
+def _noting(kept: list[str], method: Callable[..., Any]) -> Callable[..., Any]:
+    def note(*arguments: Any) -> Any:
+        kept.append("a hash")
+        return method(*arguments)
+
+    return note
 
 
 class TestGuessedUuids:
