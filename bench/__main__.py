@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import ledger, login_storm, websocket_clients
+from bench import answer_times, ledger, login_storm, websocket_clients
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -113,10 +113,28 @@ def measure_login_storm(console: Console) -> None:
     )
 
 
+def measure_answer_times(console: Console) -> None:
+    medians = answer_times.run()
+    table = Table("asked", "case", "median ms", title="Refusals of known and unknown names, interleaved")
+    for kind, cases in medians.items():
+        for case, milliseconds in cases.items():
+            table.add_row(kind, case, f"{milliseconds:.2f}")
+    console.print(table)
+    login, uuid = (sorted(medians[kind].values()) for kind in ("login", "uuid"))
+    if login[-1] > login[0] * (1 + answer_times.LOGIN_BOUND) or uuid[-1] - uuid[0] > answer_times.UUID_BOUND_MS:
+        sys.exit("the time of an answer tells who exists, or this machine was too busy to say")
+    write(
+        "answer-times",
+        unit="milliseconds, medians",
+        results={kind: {case: round(value, 3) for case, value in cases.items()} for kind, cases in medians.items()},
+    )
+
+
 BENCHMARKS: Mapping[str, Callable[[Console], None]] = {
     "websocket": measure_clients,
     "ledger": measure_ledger,
     "login-storm": measure_login_storm,
+    "answer-times": measure_answer_times,
 }
 
 

@@ -16,6 +16,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import random
 import re
 import secrets
 import signal
@@ -45,7 +46,7 @@ from aiproject.config import Settings, load_settings
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.wiring import opening, password_profile
 
-__all__ = ["LOGINS", "STREAMS", "Figures", "Spacing", "run"]
+__all__ = ["LOGINS", "STREAMS", "Figures", "Spacing", "fill", "process", "run"]
 
 STREAMS = 20
 LOGINS = 1000
@@ -121,8 +122,8 @@ def run() -> Figures:
 
 async def _run(folder: Path) -> Figures:
     settings = load_settings(data_dir=folder)
-    people = await _fill(settings)
-    with _process(["sandbox", "--port", "0"], {}, r"(?s).*AIPROJECT_OCR_URL\S+", folder / "sandbox.log") as said:
+    people = await fill(settings)
+    with process(["sandbox", "--port", "0"], {}, r"(?s).*AIPROJECT_OCR_URL\S+", folder / "sandbox.log") as said:
         environment = dict(re.findall(r"export (\w+)='([^']*)'", said))
         control = re.search(r"http://\S+/sandbox", said)
         assert control is not None
@@ -131,7 +132,7 @@ async def _run(folder: Path) -> Figures:
             order = {"service": "chat", "fault": "slow", "seconds": FRAME_SECONDS, "times": 0}
             async with http.post(f"{control[0]}/faults", json=[order]) as answer:
                 answer.raise_for_status()
-            with _process(
+            with process(
                 ["serve", "--port", "0"], environment, r"listens on http://\S+", folder / "server.log"
             ) as line:
                 return await _measure(http, line.rpartition(" ")[2], people)
@@ -170,11 +171,12 @@ async def _stream(http: aiohttp.ClientSession, address: str, person: Account, ga
     question = {"uuid": person.uuid, "username": person.username, "dialog": dialog}
     while not stop.is_set():
         async with http.post(f"{address}/textModel/stream", json=question) as answer:
-            moments, piece = [], b""
+            moments, pieces = [], []
             async for piece in answer.content.iter_any():
                 moments.append(time.perf_counter())
-        if b'"total_tokens"' not in piece:
-            raise RuntimeError(f"a stream ended with {piece[-300:]!r}")
+                pieces.append(piece)
+        if b'"total_tokens"' not in pieces[-1]:
+            raise RuntimeError(f"a stream ended with {pieces[-1][-300:]!r}")
         *inner, last = (later - earlier for earlier, later in itertools.pairwise(moments))
         gaps.inner.extend(inner)
         gaps.last.append(last)
@@ -201,7 +203,7 @@ async def _log_in(address: str, password: str) -> tuple[int, int]:
             if body["code"] != "TOO_MANY_REQUESTS":
                 raise RuntimeError(f"a login was answered with {body}")
             refused += 1
-            await asyncio.sleep(float(answer.headers["Retry-After"]))
+            await asyncio.sleep(float(answer.headers["Retry-After"]) * random.uniform(1, 3))  # people are no choir
 
     with suppress(TimeoutError):
         async with (
@@ -214,7 +216,7 @@ async def _log_in(address: str, password: str) -> tuple[int, int]:
     return logged_in, refused
 
 
-async def _fill(settings: Settings) -> list[Account]:
+async def fill(settings: Settings) -> list[Account]:
     """Open the accounts: those that stream, which are returned, and those that log in."""
     database = await Database.open(settings.effective_database_url)
     passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
@@ -244,7 +246,7 @@ async def _fill(settings: Settings) -> list[Account]:
 
 
 @contextmanager
-def _process(words: list[str], environment: dict[str, str], ready: str, log: Path) -> Iterator[str]:
+def process(words: list[str], environment: dict[str, str], ready: str, log: Path) -> Iterator[str]:
     """Run ``aiproject``; yields what it said when it was ready, as far as ``ready`` matches."""
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -63,8 +64,8 @@ MEDIA_THREADS = 2
 """Threads that decode pictures and sound."""
 
 HASHES_WAITING = 256
-"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each and two
-threads, the last one waits half a minute."""
+"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each, the last
+one waits a minute."""
 
 READINESS_TIMEOUT = 5.0
 """Seconds; probes commonly wait ten."""
@@ -92,6 +93,11 @@ def time_limits(settings: Settings) -> TimeLimits:
 def password_profile(settings: Settings) -> argon2.Parameters:
     """Return how passwords are hashed."""
     return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
+
+
+def hash_threads(settings: Settings) -> int:
+    """Return how many passwords are hashed at once: as many as there are cores for all of their lanes."""
+    return max(1, (os.cpu_count() or 1) // settings.argon2_lanes)
 
 
 def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
@@ -174,7 +180,9 @@ async def open_application(
         database = await stack.enter_async_context(open_database(settings))
         await prepare_schema(database)
         common_passwords()  # read now, not while streams run
-        passwords = PasswordService(PasswordHasher(password_profile(settings)), queue=HASHES_WAITING)
+        passwords = PasswordService(
+            PasswordHasher(password_profile(settings)), threads=hash_threads(settings), queue=HASHES_WAITING
+        )
         stack.push_async_callback(passwords.close)
         # Cookies have no place between two servers, and an upstream's redirect is never followed.
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))

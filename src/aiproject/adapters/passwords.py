@@ -17,9 +17,9 @@ import re
 import sys
 import threading
 import unicodedata
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -205,7 +205,7 @@ class PasswordService:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="passwords", initializer=_step_back)
         self._limit = threads + queue
         self._under_way = 0
-        self._waiting = 0
+        self._places = 0
         self._turns = asyncio.Semaphore(threads + AT_THE_DATABASE)
         self._lock = threading.Lock()
         self._is_closed = False
@@ -222,27 +222,29 @@ class PasswordService:
         """See `PasswordHasher.dummy_verify`. Raises TooManyRequests, when the queue is full."""
         await self._run(self._hasher.dummy_verify)
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue while a password is checked, from before the database is asked for anything.
+
+        Raises:
+            TooManyRequests: the queue is full; nothing was done.
+        """
+        if self._places >= self._limit:
+            raise TooManyRequests(COME_BACK_SECONDS, TOO_MANY)
+        self._places += 1
+        try:
+            yield
+        finally:
+            self._places -= 1
+
+    @property
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Wait for a turn at checking a password, database work around it included.
+        """A turn at checking a password, database work around it included; entering it waits for one.
 
         So few have theirs at once that a thousand logins do not queue up before the database either, where running
         calls would have to wait behind them.
-
-        Raises:
-            TooManyRequests: the queue is full: said at once, before the turn is waited for, and nothing was done.
         """
-        if self._waiting >= self._limit:
-            raise TooManyRequests(COME_BACK_SECONDS, TOO_MANY)
-        return self._turn()
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        self._waiting += 1
-        try:
-            async with self._turns:
-                yield
-        finally:
-            self._waiting -= 1
+        return self._turns
 
     async def close(self) -> None:
         """End the threads; calls that wait are cancelled, those at work are waited for."""
