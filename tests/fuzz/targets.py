@@ -205,7 +205,7 @@ def dialog(data: bytes) -> None:
         assert reading == reading.strip()
         assert reading.isprintable() or "\0" not in reading
     try:
-        call = parse_call(data, has_key=len(data) % 2 == 1)
+        call = parse_call(data, has_key=len(data) % 3 == 1, has_cookie=len(data) % 3 == 2)
     except InvalidInput as error:
         check_told(error.detail)
         return

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from aiproject.vouchers import Vouchers
 from aiproject.web.openapi import describe
 from system import wire
-from system.harness import LocalServer, Person
+from system.harness import PASSWORD, LocalServer, Person
 
 pytestmark = [
     pytest.mark.timeout(3600 if os.environ.get("FUZZ_EXAMPLES") else 120),
@@ -106,6 +106,8 @@ def sign_in(case: schemathesis.Case[Any], person: Person) -> None:
         case.body = {**case.body, "user_id": person.uuid}
     else:
         case.headers.update({"uuid": person.uuid, "username": quote(person.username)})
+        if case.path.startswith("/v1/account/keys") and isinstance(case.body, dict) and "password" in case.body:
+            case.body = {**case.body, "password": PASSWORD}
 
 
 async def test_the_examples_of_the_description_work_as_they_stand(start_server: Callable[..., LocalServer]) -> None:
@@ -115,7 +117,7 @@ async def test_the_examples_of_the_description_work_as_they_stand(start_server: 
         for example in redeemed["examples"].values():
             await Vouchers(database).add(code=example["value"]["token_id"], tokens=1)
     uuid = ""
-    for path in POSTED:
+    for path in (path for path in POSTED if not path.startswith("/v1/")):
         for media_type, content in describe()["paths"][path]["post"]["requestBody"]["content"].items():
             for example in content.get("examples", {}).values():
                 known = {"uuid": uuid, "user_id": uuid}

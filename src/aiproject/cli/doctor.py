@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+import timeit
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from aiproject.adapters import migrations
+from aiproject.adapters.passwords import PasswordHasher
 from aiproject.adapters.redis_link import COMMAND_SECONDS, RedisAway
 from aiproject.cli.common import errors, out, read_settings
 from aiproject.cli.findings import Finding, examine_configuration_file, examine_exposure, examine_files
@@ -28,10 +30,19 @@ from aiproject.protocols.dictation import dictation_dialect
 from aiproject.protocols.ocr import ocr_service
 from aiproject.protocols.spark import known_domains
 from aiproject.upstreams import Link, SparkUpstream
-from aiproject.wiring import open_database, open_redis, time_limits
+from aiproject.wiring import open_database, open_redis, password_profile, time_limits
 
 __all__ = ["doctor_command"]
 
+
+HASHES_MEASURED = 3
+
+HASH_SECONDS = (0.25, 0.5)
+"""Within which one hash should take its time on an idle machine: hard for guessers, bearable for who logs in."""
+
+OWASP_ONE_PASS_MEMORY = 47_104
+OWASP_LEAST_MEMORY = 19_456
+"""KiB."""
 
 STYLES = {"ok": "green", "note": "yellow", "mend": "red"}
 
@@ -59,6 +70,7 @@ async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
         *examine_exposure(settings),
         *examine_configuration_file(),
         *examine_files(settings),
+        examine_passwords(settings),
         *await examine_database(settings),
         *await examine_limits(settings),
     ]
@@ -165,6 +177,45 @@ async def examine_redis(settings: Settings) -> Finding:
     except Misconfigured as error:
         return Finding("mend", "limits", str(error))
     return Finding("ok", "limits", f"counted in Redis, which answered in {took * 1000:.0f} ms")
+
+
+def examine_passwords(settings: Settings) -> Finding:
+    """Hash a few passwords on this machine, and say whether that is as hard as it should be."""
+    hasher = PasswordHasher(password_profile(settings))
+    seconds = min(timeit.repeat(hasher.dummy_verify, number=1, repeat=HASHES_MEASURED))
+    return judge_hashing(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes, seconds)
+
+
+def judge_hashing(memory: int, passes: int, lanes: int, seconds: float) -> Finding:
+    """Say what to make of a hash that took so long.
+
+    The least is OWASP's: 46 MiB and one pass, or 19 MiB and two (Password Storage Cheat Sheet, 2024). Time goes with
+    memory times passes, and memory is what hurts a guesser most, so passes are advised first.
+
+    Args:
+        memory: KiB.
+    """
+    profile = f"argon2id with {memory} KiB, {passes} passes and {lanes} lanes takes {seconds:.2f} s here"
+    if memory < OWASP_ONE_PASS_MEMORY and passes < 2:
+        return Finding("mend", "passwords", f"{profile}; with less than 46 MiB set AIPROJECT_ARGON2_PASSES=2 or more")
+    fastest, slowest = HASH_SECONDS
+    if fastest <= seconds <= slowest:
+        return Finding("ok", "passwords", profile)
+    wanted = memory * passes * (fastest + slowest) / 2 / seconds
+    better_passes = max(1 if memory >= OWASP_ONE_PASS_MEMORY else 2, round(wanted / memory))
+    better_memory = memory
+    if seconds > slowest and wanted < memory * better_passes * 0.7:
+        better_passes = 2
+        better_memory = max(OWASP_LEAST_MEMORY, int(wanted / better_passes) // 1024 * 1024)
+    advised = []
+    if better_memory != memory:
+        advised.append(f"AIPROJECT_ARGON2_MEMORY={better_memory}")
+    if better_passes != passes:
+        advised.append(f"AIPROJECT_ARGON2_PASSES={better_passes}")
+    if not advised:
+        return Finding("ok", "passwords", f"{profile}; less would be too little")
+    aim = f"{fastest:g} to {slowest:g} s are a good measure"
+    return Finding("note", "passwords", f"{profile}; {aim}: {' '.join(advised)}")
 
 
 async def examine_database(settings: Settings) -> list[Finding]:
