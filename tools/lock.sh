@@ -6,4 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 common="--quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --extra local --group build"
 .venv/bin/uv pip compile $common "$@" pyproject.toml -o requirements/run.txt
+# What only `make fuzz` installs.
+.venv/bin/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header \
+  --group fuzz "$@" -o requirements/fuzz.txt
 .venv/bin/uv pip compile $common --group dev "$@" -c requirements/run.txt pyproject.toml -o requirements/dev.txt

@@ -189,6 +189,7 @@ class Settings(BaseSettings):
     argon2_lanes: int = Field(4, ge=1, le=64, description="Lanes of that memory, worked on at once.")
 
     body_timeout: Seconds = Field(30.0, description="Time without a byte after which a slow sender is cut.")
+    max_connections: int = Field(10_000, ge=1, le=1_000_000, description="Clients' connections of one process.")
     reader_timeout: Seconds = Field(60.0, description="Time after which a client that reads nothing is cut.")
 
     upstream_timeout: Seconds = Field(120.0, description="Silence after which an upstream is given up.")

@@ -17,6 +17,8 @@ A branch stands for each remedy that a caller can choose, not for each line that
     │   ├── FileMissing          no bytes, or no multipart field ``file``
     │   ├── UnusableFile         not a picture, not audio, too long, too many pixels
     │   ├── BodyTooLarge         the request body is over the limit of its endpoint
+    │   ├── BodyTooSlow          the request body stopped coming, or comes too slowly
+    │   ├── BodyEncoded          the request body is compressed or otherwise encoded
     │   ├── VoucherUnusable      unknown, switched off, expired, used up or for others (never says which)
     │   ├── VoucherRedeemed      the account has redeemed it already
     │   ├── ReceiptUnknown       no such call of this account
@@ -39,7 +41,9 @@ from __future__ import annotations
 __all__ = [
     "AccountUnknown",
     "AiProjectError",
+    "BodyEncoded",
     "BodyTooLarge",
+    "BodyTooSlow",
     "FileMissing",
     "InvalidInput",
     "LoginFailed",
@@ -162,6 +166,14 @@ class BodyTooLarge(Refused):
     def __init__(self, limit: int) -> None:
         super().__init__(f"请求体超过上限（{limit / 1024 / 1024:g} MB）")
         self.limit = limit
+
+
+class BodyTooSlow(Refused):
+    """The request body stopped coming, or comes too slowly; the connection is closed."""
+
+
+class BodyEncoded(Refused):
+    """The request body is compressed or otherwise encoded: it is read as it comes, never unpacked."""
 
 
 class VoucherUnusable(Refused):

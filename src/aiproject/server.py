@@ -24,6 +24,7 @@ import uvicorn
 import uvloop
 
 from aiproject.adapters import log as logging_setup
+from aiproject.adapters.connections import connection_limit, guarded
 from aiproject.adapters.fault_points import arm
 from aiproject.adapters.log import get_logger
 from aiproject.config import IflytekCredentials, Settings
@@ -148,7 +149,11 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
     config = uvicorn.Config(
         app=_no_app,
         loop="uvloop",
-        http="httptools",
+        # Anything that makes a protocol will do, for which uvicorn has no type.
+        http=guarded(  # type: ignore[arg-type]
+            head_timeout=serving.settings.body_timeout,
+            max_connections=connection_limit(serving.settings.max_connections),
+        ),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
 import aiohttp
+import argon2
 
 from aiproject.accounts import Accounts, ApiKeys
+from aiproject.accounts.access import Access
+from aiproject.accounts.account_routes import AccountRoutes
+from aiproject.accounts.browser import BrowserRules
+from aiproject.accounts.closing import Closing
+from aiproject.accounts.cookie_identity import CookieIdentity
+from aiproject.accounts.guard import LoginGuard
 from aiproject.accounts.identity import Identities
+from aiproject.accounts.key_routes import KeyRoutes
+from aiproject.accounts.mail_routes import MailRoutes
+from aiproject.accounts.password_policy import common_passwords
+from aiproject.accounts.profiles import Profiles
+from aiproject.accounts.recovery import Recovery
 from aiproject.accounts.routes import AuthRoutes
 from aiproject.accounts.service import OpenBooks
+from aiproject.accounts.session_routes import SessionRoutes
+from aiproject.accounts.sessions import Sessions
 from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.database import Database
 from aiproject.adapters.gate import Gate, MemoryGate
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
+from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
 from aiproject.adapters.redis_gate import RedisGate, SharedGate
 from aiproject.adapters.redis_link import RedisLink
 from aiproject.adapters.workers import Workers
@@ -42,9 +59,18 @@ from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
 from aiproject.web.app import Endpoints, Readiness
+from aiproject.web.mail_pages import mail_pages
 from aiproject.web.middleware import Doorway
 
-__all__ = ["Application", "open_application", "open_database", "open_redis", "prepare_schema", "time_limits"]
+__all__ = [
+    "Application",
+    "open_application",
+    "open_database",
+    "open_redis",
+    "password_profile",
+    "prepare_schema",
+    "time_limits",
+]
 
 log = get_logger("wiring")
 
@@ -52,8 +78,8 @@ MEDIA_THREADS = 2
 """Threads that decode pictures and sound."""
 
 HASHES_WAITING = 256
-"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each and two
-threads, the last one waits half a minute."""
+"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each, the last
+one waits a minute."""
 
 READINESS_TIMEOUT = 5.0
 """Seconds; probes commonly wait ten."""
@@ -78,6 +104,16 @@ def time_limits(settings: Settings) -> TimeLimits:
     )
 
 
+def password_profile(settings: Settings) -> argon2.Parameters:
+    """Return how passwords are hashed."""
+    return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
+
+
+def hash_threads(settings: Settings) -> int:
+    """Return how many passwords are hashed at once: as many as there are cores for all of their lanes."""
+    return max(1, (os.cpu_count() or 1) // settings.argon2_lanes)
+
+
 def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
     """Return what gives a new account the quota that it starts with."""
     seconds = settings.signup_voice_seconds
@@ -87,6 +123,20 @@ def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
         pic_times=settings.signup_pic_times,
         voice_ms=None if seconds is None else seconds * 1000,
     )
+
+
+def open_outbox(settings: Settings) -> Outbox | None:
+    """Return what sends mail; ``None``: no mail server is set.
+
+    Raises:
+        Misconfigured: only one of server and sender is given, or one of them is wrong.
+    """
+    url = settings.smtp_url.get_secret_value() if settings.smtp_url is not None else ""
+    if not url and not settings.mail_from:
+        return None
+    if not url or not settings.mail_from:
+        raise Misconfigured("AIPROJECT_SMTP_URL and AIPROJECT_MAIL_FROM: give both, or none for no mail")
+    return Outbox(Mailer(parse_smtp_url(url), settings.mail_from))
 
 
 @asynccontextmanager
@@ -172,7 +222,10 @@ async def open_application(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         await prepare_schema(database)
-        passwords = PasswordService(PasswordHasher(), queue=HASHES_WAITING)
+        common_passwords()  # read now, not while streams run
+        passwords = PasswordService(
+            PasswordHasher(password_profile(settings)), threads=hash_threads(settings), queue=HASHES_WAITING
+        )
         stack.push_async_callback(passwords.close)
         # Cookies have no place between two servers, and an upstream's redirect is never followed.
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
@@ -187,10 +240,13 @@ async def open_application(
         quotas = await stack.enter_async_context(
             Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
         )
-        accounts = Accounts(database, passwords, opening(settings, quotas))
+        guard = LoginGuard(database, guards_addresses=settings.limits == "on")
+        accounts = Accounts(database, passwords, opening(settings, quotas), guard=guard)
         keys = ApiKeys(database)
         stack.push_async_callback(keys.close)
-        identities = Identities(accounts, keys)
+        sessions = Sessions(database, idle=settings.session_idle, lifetime=settings.session_lifetime)
+        browser_rules = BrowserRules(settings.public_url, settings.session_lifetime)
+        identities = Identities(accounts, keys, CookieIdentity(sessions, browser_rules))
 
         upstream = Link(credentials, time_limits(settings))
         spark = SparkUpstream(
@@ -221,6 +277,17 @@ async def open_application(
             settings.spark_domain,
         )
         replay = Replay(database, quotas)
+        outbox = open_outbox(settings)
+        if outbox is not None:
+            await stack.enter_async_context(outbox.running())
+        access = Access(identities, accounts)
+        zone = ZoneInfo(settings.time_zone)
+        session_routes = SessionRoutes(accounts, sessions, browser_rules, access)
+        closing = Closing(database, forget=[replay.forget])
+        account_routes = AccountRoutes(accounts, Profiles(database), closing, sessions, session_routes, access)
+        key_routes = KeyRoutes(keys, access, lambda: datetime.now(zone))
+        recovery = Recovery(database, accounts, guard, outbox, settings.public_url)
+        mail_routes = MailRoutes(recovery, access, limiter)
 
         async def readiness() -> Readiness:
             return await check_readiness(database, calls)
@@ -245,11 +312,19 @@ async def open_application(
                     picture=PictureText(calls, identities, quotas, ocr, workers, replay, call_limits),
                     vouchers=VoucherRoutes(accounts, Vouchers(database), limiter),
                     usage=UsageRoutes(identities, Receipts(database)),
+                    more=[
+                        *session_routes.routes(),
+                        *account_routes.routes(),
+                        *key_routes.routes(),
+                        *mail_routes.routes(),
+                        *mail_pages(),
+                    ],
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,
                 cors_origins=settings.cors_origins,
                 doorway=Doorway(TrustedProxies(settings.trusted_proxies), gate, settings.address_requests_per_minute),
+                body_timeout=settings.body_timeout,
             ),
             calls,
         )

@@ -339,8 +339,6 @@ class TestDoctor:
     @pytest.mark.parametrize(
         ("variables", "subject"),
         [
-            ({"HOST": "0.0.0.0"}, "address"),  # noqa: S104
-            ({"HOST": "0.0.0.0"}, "voice"),  # noqa: S104
             ({"LIMITS": "off"}, "limits"),
             ({"LIMITS": "off", "REDIS_URL": "redis://127.0.0.1:1"}, "limits"),
             ({"WORKERS": "2"}, "limits"),
@@ -358,6 +356,42 @@ class TestDoctor:
         assert "counted in Redis" in finding(result, "limits")
         assert finding(result, "proxies").startswith("ok")
         assert "p@ss" not in result.output
+
+    def test_a_public_address_with_nothing_in_front_is_1(self, run: Run) -> None:
+        result = run("doctor", HOST="0.0.0.0", LIMITS="off")  # noqa: S104
+        assert result.exit_code == 1
+        for subject in ("address", "voice", "limits"):
+            assert finding(result, subject).startswith("mend")
+        for subject in ("sandbox", "registration", "origins"):
+            assert finding(result, subject).startswith("note")
+
+    def test_a_public_address_behind_a_proxy_is_0(self, run: Run) -> None:
+        result = run("doctor", HOST="0.0.0.0", TRUSTED_PROXIES="10.0.0.2", VOICE_ANONYMOUS="false")  # noqa: S104
+        assert result.exit_code == 0
+        assert finding(result, "address").startswith("ok")
+
+    def test_a_configuration_file_that_others_may_read(self, run: Run, tmp_path: Path) -> None:
+        path = tmp_path / "aiproject.toml"
+        path.write_text('port = 9000\nhost = "127.0.0.1"\n')
+        path.chmod(0o644)
+        assert finding(run("doctor", CONFIG=str(path)), "configuration").startswith("ok")
+        path.write_text('smtp_url = "smtps://me:hunter2@mail.example"\n')
+        result = run("doctor", CONFIG=str(path))
+        assert result.exit_code == 1
+        line = finding(result, "configuration")
+        assert line.startswith("mend")
+        assert "smtp_url" in line
+        assert "hunter2" not in result.output
+        path.chmod(0o600)
+        assert finding(run("doctor", CONFIG=str(path)), "configuration").startswith("ok")
+
+    def test_a_key_that_others_may_read(self, run: Run, tmp_path: Path) -> None:
+        key = tmp_path / "admin.key"
+        key.write_bytes(b"k" * 64)
+        key.chmod(0o640)
+        result = run("doctor", ADMIN_KEY_FILE=str(key))
+        assert result.exit_code == 1
+        assert finding(result, "admin key").startswith("mend")
 
     def test_data_that_others_may_read(self, run: Run, data: Path) -> None:
         run("db", "upgrade")

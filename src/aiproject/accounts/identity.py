@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiproject.accounts.caller import Caller, Credential
+from aiproject.accounts.cookie_identity import CookieIdentity
 from aiproject.accounts.keys import ApiKeys
 from aiproject.accounts.service import Accounts
 from aiproject.adapters.asgi import Scope, client_address, note
@@ -15,38 +16,56 @@ class Identities:
     """Recognises callers; used by every endpoint that acts for an account.
 
     ``Authorization: Bearer sk-…`` says everything: with it, neither ``uuid`` nor ``username`` is looked at, wherever
-    they stand, and a key that is not good is never made up for by them.
+    they stand, and a key that is not good is never made up for by them. A browser's cookie is looked at last, and only
+    where no ``uuid`` is named.
+
+    Args:
+        cookies: ``None``: no cookie is accepted.
     """
 
-    def __init__(self, accounts: Accounts, keys: ApiKeys) -> None:
+    def __init__(self, accounts: Accounts, keys: ApiKeys, cookies: CookieIdentity | None = None) -> None:
         self._accounts = accounts
         self._keys = keys
+        self._cookies = cookies
+
+    def has_cookie(self, scope: Scope) -> bool:
+        """Whether the request has a session's cookie, good or not."""
+        return self._cookies is not None and self._cookies.is_there(scope)
 
     async def of_headers(self, scope: Scope) -> Caller:
-        """Return who calls an endpoint whose credentials stand in headers: an API key, or ``uuid`` and ``username``.
+        """Return who calls an endpoint whose credentials stand in headers: an API key, ``uuid`` and ``username``, or
+        a session's cookie.
 
         Raises:
             AccountUnknown: uuid and name do not belong together, or the account is disabled.
-            NotSignedIn: the API key is not good; never says why.
-            NotAllowed: the API key may not be used from this address.
+            NotSignedIn: the API key or the session is not good; never says why.
+            NotAllowed: the API key may not be used from this address, or another site sent the cookie.
+            TooManyRequests: uuid and name do not belong together either, and others before them did not.
         """
         if (shown := bearer_of(scope)) is not None:
             return await self._of_key(scope, shown)
         headers = scope["headers"]
         uuids = header_candidates(headers, b"uuid")
-        account = await self._accounts.identify(uuids[0] if uuids else "", header_candidates(headers, b"username"))
+        if not uuids and (caller := await self._of_cookie(scope)) is not None:
+            return caller
+        account = await self._accounts.identify(
+            uuids[0] if uuids else "", header_candidates(headers, b"username"), address=client_address(scope)
+        )
         note(scope, account=account.account_id)
         return Caller(account, Credential.UUID)
 
     async def of_fields(self, scope: Scope, uuid: str | None, username: str | None) -> Caller:
-        """Return who calls an endpoint whose body names ``uuid`` and ``username``, if no API key is shown.
+        """Return who calls an endpoint whose body names ``uuid`` and ``username``, if no API key is shown; or,
+        where it names no ``uuid``, whose cookie there is.
 
         Raises:
             AccountUnknown, NotSignedIn, NotAllowed: as in `of_headers`.
         """
         if (shown := bearer_of(scope)) is not None:
             return await self._of_key(scope, shown)
-        account = await self._accounts.identify(uuid or "", [username or ""])
+        if not uuid and (caller := await self._of_cookie(scope)) is not None:
+            return caller
+        account = await self._accounts.identify(uuid or "", [username or ""], address=client_address(scope))
         note(scope, account=account.account_id)
         return Caller(account, Credential.UUID)
 
@@ -54,6 +73,9 @@ class Identities:
         account, key = await self._keys.recognise(shown, client_address(scope))
         note(scope, account=account.account_id, key=key.prefix)
         return Caller(account, Credential.API_KEY, key=key)
+
+    async def _of_cookie(self, scope: Scope) -> Caller | None:
+        return None if self._cookies is None else await self._cookies.caller(scope)
 
 
 def bearer_of(scope: Scope) -> str | None:

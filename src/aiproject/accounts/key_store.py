@@ -23,6 +23,7 @@ from aiproject.adapters.schema import user as users
 __all__ = [
     "add",
     "by_secret",
+    "erase_all",
     "forget",
     "limits_of",
     "lock_account",
@@ -134,8 +135,10 @@ async def limits_of(connection: AsyncConnection, key_ids: Sequence[int]) -> dict
 
 
 async def lock_account(connection: AsyncConnection, account_id: int) -> bool:
-    """Wait until nobody else changes this account, its books and its keys; false: there is no such account."""
-    locked = select(users.c.AccountId).where(users.c.AccountId == account_id).with_for_update()
+    """Wait until nobody else changes this account, its books and its keys; false: it is not there, or closed."""
+    locked = (
+        select(users.c.AccountId).where(users.c.AccountId == account_id, users.c.DeletedAt.is_(None)).with_for_update()
+    )
     return (await connection.execute(locked)).one_or_none() is not None
 
 
@@ -211,3 +214,18 @@ async def note_uses(
         for key_id in sorted(uses)
     ]
     await connection.execute(statement, rows)
+
+
+async def erase_all(connection: AsyncConnection, account_id: int, now: datetime) -> None:
+    """Delete the keys of an account whose person leaves; one whose calls still run is revoked and emptied of words.
+
+    Those calls settle against its row of ``spend_limit``. Its number, prefix and hash say nothing of anybody.
+    """
+    keys = [key.key_id for key in await of_account(connection, account_id)]
+    limits = await limits_of(connection, keys)
+    busy = [key_id for key_id in keys if any(limit.held for limit in limits[key_id].values())]
+    if idle := [key_id for key_id in keys if key_id not in busy]:
+        await forget(connection, idle)
+    if busy:
+        nothing = {"name": "-", "addresses": None, "last_used_at": None, "last_used_address": None, "revoked_at": now}
+        await connection.execute(update(api_key).where(api_key.c.key_id.in_(busy)).values(nothing))

@@ -12,7 +12,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.accounts.model import Account
 from aiproject.adapters.schema import user as users
 
-__all__ = ["add", "by_name_keys", "by_uuid", "count", "listed", "set_disabled", "set_password"]
+__all__ = [
+    "COLUMNS",
+    "add",
+    "as_account",
+    "by_account_id",
+    "by_name_keys",
+    "by_uuid",
+    "change_password",
+    "count",
+    "listed",
+    "set_disabled",
+    "set_password",
+    "set_uuid",
+    "stored_password",
+]
 
 COLUMNS = (
     users.c.AccountId,
@@ -26,23 +40,25 @@ COLUMNS = (
     users.c.VoiceUsedMs,
     users.c.CreatedAt,
     users.c.DisabledAt,
+    users.c.EmailVerifiedAt,
 )
 
 
-def _account(row: Any) -> Account:
+def as_account(row: Any) -> Account:
+    """Return the account of a row of `COLUMNS`; what follows them is left out."""
     return Account(*row[: len(COLUMNS)])
 
 
 async def by_name_keys(connection: AsyncConnection, keys: Sequence[str]) -> list[tuple[Account, str]]:
     """Return the accounts with these name keys, each with its stored password."""
     rows = await connection.execute(select(*COLUMNS, users.c.PassWord).where(users.c.NameKey.in_(keys)))
-    return [(_account(row), row[-1]) for row in rows]
+    return [(as_account(row), row[-1]) for row in rows]
 
 
 async def by_uuid(connection: AsyncConnection, uuid: str) -> Account | None:
     """Return the account with this uuid."""
     row = (await connection.execute(select(*COLUMNS).where(users.c.Id == uuid))).one_or_none()
-    return None if row is None else _account(row)
+    return None if row is None else as_account(row)
 
 
 async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list[Account]:
@@ -50,7 +66,7 @@ async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list
     rows = await connection.execute(
         select(*COLUMNS).where(users.c.NameKey > after).order_by(users.c.NameKey).limit(limit)
     )
-    return [_account(row) for row in rows]
+    return [as_account(row) for row in rows]
 
 
 async def count(connection: AsyncConnection) -> int:
@@ -93,11 +109,47 @@ async def add(
     )
 
 
+async def stored_password(connection: AsyncConnection, account_id: int) -> str | None:
+    """Return an account's stored password; ``None``: there is no such account."""
+    found = (await connection.execute(select(users.c.PassWord).where(users.c.AccountId == account_id))).one_or_none()
+    return None if found is None else str(found[0])
+
+
 async def set_password(connection: AsyncConnection, account_id: int, *, old: str, new: str) -> None:
-    """Replace the stored password, unless somebody else has replaced it meanwhile."""
+    """Store the same password in another form, unless somebody else has replaced it meanwhile."""
     await connection.execute(
         update(users).where(users.c.AccountId == account_id, users.c.PassWord == old).values(PassWord=new)
     )
+
+
+async def change_password(
+    connection: AsyncConnection, account_id: int, *, new: str, now: datetime, old: str | None = None
+) -> bool:
+    """Store another password.
+
+    Args:
+        old: what must be stored still; ``None``: whatever is.
+
+    Returns:
+        whether it was changed: there is such an account, and nobody else was faster.
+    """
+    query = update(users).where(users.c.AccountId == account_id)
+    if old is not None:
+        query = query.where(users.c.PassWord == old)
+    return (await connection.execute(query.values(PassWord=new, PasswordChangedAt=now))).rowcount == 1
+
+
+async def set_uuid(connection: AsyncConnection, account_id: int, uuid: str) -> bool:
+    """Give an account another uuid; say whether there is such an account."""
+    return (
+        await connection.execute(update(users).where(users.c.AccountId == account_id).values(Id=uuid))
+    ).rowcount == 1
+
+
+async def by_account_id(connection: AsyncConnection, account_id: int) -> Account | None:
+    """Return the account with this number."""
+    row = (await connection.execute(select(*COLUMNS).where(users.c.AccountId == account_id))).one_or_none()
+    return None if row is None else as_account(row)
 
 
 async def set_disabled(connection: AsyncConnection, account_id: int, at: datetime | None) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 import time
-from dataclasses import dataclass
-from pathlib import Path
+import timeit
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from aiproject.adapters import migrations
+from aiproject.adapters.passwords import PasswordHasher
 from aiproject.adapters.redis_link import COMMAND_SECONDS, RedisAway
 from aiproject.cli.common import errors, out, read_settings
+from aiproject.cli.findings import Finding, examine_configuration_file, examine_exposure, examine_files
 from aiproject.config import Settings
 from aiproject.errors import (
     AiProjectError,
@@ -30,19 +30,19 @@ from aiproject.protocols.dictation import dictation_dialect
 from aiproject.protocols.ocr import ocr_service
 from aiproject.protocols.spark import known_domains
 from aiproject.upstreams import Link, SparkUpstream
-from aiproject.wiring import open_database, open_redis, time_limits
+from aiproject.wiring import open_database, open_redis, password_profile, time_limits
 
 __all__ = ["doctor_command"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report; ``level`` is ``ok``, ``note`` or ``mend``."""
+HASHES_MEASURED = 3
 
-    level: str
-    subject: str
-    text: str
+HASH_SECONDS = (0.25, 0.5)
+"""Within which one hash should take its time on an idle machine: hard for guessers, bearable for who logs in."""
 
+OWASP_ONE_PASS_MEMORY = 47_104
+OWASP_LEAST_MEMORY = 19_456
+"""KiB."""
 
 STYLES = {"ok": "green", "note": "yellow", "mend": "red"}
 
@@ -67,7 +67,10 @@ async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
     """Return what there is to say about a set-up."""
     findings = [
         *examine_configuration(settings),
+        *examine_exposure(settings),
+        *examine_configuration_file(),
         *examine_files(settings),
+        examine_passwords(settings),
         *await examine_database(settings),
         *await examine_limits(settings),
     ]
@@ -117,20 +120,14 @@ def examine_configuration(settings: Settings) -> list[Finding]:
         parts = urlsplit(url)
         if parts.scheme in ("ws", "http") and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             findings.append(Finding("mend", f"{name} address", "is not encrypted; use wss:// or https://"))
-    if settings.host not in ("127.0.0.1", "localhost", "::1"):
-        findings.append(Finding("note", "address", f"listens on {settings.host}: put a proxy with TLS in front of it"))
-        if settings.voice_anonymous:
-            findings.append(
-                Finding("note", "voice", "callers need no account; AIPROJECT_VOICE_ANONYMOUS=false demands one")
-            )
     return findings
 
 
 async def examine_limits(settings: Settings) -> list[Finding]:
     """Look at what counts requests, and whether it can tell clients apart."""
-    findings = []
+    findings: list[Finding] = []
     if settings.limits == "off":
-        findings.append(Finding("note", "limits", "rate limits are off"))
+        pass  # told by `examine_exposure`, which knows how bad it is
     elif settings.redis_url is not None:
         findings.append(await examine_redis(settings))
     elif settings.workers > 1:
@@ -182,17 +179,43 @@ async def examine_redis(settings: Settings) -> Finding:
     return Finding("ok", "limits", f"counted in Redis, which answered in {took * 1000:.0f} ms")
 
 
-def examine_files(settings: Settings) -> list[Finding]:
-    """Look at the data directory's permissions."""
-    folder = settings.data_dir
-    if not folder.exists():
-        return [Finding("ok", "data", f"{folder} will be made at the first start")]
-    loose = [path.name for path in (folder, *folder.iterdir()) if _is_open_to_others(path)]
-    if loose:
-        return [
-            Finding("mend", "data", f"other users of this machine may read {', '.join(sorted(loose))}; chmod go= them")
-        ]
-    return [Finding("ok", "data", f"{folder} is readable by its owner only")]
+def examine_passwords(settings: Settings) -> Finding:
+    """Hash a few passwords on this machine, and say whether that is as hard as it should be."""
+    hasher = PasswordHasher(password_profile(settings))
+    seconds = min(timeit.repeat(hasher.dummy_verify, number=1, repeat=HASHES_MEASURED))
+    return judge_hashing(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes, seconds)
+
+
+def judge_hashing(memory: int, passes: int, lanes: int, seconds: float) -> Finding:
+    """Say what to make of a hash that took so long.
+
+    The least is OWASP's: 46 MiB and one pass, or 19 MiB and two (Password Storage Cheat Sheet, 2024). Time goes with
+    memory times passes, and memory is what hurts a guesser most, so passes are advised first.
+
+    Args:
+        memory: KiB.
+    """
+    profile = f"argon2id with {memory} KiB, {passes} passes and {lanes} lanes takes {seconds:.2f} s here"
+    if memory < OWASP_ONE_PASS_MEMORY and passes < 2:
+        return Finding("mend", "passwords", f"{profile}; with less than 46 MiB set AIPROJECT_ARGON2_PASSES=2 or more")
+    fastest, slowest = HASH_SECONDS
+    if fastest <= seconds <= slowest:
+        return Finding("ok", "passwords", profile)
+    wanted = memory * passes * (fastest + slowest) / 2 / seconds
+    better_passes = max(1 if memory >= OWASP_ONE_PASS_MEMORY else 2, round(wanted / memory))
+    better_memory = memory
+    if seconds > slowest and wanted < memory * better_passes * 0.7:
+        better_passes = 2
+        better_memory = max(OWASP_LEAST_MEMORY, int(wanted / better_passes) // 1024 * 1024)
+    advised = []
+    if better_memory != memory:
+        advised.append(f"AIPROJECT_ARGON2_MEMORY={better_memory}")
+    if better_passes != passes:
+        advised.append(f"AIPROJECT_ARGON2_PASSES={better_passes}")
+    if not advised:
+        return Finding("ok", "passwords", f"{profile}; less would be too little")
+    aim = f"{fastest:g} to {slowest:g} s are a good measure"
+    return Finding("note", "passwords", f"{profile}; {aim}: {' '.join(advised)}")
 
 
 async def examine_database(settings: Settings) -> list[Finding]:
@@ -240,7 +263,3 @@ async def examine_upstream(settings: Settings) -> list[Finding]:
 def _place(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.netloc}{parts.path}"
-
-
-def _is_open_to_others(path: Path) -> bool:
-    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)

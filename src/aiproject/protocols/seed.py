@@ -34,6 +34,11 @@ class Failure(NamedTuple):
     msg: str
     retry_after: int | None = None
 
+    @property
+    def ends_connection(self) -> bool:
+        """Whether the body may not have been read to its end, so that the connection cannot carry another request."""
+        return self.status in (408, 413, 415)
+
     def body(self) -> dict[str, Any]:
         return {"code": str(self.code), "msg": self.msg}
 
@@ -93,6 +98,10 @@ def failure_of(error: BaseException, *, code: Code, service: Service | None = No
             )
         case errors.BodyTooLarge():
             return Failure(413, Code.REQUEST_TOO_LARGE, error.detail)
+        case errors.BodyTooSlow():
+            return Failure(408, Code.REQUEST_TIMEOUT, error.detail or MESSAGES[Code.REQUEST_TIMEOUT])
+        case errors.BodyEncoded():
+            return Failure(415, Code.UNSUPPORTED_ENCODING, error.detail or MESSAGES[Code.UNSUPPORTED_ENCODING])
         case errors.QuotaExhausted():
             quota = QUOTA_CODES[error.capability]
             return Failure(200, quota, error.detail or MESSAGES[quota])

@@ -74,8 +74,7 @@ class Endpoint(ABC):
             headers.append((b"retry-after", str(failure.retry_after).encode()))
         if failure.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110, section 15.5.2, asks for one
-        if failure.status == 413:
-            # The rest of the body is not read: the connection cannot carry another request.
+        if failure.ends_connection:
             headers.append((b"connection", b"close"))
         await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
 

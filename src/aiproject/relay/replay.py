@@ -17,7 +17,8 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, and_, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.asgi import Scope, note, request_id
 from aiproject.adapters.database import Database
@@ -82,6 +83,14 @@ class Replay:
         self._quotas = quotas
         self._now = database_now(database.dialect)
 
+    async def forget(self, connection: AsyncConnection, account_id: int) -> None:
+        """Delete an account's stored answers, which hold what its person asked for, in a transaction of the caller's.
+
+        A key that is claimed stays its running call's: it is forgotten when it expires.
+        """
+        is_meant = _row.scope == _scope_name(account_id), _row.state == "done"
+        await connection.execute(delete(stored_answer).where(*is_meant))
+
     @asynccontextmanager
     async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[Claim]:
         """Claim the request's key for one call; without a key, do nothing.
@@ -99,7 +108,7 @@ class Replay:
         if given is None:
             yield Claim()
             return
-        key = Key(f"account {account_id}", hashlib.sha256(given).hexdigest())
+        key = Key(_scope_name(account_id), hashlib.sha256(given).hexdigest())
         asked = hashlib.sha256(scope["path"].encode() + b"\n" + scope["query_string"] + b"\n" + body).hexdigest()
         identity = request_id(scope)
         answer = await self._await_turn(key, asked, identity)
@@ -154,6 +163,10 @@ class Replay:
 
 def _is(key: Key) -> ColumnElement[bool]:
     return and_(_row.scope == key.scope, _row.key_hash == key.key_hash)
+
+
+def _scope_name(account_id: int | None) -> str:
+    return f"account {account_id}"
 
 
 def _key(scope: Scope) -> bytes | None:

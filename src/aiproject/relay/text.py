@@ -58,8 +58,17 @@ class _KeyCall(msgspec.Struct):
     dialog: list[_Message]
 
 
+class _BrowserCall(msgspec.Struct):
+    """The body beside a session's cookie, which says who calls unless the body does."""
+
+    dialog: list[_Message]
+    uuid: str | None = None
+    username: str | None = None
+
+
 _decode_call = msgspec.json.Decoder(_Call).decode
 _decode_key_call = msgspec.json.Decoder(_KeyCall).decode
+_decode_browser_call = msgspec.json.Decoder(_BrowserCall).decode
 
 
 class ChatDefaults(msgspec.Struct, frozen=True):
@@ -128,8 +137,8 @@ class _TextEndpoint(Endpoint):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
-        call = _parse(body, has_key=bearer_of(scope) is not None)
-        uuid, username = (call.uuid, call.username) if isinstance(call, _Call) else (None, None)
+        call = _parse(body, has_key=bearer_of(scope) is not None, has_cookie=self._identities.has_cookie(scope))
+        uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
         caller = await self._identities.of_fields(scope, uuid, username)
         caller.require(Capability.TOKENS, self._defaults.model)
         async with (
@@ -342,10 +351,11 @@ class _Frames:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _parse(body: bytes, *, has_key: bool) -> _Call | _KeyCall:
-    call: _Call | _KeyCall
+def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> _Call | _KeyCall | _BrowserCall:
+    call: _Call | _KeyCall | _BrowserCall
     try:
-        call = _decode_key_call(body) if has_key else _decode_call(body)
+        decode = _decode_browser_call if has_cookie else _decode_call
+        call = _decode_key_call(body) if has_key else decode(body)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"请求参数错误：{_where(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -21,8 +21,9 @@ from aiproject.quotas.routes import UsageRoutes
 from aiproject.relay.files import PictureText, VoiceText
 from aiproject.relay.text import TextChat, TextStream
 from aiproject.vouchers.routes import VoucherRoutes
-from aiproject.web.middleware import OPEN, Doorway, with_middleware
+from aiproject.web.middleware import BODY_TIMEOUT, OPEN, Doorway, with_middleware
 from aiproject.web.openapi import describe
+from aiproject.web.pages import WithPages
 
 __all__ = ["Endpoints", "Readiness", "build_app"]
 
@@ -54,7 +55,9 @@ HTTP_FAULTS = {
     400: Code.APP_QUERY_METHOD_ERROR,
     404: Code.APP_NOT_FOUND_ERROR,
     405: Code.METHOD_NOT_ALLOWED,
+    408: Code.REQUEST_TIMEOUT,
     413: Code.REQUEST_TOO_LARGE,
+    415: Code.UNSUPPORTED_ENCODING,
     429: Code.TOO_MANY_REQUESTS,
     503: Code.SERVICE_UNAVAILABLE,
 }
@@ -67,6 +70,7 @@ def build_app(
     is_sandbox: bool,
     cors_origins: Sequence[str],
     doorway: Doorway = OPEN,
+    body_timeout: float = BODY_TIMEOUT,
 ) -> ASGIApp:
     """Return the whole application.
 
@@ -74,6 +78,7 @@ def build_app(
         readiness: asked by ``/ready``.
         is_sandbox: whether the sandbox answers instead of the platform; ``/health`` says so.
         doorway: how clients are told apart, and how often each may come.
+        body_timeout: seconds without a byte of a request's body until its sender is cut.
     """
 
     app = FastAPIOffline(
@@ -130,7 +135,7 @@ def build_app(
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)
     app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
-    return with_middleware(CallsFirst(calls, app), cors_origins, doorway)
+    return with_middleware(CallsFirst(calls, WithPages(app)), cors_origins, doorway, body_timeout=body_timeout)
 
 
 class CallsFirst:
@@ -151,4 +156,4 @@ class CallsFirst:
 
 
 def _json(body: Mapping[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(json_bytes(body), status, headers, "application/json")
+    return Response(json_bytes(body), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")

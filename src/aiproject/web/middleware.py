@@ -1,10 +1,11 @@
-"""What happens to every request: an id, a line in the log, CORS, and a JSON answer where the code failed."""
+"""What happens to every request: an id, a line in the log, CORS, bounds on its body, a JSON answer to a bug."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -25,18 +26,27 @@ from aiproject.adapters.asgi import (
 from aiproject.adapters.gate import Gate
 from aiproject.adapters.log import get_logger
 from aiproject.codes import MESSAGES, Code
-from aiproject.errors import AiProjectError
+from aiproject.errors import AiProjectError, BodyEncoded, BodyTooSlow
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.protocols.seed import failure_of, json_bytes
 from aiproject.web.forwarding import Forwarding
 from aiproject.web.limits import AddressLimits
 
-__all__ = ["Doorway", "Faults", "Requests", "with_middleware"]
+__all__ = ["BODY_TIMEOUT", "OPEN", "Bodies", "Doorway", "Faults", "Requests", "with_middleware"]
 
 log = get_logger("web")
 
 QUIET_PATHS = frozenset({"/health", "/ready"})
 """Asked every few seconds by probes: logged at level debug."""
+
+BODY_TIMEOUT = 30.0
+"""Seconds without a byte of a body, where nothing else is asked for."""
+
+MIN_BODY_RATE = 4096
+"""Bytes a second that a request's body must come at, over all of it; twice the slowest modem's of a mobile phone."""
+
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+TLS_ONLY = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,9 @@ class Requests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *headers.items()]
+                message["headers"] = [*message.get("headers", ()), *headers.items(), NOSNIFF]
+                if scope["scheme"] == "https":
+                    message["headers"].append(TLS_ONLY)
             await send(message)
 
         try:
@@ -119,6 +131,10 @@ class Faults:
             record.update(outcome=str(failure.code), error=type(error).__name__)
             if not has_started:
                 headers = [] if failure.retry_after is None else [(b"retry-after", str(failure.retry_after).encode())]
+                if failure.ends_connection:
+                    headers.append((b"connection", b"close"))
+                if isinstance(error, BodyEncoded):
+                    headers.append((b"accept-encoding", b"identity"))  # RFC 9110, 15.5.16
                 await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
         except Exception as error:  # noqa: BLE001 - told as 500, logged loudly
             # Only the place is logged: an exception's text may quote what the caller sent.
@@ -127,6 +143,62 @@ class Faults:
             if not has_started:
                 body = {"code": str(Code.APP_INTERNAL_ERROR), "msg": MESSAGES[Code.APP_INTERNAL_ERROR]}
                 await send_json(send, 500, json_bytes(body))
+
+
+class Bodies:
+    """Bounds how a request's body comes, for every endpoint: as it is, and not too slowly.
+
+    Args:
+        timeout: seconds without a byte until the sender is cut.
+    """
+
+    def __init__(self, app: ASGIApp, timeout: float) -> None:
+        self._app = app
+        self._timeout = timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _has_body(scope["headers"]):
+            receive = _PacedReceive(receive, self._timeout)
+        await self._app(scope, receive, send)
+
+
+def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    has_body = False
+    for name, value in headers:
+        if name == b"content-length":
+            has_body = True
+        elif name == b"transfer-encoding":
+            has_body = True
+            if value.strip().lower() != b"chunked":
+                raise BodyEncoded
+        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise BodyEncoded
+    return has_body
+
+
+class _PacedReceive:
+    """An ASGI channel that gives a slow sender up. Only the time counts in which the application waits for it."""
+
+    __slots__ = ("_is_whole", "_patience", "_receive", "_timeout")
+
+    def __init__(self, receive: Receive, timeout: float) -> None:
+        self._receive = receive
+        self._timeout = timeout
+        self._patience = timeout
+        self._is_whole = False
+
+    async def __call__(self) -> Message:
+        if self._is_whole:  # only a hang-up is still to come, which may take its time
+            return await self._receive()
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(min(self._timeout, self._patience)):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
+        self._patience += len(message.get("body", b"")) / MIN_BODY_RATE - (time.monotonic() - began)
+        self._is_whole = not message.get("more_body", False)
+        return message
 
 
 class _Cors(CORSMiddleware):
@@ -145,17 +217,20 @@ OPEN = Doorway(TrustedProxies(()), None, 0)
 """No proxies, no limits."""
 
 
-def with_middleware(app: ASGIApp, origins: Sequence[str], doorway: Doorway = OPEN) -> ASGIApp:
+def with_middleware(
+    app: ASGIApp, origins: Sequence[str], doorway: Doorway = OPEN, *, body_timeout: float = BODY_TIMEOUT
+) -> ASGIApp:
     """Put what happens to every request around the application.
 
     Args:
         origins: browsers on these may call what is authorised by header or body; never with credentials (cookies).
+        body_timeout: seconds without a byte of a request's body until its sender is cut.
     """
     if doorway.gate is not None:
         app = AddressLimits(app, doorway.gate, doorway.address_requests_per_minute)
     with_all = Requests(
         _Cors(
-            Faults(app),
+            Faults(Bodies(app, body_timeout)),
             allow_origins=list(origins),
             allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
             allow_headers=["*"],

@@ -42,6 +42,8 @@ FATES = [
     Fate(errors.FileMissing(), 200, Code.GET_FILE_FAIL, 20000),
     Fate(errors.UnusableFile(), 200, Code.FILE_FORMAT_ILLEGAL, 20000),
     Fate(errors.BodyTooLarge(2048), 413, Code.REQUEST_TOO_LARGE, 20000),
+    Fate(errors.BodyTooSlow(), 408, Code.REQUEST_TIMEOUT, 20000),
+    Fate(errors.BodyEncoded(), 415, Code.UNSUPPORTED_ENCODING, 20000),
     Fate(errors.VoucherUnusable(), 200, Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, 20000),
     Fate(errors.VoucherRedeemed(), 200, Code.TOKEN_ALREADY_GET, 20000),
     Fate(errors.ReceiptUnknown(), 404, Code.RECEIPT_NOT_FOUND, 20000),
@@ -100,7 +102,9 @@ class TestTable:
             is_http = isinstance(
                 fate.error,
                 (
+                    errors.BodyEncoded,
                     errors.BodyTooLarge,
+                    errors.BodyTooSlow,
                     errors.NotAllowed,
                     errors.NotFound,
                     errors.NotSignedIn,

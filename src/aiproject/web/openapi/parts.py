@@ -81,7 +81,9 @@ LIMITED["429"]["headers"] |= {
 }
 FAULTS = {
     **LIMITED,
+    "408": fault(Code.REQUEST_TIMEOUT, "请求体迟迟没有发完；连接随后关闭"),
     "413": fault(Code.REQUEST_TOO_LARGE, "请求体过大"),
+    "415": fault(Code.UNSUPPORTED_ENCODING, "不接受压缩过的请求体"),
     "500": fault(Code.APP_INTERNAL_ERROR, "服务器内部错误"),
     "503": fault(Code.SERVICE_UNAVAILABLE, "服务暂时不可用", retry_after=True),
 }

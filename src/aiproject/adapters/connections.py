@@ -1,0 +1,208 @@
+"""Clients' connections: what a request may take in bytes and time before the application sees it.
+
+uvicorn's connection over httptools bounds none of it: a head may come byte by byte for ever, a header's value may be as
+long as memory lasts, and bytes beside a body (chunk extensions, trailers) are not counted. What is refused here is told
+in the shape of every other fault, and the connection is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from aiproject.codes import MESSAGES, Code
+from aiproject.protocols.seed import json_bytes
+
+__all__ = ["GuardedConnection", "connection_limit", "guarded"]
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Bytes of a request line and its headers; the four times 8 KiB of common proxies."""
+
+MAX_HEADERS: Final = 100
+"""Headers of a request; a browser behind two proxies sends about thirty."""
+
+MAX_BESIDE_BODY: Final = 64 * 1024
+"""Bytes of one request that are not body: its head and, where it comes in chunks, sizes, extensions and trailers."""
+
+BESIDE_EACH_BODY_BYTE: Final = 16
+"""What a body in the smallest chunks may add to that: a chunk of one byte has five more on the wire."""
+
+LINGER: Final = 2.0
+"""Seconds for a refused client to read why. Closing on bytes that were not read makes its system forget our answer."""
+
+RESERVED_DESCRIPTORS: Final = 64
+"""Open files beside clients' and upstream's connections: database, log, event loop, libraries."""
+
+
+def guarded(*, head_timeout: float, max_connections: int) -> Callable[..., GuardedConnection]:
+    """Return what makes uvicorn's connections.
+
+    Args:
+        head_timeout: seconds within which a request's head must be whole, from its first byte on; also how long a
+            fresh connection may say nothing.
+        max_connections: clients at once; further ones are told 503.
+    """
+    return partial(GuardedConnection, head_timeout=head_timeout, max_connections=max_connections)
+
+
+def connection_limit(wanted: int) -> int:
+    """Return how many connections this process can hold: ``wanted``, or what the system's limit of open files allows.
+
+    The soft limit is raised to the hard one. Each client may need a second file for its call upstream.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # macOS calls its limit infinite and refuses that
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, (soft - RESERVED_DESCRIPTORS) // 2))
+
+
+class GuardedConnection(HttpToolsProtocol):
+    """uvicorn's connection with bounds; see `guarded`."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        head_timeout: float,
+        max_connections: int,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_timeout = head_timeout
+        self._max_connections = max_connections
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._is_in_head = True
+        self._beside_body = 0
+        self._body = 0
+        self._body_in_reading = 0
+        self._refusal = (HTTPStatus.BAD_REQUEST, Code.APP_QUERY_METHOD_ERROR)
+        self._is_refused = False
+
+    # -- the transport's calls ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
+        super().connection_made(transport)
+        if len(self.connections) > self._max_connections:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, Code.SERVICE_UNAVAILABLE)
+        else:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        self._body_in_reading = 0
+        super().data_received(data)
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._beside_body += len(data) - self._body_in_reading
+        if self._beside_body > MAX_BESIDE_BODY + BESIDE_EACH_BODY_BYTE * self._body:
+            if self._is_in_head:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, Code.APP_QUERY_METHOD_ERROR)
+            else:
+                self._refuse(HTTPStatus.BAD_REQUEST, Code.APP_QUERY_METHOD_ERROR)
+        elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
+            # uvicorn's limit on idle connections ends with the next byte, be it of a head, a blank line or a body that
+            # was answered before its end.
+            self._await_head()
+
+    # -- the parser's calls -------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = True
+        self._beside_body = self._body = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # After the head these are a chunked body's trailers. The application has its headers by then; more of them
+        # must not appear there, least of all a caller's name.
+        if self._is_in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._stop_timer()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._refusal = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, Code.APP_QUERY_METHOD_ERROR)
+            raise ValueError("the head is too large")  # ends the parsing; told by `send_400_response`
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        self._body_in_reading += len(body)
+        super().on_body(body)
+
+    # -- refusals -----------------------------------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        """Tell a client whose bytes are no HTTP, in JSON."""
+        self._refuse(*self._refusal)
+
+    def _refuse(self, status: HTTPStatus, code: Code) -> None:
+        self._is_refused = True
+        self._stop_timer()
+        if self._is_answering():
+            self.transport.close()  # words in the midst of an answer would be taken for a part of it
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # A call whose body broke off: its endpoint learns that the client is gone, which is what it amounts to.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        body = json_bytes({"code": str(code), "msg": MESSAGES[code]})
+        lines = [
+            b"HTTP/1.1 %d %b" % (status, status.phrase.encode()),
+            *(name + b": " + value for name, value in self.server_state.default_headers),
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"cache-control: no-store",
+            b"x-content-type-options: nosniff",
+            b"connection: close",
+        ]
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            lines.append(b"retry-after: 5")
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._head_timer = self.loop.call_later(LINGER, self.transport.close)
+
+    def _is_answering(self) -> bool:
+        """Whether an answer is under way, be it of a request before the one that is being read."""
+        cycle = self.cycle
+        return bool(self.pipeline) or (cycle is not None and cycle.response_started and not cycle.response_complete)
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._head_timeout, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing() or (self.cycle is not None and not self.cycle.response_complete):
+            return
+        if self._beside_body and self._is_in_head:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, Code.REQUEST_TIMEOUT)
+        else:
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

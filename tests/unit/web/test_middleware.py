@@ -1,0 +1,101 @@
+"""The bounds on a request's body and the headers of an answer over TLS, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from aiproject.adapters.asgi import Message, Receive, Scope, Send, send_json
+from aiproject.errors import BodyEncoded, BodyTooSlow
+from aiproject.web.middleware import MIN_BODY_RATE, Bodies, Requests
+
+CHUNKED = [(b"transfer-encoding", b"chunked")]
+
+
+def scope(headers: list[tuple[bytes, bytes]], scheme: str = "http") -> dict[str, Any]:
+    return {"type": "http", "method": "POST", "path": "/", "scheme": scheme, "headers": headers}
+
+
+def sender(*pieces: tuple[float, int, bool]) -> Receive:
+    """A client that waits, sends so many bytes, and says whether more come; then it is silent."""
+    left: Iterator[tuple[float, int, bool]] = iter(pieces)
+
+    async def receive() -> Message:
+        wait, size, more = next(left, (3600.0, 0, True))
+        await asyncio.sleep(wait)
+        return {"type": "http.request", "body": bytes(size), "more_body": more}
+
+    return receive
+
+
+async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive())["more_body"]:
+        pass
+
+
+async def send_nothing(message: Message) -> None: ...
+
+
+class TestBodies:
+    async def test_silence_is_cut(self) -> None:
+        with pytest.raises(BodyTooSlow):
+            await Bodies(read_all, 0.01)(scope(CHUNKED), sender((0, 10, True)), send_nothing)
+
+    async def test_a_rate_below_the_smallest_is_cut(self) -> None:
+        dribble = [(0.01, 1, True)] * 100
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(BodyTooSlow):
+            await Bodies(read_all, 0.05)(scope(CHUNKED), sender(*dribble, (0, 0, False)), send_nothing)
+        assert asyncio.get_running_loop().time() - began < 0.5
+
+    async def test_a_rate_above_it_is_not(self) -> None:
+        steady = [(0.01, MIN_BODY_RATE, True)] * 20
+        await Bodies(read_all, 0.05)(scope(CHUNKED), sender(*steady, (0, 0, False)), send_nothing)
+
+    async def test_only_waiting_counts(self) -> None:
+        async def slow_reader(scope: Scope, receive: Receive, send: Send) -> None:
+            is_whole = False
+            while not is_whole:
+                is_whole = not (await receive())["more_body"]
+                await asyncio.sleep(0.02)
+
+        body = [(0.0, 1, True)] * 5
+        await Bodies(slow_reader, 0.03)(scope(CHUNKED), sender(*body, (0, 0, False)), send_nothing)
+
+    async def test_a_hang_up_is_awaited_as_long_as_it_takes(self) -> None:
+        async def watch(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await receive()
+
+        await Bodies(watch, 0.01)(scope(CHUNKED), sender((0, 1, False), (0.05, 0, False)), send_nothing)
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            (b"content-encoding", b"gzip"),
+            (b"content-encoding", b"identity, deflate"),
+            (b"transfer-encoding", b"gzip, chunked"),
+        ],
+    )
+    async def test_encoded_ones_are_refused(self, header: tuple[bytes, bytes]) -> None:
+        with pytest.raises(BodyEncoded):
+            await Bodies(read_all, 1)(scope([header]), sender((0, 0, False)), send_nothing)
+
+
+@pytest.mark.parametrize(("scheme", "expected"), [("https", True), ("http", False)])
+async def test_browsers_are_told_to_stay_with_tls_only_over_tls(scheme: str, expected: bool) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send_json(send, 200, b"{}")
+
+    await Requests(answer)(scope([], scheme), sender(), send)
+    headers = dict(sent[0]["headers"])
+    assert (b"strict-transport-security" in headers) is expected
+    assert headers[b"x-content-type-options"] == b"nosniff"
