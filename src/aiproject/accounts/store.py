@@ -6,13 +6,25 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.model import Account
+from aiproject.adapters.schema import api_key, browser_session, mail_token
 from aiproject.adapters.schema import user as users
 
-__all__ = ["add", "by_name_keys", "by_uuid", "count", "listed", "set_disabled", "set_password"]
+__all__ = [
+    "add",
+    "by_name_keys",
+    "by_uuid",
+    "count",
+    "end_access",
+    "listed",
+    "locked",
+    "set_disabled",
+    "set_password",
+    "set_profile",
+]
 
 COLUMNS = (
     users.c.AccountId,
@@ -103,3 +115,31 @@ async def set_password(connection: AsyncConnection, account_id: int, *, old: str
 async def set_disabled(connection: AsyncConnection, account_id: int, at: datetime | None) -> None:
     """Disable an account from ``at`` on, or enable it again."""
     await connection.execute(update(users).where(users.c.AccountId == account_id).values(DisabledAt=at))
+
+
+async def locked(connection: AsyncConnection, account_id: int) -> Account | None:
+    """Return an account that is not deleted, and keep everybody else from changing it until the transaction ends."""
+    statement = select(*COLUMNS).where(users.c.AccountId == account_id, users.c.DeletedAt.is_(None)).with_for_update()
+    row = (await connection.execute(statement)).one_or_none()
+    return None if row is None else _account(row)
+
+
+async def set_profile(connection: AsyncConnection, account_id: int, **columns: Any) -> None:
+    """Write columns of an account, by their names in the table; balances are not among them.
+
+    Raises:
+        UniqueViolation: the name is taken.
+    """
+    await connection.execute(update(users).where(users.c.AccountId == account_id).values(**columns))
+
+
+async def end_access(connection: AsyncConnection, account_id: int, now: datetime, *, keys: bool) -> None:
+    """End the browser sessions of an account and void its mailed tokens; with ``keys`` revoke its API keys, too."""
+    await connection.execute(delete(browser_session).where(browser_session.c.account_id == account_id))
+    await connection.execute(delete(mail_token).where(mail_token.c.account_id == account_id))
+    if keys:
+        await connection.execute(
+            update(api_key)
+            .where(api_key.c.account_id == account_id, api_key.c.revoked_at.is_(None))
+            .values(revoked_at=now)
+        )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "CHANGED",
     "FIELDS",
     "MAX_TARGET_LENGTH",
     "Actor",

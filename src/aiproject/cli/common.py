@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
+import secrets
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -12,11 +16,12 @@ from rich.console import Console
 
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.database import Database
+from aiproject.audit import Actor, ActorKind, Origin
 from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, Refused, Unavailable
 from aiproject.wiring import open_database, prepare_schema
 
-__all__ = ["complain", "errors", "out", "read_settings", "run", "tables"]
+__all__ = ["complain", "errors", "origin", "out", "read_password", "read_settings", "run", "tables"]
 
 out = Console()
 complain = Console(stderr=True)
@@ -68,3 +73,20 @@ def run(command: Callable[[], Awaitable[None]]) -> None:
 
 async def _awaited(command: Callable[[], Awaitable[None]]) -> None:
     await command()
+
+
+def origin() -> Origin:
+    """Say in the audit log who runs this command: the operating system's user, by the process and not by a variable."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container may run as a number without a name
+        name = f"uid {uid}"
+    return Origin(Actor(ActorKind.COMMAND_LINE, name), "", secrets.token_hex(12))
+
+
+def read_password() -> str:
+    """Ask for a password, twice, without showing it; or read one line where there is no terminal."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n")

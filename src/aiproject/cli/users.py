@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -14,7 +13,7 @@ from rich.text import Text
 from aiproject.accounts import Account, Accounts
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.cli.common import out, read_settings, run, tables
+from aiproject.cli.common import origin, out, read_password, read_settings, run, tables
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput
 from aiproject.quotas import LeaseTimes, Quotas
@@ -48,13 +47,6 @@ async def _rooms() -> AsyncIterator[tuple[Accounts, Quotas]]:
         yield opened
 
 
-def _password() -> str:
-    """Ask for a password, twice, without showing it; or read one line where there is no terminal."""
-    if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.readline().rstrip("\r\n")
-
-
 @app.command()
 def add(
     name: Name,
@@ -62,11 +54,11 @@ def add(
     academy: Annotated[str | None, typer.Option(help="The owner's academy.")] = None,
 ) -> None:
     """Open an account; the password is asked for, or read from standard input."""
-    password = _password()
+    password = read_password()
 
     async def command() -> None:
         async with _rooms() as (accounts, _):
-            account = await accounts.register(name, password, email, academy)
+            account = await accounts.register(name, password, email, academy, origin=origin())
             out.print(f"added {account.username}", markup=False, highlight=False)
 
     run(command)
@@ -114,7 +106,7 @@ def disable(
 
     async def command() -> None:
         async with _rooms() as (accounts, _):
-            _print(await accounts.set_disabled(name, not undo))
+            _print(await accounts.set_disabled(name, not undo, origin=origin()))
 
     run(command)
 
@@ -135,7 +127,9 @@ def grant(
             raise InvalidInput("nothing to grant: give --tokens, --pic-times or --voice-seconds")
         async with _rooms() as (accounts, quotas):
             account = await accounts.named(name)
-            await quotas.grant(account, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds)
+            await quotas.grant(
+                account, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds, origin=origin()
+            )
             _print(await accounts.named(name))
 
     run(command)
