@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
+import argon2
 
 from aiproject.accounts import Accounts
+from aiproject.accounts.guard import LoginGuard
 from aiproject.accounts.identity import Identities
+from aiproject.accounts.password_policy import common_passwords
 from aiproject.accounts.routes import AuthRoutes
 from aiproject.accounts.service import OpenBooks
 from aiproject.adapters import migrations
@@ -19,7 +22,7 @@ from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.database import Database
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
 from aiproject.adapters.workers import Workers
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
@@ -37,7 +40,7 @@ from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
 from aiproject.web.app import Endpoints, Readiness
 
-__all__ = ["Application", "open_application", "open_database", "prepare_schema", "time_limits"]
+__all__ = ["Application", "open_application", "open_database", "password_profile", "prepare_schema", "time_limits"]
 
 log = get_logger("wiring")
 
@@ -69,6 +72,11 @@ def time_limits(settings: Settings) -> TimeLimits:
         call=settings.upstream_call_timeout,
         attempts=settings.upstream_attempts,
     )
+
+
+def password_profile(settings: Settings) -> argon2.Parameters:
+    """Return how passwords are hashed."""
+    return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
 
 
 def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
@@ -136,7 +144,8 @@ async def open_application(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         await prepare_schema(database)
-        passwords = PasswordService(PasswordHasher(), queue=HASHES_WAITING)
+        common_passwords()  # read now, not while streams run
+        passwords = PasswordService(PasswordHasher(password_profile(settings)), queue=HASHES_WAITING)
         stack.push_async_callback(passwords.close)
         # Cookies have no place between two servers, and an upstream's redirect is never followed.
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
@@ -146,7 +155,8 @@ async def open_application(
         limiter = Limiter(enabled=settings.limits == "on")
         calls = RunningCalls()
         quotas = await stack.enter_async_context(Quotas.running(database, LeaseTimes(settings.hold_lease)))
-        accounts = Accounts(database, passwords, opening(settings, quotas))
+        guard = LoginGuard(database, guards_addresses=settings.limits == "on")
+        accounts = Accounts(database, passwords, opening(settings, quotas), guard=guard)
         identities = Identities(accounts)
 
         link = Link(credentials, time_limits(settings))

@@ -21,6 +21,7 @@ from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTake
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.quotas.audit import verify
 
+PASSWORD = "correct horse"
 NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
 
 
@@ -65,7 +66,7 @@ async def rows(database: Database) -> int:
 
 class TestRegistration:
     async def test_a_new_account(self, accounts: Accounts, database: Database) -> None:
-        made = await accounts.register(" 小明😀 ", " pässwört ", "a@b.cn", " 学院 ")
+        made = await accounts.register(" 小明😀 ", " pässwört 密码 ", "a@b.cn", " 学院 ")
         assert (made.username, made.email, made.academy) == ("小明😀", "a@b.cn", "学院")
         assert (made.tokens, made.pic_times, made.voice_ms, made.voice_used_ms) == (10_000, 10, None, 0)
         assert (made.created_at, made.disabled_at) == (NOW, None)
@@ -75,19 +76,19 @@ class TestRegistration:
         stored = await stored_password(database, made)
         assert stored.startswith("$argon2id$")
         assert "pässwört" not in stored
-        other = await accounts.register("other", "pässwört", "")
+        other = await accounts.register("other", "pässwört 密码", "")
         assert other.uuid != made.uuid
         assert await stored_password(database, other) != stored
         assert [difference async for difference in verify(database)] == [], "what they start with is in the books"
 
     async def test_one_name_in_any_spelling(self, accounts: Accounts, database: Database) -> None:
-        await accounts.register("Straße Ａ", "x", "")
+        await accounts.register("Straße Ａ", PASSWORD, "")
         for name in ("Straße Ａ", "strasse a", "STRASSE A", "  Straße A  ", "Ｓtraße Ａ"):
             with pytest.raises(NameTaken):
-                await accounts.register(name, "y", "")
+                await accounts.register(name, PASSWORD, "")
         # These are other names, whatever a collation of the database may think.
         for name in ("Strase A", "Straße Ä", "Straße-A", "Straße A A"):
-            await accounts.register(name, "y", "")
+            await accounts.register(name, PASSWORD, "")
         assert await rows(database) == 5
 
     async def test_at_the_same_moment_exactly_one_wins(
@@ -102,7 +103,7 @@ class TestRegistration:
             for _ in range(3):
                 outcomes = await asyncio.gather(
                     *(
-                        (accounts, other)[number % 2].register(name, f"pw{number}", "")
+                        (accounts, other)[number % 2].register(name, f"password of {number}", "")
                         for number, name in enumerate(names)
                     ),
                     return_exceptions=True,
@@ -111,7 +112,9 @@ class TestRegistration:
                 assert len(winners) == 1
                 assert sum(isinstance(outcome, NameTaken) for outcome in outcomes) == len(names) - 1
                 assert await rows(database) == 1
-                assert (await accounts.login("alice", f"pw{winners[0]}")).username == names[winners[0]].strip()
+                assert (await accounts.login("alice", f"password of {winners[0]}")).username == names[
+                    winners[0]
+                ].strip()
                 async with database.begin() as connection:
                     await connection.execute(sa.delete(users))
         finally:
@@ -123,37 +126,37 @@ class TestRegistration:
     ) -> None:
         numbers = iter([1, 1, 1, 2])
         monkeypatch.setattr(service, "new_account_id", lambda now: next(numbers))
-        await accounts.register("first", "x", "")
-        assert (await accounts.register("second", "x", "")).account_id == 2
+        await accounts.register("first", PASSWORD, "")
+        assert (await accounts.register("second", PASSWORD, "")).account_id == 2
 
     async def test_what_cannot_be_stored_is_refused_and_not_a_crash(self, accounts: Accounts) -> None:
         for name in ("a\0b", "\ud83d", "ﷺ" * 50, "n" * 51):
             with pytest.raises(InvalidInput):
-                await accounts.register(name, "x", "")
-        longest = await accounts.register("名" * 50, "密" * 128, "e" * 254, "学" * 100)
-        assert longest == await accounts.login("名" * 50, "密" * 128)
+                await accounts.register(name, PASSWORD, "")
+        longest = await accounts.register("名" * 50, "密钥" * 64, "e" * 254, "学" * 100)
+        assert longest == await accounts.login("名" * 50, "密钥" * 64)
 
 
 class TestLogin:
     async def test_name_in_any_spelling_and_the_right_password(self, accounts: Accounts) -> None:
-        made = await accounts.register("Alice", "Secret", "")
+        made = await accounts.register("Alice", "Secret word", "")
         for name in ("Alice", "alice", " ALICE ", "Ａlice"):
-            assert await accounts.login(name, " Secret ") == made
+            assert await accounts.login(name, " Secret word ") == made
 
     async def test_everything_else_fails_alike(self, accounts: Accounts) -> None:
-        await accounts.register("alice", "secret", "")
+        await accounts.register("alice", "secret word", "")
         told = set()
         for name, password in (
-            ("alice", "Secret"),
+            ("alice", "Secret word"),
             ("alice", ""),
-            ("", "secret"),
-            ("bob", "secret"),
+            ("", "secret word"),
+            ("bob", "secret word"),
             ("alice", "x" * 5000),
-            ("alice'--", "secret"),
-            ("\0", "secret"),
-            ("\ud800", "secret"),
+            ("alice'--", "secret word"),
+            ("\0", "secret word"),
+            ("\ud800", "secret word"),
             ("alice", "\ud800"),
-            ("n" * 5000, "secret"),
+            ("n" * 5000, "secret word"),
         ):
             with pytest.raises(LoginFailed) as caught:
                 await accounts.login(name, password)
@@ -190,8 +193,8 @@ class TestLogin:
 
 class TestIdentity:
     async def test_uuid_and_name_belong_together(self, accounts: Accounts) -> None:
-        alice = await accounts.register("小明", "x", "")
-        bob = await accounts.register("bob", "x", "")
+        alice = await accounts.register("小明", PASSWORD, "")
+        bob = await accounts.register("bob", PASSWORD, "")
         assert await accounts.identify(alice.uuid, ["小明"]) == alice
         assert await accounts.identify(f" {alice.uuid} ", ["å°æ", "小明 "]) == alice
         assert await accounts.identify(bob.uuid, ["小明", "BOB"]) == bob
@@ -212,18 +215,18 @@ class TestIdentity:
                 await accounts.identify(uuid, names)
 
     async def test_a_disabled_account_is_refused_everywhere_until_it_is_enabled(self, accounts: Accounts) -> None:
-        made = await accounts.register("alice", "secret", "")
+        made = await accounts.register("alice", "secret word", "")
         disabled = await accounts.set_disabled("ALICE", disabled=True)
         assert disabled.is_disabled
         assert disabled.disabled_at == NOW
         with pytest.raises(LoginFailed):
-            await accounts.login("alice", "secret")
+            await accounts.login("alice", "secret word")
         with pytest.raises(AccountUnknown):
             await accounts.identify(made.uuid, ["alice"])
         with pytest.raises(NameTaken):
-            await accounts.register("alice", "secret", "")
+            await accounts.register("alice", "secret word", "")
         assert await accounts.set_disabled("alice", disabled=False) == made
-        assert await accounts.login("alice", "secret") == made
+        assert await accounts.login("alice", "secret word") == made
         assert await accounts.identify(made.uuid, ["alice"]) == made
 
     async def test_nobody(self, accounts: Accounts) -> None:
@@ -252,6 +255,6 @@ async def test_the_list_is_read_in_pages(
 async def test_moments_survive(database: Database) -> None:
     passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
     moment = NOW + timedelta(microseconds=1)
-    made = await Accounts(database, passwords, signup(database), clock=lambda: moment).register("alice", "x", "")
+    made = await Accounts(database, passwords, signup(database), clock=lambda: moment).register("alice", PASSWORD, "")
     assert made.created_at == moment
     await passwords.close()

@@ -212,7 +212,7 @@ class LocalServer:
     def start(self) -> LocalServer:
         with pytest.MonkeyPatch.context() as cheap:
             # Hundreds of passwords are hashed in these tests. `ServerProcess` pays the real price.
-            cheap.setattr(wiring, "PasswordHasher", lambda: PasswordHasher(argon2.profiles.CHEAPEST))
+            cheap.setattr(wiring, "PasswordHasher", lambda profile: PasswordHasher(argon2.profiles.CHEAPEST))
             self._thread.start()
             self._ready.wait(30)
         if self._failure is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiproject.accounts.caller import Caller, Credential
 from aiproject.accounts.service import Accounts
-from aiproject.adapters.asgi import Scope, note
+from aiproject.adapters.asgi import Scope, client_address, note
 from aiproject.adapters.uploads import header_candidates
 
 __all__ = ["Identities"]
@@ -21,10 +21,13 @@ class Identities:
 
         Raises:
             AccountUnknown: they do not belong together, or the account is disabled.
+            TooManyRequests: they do not belong together either, and others before them did not.
         """
         headers = scope["headers"]
         uuids = header_candidates(headers, b"uuid")
-        account = await self._accounts.identify(uuids[0] if uuids else "", header_candidates(headers, b"username"))
+        account = await self._accounts.identify(
+            uuids[0] if uuids else "", header_candidates(headers, b"username"), address=client_address(scope)
+        )
         note(scope, account=account.account_id)
         return Caller(account, Credential.UUID)
 
@@ -34,6 +37,6 @@ class Identities:
         Raises:
             AccountUnknown: as in `of_headers`.
         """
-        account = await self._accounts.identify(uuid or "", [username or ""])
+        account = await self._accounts.identify(uuid or "", [username or ""], address=client_address(scope))
         note(scope, account=account.account_id)
         return Caller(account, Credential.UUID)

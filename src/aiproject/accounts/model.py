@@ -6,12 +6,12 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
+from aiproject.accounts.password_policy import check_new_password
 from aiproject.errors import InvalidInput
 
 __all__ = [
     "MAX_EMAIL_LENGTH",
     "MAX_NAME_LENGTH",
-    "MAX_PASSWORD_LENGTH",
     "Account",
     "NewAccount",
     "check_new_account",
@@ -20,9 +20,6 @@ __all__ = [
 
 MAX_NAME_LENGTH = 50
 """Characters of a user name: the width of the seed's column, so that an adopted table and a new one agree."""
-
-MAX_PASSWORD_LENGTH = 128
-"""Characters of a password; a bound on the work of hashing."""
 
 MAX_EMAIL_LENGTH = 254
 """Characters of an address: the longest that mail can carry (RFC 5321, section 4.5.3.1.3)."""
@@ -95,23 +92,20 @@ def check_new_account(username: str, password: str, email: str, academy: str | N
     is therefore taken as it is (the seed's own example is ``"xxx"``) and may be empty.
 
     Raises:
-        InvalidInput: a name or password that is empty or too long, or a name with invisible control characters.
+        InvalidInput: a name that is empty, too long or with invisible control characters; or a password that
+            `check_new_password` refuses.
     """
-    username, password, email = username.strip(), password.strip(), email.strip()
+    username, email = username.strip(), email.strip()
     academy = academy.strip() or None if academy is not None else None
     if all(unicodedata.category(character) == "Cf" for character in username):
         raise InvalidInput("用户名不能为空")  # nothing, or nothing that anybody could see
     if len(username) > MAX_NAME_LENGTH:
         raise InvalidInput(f"用户名不能超过 {MAX_NAME_LENGTH} 个字符")
-    if not password:
-        raise InvalidInput("密码不能为空")
-    if len(password) > MAX_PASSWORD_LENGTH:
-        raise InvalidInput(f"密码不能超过 {MAX_PASSWORD_LENGTH} 个字符")
     if len(email) > MAX_EMAIL_LENGTH:
         raise InvalidInput(f"邮箱不能超过 {MAX_EMAIL_LENGTH} 个字符")
     if academy is not None and len(academy) > MAX_ACADEMY_LENGTH:
         raise InvalidInput(f"学院不能超过 {MAX_ACADEMY_LENGTH} 个字符")
-    for field, value in (("用户名", username), ("密码", password), ("邮箱", email), ("学院", academy or "")):
+    for field, value in (("用户名", username), ("邮箱", email), ("学院", academy or "")):
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
             raise InvalidInput(f"{field}含有控制字符")
-    return NewAccount(username, password, email, academy)
+    return NewAccount(username, check_new_password(password, username), email, academy)

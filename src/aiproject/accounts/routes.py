@@ -10,19 +10,13 @@ from aiproject.adapters.asgi import client_address, note
 from aiproject.adapters.json_routes import answer, answer_failure, optional_text_field, read_fields, text_field
 from aiproject.adapters.limiter import Limiter, Rate
 from aiproject.codes import Code
-from aiproject.errors import AiProjectError, LoginFailed, RegistrationClosed
+from aiproject.errors import AiProjectError, RegistrationClosed
 from aiproject.protocols.seed import success
 
 __all__ = ["AuthRoutes"]
 
 REGISTRATIONS = Rate("registration", "120/minute")
 """By address. A school behind one address registers a class in a minute; a flood is stopped."""
-
-FAILED_LOGINS_BY_ADDRESS = Rate("failed login of an address", "60/minute")
-"""Only failures count, so that many people behind one address log in freely."""
-
-FAILED_LOGINS_BY_NAME = Rate("failed login of a name", "20/minute")
-"""From anywhere: what a person mistypes is far below, what a guesser needs is far above."""
 
 
 class AuthRoutes:
@@ -57,15 +51,7 @@ class AuthRoutes:
         try:
             fields = await read_fields(request)
             username, password = text_field(fields, "username"), text_field(fields, "password")
-            address, name = client_address(request.scope), username.strip().casefold()[:64]
-            await self._limiter.check(FAILED_LOGINS_BY_ADDRESS, address)
-            await self._limiter.check(FAILED_LOGINS_BY_NAME, name)
-            try:
-                account = await self._accounts.login(username, password)
-            except LoginFailed:
-                await self._limiter.hit(FAILED_LOGINS_BY_ADDRESS, address)
-                await self._limiter.hit(FAILED_LOGINS_BY_NAME, name)
-                raise
+            account = await self._accounts.login(username, password, address=client_address(request.scope))
         except AiProjectError as error:
             return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
         note(request.scope, account=account.account_id, outcome="ok")

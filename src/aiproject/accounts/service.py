@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import store
-from aiproject.accounts.model import MAX_PASSWORD_LENGTH, Account, check_new_account, is_askable
+from aiproject.accounts.guard import LoginGuard, Realm
+from aiproject.accounts.model import Account, check_new_account, is_askable
+from aiproject.accounts.password_policy import check_new_password
 from aiproject.adapters.database import Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.passwords import PasswordService
+from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
 from aiproject.adapters.schema import NAME_KEY_LENGTH, NAME_LENGTH, name_key, new_account_id
 from aiproject.audit import Fact, Origin, record
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
 
-__all__ = ["Accounts", "OpenBooks"]
+__all__ = ["Accounts", "OpenBooks", "Within"]
 
 log = get_logger("accounts")
 
@@ -36,8 +38,21 @@ OpenBooks = Callable[[AsyncConnection, int], Awaitable[None]]
 """Gives a new account its quota: called with the transaction that opens it, and its number."""
 
 
+Within = Callable[[AsyncConnection], Awaitable[None]]
+"""What shall happen in the same transaction: the end of sessions, an entry of the audit log."""
+
+
+def new_uuid() -> str:
+    """Return 128 bits from the system's generator in hex: the value is the account's credential."""
+    return secrets.token_hex(16)
+
+
 class Accounts:
-    """Registration, login and identity."""
+    """Registration, login and identity.
+
+    Args:
+        guard: counts wrong passwords and uuids; one of its own if none is given.
+    """
 
     def __init__(
         self,
@@ -45,8 +60,10 @@ class Accounts:
         passwords: PasswordService,
         open_books: OpenBooks,
         *,
+        guard: LoginGuard | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._guard = guard or LoginGuard(database)
         self._database = database
         self._passwords = passwords
         self._open_books = open_books
@@ -88,8 +105,7 @@ class Accounts:
                 await store.add(
                     connection,
                     account_id=account_id,
-                    # 128 bits from the system's generator: the value is the account's credential.
-                    uuid=secrets.token_hex(16),
+                    uuid=new_uuid(),
                     name_key=key,
                     username=new.username,
                     password=stored,
@@ -116,18 +132,27 @@ class Accounts:
         log.info("account opened", account=account.account_id)
         return account
 
-    async def login(self, username: str, password: str) -> Account:
+    async def login(self, username: str, password: str, *, address: str | None = None) -> Account:
         """Return the account that the password opens.
 
-        An unknown name costs the same work as a wrong password. A password in an older form (the seed's MD5, or plain)
-        is replaced by its argon2id hash here.
+        An unknown name costs the same work as a wrong password. A password in an older form (the seed's MD5, plain, or
+        argon2 with other parameters) is replaced by its hash of today here.
+
+        Args:
+            address: of the caller; ``None`` counts failures by the name alone.
 
         Raises:
             LoginFailed: unknown name, wrong password or disabled account; never says which.
+            TooManyRequests: failures before it, of the name or the address, or logins at this moment; no work is done.
         """
         username, password = username.strip(), password.strip()
-        if not username or not password or len(username) > NAME_LENGTH or len(password) > MAX_PASSWORD_LENGTH:
+        if not username or not password or len(username) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
+        self._passwords.refuse_if_full()
+        async with self._guard.attempt(Realm.LOGIN, name=username, address=address):
+            return await self._verified(username, password)
+
+    async def _verified(self, username: str, password: str) -> Account:
         found = []
         if is_askable(username):
             async with self._database.connect() as connection:
@@ -146,14 +171,130 @@ class Accounts:
             log.info("password hash upgraded", account=account.account_id)
         return account
 
-    async def identify(self, uuid: str, usernames: Sequence[str]) -> Account:
+    async def change_password(
+        self,
+        account: Account,
+        current: str,
+        new: str,
+        *,
+        sign_out_everywhere: bool = True,
+        address: str | None = None,
+        within: Within | None = None,
+    ) -> Account:
+        """Change a password as its owner does, who must know the current one.
+
+        Args:
+            sign_out_everywhere: give the account another uuid as well, so that every app has to log in again.
+            address: of the caller, for `LoginGuard`: a wrong current password counts as a failed login.
+            within: done in the same transaction.
+
+        Returns:
+            the account, with its new uuid.
+
+        Raises:
+            LoginFailed: ``current`` is wrong, the account is disabled, or its password was changed at the same moment.
+            InvalidInput: see `check_new_password`.
+            TooManyRequests: see `login`.
+        """
+        current = current.strip()
+        new = check_new_password(new, account.username)
+        if not current or len(current) > LONGEST_PASSWORD:
+            raise LoginFailed
+        self._passwords.refuse_if_full()
+        async with self._guard.attempt(Realm.LOGIN, name=account.username, address=address):
+            async with self._database.connect() as connection:
+                stored = await store.stored_password(connection, account.account_id)
+            verdict = None if stored is None else await self._passwords.verify(stored, current)
+            if verdict is None or not verdict.ok or account.is_disabled:
+                raise LoginFailed
+            return await self._store_password(account, new, old=stored, rotates=sign_out_everywhere, within=within)
+
+    async def set_password(
+        self, account: Account, new: str, *, sign_out_everywhere: bool = False, within: Within | None = None
+    ) -> Account:
+        """Give an account another password, as an administrator or a mail's token does; its lock ends.
+
+        Args:
+            sign_out_everywhere: give it another uuid as well. Not by default: existing apps keep the uuid on disk, and
+                an administrator who helps with a forgotten password does not mean to lock them out.
+            within: done in the same transaction.
+
+        Returns:
+            the account, with its new uuid if it has one.
+
+        Raises:
+            AccountUnknown: it is gone.
+            InvalidInput: see `check_new_password`.
+        """
+        new = check_new_password(new, account.username)
+        changed = await self._store_password(account, new, old=None, rotates=sign_out_everywhere, within=within)
+        await self._guard.unlock(Realm.LOGIN, account.username)
+        return changed
+
+    async def _store_password(
+        self, account: Account, new: str, *, old: str | None, rotates: bool, within: Within | None
+    ) -> Account:
+        hashed = await self._passwords.hash(new)
+        uuid = new_uuid()
+
+        async def change() -> Account:
+            async with self._database.begin() as connection:
+                is_changed = await store.change_password(
+                    connection, account.account_id, new=hashed, now=self._clock(), old=old
+                )
+                if not is_changed:
+                    raise AccountUnknown if old is None else LoginFailed
+                if rotates:
+                    await store.set_uuid(connection, account.account_id, uuid)
+                if within is not None:
+                    await within(connection)
+                changed = await store.by_account_id(connection, account.account_id)
+                if changed is None:
+                    raise AccountUnknown
+                return changed
+
+        changed = await retry_transient(change)
+        log.info("password changed", account=account.account_id, signed_out_everywhere=rotates)
+        return changed
+
+    async def rotate_uuid(self, account: Account, *, within: Within | None = None) -> str:
+        """Give an account another uuid and return it: every app that keeps the old one has to log in again.
+
+        Args:
+            within: done in the same transaction.
+
+        Raises:
+            AccountUnknown: it is gone.
+        """
+        uuid = new_uuid()
+
+        async def rotate() -> None:
+            async with self._database.begin() as connection:
+                if not await store.set_uuid(connection, account.account_id, uuid):
+                    raise AccountUnknown
+                if within is not None:
+                    await within(connection)
+
+        await retry_transient(rotate)
+        log.info("uuid changed", account=account.account_id)
+        return uuid
+
+    async def unlock(self, username: str) -> bool:
+        """Forget the failed logins of a name, whether anybody has it or not; say whether there were any."""
+        return await self._guard.unlock(Realm.LOGIN, username)
+
+    async def identify(self, uuid: str, usernames: Sequence[str], *, address: str | None = None) -> Account:
         """Return the account to which a uuid and one of the spellings of a name belong.
+
+        A right pair costs one query and is never refused for somebody else's guesses; a wrong one is counted.
 
         Args:
             usernames: how the name may be read (a header can be raw UTF-8 or percent-encoded), at most a few.
+            address: of the caller, for `LoginGuard`.
 
         Raises:
             AccountUnknown: they do not belong together, or the account is disabled.
+            TooManyRequests: they do not belong together either, and were not the first that did not.
         """
         uuid = uuid.strip()
         names = (name for name in usernames if 0 < len(name.strip()) <= NAME_LENGTH and is_askable(name))
@@ -166,13 +307,15 @@ class Accounts:
             # Looked up by the name and compared here, so that the time tells nothing about the uuid.
             if hmac.compare_digest(account.uuid.encode(), uuid.encode("utf-8", "replace")) and not account.is_disabled:
                 return account
+        await self._guard.wrong_guess(Realm.UUID, name=keys[0], address=address)
         raise AccountUnknown
 
-    async def identify_by_uuid(self, uuid: str) -> Account:
+    async def identify_by_uuid(self, uuid: str, *, address: str | None = None) -> Account:
         """Return the account of a uuid, for the one old call that sends no name along.
 
         Raises:
             AccountUnknown: there is none, or it is disabled.
+            TooManyRequests: there is none, and the address has guessed before.
         """
         uuid = uuid.strip()
         if not uuid or len(uuid) > MAX_UUID_LENGTH or not is_askable(uuid):
@@ -181,6 +324,7 @@ class Accounts:
             account = await store.by_uuid(connection, uuid)
         # Compared here once more: a database may take for the same what differs in case or in blanks at the end.
         if account is None or account.is_disabled or not hmac.compare_digest(account.uuid.encode(), uuid.encode()):
+            await self._guard.wrong_guess(Realm.UUID, name=None, address=address)
             raise AccountUnknown
         return account
 

@@ -15,8 +15,10 @@ from aiproject.adapters.schema import user as users
 
 __all__ = [
     "add",
+    "by_account_id",
     "by_name_keys",
     "by_uuid",
+    "change_password",
     "count",
     "end_access",
     "listed",
@@ -24,6 +26,8 @@ __all__ = [
     "set_disabled",
     "set_password",
     "set_profile",
+    "set_uuid",
+    "stored_password",
 ]
 
 COLUMNS = (
@@ -105,11 +109,47 @@ async def add(
     )
 
 
+async def stored_password(connection: AsyncConnection, account_id: int) -> str | None:
+    """Return an account's stored password; ``None``: there is no such account."""
+    found = (await connection.execute(select(users.c.PassWord).where(users.c.AccountId == account_id))).one_or_none()
+    return None if found is None else str(found[0])
+
+
 async def set_password(connection: AsyncConnection, account_id: int, *, old: str, new: str) -> None:
-    """Replace the stored password, unless somebody else has replaced it meanwhile."""
+    """Store the same password in another form, unless somebody else has replaced it meanwhile."""
     await connection.execute(
         update(users).where(users.c.AccountId == account_id, users.c.PassWord == old).values(PassWord=new)
     )
+
+
+async def change_password(
+    connection: AsyncConnection, account_id: int, *, new: str, now: datetime, old: str | None = None
+) -> bool:
+    """Store another password.
+
+    Args:
+        old: what must be stored still; ``None``: whatever is.
+
+    Returns:
+        whether it was changed: there is such an account, and nobody else was faster.
+    """
+    query = update(users).where(users.c.AccountId == account_id)
+    if old is not None:
+        query = query.where(users.c.PassWord == old)
+    return (await connection.execute(query.values(PassWord=new, PasswordChangedAt=now))).rowcount == 1
+
+
+async def set_uuid(connection: AsyncConnection, account_id: int, uuid: str) -> bool:
+    """Give an account another uuid; say whether there is such an account."""
+    return (
+        await connection.execute(update(users).where(users.c.AccountId == account_id).values(Id=uuid))
+    ).rowcount == 1
+
+
+async def by_account_id(connection: AsyncConnection, account_id: int) -> Account | None:
+    """Return the account with this number."""
+    row = (await connection.execute(select(*COLUMNS).where(users.c.AccountId == account_id))).one_or_none()
+    return None if row is None else _account(row)
 
 
 async def set_disabled(connection: AsyncConnection, account_id: int, at: datetime | None) -> None:

@@ -3,7 +3,8 @@
 HS256 with a key of our own and nothing else: the algorithm is fixed when a token is read, whatever its header says, so
 that neither ``none`` nor a public key in the role of a secret is taken (RFC 8725, sections 2.1 and 3.1). The claims are
 the original's, which other programs may read, and two of ours: ``aid``, the administrator's number, and ``sid``, the
-session. ``sub`` is the name at the login; it is never looked up, so that a renamed administrator's tokens go on working.
+session. ``sub`` is the name at the login; it is never looked up, so that the tokens of somebody who was renamed go on
+working.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts.model import MAX_PASSWORD_LENGTH, check_new_account, is_askable
+from aiproject.accounts.guard import LoginGuard, Realm
+from aiproject.accounts.model import check_new_account, is_askable
 from aiproject.adapters.database import PRIMARY, Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.passwords import PasswordService
+from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
 from aiproject.adapters.schema import NAME_KEY_LENGTH, NAME_LENGTH, name_key, new_account_id
 from aiproject.administration import store
 from aiproject.administration.jwts import SESSION_LIFETIME, Claims, Kind, Signer
@@ -76,11 +77,13 @@ class Administrators:
         passwords: PasswordService,
         signer: Signer | None = None,
         *,
+        guard: LoginGuard | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._signer = signer
+        self._guard = guard or LoginGuard(database)
         self._clock = clock
 
     # -- who they are ---------------------------------------------------------------------------------------------
@@ -182,7 +185,10 @@ class Administrators:
                     stamped.get("password_changed_at", old.password_changed_at),
                 )
 
-        return await retry_transient(once)
+        changed = await retry_transient(once)
+        if change.password is not None:
+            await self._guard.unlock(Realm.ADMIN, target)
+        return changed
 
     async def remove(self, target: str, origin: Origin, *, owners_too: bool) -> Administrator:
         """Remove an administrator; every token of theirs is void at once.
@@ -226,30 +232,24 @@ class Administrators:
 
         Raises:
             LoginFailed: never says why.
+            TooManyRequests: failures before it, of the name or the address, or logins at this moment; no work is done.
         """
         name, password = name.strip(), password.strip()
-        if not name or not password or len(name) > NAME_LENGTH or len(password) > MAX_PASSWORD_LENGTH:
+        if not name or not password or len(name) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
-        found = None
-        if is_askable(name):
-            async with self._database.connect() as connection:
-                found = await store.password_of(connection, name_key(name))
-        if found is None:
-            await self._passwords.dummy_verify()
-            raise LoginFailed
-        administrator, stored = found
-        verdict = await self._passwords.verify(stored, password)
-        if not verdict.ok:
-            raise LoginFailed
-        better = await self._passwords.hash(password) if verdict.needs_rehash else None
+        self._passwords.refuse_if_full()
+        async with self._guard.attempt(Realm.ADMIN, name=name, address=address):
+            administrator, stored, better = await self._verified(name, password)
         session_id = secrets.token_hex(16)
         origin = Origin(Actor(ActorKind.ADMINISTRATOR, administrator.name), address, request_id)
 
         async def once() -> None:
             now = self._clock()
             async with self._database.begin() as connection:
+                if await store.stored_password(connection, administrator.admin_id) != stored:
+                    raise LoginFailed  # changed, or removed, while we were hashing
                 if better is not None:
-                    await store.replace_hash(connection, administrator.admin_id, old=stored, new=better)
+                    await store.set_columns(connection, administrator.admin_id, password=better)
                 await store.forget_sessions(connection, administrator.admin_id, now)
                 await store.add_session(
                     connection,
@@ -296,6 +296,21 @@ class Administrators:
                 await record(connection, origin, "admin.logout", session.administrator.name)
 
         await retry_transient(once)
+
+    async def _verified(self, name: str, password: str) -> tuple[Administrator, str, str | None]:
+        """Return who the password opens, what is stored, and a better hash of it where that is not today's form."""
+        found = None
+        if is_askable(name):
+            async with self._database.connect() as connection:
+                found = await store.password_of(connection, name_key(name))
+        if found is None:
+            await self._passwords.dummy_verify()
+            raise LoginFailed
+        administrator, stored = found
+        verdict = await self._passwords.verify(stored, password)
+        if not verdict.ok:
+            raise LoginFailed
+        return administrator, stored, await self._passwords.hash(password) if verdict.needs_rehash else None
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

@@ -25,8 +25,8 @@ __all__ = [
     "of_session",
     "password_of",
     "remove",
-    "replace_hash",
     "set_columns",
+    "stored_password",
 ]
 
 COLUMNS = (
@@ -105,13 +105,11 @@ async def set_columns(connection: AsyncConnection, admin_id: int, **columns: Any
     await connection.execute(update(administrators).where(administrators.c.admin_id == admin_id).values(**columns))
 
 
-async def replace_hash(connection: AsyncConnection, admin_id: int, *, old: str, new: str) -> None:
-    """Replace the stored password by a better hash of it, unless somebody has changed it meanwhile."""
-    await connection.execute(
-        update(administrators)
-        .where(administrators.c.admin_id == admin_id, administrators.c.password == old)
-        .values(password=new)
-    )
+async def stored_password(connection: AsyncConnection, admin_id: int) -> str | None:
+    """Return an administrator's stored password, and keep everybody else from changing it until the transaction ends."""
+    statement = select(administrators.c.password).where(administrators.c.admin_id == admin_id).with_for_update()
+    found: str | None = (await connection.execute(statement)).scalar_one_or_none()
+    return found
 
 
 async def remove(connection: AsyncConnection, admin_id: int) -> None:

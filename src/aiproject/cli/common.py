@@ -7,21 +7,22 @@ import os
 import pwd
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.database import Database
-from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.audit import Actor, ActorKind, Fact, Origin, record
 from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, Refused, Unavailable
 from aiproject.wiring import open_database, prepare_schema
 
-__all__ = ["complain", "errors", "origin", "out", "read_password", "read_settings", "run", "tables"]
+__all__ = ["complain", "errors", "noting", "origin", "out", "read_password", "read_settings", "run", "tables"]
 
 out = Console()
 complain = Console(stderr=True)
@@ -83,6 +84,16 @@ def origin() -> Origin:
     except KeyError:  # a container may run as a number without a name
         name = f"uid {uid}"
     return Origin(Actor(ActorKind.COMMAND_LINE, name), "", secrets.token_hex(12))
+
+
+def noting(action: str, target: str, after: Mapping[str, Fact]) -> Callable[[AsyncConnection], Awaitable[None]]:
+    """Return what writes an entry of the audit log within the transaction of the act."""
+    by = origin()
+
+    async def note(connection: AsyncConnection) -> None:
+        await record(connection, by, action, target, after=after)
+
+    return note
 
 
 def read_password() -> str:

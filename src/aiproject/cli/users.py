@@ -13,11 +13,12 @@ from rich.text import Text
 from aiproject.accounts import Account, Accounts
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.cli.common import origin, out, read_password, read_settings, run, tables
+from aiproject.audit import CHANGED, AuditLog
+from aiproject.cli.common import noting, origin, out, read_password, read_settings, run, tables
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput
 from aiproject.quotas import LeaseTimes, Quotas
-from aiproject.wiring import opening
+from aiproject.wiring import opening, password_profile
 
 __all__ = ["app", "rooms"]
 
@@ -32,7 +33,7 @@ Name = Annotated[str, typer.Argument(help="The account's user name.")]
 @asynccontextmanager
 async def rooms(settings: Settings, database: Database) -> AsyncIterator[tuple[Accounts, Quotas]]:
     """Open what commands about accounts need."""
-    passwords = PasswordService(PasswordHasher())
+    passwords = PasswordService(PasswordHasher(password_profile(settings)))
     try:
         quotas = Quotas(database, LeaseTimes(settings.hold_lease))
         yield Accounts(database, passwords, opening(settings, quotas)), quotas
@@ -107,6 +108,54 @@ def disable(
     async def command() -> None:
         async with _rooms() as (accounts, _):
             _print(await accounts.set_disabled(name, not undo, origin=origin()))
+
+    run(command)
+
+
+@app.command()
+def password(name: Name) -> None:
+    """Give an account another password, asked for or read from standard input; ends its lock."""
+    new = read_password()
+
+    async def command() -> None:
+        async with _rooms() as (accounts, _):
+            account = await accounts.named(name)
+            await accounts.set_password(
+                account, new, within=noting("user.password", account.username, {"password": CHANGED})
+            )
+            out.print(f"changed the password of {account.username}", markup=False, highlight=False)
+
+    run(command)
+
+
+@app.command()
+def rotate(name: Name) -> None:
+    """Give an account another uuid: every app that keeps the old one has to log in again."""
+
+    async def command() -> None:
+        async with _rooms() as (accounts, _):
+            account = await accounts.named(name)
+            # The new one is not shown: its owner gets it by logging in.
+            await accounts.rotate_uuid(account, within=noting("user.rotate", account.username, {"uuid": CHANGED}))
+            out.print(f"changed the uuid of {account.username}", markup=False, highlight=False)
+
+    run(command)
+
+
+@app.command()
+def unlock(name: Name) -> None:
+    """Forget the failed logins of a name, whether it waits or is locked."""
+
+    async def command() -> None:
+        settings = read_settings()
+        async with tables(settings) as database, rooms(settings, database) as (accounts, _):
+            was_counted = await accounts.unlock(name)
+            await AuditLog(database).record(origin(), "user.unlock", name)
+            out.print(
+                f"unlocked {name}" if was_counted else f"there are no failed logins of {name}",
+                markup=False,
+                highlight=False,
+            )
 
     run(command)
 

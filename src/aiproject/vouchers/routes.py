@@ -60,7 +60,7 @@ class VoucherRoutes:
         address = client_address(request.scope)
         await self._limiter.check(FAILED_REDEMPTIONS_BY_ADDRESS, address)
         try:
-            account = await self._accounts.identify_by_uuid(uuid)
+            account = await self._accounts.identify_by_uuid(uuid, address=address)
             note(request.scope, account=account.account_id)
             await self._limiter.check(FAILED_REDEMPTIONS_BY_ACCOUNT, str(account.account_id))
             try:

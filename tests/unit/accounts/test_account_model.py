@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aiproject.accounts.model import Account, NewAccount, check_new_account, is_askable
 from aiproject.errors import InvalidInput
 
-PASSWORD = "secret"
+PASSWORD = "secret word"
 
 
 def check(
@@ -28,8 +28,8 @@ def complaint(username: str = "小明", password: str = PASSWORD, email: str = "
 
 
 def test_all_four_are_trimmed() -> None:
-    new = check(" 小明\t", "　secret\n", " a@b.cn ", " 计算机学院 ")
-    assert (new.username, new.password, new.email, new.academy) == ("小明", "secret", "a@b.cn", "计算机学院")
+    new = check(" 小明\t", "　secret word\n", " a@b.cn ", " 计算机学院 ")
+    assert (new.username, new.password, new.email, new.academy) == ("小明", "secret word", "a@b.cn", "计算机学院")
 
 
 def test_email_and_academy_may_be_empty() -> None:
@@ -51,7 +51,7 @@ def test_a_name_nobody_can_see_is_empty() -> None:
 
 
 def test_lengths_are_counted_in_characters() -> None:
-    assert check(username="😀" * 50, password="密" * 128, email="e" * 254, academy="学" * 100)
+    assert check(username="😀" * 50, password="密钥" * 64, email="e" * 254, academy="学" * 100)
     assert "50" in complaint(username="名" * 51)
     assert "128" in complaint(password="密" * 129)
     assert "254" in complaint(email="e" * 255)

@@ -1,0 +1,58 @@
+"""What a new password must be. Old ones are not measured by it: whoever has one logs in.
+
+Source: NIST SP 800-63B-4, section 3.1.1.2: length, a list of common ones, every character, and no rules of composition.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+
+from aiproject.adapters.schema import name_key
+from aiproject.errors import InvalidInput
+
+__all__ = ["MAX_PASSWORD_LENGTH", "MIN_PASSWORD_LENGTH", "check_new_password", "common_passwords"]
+
+MIN_PASSWORD_LENGTH = 8
+MAX_PASSWORD_LENGTH = 128
+"""Characters (code points) after NFKC, the form in which a password is hashed; a bound on the work of hashing."""
+
+
+def check_new_password(password: str, username: str) -> str:
+    """Return a new password as it is to be hashed: without the blanks around it, which login drops as well.
+
+    Args:
+        username: whose it shall be; no password is the name of its account, in any spelling.
+
+    Raises:
+        InvalidInput: too short, too long, common, the user name, or with characters that cannot be typed.
+    """
+    password = password.strip()
+    if not password:
+        raise InvalidInput("密码不能为空")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in password):
+        raise InvalidInput("密码含有控制字符")
+    # One character can stand for eighteen, U+FDFA, so a bound before it is expanded keeps the work small.
+    length = len(password) if len(password) > 4 * MAX_PASSWORD_LENGTH else len(unicodedata.normalize("NFKC", password))
+    if length < MIN_PASSWORD_LENGTH:
+        raise InvalidInput(f"密码至少需要 {MIN_PASSWORD_LENGTH} 个字符")
+    if length > MAX_PASSWORD_LENGTH:
+        raise InvalidInput(f"密码不能超过 {MAX_PASSWORD_LENGTH} 个字符")
+    key = name_key(password)
+    if key == name_key(username):
+        raise InvalidInput("密码不能与用户名相同")
+    if key in common_passwords():
+        raise InvalidInput("密码过于常见，请换一个")
+    return password
+
+
+@functools.cache
+def common_passwords() -> frozenset[str]:
+    """Return the common passwords, without case, that are long enough to be chosen at all.
+
+    They are zxcvbn's: the 30 000 most frequent of large leaks. Reading them takes some 30 ms, so a server calls this
+    once before it serves.
+    """
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+    return frozenset(name_key(entry) for entry in FREQUENCY_LISTS["passwords"] if len(entry) >= MIN_PASSWORD_LENGTH)
