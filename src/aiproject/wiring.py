@@ -24,6 +24,14 @@ from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
 from aiproject.adapters.workers import Workers
+from aiproject.administration.jwts import Signer, read_key
+from aiproject.administration.people import People
+from aiproject.administration.routes import AdministrationRoutes, Rooms
+from aiproject.administration.service import Administrators
+from aiproject.administration.setup import SetupCode, SetupGate
+from aiproject.administration.tables import Tables
+from aiproject.administration.trial import ModelTrial
+from aiproject.audit import AuditLog
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.protocols.dictation import DictationOptions
@@ -79,14 +87,19 @@ def password_profile(settings: Settings) -> argon2.Parameters:
     return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
 
 
+def signup_voice_ms(settings: Settings) -> int | None:
+    """Return the dictation that a new account starts with, in milliseconds; ``None``: unmetered."""
+    seconds = settings.signup_voice_seconds
+    return None if seconds is None else seconds * 1000
+
+
 def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
     """Return what gives a new account the quota that it starts with."""
-    seconds = settings.signup_voice_seconds
     return partial(
         quotas.open_books,
         tokens=settings.signup_tokens,
         pic_times=settings.signup_pic_times,
-        voice_ms=None if seconds is None else seconds * 1000,
+        voice_ms=signup_voice_ms(settings),
     )
 
 
@@ -129,13 +142,18 @@ async def prepare_schema(database: Database) -> None:
 
 @asynccontextmanager
 async def open_application(
-    settings: Settings, credentials: IflytekCredentials, *, is_sandbox: bool
+    settings: Settings,
+    credentials: IflytekCredentials,
+    *,
+    is_sandbox: bool,
+    setup_code: SetupCode | None = None,
 ) -> AsyncIterator[Application]:
     """Open everything that the application needs, in a readable order; close it in reverse at the end.
 
     Args:
         credentials: the console's, or the sandbox's.
         is_sandbox: whether they are the sandbox's.
+        setup_code: by which the first administrator can be made; ``None``: by the command line only.
 
     Raises:
         Misconfigured: the operator must mend something first.
@@ -179,6 +197,23 @@ async def open_application(
             settings.spark_top_k,
             settings.client_gone_drain,
         )
+        vouchers = Vouchers(database)
+        audit = AuditLog(database)
+        administration = AdministrationRoutes(
+            Rooms(
+                administrators=Administrators(
+                    database, passwords, Signer(read_key(settings.data_dir, settings.admin_key_file)), guard=guard
+                ),
+                people=People(database, passwords, accounts, voice_ms=signup_voice_ms(settings)),
+                vouchers=vouchers,
+                tables=Tables(database),
+                trial=ModelTrial(spark, calls, audit),
+                audit=audit,
+                setup=SetupGate(setup_code),
+                limiter=limiter,
+            ),
+            app_id=credentials.app_id,
+        )
         replay = Replay(database, lease_ms=int(settings.hold_lease * 1000))
 
         async def readiness() -> Readiness:
@@ -201,8 +236,9 @@ async def open_application(
                         anonymous=settings.voice_anonymous,
                     ),
                     picture=PictureText(calls, identities, quotas, ocr, workers, replay),
-                    vouchers=VoucherRoutes(accounts, Vouchers(database), limiter),
+                    vouchers=VoucherRoutes(accounts, vouchers, limiter),
                     usage=UsageRoutes(identities, Receipts(database)),
+                    more=administration.routes(),
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,

@@ -152,17 +152,17 @@ class Administrators:
         if change == Change():
             raise InvalidInput("没有要修改的内容")
         target_key = _askable_key(target)
-        is_own = by is not None and name_key(by.name) == target_key
-        if by is not None and not is_own and by.role is not Role.OWNER:
-            raise NotPermitted
-        if change.role is not None and (is_own or (by is not None and by.role is not Role.OWNER)):
-            raise NotPermitted
+        if by is not None:
+            # Asked once more below, of the row under the lock; here so that nothing is hashed for who may not.
+            _refuse_unless_permitted(by, change, is_own=name_key(by.name) == target_key)
         columns = await self._columns(change, target)
 
         async def once() -> Administrator:
             now = self._clock()
             async with self._database.begin() as connection:
                 old = await store.by_name_key(connection, target_key, is_locked=True)
+                if by is not None:
+                    _refuse_unless_permitted(by, change, is_own=old is not None and old.admin_id == by.admin_id)
                 if old is None:
                     raise AdministratorUnknown
                 if change.role not in (None, Role.OWNER) and by is None:
@@ -370,6 +370,13 @@ class Administrators:
             return made
         last: Administrator = await retry_transient(once)
         return last
+
+
+def _refuse_unless_permitted(by: Administrator, change: Change, *, is_own: bool) -> None:
+    if by.role is not Role.OWNER and (not is_own or change.role is not None):
+        raise NotPermitted
+    if is_own and change.role is not None:
+        raise NotPermitted
 
 
 def _askable_key(name: str) -> str:

@@ -106,7 +106,7 @@ async def set_columns(connection: AsyncConnection, admin_id: int, **columns: Any
 
 
 async def stored_password(connection: AsyncConnection, admin_id: int) -> str | None:
-    """Return an administrator's stored password, and keep everybody else from changing it until the transaction ends."""
+    """Return a stored password, and keep everybody else from changing it until the transaction ends."""
     statement = select(administrators.c.password).where(administrators.c.admin_id == admin_id).with_for_update()
     found: str | None = (await connection.execute(statement)).scalar_one_or_none()
     return found

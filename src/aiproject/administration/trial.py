@@ -17,7 +17,7 @@ from aiproject.upstreams import ChatUpstream
 __all__ = ["ModelTrial", "TrialAnswer", "trial_request"]
 
 MOST_TOKENS = 8192
-"""The console's slider ends there; the platform takes 1 to 8192 for most models, and the upstream lowers it for others."""
+"""The console's slider ends there; the platform takes 1 to 8192 for most models, the upstream lowers it for others."""
 
 LEAST_TEMPERATURE = 0.01
 """The platform takes (0, 1]; the console's slider begins at 0."""

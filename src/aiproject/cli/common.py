@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.database import Database
+from aiproject.administration.model import AdministratorUnknown
 from aiproject.audit import Actor, ActorKind, Fact, Origin, record
 from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, Refused, Unavailable
@@ -31,6 +32,7 @@ EXIT_STATUSES: tuple[tuple[type[AiProjectError], int], ...] = (
     (Misconfigured, 78),  # sysexits' EX_CONFIG
     (Unavailable, 75),  # EX_TEMPFAIL
     (AccountUnknown, 67),  # EX_NOUSER
+    (AdministratorUnknown, 67),
     (Refused, 65),  # EX_DATAERR
 )
 
@@ -44,6 +46,8 @@ def errors() -> Iterator[None]:
         text = str(error) or type(error).__name__
         if isinstance(error, AccountUnknown):
             text = "there is no account of this name"
+        elif isinstance(error, AdministratorUnknown):
+            text = "there is no administrator of this name"
         elif isinstance(error, NameTaken):
             text = "this name is taken"
         complain.print(f"aiproject: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
