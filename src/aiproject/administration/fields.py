@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from starlette.requests import Request
+
+from aiproject.adapters.json_routes import read_fields
 from aiproject.administration.model import Malformed, Role
 from aiproject.administration.people import NewProfile
 from aiproject.audit import AuditFilter
+from aiproject.errors import InvalidInput
 
 __all__ = [
     "audit_filter",
+    "body_of",
     "flag",
     "number",
     "optional_text",
@@ -28,6 +33,19 @@ MOST_UNITS = 10**15
 
 MAX_FILTER_LENGTH = 200
 """Characters of one filter of the audit log."""
+
+
+async def body_of(request: Request) -> Mapping[str, Any]:
+    """Return the body's JSON object.
+
+    Raises:
+        Malformed: it is none.
+        BodyTooLarge: see `read_fields`.
+    """
+    try:
+        return await read_fields(request)
+    except InvalidInput:
+        raise Malformed from None
 
 
 def parsed(value: object) -> Mapping[str, Any]:

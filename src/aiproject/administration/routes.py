@@ -14,12 +14,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from aiproject.adapters.asgi import client_address, note, request_id
-from aiproject.adapters.json_routes import answer, read_fields
+from aiproject.adapters.json_routes import answer
 from aiproject.adapters.limiter import Limiter, Rate
 from aiproject.administration import refusals
 from aiproject.administration.door import Call, Door, told
 from aiproject.administration.fields import (
     audit_filter,
+    body_of,
     flag,
     number,
     optional_text,
@@ -114,7 +115,7 @@ class AdministrationRoutes:
     async def login(self, request: Request) -> Response:
         """Open a session: ``admin``, ``password``; two JWTs, and the vendor's keys, masked, which the console reads."""
         try:
-            fields = await read_fields(request)
+            fields = await body_of(request)
             signed_in = await self._rooms.administrators.login(
                 required_text(fields, "admin"),
                 required_text(fields, "password"),
@@ -140,7 +141,7 @@ class AdministrationRoutes:
         address = client_address(request.scope)
         try:
             await rooms.limiter.hit(SETUP_GUESSES, address)
-            fields = await read_fields(request)
+            fields = await body_of(request)
             code, name = required_text(fields, "code"), required_text(fields, "admin")
             password = required_text(fields, "password")
             rooms.setup.check(code)
@@ -165,7 +166,7 @@ class AdministrationRoutes:
     async def console_test(self, call: Call) -> Mapping[str, Any]:
         """Ask the text model once: ``dialog``, ``limit``, ``top_k``, ``temperature``."""
         await self._rooms.limiter.hit(MODEL_TRIALS, str(call.session.administrator.admin_id))
-        fields = await read_fields(call.request)
+        fields = await body_of(call.request)
         question = trial_request(
             fields.get("dialog"), fields.get("limit"), fields.get("top_k"), fields.get("temperature")
         )  # fmt: skip
@@ -176,7 +177,7 @@ class AdministrationRoutes:
 
     async def add_user(self, call: Call) -> Mapping[str, Any]:
         """Open an account with just the quota that is given."""
-        fields = await read_fields(call.request)
+        fields = await body_of(call.request)
         new = profile(fields, "")
         required_text(fields, "password")
         await self._rooms.people.add(new, call.origin)
@@ -184,7 +185,7 @@ class AdministrationRoutes:
 
     async def modify_user(self, call: Call) -> Mapping[str, Any]:
         """Change an account: ``target_user``, and what it shall be in ``new_user_info``."""
-        fields = await read_fields(call.request)
+        fields = await body_of(call.request)
         target = required_text(fields, "target_user")
         await self._rooms.people.modify(target, profile(parsed(fields.get("new_user_info")), "new_"), call.origin)
         return success("修改用户信息成功")
@@ -192,7 +193,7 @@ class AdministrationRoutes:
     async def delete_user(self, call: Call) -> Mapping[str, Any]:
         """Remove the person behind ``target_username``."""
         gone = await self._rooms.people.delete(
-            required_text(await read_fields(call.request), "target_username"), call.origin
+            required_text(await body_of(call.request), "target_username"), call.origin
         )  # fmt: skip
         return success(f"{gone.username} 删除成功")
 
@@ -200,7 +201,7 @@ class AdministrationRoutes:
 
     async def add_admin(self, call: Call) -> Mapping[str, Any]:
         """Make an administrator: ``admin``, ``password`` and, beyond the original, ``role``."""
-        fields = await read_fields(call.request)
+        fields = await body_of(call.request)
         await self._rooms.administrators.add(
             required_text(fields, "admin"),
             required_text(fields, "password"),
@@ -211,7 +212,7 @@ class AdministrationRoutes:
 
     async def modify_admin(self, call: Call) -> Mapping[str, Any]:
         """Change ``target_admin``: ``new_name``, ``new_password`` and, beyond the original, ``new_role``."""
-        fields = await read_fields(call.request)
+        fields = await body_of(call.request)
         change = Change(
             optional_text(fields, "new_name"), optional_text(fields, "new_password"), role(fields, "new_role")
         )  # fmt: skip
@@ -222,7 +223,7 @@ class AdministrationRoutes:
 
     async def delete_admin(self, call: Call) -> Mapping[str, Any]:
         """Remove ``target_admin``, who is no owner."""
-        target = required_text(await read_fields(call.request), "target_admin")
+        target = required_text(await body_of(call.request), "target_admin")
         gone = await self._rooms.administrators.remove(target, call.origin, owners_too=False)
         return success(f"{gone.name} 删除成功")
 
@@ -230,7 +231,7 @@ class AdministrationRoutes:
 
     async def add_token(self, call: Call) -> Mapping[str, Any]:
         """Make a voucher: ``token_name``, ``token_limit`` (``tokens``, ``pictimes``), ``token_range`` (an academy)."""
-        fields = await read_fields(call.request)
+        fields = await body_of(call.request)
         limit = parsed(fields.get("token_limit"))
         await self._rooms.vouchers.add(
             code=required_text(fields, "token_name"),
@@ -243,7 +244,7 @@ class AdministrationRoutes:
 
     async def modify_token(self, call: Call) -> Mapping[str, Any]:
         """Change a voucher: what it is worth from now on, for whom, and whether it may be redeemed."""
-        fields = await read_fields(call.request)
+        fields = await body_of(call.request)
         limit = parsed(fields.get("new_token_limit"))
         await self._rooms.vouchers.modify(
             required_text(fields, "target_token"),
@@ -257,7 +258,7 @@ class AdministrationRoutes:
 
     async def delete_token(self, call: Call) -> Mapping[str, Any]:
         """Remove a voucher; what was redeemed stays."""
-        target = required_text(await read_fields(call.request), "target_token")
+        target = required_text(await body_of(call.request), "target_token")
         gone = await self._rooms.vouchers.delete(target, origin=call.origin)
         return success(f"{gone.code} 删除成功")
 

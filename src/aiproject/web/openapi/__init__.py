@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from aiproject import __version__
-from aiproject.web.openapi import seed
+from aiproject.web.openapi import admin, seed
 
 __all__ = ["describe"]
 
@@ -31,5 +31,6 @@ def describe() -> dict[str, Any]:
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {**seed.paths()},
+        "paths": {**seed.paths(), **admin.paths()},
+        "components": {"securitySchemes": {**admin.SECURITY_SCHEMES}},
     }
