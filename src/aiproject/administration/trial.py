@@ -56,7 +56,9 @@ def trial_request(dialog: object, limit: object, top_k: object, temperature: obj
 
 
 def _clamped(value: object, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput
+    if isinstance(value, float) and not math.isfinite(value):  # an int can be too large to be asked
         raise InvalidInput
     return min(max(value, least), most)
 

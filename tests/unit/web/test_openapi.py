@@ -165,9 +165,9 @@ def test_routes_and_description_agree() -> None:
     class Routes:
         register = login = redeem = entries = receipt = endpoint
 
-    parts: Any = (Routes(), endpoint, endpoint, endpoint, endpoint, Routes(), Routes())
-    more = AdministrationRoutes(cast("Any", SimpleNamespace(administrators=None)), app_id="").routes()
-    app: Any = build_app(Endpoints(*parts, more), readiness=parts[1], is_sandbox=False, cors_origins=("*",))
+    more: Any = AdministrationRoutes(cast("Any", SimpleNamespace(administrators=None)), app_id="").routes()
+    parts: Any = (Routes(), endpoint, endpoint, endpoint, endpoint, Routes(), Routes(), more)
+    app: Any = build_app(Endpoints(*parts), readiness=parts[1], is_sandbox=False, cors_origins=("*",))
     while not hasattr(app, "router"):
         app = getattr(app, "app", None) or app._app
     routes = {
