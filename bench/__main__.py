@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import ledger, websocket_clients
+from bench import answer_times, ledger, login_storm, websocket_clients
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -40,12 +40,12 @@ def measure_ledger(console: Console) -> None:
     fsync_ms = ledger.measure_fsync()
     databases = ledger.run()
     title = f"Hold and capture, each committed durably (an fsync takes {fsync_ms:.2f} ms here)"
-    table = Table("database", "callers", "pairs a second", "CPU µs a pair", "ms a hold", title=title)
-    for name, by_callers in databases.items():
-        for callers, figures in by_callers.items():
+    table = Table("database", "load", "pairs a second", "CPU µs a pair", "ms a hold", title=title)
+    for name, by_load in databases.items():
+        for load, figures in by_load.items():
             table.add_row(
                 name,
-                str(callers),
+                str(load),
                 f"{figures.pairs_per_second:,.0f}",
                 f"{figures.cpu_us:.0f}",
                 f"{figures.latency_ms:.2f}",
@@ -57,19 +57,85 @@ def measure_ledger(console: Console) -> None:
         machine={"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "fsync_ms": round(fsync_ms, 3)},
         results={
             name: {
-                f"{callers} callers": {
+                str(load): {
                     "pairs_per_second": round(figures.pairs_per_second),
                     "cpu_us": round(figures.cpu_us, 1),
                     "hold_ms": round(figures.latency_ms, 2),
                 }
-                for callers, figures in by_callers.items()
+                for load, figures in by_load.items()
             }
-            for name, by_callers in databases.items()
+            for name, by_load in databases.items()
         },
     )
 
 
-BENCHMARKS: Mapping[str, Callable[[Console], None]] = {"websocket": measure_clients, "ledger": measure_ledger}
+def measure_login_storm(console: Console) -> None:
+    figures = login_storm.run()
+    table = Table(
+        "",
+        "gaps",
+        "p50 ms",
+        "p99 ms",
+        "most ms",
+        "last p50",
+        "last p99",
+        title=f"Frames of {login_storm.STREAMS} streams, without and with {login_storm.LOGINS} logins at once",
+    )
+    for name, spacing in (("calm", figures.calm), ("storm", figures.storm)):
+        figures_of = (spacing.p50, spacing.p99, spacing.most, spacing.booked_p50, spacing.booked_p99)
+        table.add_row(name, str(spacing.frames), *(f"{ms:.1f}" for ms in figures_of))
+    console.print(table)
+    console.print(
+        f"{figures.logged_in} logged in within {figures.seconds:.0f} s; "
+        f"{figures.refused} times one was told to come back"
+    )
+    write(
+        "login-storm",
+        unit="milliseconds between two frames at the client; the sandbox sends one every 40 ms; "
+        "before the last one of an answer its charge is committed",
+        machine={"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)},
+        results={
+            name: {
+                "gaps": spacing.frames,
+                "p50": round(spacing.p50, 1),
+                "p99": round(spacing.p99, 1),
+                "most": round(spacing.most, 1),
+                "last_p50": round(spacing.booked_p50, 1),
+                "last_p99": round(spacing.booked_p99, 1),
+            }
+            for name, spacing in (("calm", figures.calm), ("storm", figures.storm))
+        },
+        logins={
+            "logged_in": figures.logged_in,
+            "told_to_come_back": figures.refused,
+            "seconds": round(figures.seconds, 1),
+        },
+    )
+
+
+def measure_answer_times(console: Console) -> None:
+    medians = answer_times.run()
+    table = Table("asked", "case", "median ms", title="Refusals of known and unknown names, interleaved")
+    for kind, cases in medians.items():
+        for case, milliseconds in cases.items():
+            table.add_row(kind, case, f"{milliseconds:.2f}")
+    console.print(table)
+    login, uuid = (sorted(medians[kind].values()) for kind in ("login", "uuid"))
+    if login[-1] > login[0] * (1 + answer_times.LOGIN_BOUND) or uuid[-1] - uuid[0] > answer_times.UUID_BOUND_MS:
+        sys.exit("the time of an answer tells who exists, or this machine was too busy to say")
+    write(
+        "answer-times",
+        unit="milliseconds, medians",
+        results={kind: {case: round(value, 3) for case, value in cases.items()} for kind, cases in medians.items()},
+    )
+
+
+BENCHMARKS: Mapping[str, Callable[[Console], None]] = {
+    "websocket": measure_clients,
+    "ledger": measure_ledger,
+    "login-storm": measure_login_storm,
+    "answer-times": measure_answer_times,
+}
 
 
 def write(name: str, **content: Any) -> None:

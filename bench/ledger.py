@@ -1,6 +1,7 @@
 """What do the books cost? Pairs of a hold and its capture, each committed durably, per second.
 
 Every caller has an account of its own and makes one call after the other: hold, three notes of how far it got, capture.
+A keyed call has an Idempotency-Key: its key is claimed before the hold, and its answer stored with the capture.
 The database is a fresh one on this machine's disk, its servers are those of the tests with their usual settings: no
 fsync is switched off anywhere (SQLite: WAL, ``synchronous = FULL``; MySQL: ``innodb_flush_log_at_trx_commit = 1``, no
 binary log; PostgreSQL: ``fsync``, ``synchronous_commit`` on). "alone" is one caller.
@@ -23,26 +24,43 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 from sqlalchemy import insert
 
 from aiproject.accounts import Account
 from aiproject.adapters import migrations
+from aiproject.adapters.asgi import Scope
 from aiproject.adapters.database import Database
 from aiproject.adapters.schema import new_account_id
 from aiproject.adapters.schema import user as users
 from aiproject.quotas import Capability, Kind, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.quotas.model import Grant
 from aiproject.quotas.store import apply
+from aiproject.relay.replay import Claim, Replay
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 from services import MySQL, PostgreSQL, ServerMissing
 
-__all__ = ["CALLERS", "Figures", "measure_fsync", "run"]
+__all__ = ["LOADS", "Figures", "Load", "measure_fsync", "run"]
 
-CALLERS = (1, 16, 200)
+
+class Load(NamedTuple):
+    """How many callers there are, and whether their calls have keys."""
+
+    callers: int
+    is_keyed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.callers} callers{', keyed' if self.is_keyed else ''}"
+
+
+LOADS = (Load(1), Load(16), Load(200), Load(1, is_keyed=True), Load(16, is_keyed=True), Load(200, is_keyed=True))
+ANSWER = b'{"code":0,"content":"' + b"a" * 600 + b'"}'
+"""Of a keyed call."""
+
 SECONDS = 3.0
 ROUNDS = 3
 
@@ -86,33 +104,42 @@ async def _accounts(database: Database, count: int) -> list[Account]:
     return accounts
 
 
-async def _round(quotas: Quotas, accounts: list[Account], seconds: float) -> Figures:
+async def _round(
+    quotas: Quotas, accounts: list[Account], seconds: float, replay: Replay, *, is_keyed: bool = False
+) -> Figures:
     latencies: list[float] = []
     deadline = time.perf_counter() + seconds
 
+    async def call(account: Account, request_id: str, claim: Claim) -> None:
+        began = time.perf_counter()
+        hold = await quotas.hold(
+            account,
+            Capability.TOKENS,
+            2148,
+            need=101,
+            request_id=request_id,
+            prompt_estimate=100,
+            completion_limit=2048,
+        )
+        latencies.append(time.perf_counter() - began)
+        quotas.note(hold, Stage.SENT)
+        quotas.note(hold, Stage.FIRST_FRAME)
+        quotas.note(hold, Stage.LAST_FRAME)
+        await quotas.settle(
+            hold,
+            Outcome.FINISHED,
+            Stage.LAST_FRAME,
+            reported=357,
+            estimated=300,
+            sid="cht000b1a2c@dx18a0b1c2d3e4f5",
+            answer=claim.stored(ANSWER),
+        )
+
     async def caller(account: Account) -> None:
-        while (began := time.perf_counter()) < deadline:
-            hold = await quotas.hold(
-                account,
-                Capability.TOKENS,
-                2148,
-                need=101,
-                request_id=secrets.token_hex(12),  # as our server names its requests
-                prompt_estimate=100,
-                completion_limit=2048,
-            )
-            latencies.append(time.perf_counter() - began)
-            quotas.note(hold, Stage.SENT)
-            quotas.note(hold, Stage.FIRST_FRAME)
-            quotas.note(hold, Stage.LAST_FRAME)
-            await quotas.settle(
-                hold,
-                Outcome.FINISHED,
-                Stage.LAST_FRAME,
-                reported=357,
-                estimated=300,
-                sid="cht000b1a2c@dx18a0b1c2d3e4f5",
-            )
+        while time.perf_counter() < deadline:
+            request_id = secrets.token_hex(12)  # as our server names its requests
+            async with replay.claim(_request(request_id, is_keyed=is_keyed), account.account_id, b"{}") as claim:
+                await call(account, request_id, claim)
 
     cpu, wall = time.process_time(), time.perf_counter()
     await asyncio.gather(*(caller(account) for account in accounts))
@@ -120,26 +147,39 @@ async def _round(quotas: Quotas, accounts: list[Account], seconds: float) -> Fig
     return Figures(len(latencies) / wall, cpu / len(latencies) * 1e6, statistics.median(latencies) * 1e3)
 
 
-async def measure(url: str, *, seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[int, Figures]:
-    """Return the figures of a fresh database, by the number of callers."""
+def _request(request_id: str, *, is_keyed: bool) -> Scope:
+    headers = [(b"idempotency-key", request_id.encode())] if is_keyed else []
+    return {
+        "path": "/textModel/chat",
+        "query_string": b"",
+        "headers": headers,
+        "aiproject.record": {"request_id": request_id},
+    }
+
+
+async def measure(url: str, *, seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[Load, Figures]:
+    """Return the figures of a fresh database, by the load."""
     database = await Database.open(url)
     try:
         await migrations.upgrade(database)
         async with Quotas.running(database, LeaseTimes(30.0)) as quotas:
-            accounts = await _accounts(database, max(CALLERS))
-            await _round(quotas, accounts, 0.5)
-            measured: dict[int, list[Figures]] = {}
+            replay = Replay(database, quotas)
+            accounts = await _accounts(database, max(load.callers for load in LOADS))
+            await _round(quotas, accounts, 0.5, replay)
+            measured: dict[Load, list[Figures]] = {}
             for _ in range(rounds):
-                for callers in CALLERS:
-                    figures = await _round(quotas, accounts[:callers], seconds)
-                    measured.setdefault(callers, []).append(figures)
+                for load in LOADS:
+                    figures = await _round(
+                        quotas, accounts[: load.callers], seconds, replay, is_keyed=load.is_keyed
+                    )  # fmt: skip
+                    measured.setdefault(load, []).append(figures)
         return {
-            callers: Figures(
+            load: Figures(
                 statistics.median(figure.pairs_per_second for figure in figures),
                 statistics.median(figure.cpu_us for figure in figures),
                 statistics.median(figure.latency_ms for figure in figures),
             )
-            for callers, figures in measured.items()
+            for load, figures in measured.items()
         }
     finally:
         await database.close()
@@ -170,8 +210,8 @@ def measure_fsync(times: int = 200) -> float:
     return statistics.median(taken) * 1e3
 
 
-def run(kinds: tuple[str, ...] = ("sqlite", "mysql", "postgresql"), **options: float) -> dict[str, dict[int, Figures]]:
-    """Return the figures by database and number of callers; without those whose server is not on this machine."""
+def run(kinds: tuple[str, ...] = ("sqlite", "mysql", "postgresql"), **options: float) -> dict[str, dict[Load, Figures]]:
+    """Return the figures by database and load; without those whose server is not on this machine."""
     results = {}
     for kind in kinds:
         try:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +48,14 @@ def _url(*schemes: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # not found; no name of a zone; a folder of zones
+        raise ValueError("is no time zone; it is named like Asia/Shanghai or UTC") from None
+    return value
 
 
 def _split_list(value: object) -> object:
@@ -134,7 +143,9 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
         (), description="Addresses or networks of proxies whose forwarding headers are believed."
     )
-    time_zone: str = Field("Asia/Shanghai", description="Time zone in which days begin, for daily caps.")
+    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
+        "Asia/Shanghai", description="Time zone in which days begin, for daily caps."
+    )
 
     session_idle: int = Field(43_200, ge=60, description="Idle time after which a browser session ends.")
     session_lifetime: int = Field(

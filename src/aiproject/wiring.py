@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import argon2
 
-from aiproject.accounts import Accounts
+from aiproject.accounts import Accounts, ApiKeys
+from aiproject.accounts.account_routes import AccountRoutes
+from aiproject.accounts.browser import BrowserRules
+from aiproject.accounts.closing import Closing
+from aiproject.accounts.cookie_identity import CookieIdentity
+from aiproject.accounts.gate import Gate
 from aiproject.accounts.guard import LoginGuard
 from aiproject.accounts.identity import Identities
+from aiproject.accounts.key_routes import KeyRoutes
+from aiproject.accounts.mail_routes import MailRoutes
 from aiproject.accounts.password_policy import common_passwords
+from aiproject.accounts.profiles import Profiles
+from aiproject.accounts.recovery import Recovery
 from aiproject.accounts.routes import AuthRoutes
 from aiproject.accounts.service import OpenBooks
+from aiproject.accounts.session_routes import SessionRoutes
+from aiproject.accounts.sessions import Sessions
 from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.database import Database
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
+from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
 from aiproject.adapters.workers import Workers
 from aiproject.administration.jwts import Signer, read_key
@@ -47,6 +62,7 @@ from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
 from aiproject.web.app import Endpoints, Readiness
+from aiproject.web.mail_pages import mail_pages
 
 __all__ = ["Application", "open_application", "open_database", "password_profile", "prepare_schema", "time_limits"]
 
@@ -56,8 +72,8 @@ MEDIA_THREADS = 2
 """Threads that decode pictures and sound."""
 
 HASHES_WAITING = 256
-"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each and two
-threads, the last one waits half a minute."""
+"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each, the last
+one waits a minute."""
 
 READINESS_TIMEOUT = 5.0
 """Seconds; probes commonly wait ten."""
@@ -93,6 +109,11 @@ def signup_voice_ms(settings: Settings) -> int | None:
     return None if seconds is None else seconds * 1000
 
 
+def hash_threads(settings: Settings) -> int:
+    """Return how many passwords are hashed at once: as many as there are cores for all of their lanes."""
+    return max(1, (os.cpu_count() or 1) // settings.argon2_lanes)
+
+
 def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
     """Return what gives a new account the quota that it starts with."""
     return partial(
@@ -101,6 +122,20 @@ def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
         pic_times=settings.signup_pic_times,
         voice_ms=signup_voice_ms(settings),
     )
+
+
+def open_outbox(settings: Settings) -> Outbox | None:
+    """Return what sends mail; ``None``: no mail server is set.
+
+    Raises:
+        Misconfigured: only one of server and sender is given, or one of them is wrong.
+    """
+    url = settings.smtp_url.get_secret_value() if settings.smtp_url is not None else ""
+    if not url and not settings.mail_from:
+        return None
+    if not url or not settings.mail_from:
+        raise Misconfigured("AIPROJECT_SMTP_URL and AIPROJECT_MAIL_FROM: give both, or none for no mail")
+    return Outbox(Mailer(parse_smtp_url(url), settings.mail_from))
 
 
 @asynccontextmanager
@@ -163,7 +198,9 @@ async def open_application(
         database = await stack.enter_async_context(open_database(settings))
         await prepare_schema(database)
         common_passwords()  # read now, not while streams run
-        passwords = PasswordService(PasswordHasher(password_profile(settings)), queue=HASHES_WAITING)
+        passwords = PasswordService(
+            PasswordHasher(password_profile(settings)), threads=hash_threads(settings), queue=HASHES_WAITING
+        )
         stack.push_async_callback(passwords.close)
         # Cookies have no place between two servers, and an upstream's redirect is never followed.
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
@@ -172,10 +209,16 @@ async def open_application(
         stack.push_async_callback(workers.close)
         limiter = Limiter(enabled=settings.limits == "on")
         calls = RunningCalls()
-        quotas = await stack.enter_async_context(Quotas.running(database, LeaseTimes(settings.hold_lease)))
+        quotas = await stack.enter_async_context(
+            Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
+        )
         guard = LoginGuard(database, guards_addresses=settings.limits == "on")
         accounts = Accounts(database, passwords, opening(settings, quotas), guard=guard)
-        identities = Identities(accounts)
+        keys = ApiKeys(database)
+        stack.push_async_callback(keys.close)
+        sessions = Sessions(database, idle=settings.session_idle, lifetime=settings.session_lifetime)
+        browser_rules = BrowserRules(settings.public_url, settings.session_lifetime)
+        identities = Identities(accounts, keys, CookieIdentity(sessions, browser_rules))
 
         link = Link(credentials, time_limits(settings))
         spark = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
@@ -196,7 +239,20 @@ async def open_application(
             settings.spark_temperature,
             settings.spark_top_k,
             settings.client_gone_drain,
+            settings.spark_domain,
         )
+        replay = Replay(database, quotas)
+        outbox = open_outbox(settings)
+        if outbox is not None:
+            await stack.enter_async_context(outbox.running())
+        gate = Gate(identities, accounts)
+        zone = ZoneInfo(settings.time_zone)
+        session_routes = SessionRoutes(accounts, sessions, browser_rules, gate)
+        closing = Closing(database, forget=[replay.forget])
+        account_routes = AccountRoutes(accounts, Profiles(database), closing, sessions, session_routes, gate)
+        key_routes = KeyRoutes(keys, gate, lambda: datetime.now(zone))
+        recovery = Recovery(database, accounts, guard, outbox, settings.public_url)
+        mail_routes = MailRoutes(recovery, gate, limiter)
         vouchers = Vouchers(database)
         audit = AuditLog(database)
         administration = AdministrationRoutes(
@@ -204,7 +260,7 @@ async def open_application(
                 administrators=Administrators(
                     database, passwords, Signer(read_key(settings.data_dir, settings.admin_key_file)), guard=guard
                 ),
-                people=People(database, passwords, accounts, voice_ms=signup_voice_ms(settings)),
+                people=People(database, passwords, accounts, closing, voice_ms=signup_voice_ms(settings)),
                 vouchers=vouchers,
                 tables=Tables(database),
                 trial=ModelTrial(spark, calls, audit),
@@ -214,7 +270,6 @@ async def open_application(
             ),
             app_id=credentials.app_id,
         )
-        replay = Replay(database, lease_ms=int(settings.hold_lease * 1000))
 
         async def readiness() -> Readiness:
             return await check_readiness(database, calls)
@@ -238,7 +293,14 @@ async def open_application(
                     picture=PictureText(calls, identities, quotas, ocr, workers, replay),
                     vouchers=VoucherRoutes(accounts, vouchers, limiter),
                     usage=UsageRoutes(identities, Receipts(database)),
-                    more=administration.routes(),
+                    more=[
+                        *session_routes.routes(),
+                        *account_routes.routes(),
+                        *key_routes.routes(),
+                        *mail_routes.routes(),
+                        *mail_pages(),
+                        *administration.routes(),
+                    ],
                 ),
                 readiness=readiness,
                 is_sandbox=is_sandbox,

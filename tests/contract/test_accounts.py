@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts import Account, Accounts, service
+from aiproject.accounts import Account, Accounts, service, store
+from aiproject.accounts.guard_rules import GUESS_RULE
 from aiproject.accounts.service import OpenBooks
 from aiproject.adapters.database import Database
-from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
+from aiproject.adapters.passwords import (
+    CHEAP_PROFILE_FOR_TESTS,
+    PasswordHasher,
+    PasswordService,
+    Verdict,
+    argon2id,
+)
 from aiproject.adapters.schema import name_key, new_account_id
 from aiproject.adapters.schema import user as users
-from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
+from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken, TooManyRequests, Unavailable
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.quotas.audit import verify
 
@@ -235,6 +245,209 @@ class TestIdentity:
                 await accounts.named(name)
             with pytest.raises(AccountUnknown):
                 await accounts.set_disabled(name, disabled=True)
+
+
+async def fail_to_log_in(accounts: Accounts, name: str) -> None:
+    with pytest.raises(LoginFailed):
+        await accounts.login(name, "a wrong guess")
+
+
+def statements(database: Database, kept: list[str]) -> Callable[[], None]:
+    """Note every statement from now on; returns what ends that."""
+    engine = database._engine.sync_engine
+
+    def note(connection: object, cursor: object, statement: str, *_more: object) -> None:
+        kept.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    return lambda: sa.event.remove(engine, "before_cursor_execute", note)
+
+
+class TestPasswordsAndUuids:
+    async def test_the_owner_changes_the_password_and_signs_out_everywhere(
+        self, accounts: Accounts, database: Database
+    ) -> None:
+        alice = await accounts.register("alice", PASSWORD, "")
+        seen: list[Account] = []
+
+        async def within(connection: AsyncConnection) -> None:
+            seen.extend(account for account, _ in await store.by_name_keys(connection, ["alice"]))
+
+        changed = await accounts.change_password(alice, f" {PASSWORD} ", " a new password ", within=within)
+        assert changed == replace(alice, uuid=changed.uuid)
+        assert changed.uuid != alice.uuid
+        assert len(changed.uuid) == 32
+        assert seen == [changed], "the same transaction sees it"
+        async with database.connect() as connection:
+            assert (await connection.execute(sa.select(users.c.PasswordChangedAt))).scalar_one() == NOW
+        with pytest.raises(AccountUnknown):
+            await accounts.identify(alice.uuid, ["alice"])
+        assert await accounts.identify(changed.uuid, ["alice"]) == changed
+        with pytest.raises(LoginFailed):
+            await accounts.login("alice", PASSWORD)
+        assert await accounts.login("alice", "a new password") == changed
+        kept = await accounts.change_password(changed, "a new password", PASSWORD, sign_out_everywhere=False)
+        assert kept == changed
+        assert await accounts.login("alice", PASSWORD) == changed
+
+    async def test_what_does_not_change_a_password(self, accounts: Accounts, database: Database) -> None:
+        alice = await accounts.register("alice", PASSWORD, "")
+        before = await stored_password(database, alice)
+        for current in ("wrong", "", "x" * 5000):
+            with pytest.raises(LoginFailed):
+                await accounts.change_password(alice, current, "a new password")
+        for new in ("short", "password", "ALICE", "密" * 129):
+            with pytest.raises(InvalidInput):
+                await accounts.change_password(alice, PASSWORD, new)
+            with pytest.raises(InvalidInput):
+                await accounts.set_password(alice, new)
+
+        async def within(connection: AsyncConnection) -> None:
+            raise Unavailable("the audit log is away")
+
+        for change in (
+            accounts.change_password(alice, PASSWORD, "a new password", within=within),
+            accounts.set_password(alice, "a new password", within=within),
+            accounts.rotate_uuid(alice, within=within),
+        ):
+            with pytest.raises(Unavailable):
+                await change
+        assert await stored_password(database, alice) == before
+        assert await accounts.named("alice") == alice
+
+    async def test_guesses_of_the_current_password_count_as_logins(self, accounts: Accounts) -> None:
+        alice = await accounts.register("alice", PASSWORD, "")
+        for _ in range(6):
+            with pytest.raises(LoginFailed):
+                await accounts.change_password(alice, "a wrong guess", "a new password")
+        with pytest.raises(TooManyRequests):
+            await accounts.login("alice", PASSWORD)
+
+    async def test_a_reset_ends_the_lock_and_keeps_the_uuid_unless_told_otherwise(self, accounts: Accounts) -> None:
+        alice = await accounts.register("alice", PASSWORD, "")
+        for _ in range(6):
+            await fail_to_log_in(accounts, "Alice")
+        with pytest.raises(TooManyRequests):
+            await accounts.login("alice", PASSWORD)
+        assert await accounts.set_password(alice, "a new password") == alice
+        assert await accounts.login("alice", "a new password") == alice
+        changed = await accounts.set_password(alice, PASSWORD, sign_out_everywhere=True)
+        assert changed.uuid != alice.uuid
+        with pytest.raises(AccountUnknown):
+            await accounts.set_password(replace(alice, account_id=1), PASSWORD)
+
+    async def test_unlocking(self, accounts: Accounts) -> None:
+        alice = await accounts.register("alice", PASSWORD, "")
+        assert not await accounts.unlock("alice")
+        for _ in range(6):
+            await fail_to_log_in(accounts, "alice")
+        assert await accounts.unlock(" ALICE ")
+        assert await accounts.login("alice", PASSWORD) == alice
+
+    async def test_a_reset_beside_a_change_wins(self, accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who knows the old password cannot undo a reset that came while his change was on its way."""
+        alice = await accounts.register("alice", PASSWORD, "")
+        verify_password = PasswordService.verify
+
+        async def reset_meanwhile(self: PasswordService, stored: str, password: str) -> Verdict:
+            verdict = await verify_password(self, stored, password)
+            await accounts.set_password(alice, "the administrator's")
+            return verdict
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PasswordService, "verify", reset_meanwhile)
+            with pytest.raises(LoginFailed):
+                await accounts.change_password(alice, PASSWORD, "the thief's word")
+        assert await accounts.login("alice", "the administrator's") == alice
+
+    async def test_another_uuid(self, accounts: Accounts) -> None:
+        alice = await accounts.register("alice", PASSWORD, "")
+        uuid = await accounts.rotate_uuid(alice)
+        assert uuid != alice.uuid
+        assert await accounts.identify(uuid, ["alice"]) == replace(alice, uuid=uuid)
+        assert await accounts.identify_by_uuid(uuid) == replace(alice, uuid=uuid)
+        for wrong in (accounts.identify(alice.uuid, ["alice"]), accounts.identify_by_uuid(alice.uuid)):
+            with pytest.raises(AccountUnknown):
+                await wrong
+        with pytest.raises(AccountUnknown):
+            await accounts.rotate_uuid(replace(alice, account_id=1))
+
+    async def test_a_hash_with_other_parameters_is_replaced_at_login(
+        self, accounts: Accounts, database: Database
+    ) -> None:
+        alice = await accounts.register("alice", PASSWORD, "")
+        old = await stored_password(database, alice)
+        profile = argon2id(memory=64, passes=2, lanes=1)
+        stronger = PasswordService(PasswordHasher(profile))
+        try:
+            others = Accounts(database, stronger, signup(database))
+            await others.login("alice", PASSWORD)
+            renewed = await stored_password(database, alice)
+            assert renewed != old
+            assert "m=64,t=2,p=1" in renewed
+            await others.login("alice", PASSWORD)
+            assert await stored_password(database, alice) == renewed
+        finally:
+            await stronger.close()
+
+    async def test_a_short_password_of_old_logs_in(self, accounts: Accounts, database: Database) -> None:
+        await adopt(database, "alice", "123")
+        alice = await accounts.login("alice", "123")
+        assert await accounts.login("alice", "123") == alice
+        assert (await accounts.change_password(alice, "123", PASSWORD)).account_id == alice.account_id
+
+
+async def test_known_and_unknown_names_are_the_same_work(accounts: Accounts, database: Database) -> None:
+    """The same statements in the same order and the same hash, from the first failure to the refusal."""
+    await accounts.register("alice", PASSWORD, "")
+    await accounts.set_disabled("alice", disabled=False)
+    work: dict[str, list[str]] = {"alice": [], "nobody": []}
+    for name, kept in work.items():
+        end = statements(database, kept)
+        with pytest.MonkeyPatch.context() as patch:
+            for method in ("verify", "dummy_verify"):
+                patch.setattr(PasswordHasher, method, _noting(kept, getattr(PasswordHasher, method)))
+            for _ in range(6):
+                with pytest.raises(LoginFailed):
+                    await accounts.login(name, "a wrong guess", address="192.0.2.1")
+            with pytest.raises(TooManyRequests):
+                await accounts.login(name, "a wrong guess", address="192.0.2.1")
+        end()
+    assert work["alice"] == work["nobody"]
+    assert work["alice"].count("a hash") == 6
+
+
+def _noting(kept: list[str], method: Callable[..., Any]) -> Callable[..., Any]:
+    def note(*arguments: Any) -> Any:
+        kept.append("a hash")
+        return method(*arguments)
+
+    return note
+
+
+class TestGuessedUuids:
+    async def test_a_right_pair_costs_one_query_and_no_write_and_always_passes(
+        self, accounts: Accounts, database: Database
+    ) -> None:
+        alice = await accounts.register("alice", PASSWORD, "")
+        blocked = False
+        for _ in range(GUESS_RULE.free + 3):
+            try:
+                await accounts.identify("0" * 32, ["alice"], address="192.0.2.1")
+            except TooManyRequests:
+                blocked = True
+            except AccountUnknown:
+                assert not blocked
+        assert blocked
+        with pytest.raises(TooManyRequests):
+            await accounts.identify_by_uuid("0" * 32, address="192.0.2.1")
+        kept: list[str] = []
+        end = statements(database, kept)
+        assert await accounts.identify(alice.uuid, ["alice"], address="192.0.2.1") == alice
+        assert await accounts.identify_by_uuid(alice.uuid, address="192.0.2.1") == alice
+        end()
+        assert [statement.split()[0] for statement in kept if not statement.startswith("BEGIN")] == ["SELECT"] * 2
+        assert await accounts.login("alice", PASSWORD, address="192.0.2.1") == alice, "passwords are another realm"
 
 
 async def test_the_list_is_read_in_pages(

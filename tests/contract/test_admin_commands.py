@@ -88,6 +88,10 @@ class TestAudit:
         run("user", "password", "alice", stdin="five different horses\n")
         run("user", "rotate", "alice")
         run("user", "unlock", "alice")
+        key = run("key", "add", "alice", "--name", "laptop").stdout.split()[-1]
+        run(
+            "key", "revoke", next(word for word in run("key", "list", "alice").stdout.split() if word.startswith("sk-"))
+        )
         run("voucher", "add", "--code", "SPRING-TERM", "--tokens", "5")
         run("voucher", "add", "--count", "3", "--tokens", "5")
         run("voucher", "disable", "SPRING-TERM")
@@ -97,7 +101,7 @@ class TestAudit:
         told = entries(run)
         assert [each["action"] for each in told] == [
             "user.add", "user.grant", "user.disable", "user.enable", "user.password", "user.rotate", "user.unlock",
-            "voucher.add", "voucher.add", "voucher.disable", "voucher.enable", "admin.add", "admin.modify",
+            "key.add", "key.revoke", "voucher.add", "voucher.add", "voucher.disable", "voucher.enable", "admin.add", "admin.modify",
         ]  # fmt: skip
         whoami = pwd.getpwuid(os.getuid()).pw_name
         assert {(each["actor_kind"], each["actor"]) for each in told} == {("command line", whoami)}
@@ -105,7 +109,7 @@ class TestAudit:
         assert json.loads(told[1]["after"]) == {"tokens": 10_005, "voice_seconds": 2}
         assert json.loads(told[4]["after"]) == {"password": "changed"}
         everything = str(told)
-        for secret in ("SPRING-TERM", PASSWORD, "five different horses"):
+        for secret in (key, "SPRING-TERM", PASSWORD, "five different horses"):
             assert secret not in everything
 
     def test_a_command_that_failed_is_not(self, run: Run) -> None:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from argon2.profiles import CHEAPEST
 
 from aiproject.accounts import Account, Accounts
+from aiproject.accounts.closing import Closing
 from aiproject.accounts.guard import LoginGuard, Realm
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdict
@@ -87,7 +88,7 @@ def people(database: Database, passwords: PasswordService) -> People:
     accounts = Accounts(
         database, passwords, partial(quotas.open_books, tokens=1, pic_times=1, voice_ms=None)
     )  # fmt: skip
-    return People(database, passwords, accounts, voice_ms=None)
+    return People(database, passwords, accounts, Closing(database), voice_ms=None)
 
 
 async def signed_in(found: Administrators, name: str, password: str = PASSWORD) -> Session:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -26,12 +27,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aiproject.accounts import Account
+from aiproject.accounts import Account, ApiKeys, key_store
+from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit
 from aiproject.adapters import migrations
 from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict
 from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import user as users
-from aiproject.errors import QuotaExhausted, VoucherRedeemed
+from aiproject.errors import QuotaExhausted, Refused, SpendLimitReached, VoucherRedeemed
 from aiproject.quotas import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.quotas.audit import verify
 from aiproject.quotas.books import Books
@@ -50,18 +52,59 @@ OPENINGS: dict[str, dict[str, Any]] = {
     "bob": {"tokens": 40, "voice_ms": 30_000},
     "eve": {},
 }
+KEYS: dict[str, tuple[str, dict[Capability, SpendCap]]] = {
+    "ann's daily": (
+        "ann",
+        {Capability.TOKENS: SpendCap(total=600, daily=250), Capability.PIC_TIMES: SpendCap(total=2)},
+    ),
+    "ann's open": ("ann", {}),
+    "bob's": ("bob", {Capability.TOKENS: SpendCap(daily=30), Capability.VOICE_SECONDS: SpendCap(total=300, daily=200)}),
+    "eve's": ("eve", {Capability.VOICE_SECONDS: SpendCap(total=500, daily=300)}),
+}
 LEASE = LeaseTimes(3600)
 
 nodes = st.integers(0, NODES - 1)
 names = st.sampled_from(NAMES)
+# Whose call it is, and the key that it is made with; a name alone is none.
+callers = st.sampled_from([*((name, None) for name in NAMES), *((whose, key) for key, (whose, _) in KEYS.items())])
+Wanted = tuple[tuple[str, str | None], Capability, int, int]
 capabilities = st.sampled_from(Capability)
 amounts = st.integers(0, 400)
+allowances = st.none() | st.integers(0, 700)
 ends = st.tuples(st.sampled_from(Outcome), st.sampled_from(Stage), st.none() | st.integers(-5, 500), amounts)
 likely_ends = st.tuples(st.just(Outcome.FINISHED), st.just(Stage.LAST_FRAME), st.none() | st.integers(0, 500), amounts)
 End = tuple[Outcome, Stage, int | None, int]
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ModelLimit:
+    """What one key may spend of one capability."""
+
+    cap: SpendCap
+    holds: list[ModelHold] = field(default_factory=list)
+    day: int = 0
+
+    def used(self, day: int | None = None) -> int:
+        """Spent or held, in all or on a day."""
+        return sum(
+            hold.amount if hold.is_open else hold.charged for hold in self.holds if day is None or hold.day == day
+        )
+
+    def free(self, day: int) -> float:
+        left = [float("inf")]
+        if self.cap.total is not None:
+            left.append(self.cap.total - self.used())
+        if self.cap.daily is not None:
+            left.append(self.cap.daily - self.used(day))
+        return min(left)
+
+    def free_of_late(self, hold: ModelHold) -> float:
+        if self.cap.daily is not None and hold.day != self.day:
+            return 0  # nobody knows what is left of that day
+        return max(0, self.free(self.day))
 
 
 @dataclass
@@ -76,6 +119,8 @@ class ModelHold:
     is_captured: bool = False
     is_expired: bool = False
     charged: int = 0
+    limit: ModelLimit | None = None
+    day: int | None = None
 
 
 @dataclass
@@ -91,11 +136,21 @@ class ModelAccount:
         balance = self.balances[capability]
         return float("inf") if balance is None else balance - self.held(capability)
 
-    def open(self, capability: Capability, want: int, need: int) -> ModelHold | None:
+    def open(
+        self, capability: Capability, want: int, need: int, limit: ModelLimit | None, day: int
+    ) -> ModelHold | type[Refused]:
         free = self.free(capability)
         if free < max(need, 1):
-            return None
-        hold = ModelHold(self, capability, int(min(want, free)))
+            return QuotaExhausted
+        if limit is None:
+            hold = ModelHold(self, capability, int(min(want, free)))
+        else:
+            free_of_key = limit.free(day)
+            if free_of_key < max(need, 1):
+                return SpendLimitReached
+            hold = ModelHold(self, capability, int(min(want, free, free_of_key)), limit=limit, day=day)
+            limit.holds.append(hold)
+            limit.day = day
         self.holds.append(hold)
         return hold
 
@@ -106,6 +161,8 @@ class ModelAccount:
         if not hold.is_open and not (is_late and not hold.is_captured):
             return hold.charged
         limit = max(0, self.free(hold.capability)) if is_late else float("inf")
+        if is_late and hold.limit is not None:
+            limit = min(limit, hold.limit.free_of_late(hold))
         hold.is_open = False
         balance = self.balances[hold.capability]
         taken = int(min(units, hold.amount, limit, float("inf") if balance is None else balance))
@@ -135,11 +192,19 @@ class Call:
     node: int | None
 
 
+@dataclass
+class Calendar:
+    """The day that the books' clock shows."""
+
+    day: int = 20260101
+
+
 class LedgerMachine(RuleBasedStateMachine):
     calls = Bundle("calls")
 
-    def __init__(self, runner: asyncio.Runner, database: Database) -> None:
+    def __init__(self, runner: asyncio.Runner, database: Database, calendar: Calendar) -> None:
         super().__init__()
+        self._calendar = calendar
         self._runner = runner
         self._database = database
         self._all: list[Call] = []
@@ -161,6 +226,13 @@ class LedgerMachine(RuleBasedStateMachine):
                     Capability.VOICE_SECONDS: opening.get("voice_ms"),
                 }
             )
+        self._keys: dict[str, ApiKey] = {}
+        self._limits: dict[tuple[str, Capability], ModelLimit] = {}
+        for label, (name, caps) in KEYS.items():
+            new = self.run(ApiKeys(self._database).create(self._accounts[name].account_id, KeyTerms(label), caps))
+            self._keys[label] = new.key
+            for capability in Capability:
+                self._limits[label, capability] = ModelLimit(caps.get(capability, SpendCap()))
         self._vouchers = Vouchers(self._database)
         self._voucher: Voucher = self.run(self._vouchers.add(tokens=70, pic_times=1))[0]
         self._redeemed: set[str] = set()
@@ -169,35 +241,41 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- calls --
 
-    @rule(target=calls, node=nodes, name=names, capability=capabilities, want=amounts, part=st.integers(0, 4))
-    def hold(self, node: int, name: str, capability: Capability, want: int, part: int) -> Any:
-        return multiple(*self._hold_at_once(node, [(name, capability, want, want * part // 4)]))
+    @rule(target=calls, node=nodes, caller=callers, capability=capabilities, want=amounts, part=st.integers(0, 4))
+    def hold(self, node: int, caller: tuple[str, str | None], capability: Capability, want: int, part: int) -> Any:
+        return multiple(*self._hold_at_once(node, [(caller, capability, want, want * part // 4)]))
 
     @rule(
         target=calls,
         node=nodes,
-        wanted=st.lists(st.tuples(names, capabilities, amounts, st.just(0)), min_size=2, max_size=6),
+        wanted=st.lists(st.tuples(callers, capabilities, amounts, st.just(0)), min_size=2, max_size=6),
     )
-    def hold_at_once(self, node: int, wanted: list[tuple[str, Capability, int, int]]) -> Any:
+    def hold_at_once(self, node: int, wanted: list[Wanted]) -> Any:
         return multiple(*self._hold_at_once(node, wanted))
 
-    def _hold_at_once(self, node: int, wanted: list[tuple[str, Capability, int, int]]) -> list[Call]:
+    def _hold_at_once(self, node: int, wanted: list[Wanted]) -> list[Call]:
         async def work() -> list[Hold | BaseException]:
             return await asyncio.gather(
                 *(
                     self._nodes[node].hold(
-                        self._accounts[name], capability, want, need=need, request_id=secrets.token_hex(8)
+                        self._accounts[name],
+                        capability,
+                        want,
+                        need=need,
+                        request_id=secrets.token_hex(8),
+                        key_id=None if key is None else self._keys[key].key_id,
                     )
-                    for name, capability, want, need in wanted
+                    for (name, key), capability, want, need in wanted
                 ),
                 return_exceptions=True,
             )
 
         made = []
-        for (name, capability, want, need), result in zip(wanted, self.run(work()), strict=True):
-            expected = self._model[name].open(capability, want, need)
-            if expected is None:
-                assert isinstance(result, QuotaExhausted)
+        for ((name, key), capability, want, need), result in zip(wanted, self.run(work()), strict=True):
+            limit = None if key is None else self._limits[key, capability]
+            expected = self._model[name].open(capability, want, need, limit, self._calendar.day)
+            if isinstance(expected, type):
+                assert isinstance(result, expected), repr(result)
                 continue
             assert isinstance(result, Hold), repr(result)
             assert result.amount == expected.amount
@@ -290,6 +368,19 @@ class LedgerMachine(RuleBasedStateMachine):
     def meet_others(self, node: int) -> None:
         self._writers[node].trouble(TransientConflict("deadlock"), times=2)
 
+    # -- keys --
+
+    @rule()
+    def let_a_day_pass(self) -> None:
+        self._calendar.day += 1
+
+    @rule(label=st.sampled_from(list(KEYS)), capability=capabilities, caps=st.builds(SpendCap, allowances, allowances))
+    def cap(self, label: str, capability: Capability, caps: SpendCap) -> None:
+        """Also below what is spent: then nothing more can be."""
+        key = self._keys[label]
+        self.run(ApiKeys(self._database).change(key.account_id, key.prefix, caps={capability: caps}))
+        self._limits[label, capability].cap = caps
+
     # -- money --
 
     @rule(name=names, tokens=st.integers(-500, 300), pictures=st.integers(-3, 3), seconds=st.integers(-20, 20))
@@ -331,6 +422,20 @@ class LedgerMachine(RuleBasedStateMachine):
             assert all(number is None or number >= 0 for number in expected)
 
     @invariant()
+    def keys_have_spent_what_the_model_s_have(self) -> None:
+        async def read() -> dict[int, dict[Capability, SpendLimit]]:
+            async with self._database.connect() as connection:
+                return await key_store.limits_of(connection, [key.key_id for key in self._keys.values()])
+
+        found = self.run(read())
+        for (label, capability), model in self._limits.items():
+            stored = found[self._keys[label].key_id][capability]
+            assert (stored.total, stored.daily) == model.cap
+            assert stored.spent + stored.held == model.used()
+            assert stored.day == model.day
+            assert stored.day_spent + stored.day_held == model.used(model.day)
+
+    @invariant()
     def holds_are_the_model_s(self) -> None:
         async def read() -> dict[str, Any]:
             async with self._database.connect() as connection:
@@ -367,7 +472,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.run(held()) == 0
 
 
-def test_random_lives(database_url: str) -> None:
+def test_random_lives(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calendar = Calendar()
+    monkeypatch.setattr("aiproject.quotas.spending.day_of", lambda _now, _zone: calendar.day)
+
     async def prepared() -> Database:
         database = await Database.open(database_url)
         await migrations.upgrade(database)
@@ -377,7 +485,7 @@ def test_random_lives(database_url: str) -> None:
         database = runner.run(prepared())
         try:
             run_state_machine_as_test(
-                partial(LedgerMachine, runner, database),  # type: ignore[arg-type]
+                partial(LedgerMachine, runner, database, calendar),  # type: ignore[arg-type]
                 settings=settings(
                     # Not shrunk: that takes minutes with a database, and the steps are told as they are.
                     phases=[Phase.explicit, Phase.reuse, Phase.generate],

@@ -12,7 +12,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from aiproject.accounts import Account, Accounts
+from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.identity import Identities
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordService
@@ -36,7 +36,7 @@ class App:
 
     def __init__(self, database: Database) -> None:
         accounts = Accounts(database, cast("PasswordService", None), cast("Any", None))
-        routes = UsageRoutes(Identities(accounts), Receipts(database))
+        routes = UsageRoutes(Identities(accounts, ApiKeys(database)), Receipts(database))
         app = Starlette(
             routes=[Route("/v1/usage", routes.entries), Route("/v1/usage/{request_id}", routes.receipt)],
         )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from aiproject.accounts.guard_rules import GUESS_RULE
 from system import wire
 from system.harness import PASSWORD, LocalServer, post_json
 
@@ -70,6 +71,9 @@ class TestRegistration:
             {"academy": 5},
             {"username": " "},
             {"password": ""},
+            {"password": "short 7"},
+            {"password": "Password"},
+            {"username": "one and the same", "password": "One And The Same"},
         ):
             assert (await register(server, **fields))["code"] == INVALID, fields
 
@@ -159,12 +163,12 @@ class TestBodies:
 
     def test_as_the_desktop_app_sends_it(self, server: LocalServer) -> None:
         base = f"http://127.0.0.1:{server.port}/auth"
-        entry = {"username": "桌面用户", "password": "密码1", "email": "", "academy": ""}
+        entry = {"username": "桌面用户", "password": PASSWORD, "email": "", "academy": ""}
         headers = {"Content-Type": "application/json"}
         assert (
             requests.post(f"{base}/register", headers=headers, data=json.dumps(entry), timeout=10).json()["code"] == 0
         )
-        found = requests.post(f"{base}/login", json={"username": "桌面用户", "password": "密码1"}, timeout=10).json()
+        found = requests.post(f"{base}/login", json={"username": "桌面用户", "password": PASSWORD}, timeout=10).json()
         assert (found["username"], found["tokens"], found["picTimes"]) == ("桌面用户", 1_000_000, 1000)
 
 
@@ -179,16 +183,45 @@ class TestLimits:
         assert 1 <= int(answer.header("retry-after") or 0) <= 61
         assert answer.json() == {"code": "TOO_MANY_REQUESTS", "msg": "请求过于频繁，请稍后再试"}
 
-    @pytest.mark.timeout(60)
     async def test_guessing_one_name_is_stopped_and_a_right_login_of_another_is_not(
+        self, start_server: Callable[..., LocalServer]
+    ) -> None:
+        """On the free failures one more, then a second's wait, whether the name exists or not."""
+        server = start_server(limits="on")
+        person, victim = await server.person(), await server.person()
+        outcomes = []
+        for name in (victim.username, "nobody at all"):
+            guess = {"username": name, "password": "a wrong guess"}
+            answers = [await post_json(server.port, "/auth/login", guess) for _ in range(6)]
+            answers.append(await post_json(server.port, "/auth/login", {**guess, "username": f" {name.upper()} "}))
+            outcomes.append([_without_date(answer) for answer in answers])
+        assert outcomes[0] == outcomes[1]
+        assert [status for status, _, _ in outcomes[0]] == [200] * 6 + [429]
+        assert ("retry-after", "1") in outcomes[0][-1][1]
+        assert json.loads(outcomes[0][-1][2]) == {"code": "TOO_MANY_REQUESTS", "msg": "失败次数过多，请稍后再试"}
+        assert await person.tokens() == 1_000_000
+        right = {"username": victim.username, "password": PASSWORD}
+        assert (await post_json(server.port, "/auth/login", right)).status == 429, "the password does not matter now"
+        await asyncio.sleep(1.1)
+        assert (await post_json(server.port, "/auth/login", right)).json()["code"] == 0
+
+    async def test_wrong_uuids_are_slowed_and_the_right_one_always_passes(
         self, start_server: Callable[..., LocalServer]
     ) -> None:
         server = start_server(limits="on")
         person = await server.person()
-        guess = {"username": "Victim ", "password": "guess"}
-        await asyncio.gather(*(post_json(server.port, "/auth/login", guess) for _ in range(20)))
-        refused = await post_json(server.port, "/auth/login", {**guess, "username": "victim"})
-        assert refused.status == 429
-        assert int(refused.header("retry-after") or 0) >= 1
-        assert refused.json()["code"] == "TOO_MANY_REQUESTS"
-        assert await person.tokens() == 1_000_000
+        wrong = [("uuid", "0" * 32), ("username", person.username)]
+        right = [("uuid", person.uuid), ("username", person.username)]
+        statuses = [
+            (await wire.request(server.port, "GET", "/v1/usage/unknown", wrong)).status
+            for _ in range(GUESS_RULE.free + 2)
+        ]
+        assert 429 not in statuses[: GUESS_RULE.free]
+        assert statuses[-1] == 429
+        answer = await wire.request(server.port, "GET", "/v1/usage/unknown", right)
+        assert answer.json()["code"] != "TOO_MANY_REQUESTS"
+
+
+def _without_date(answer: wire.Answer) -> tuple[int, list[tuple[str, str]], bytes]:
+    changing = ("date", "x-request-id")
+    return answer.status, [header for header in answer.headers if header[0].lower() not in changing], answer.body

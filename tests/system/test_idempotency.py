@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import signal
@@ -16,6 +17,9 @@ import sqlalchemy as sa
 from aiproject.adapters.database import Database
 from aiproject.adapters.schema import stored_answer
 from aiproject.errors import TooManyRequests, Unavailable, UpstreamFailed
+from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.quotas import keys as quota_keys
+from aiproject.quotas.books import Books as RealBooks
 from aiproject.relay import replay
 from aiproject.relay.replay import Replay
 from crash import STREAM_COME_BACK, Node
@@ -70,6 +74,13 @@ async def books(nodes: list[Node], database_file: Path) -> AsyncIterator[Books]:
 @pytest.fixture
 async def caller(books: Books, node: Node) -> Caller:
     return await caller_of(books, node)
+
+
+@contextlib.asynccontextmanager
+async def replaying(database: Database, *, lease: float) -> AsyncIterator[Replay]:
+    """Keys as a server deals with them, in this process."""
+    async with Quotas.running(database, LeaseTimes(lease)) as quotas:
+        yield Replay(database, quotas)
 
 
 def is_success(answer: wire.Answer) -> bool:
@@ -202,14 +213,14 @@ class TestWaiting:
     ) -> None:
         """Told to come back, with the seconds after which that makes sense."""
         monkeypatch.setattr(replay, "WAIT_SECONDS", 0.3)
-        turns = Replay(books.database, lease_ms=60_000)
-        scope = _scope(b"k")
-        async with turns.claim(scope, caller.account.account_id, b"body"):
-            with pytest.raises(TooManyRequests) as refusal:
-                async with turns.claim(_scope(b"k"), caller.account.account_id, b"body"):
-                    pytest.fail("it was not its turn")
-        assert refusal.value.retry_after > 0
-        assert await books.stored(caller.account) == []
+        async with replaying(books.database, lease=60) as turns:
+            scope = _scope(b"k")
+            async with turns.claim(scope, caller.account.account_id, b"body"):
+                with pytest.raises(TooManyRequests) as refusal:
+                    async with turns.claim(_scope(b"k"), caller.account.account_id, b"body"):
+                        pytest.fail("it was not its turn")
+            assert refusal.value.retry_after > 0
+            assert await books.stored(caller.account) == []
 
     @pytest.mark.parametrize("service", ["picture", "stream"])
     async def test_twenty_at_once_on_two_servers_are_one_call(
@@ -262,18 +273,18 @@ class TestAFailedCall:
     async def test_is_told_even_if_the_key_cannot_be_given_up(
         self, caller: Caller, books: Books, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        turns = Replay(books.database, lease_ms=60_000)
+        async with replaying(books.database, lease=60) as turns:
 
-        async def call() -> None:
-            async with turns.claim(_scope(b"k"), caller.account.account_id, b"body"):
-                monkeypatch.setattr(Database, "begin", _away)
-                raise UpstreamFailed("the real trouble")
+            async def call() -> None:
+                async with turns.claim(_scope(b"k"), caller.account.account_id, b"body"):
+                    monkeypatch.setattr(RealBooks, "order", _away)
+                    raise UpstreamFailed("the real trouble")
 
-        with pytest.raises(UpstreamFailed, match="the real trouble"):
-            await call()
+            with pytest.raises(UpstreamFailed, match="the real trouble"):
+                await call()
 
 
-def _away(_database: Database) -> None:
+async def _away(*_: object) -> None:
     raise Unavailable("the database is away")
 
 
@@ -349,46 +360,45 @@ class TestTheTable:
 
     async def test_forgets_what_is_a_day_old(self, database: Database) -> None:
         await self.fill(database, "account 1", 25, expires_in=-100_000)
-        turns = Replay(database, lease_ms=1000)
-        for number in range(3):
-            async with turns.claim(_scope(b"%d" % number), 2, b"body") as claim:
-                assert claim.is_wanted
-        assert await self.count(database) == 0
+        async with replaying(database, lease=1) as turns:
+            for number in range(3):
+                async with turns.claim(_scope(b"%d" % number), 2, b"body") as claim:
+                    assert claim.is_wanted
+            assert await self.count(database) == 0
 
     async def test_keeps_a_bounded_number_for_an_account(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(replay, "TRIM_ODDS", 1.0)
-        monkeypatch.setattr(replay, "MAX_KEYS_PER_ACCOUNT", 5)
+        monkeypatch.setattr(quota_keys, "TRIM_ODDS", 1.0)
+        monkeypatch.setattr(quota_keys, "MAX_KEYS_PER_ACCOUNT", 5)
         await self.fill(database, "account 1", 6, expires_in=1_000_000)
         await self.fill(database, "account 2", 9, expires_in=1_000_000)
-        turns = Replay(database, lease_ms=1000)
-        async with turns.claim(_scope(b"new"), 1, b"body"):
-            assert await self.count(database) == 5 + 1 + 9
-        async with database.connect() as connection:
-            left = await connection.execute(
-                sa.select(stored_answer.c.request_id).where(stored_answer.c.scope == "account 1")
-            )
-            assert sorted(left.scalars()) == [f"request {index}" for index in range(1, 6)], "the oldest goes"
+        async with replaying(database, lease=1) as turns:
+            async with turns.claim(_scope(b"new"), 1, b"body"):
+                assert await self.count(database) == 5 + 1 + 9
+            async with database.connect() as connection:
+                left = await connection.execute(
+                    sa.select(stored_answer.c.request_id).where(stored_answer.c.scope == "account 1")
+                )
+                assert sorted(left.scalars()) == [f"request {index}" for index in range(1, 6)], "the oldest goes"
 
     async def test_frees_the_key_of_a_dead_call_after_its_lease(self, database: Database) -> None:
-        turns = Replay(database, lease_ms=600)
-        dead = turns.claim(_scope(b"k"), 1, b"body")
-        await dead.__aenter__()
-        async with database.begin() as connection:  # as if it had been killed: nobody renews, nobody gives up
-            await connection.execute(sa.update(stored_answer).values(request_id="of the dead"))
-        began = time.monotonic()
-        async with turns.claim(_scope(b"k"), 1, b"body") as claim:
-            assert claim.is_wanted
-            assert 0.3 < time.monotonic() - began < 3
-        await dead.__aexit__(None, None, None)
+        async with replaying(database, lease=0.6) as turns:
+            dead = turns.claim(_scope(b"k"), 1, b"body")
+            await dead.__aenter__()
+            async with database.begin() as connection:  # as if it had been killed: nobody renews, nobody gives up
+                await connection.execute(sa.update(stored_answer).values(request_id="of the dead"))
+            began = time.monotonic()
+            async with turns.claim(_scope(b"k"), 1, b"body") as claim:
+                assert claim.is_wanted
+                assert 0.3 < time.monotonic() - began < 3
+            await dead.__aexit__(None, None, None)
 
     async def test_keeps_the_key_of_a_call_that_runs_longer_than_a_lease(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(replay, "WAIT_SECONDS", 1.5)
-        turns = Replay(database, lease_ms=600)
-        async with turns.claim(_scope(b"k"), 1, b"body"):
+        async with replaying(database, lease=0.6) as turns, turns.claim(_scope(b"k"), 1, b"body"):
             with pytest.raises(TooManyRequests):
                 async with turns.claim(_scope(b"k"), 1, b"body"):
                     pytest.fail("it was not its turn")

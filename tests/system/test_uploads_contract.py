@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from system import wire
-from system.harness import LocalServer, Person, Platform
+from system.harness import PASSWORD, LocalServer, Person, Platform
 from system.samples import bmp, jpeg, pcm, png, wav
 
 VOICE = "/voiceModel/chat"
@@ -174,7 +174,7 @@ class NamedBytes(io.BytesIO):
 def register(server: LocalServer, name: str) -> dict[str, str]:
     """Open an account as the desktop app does; return the headers that it sends with uploads."""
     base = f"http://127.0.0.1:{server.port}/auth"
-    entry = {"username": name, "password": "p", "email": "", "academy": ""}
+    entry = {"username": name, "password": PASSWORD, "email": "", "academy": ""}
     assert requests.post(f"{base}/register", json=entry, timeout=10).json()["code"] == 0
-    found = requests.post(f"{base}/login", json={"username": name, "password": "p"}, timeout=10).json()
+    found = requests.post(f"{base}/login", json={"username": name, "password": PASSWORD}, timeout=10).json()
     return {"uuid": found["uuid"], "username": found["username"]}

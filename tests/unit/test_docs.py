@@ -11,7 +11,10 @@ import typer.main
 from pydantic import SecretStr
 
 from aiproject import errors
+from aiproject.accounts import mail_routes
 from aiproject.accounts import routes as accounts_routes
+from aiproject.accounts.caller import Credential
+from aiproject.accounts.permissions import NEEDS, Act
 from aiproject.adapters.limiter import Rate
 from aiproject.cli.main import app
 from aiproject.codes import Code
@@ -112,7 +115,7 @@ class TestReadme:
         shown = [int(row[1].split(" / ")[0]) for row in _with_limits(read(readme))]
         rates = [
             value
-            for module in (accounts_routes, relay_files, vouchers_routes)
+            for module in (accounts_routes, mail_routes, relay_files, vouchers_routes)
             for value in vars(module).values()
             if type(value) is Rate
         ]
@@ -172,6 +175,12 @@ class TestDecisions:
     def test_each_has_the_four_parts(self, path: Path) -> None:
         titles = [title for level, title in HEADING.findall(path.read_text(encoding="utf-8")) if level == "##"]
         assert titles == ["Context", "Decision", "Consequences", "Alternatives"]
+
+
+def test_the_table_of_credentials_is_the_one_in_force() -> None:
+    shown = {row[0]: row[1:] for row in rows(read("docs/accounts.md"), "") if len(row) == 4 and row[0] in set(Act)}
+    credentials = (Credential.UUID, Credential.SESSION, Credential.API_KEY)
+    assert shown == {str(act): [str(NEEDS[act, credential]) for credential in credentials] for act in Act}
 
 
 class TestArchitecture:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aiproject.accounts.capability import Capability
+from aiproject.accounts.key_model import ApiKey
 from aiproject.accounts.model import Account
+from aiproject.errors import NotAllowed
 
 __all__ = ["Caller", "Credential"]
 
@@ -23,11 +26,29 @@ class Caller:
     """An account, and the credential that speaks for it.
 
     Attributes:
-        key_id: the API key's number; ``None`` for the other credentials.
+        key: the API key, with what it may do; ``None`` for the other credentials.
         session_id: the browser session's public name; ``None`` for the other credentials.
     """
 
     account: Account
     credential: Credential
-    key_id: int | None = None
+    key: ApiKey | None = None
     session_id: str | None = None
+
+    @property
+    def key_id(self) -> int | None:
+        """The API key's number, what the books name; ``None`` for the other credentials."""
+        return None if self.key is None else self.key.key_id
+
+    def require(self, capability: Capability, model: str | None = None) -> None:
+        """Make sure that the credential is good for a call.
+
+        Args:
+            capability: what the call consumes.
+            model: the text model that it asks; ``None``: none.
+
+        Raises:
+            NotAllowed: the API key is held to other capabilities or models.
+        """
+        if self.key is not None and not self.key.allows(capability, model):
+            raise NotAllowed("该密钥不能用于此接口或模型")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts import store
+from aiproject.accounts import mail_token_store, session_store, store
 from aiproject.accounts.model import Account
 from aiproject.adapters.database import UniqueViolation
-from aiproject.adapters.passwords import UNUSABLE_PASSWORD
 from aiproject.adapters.schema import name_key
 from aiproject.errors import NameTaken
 
-__all__ = ["Profile", "edit", "remove"]
+__all__ = ["Profile", "edit"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,26 +54,5 @@ async def edit(connection: AsyncConnection, account: Account, new: Profile, now:
             raise
         raise NameTaken from None
     if new.password_hash is not None:
-        await store.end_access(connection, account.account_id, now, keys=False)
-
-
-async def remove(connection: AsyncConnection, account: Account, now: datetime) -> None:
-    """Remove the person from an account whose row the caller has locked; the books keep the row and its number.
-
-    The name is free again, every credential is void, and nothing tells who it was.
-    """
-    await store.set_profile(
-        connection,
-        account.account_id,
-        Id=secrets.token_hex(16),
-        UserName=f"deleted {account.account_id}",
-        # A control character, which no name that somebody registers has.
-        NameKey=f"\x7f{account.account_id}",
-        PassWord=UNUSABLE_PASSWORD,
-        Email="",
-        Academy=None,
-        EmailVerifiedAt=None,
-        DisabledAt=now,
-        DeletedAt=now,
-    )
-    await store.end_access(connection, account.account_id, now, keys=True)
+        await session_store.end_all(connection, account.account_id)
+        await mail_token_store.forget(connection, account.account_id)

@@ -24,7 +24,7 @@ import hashlib
 import ipaddress
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from enum import StrEnum
 
 from aiproject.accounts import guard_store as store
@@ -102,17 +102,32 @@ class LoginGuard:
         self._swept_at = clock()
 
     @asynccontextmanager
-    async def attempt(self, realm: Realm, *, name: str, address: str | None = None) -> AsyncIterator[None]:
+    async def attempt(
+        self,
+        realm: Realm,
+        *,
+        name: str,
+        address: str | None = None,
+        turn: AbstractAsyncContextManager[None] | None = None,
+    ) -> AsyncIterator[None]:
         """Count an attempt at a password around the block that checks it; see above.
 
         Args:
             name: in any spelling, of an account or of none.
             address: of the caller; ``None``: from this machine's command line, or not known.
+            turn: entered before the attempt is counted and left at the end, `PasswordService.turn`: who is blocked
+                need not queue, and who queues has written nothing yet.
 
         Raises:
             TooManyRequests: before the block is entered: the name or the address must wait, or the name is locked.
         """
         rules = self._rules(realm, name, address)
+        await self._look(rules)
+        async with turn or nullcontext(), self._reserved(rules):
+            yield
+
+    @asynccontextmanager
+    async def _reserved(self, rules: Mapping[Key, Rule]) -> AsyncIterator[None]:
         await self._count(rules)
         try:
             yield
@@ -132,8 +147,10 @@ class LoginGuard:
         Raises:
             TooManyRequests: too many before it; it is not counted then. The right secret would have passed.
         """
-        if self._guards_addresses and (name is not None or address is not None):
-            await self._count(self._rules(realm, name, address))
+        rules = self._rules(realm, name, address)
+        if self._guards_addresses and rules:
+            await self._look(rules)  # who is blocked and hammers on writes nothing
+            await self._count(rules)
 
     async def check(self, realm: Realm, *, name: str | None = None, address: str | None = None) -> None:
         """Look whether an attempt would be let through, and count nothing.
@@ -142,11 +159,8 @@ class LoginGuard:
             TooManyRequests: it would not.
         """
         rules = self._rules(realm, name, address)
-        if not rules:
-            return
-        async with self._database.connect() as connection:
-            tallies = await store.read(connection, rules)
-        self._refuse_blocked(rules, {key: tallies.get(key, NO_FAILURES) for key in rules}, self._clock())
+        if rules:
+            await self._look(rules)
 
     async def unlock(self, realm: Realm, name: str) -> bool:
         """Forget the failures of a name: its password was reset, or somebody in charge says so.
@@ -192,14 +206,12 @@ class LoginGuard:
             rules[f"{realm}:address", _address_subject(address)] = ADDRESS_RULE if is_password else GUESS_RULE
         return rules
 
-    async def _count(self, rules: dict[Key, Rule]) -> None:
-        if not rules:
-            return
-        # Looked at first without a lock: who is blocked and hammers on writes nothing.
+    async def _look(self, rules: Mapping[Key, Rule]) -> None:
         async with self._database.connect() as connection:
             tallies = await store.read(connection, rules)
         self._refuse_blocked(rules, {key: tallies.get(key, NO_FAILURES) for key in rules}, self._clock())
 
+    async def _count(self, rules: Mapping[Key, Rule]) -> None:
         async def reserve() -> None:
             async with self._database.begin() as connection:
                 now = self._clock()
@@ -210,7 +222,7 @@ class LoginGuard:
         await retry_transient(reserve)
         await self._sweep_now_and_then()
 
-    async def _give_back(self, rules: dict[Key, Rule], *, forgotten: Collection[Key]) -> None:
+    async def _give_back(self, rules: Mapping[Key, Rule], *, forgotten: Collection[Key]) -> None:
         async def settle() -> None:
             async with self._database.begin() as connection:
                 tallies = await store.lock_existing(connection, rules)

@@ -6,7 +6,7 @@ for each other in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Insert, and_, delete, func, or_, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -22,12 +22,12 @@ Key = tuple[str, str]
 _TALLY = (guards.c.failures, guards.c.blocked_until, guards.c.last_failure_at)
 
 
-async def read(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Tally]:
+async def read(connection: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Tally]:
     """Return the tallies of those keys that have one."""
     return await _select(connection, keys, is_locking=False)
 
 
-async def locked(connection: AsyncConnection, keys: Collection[Key], now: int) -> dict[Key, Tally]:
+async def locked(connection: AsyncConnection, keys: Iterable[Key], now: int) -> dict[Key, Tally]:
     """Return the tallies of all keys, made where there was none, and keep others from them until the transaction ends.
 
     To be called in a transaction that writes, and once only in it.
@@ -37,7 +37,7 @@ async def locked(connection: AsyncConnection, keys: Collection[Key], now: int) -
     return await _select(connection, keys, is_locking=True)
 
 
-async def lock_existing(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Tally]:
+async def lock_existing(connection: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Tally]:
     """Like `locked`, for those keys that have a tally."""
     return await _select(connection, keys, is_locking=True)
 
@@ -56,11 +56,12 @@ async def write(connection: AsyncConnection, tallies: Mapping[Key, Tally]) -> No
         )
 
 
-async def remove(connection: AsyncConnection, keys: Collection[Key]) -> int:
+async def remove(connection: AsyncConnection, keys: Iterable[Key]) -> int:
     """Forget these keys; return how many there were."""
-    if not keys:
+    conditions = [_is(key) for key in sorted(keys)]
+    if not conditions:
         return 0
-    result = await connection.execute(delete(guards).where(or_(*(_is(key) for key in sorted(keys)))))
+    result = await connection.execute(delete(guards).where(or_(*conditions)))
     return int(result.rowcount)
 
 
@@ -88,7 +89,7 @@ async def count(connection: AsyncConnection) -> int:
     return int((await connection.execute(select(func.count()).select_from(guards))).scalar_one())
 
 
-async def _select(connection: AsyncConnection, keys: Collection[Key], *, is_locking: bool) -> dict[Key, Tally]:
+async def _select(connection: AsyncConnection, keys: Iterable[Key], *, is_locking: bool) -> dict[Key, Tally]:
     query = select(guards.c.realm, guards.c.subject, *_TALLY).where(or_(*(_is(key) for key in sorted(keys))))
     if is_locking:
         # SQLite has no such word and needs none: its writing transaction is the only one.

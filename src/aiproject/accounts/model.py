@@ -42,6 +42,7 @@ class Account:
         pic_times: balance for pictures.
         voice_ms: balance for dictation in milliseconds; ``None``: unmetered.
         disabled_at: set while the account may not be used.
+        email_verified_at: when its owner showed that mail to ``email`` arrives; ``None``: not yet.
     """
 
     account_id: int
@@ -55,6 +56,7 @@ class Account:
     voice_used_ms: int
     created_at: datetime | None
     disabled_at: datetime | None
+    email_verified_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"Account({self.account_id})"

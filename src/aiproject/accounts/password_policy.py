@@ -1,6 +1,6 @@
 """What a new password must be. Old ones are not measured by it: whoever has one logs in.
 
-Source: NIST SP 800-63B-4, section 3.1.1.2: length, a list of common ones, every character, and no rules of composition.
+Source: OWASP ASVS 5.0, section 6.2: length, a list of common ones, every character, and no rules of composition.
 """
 
 from __future__ import annotations

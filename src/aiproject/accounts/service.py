@@ -148,9 +148,10 @@ class Accounts:
         username, password = username.strip(), password.strip()
         if not username or not password or len(username) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
-        self._passwords.refuse_if_full()
-        async with self._guard.attempt(Realm.LOGIN, name=username, address=address):
-            return await self._verified(username, password)
+        turn = self._passwords.turn
+        with self._passwords.place():
+            async with self._guard.attempt(Realm.LOGIN, name=username, address=address, turn=turn):
+                return await self._verified(username, password)
 
     async def _verified(self, username: str, password: str) -> Account:
         found = []
@@ -200,14 +201,15 @@ class Accounts:
         new = check_new_password(new, account.username)
         if not current or len(current) > LONGEST_PASSWORD:
             raise LoginFailed
-        self._passwords.refuse_if_full()
-        async with self._guard.attempt(Realm.LOGIN, name=account.username, address=address):
-            async with self._database.connect() as connection:
-                stored = await store.stored_password(connection, account.account_id)
-            verdict = None if stored is None else await self._passwords.verify(stored, current)
-            if verdict is None or not verdict.ok or account.is_disabled:
-                raise LoginFailed
-            return await self._store_password(account, new, old=stored, rotates=sign_out_everywhere, within=within)
+        turn = self._passwords.turn
+        with self._passwords.place():
+            async with self._guard.attempt(Realm.LOGIN, name=account.username, address=address, turn=turn):
+                async with self._database.connect() as connection:
+                    stored = await store.stored_password(connection, account.account_id)
+                verdict = None if stored is None else await self._passwords.verify(stored, current)
+                if verdict is None or not verdict.ok or account.is_disabled:
+                    raise LoginFailed
+                return await self._store_password(account, new, old=stored, rotates=sign_out_everywhere, within=within)
 
     async def set_password(
         self, account: Account, new: str, *, sign_out_everywhere: bool = False, within: Within | None = None

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.model import Account
-from aiproject.adapters.schema import api_key, browser_session, mail_token
 from aiproject.adapters.schema import user as users
 
 __all__ = [
+    "COLUMNS",
     "add",
+    "as_account",
     "by_account_id",
     "by_name_keys",
     "by_uuid",
     "change_password",
     "count",
-    "end_access",
     "listed",
     "locked",
     "set_disabled",
@@ -42,23 +42,25 @@ COLUMNS = (
     users.c.VoiceUsedMs,
     users.c.CreatedAt,
     users.c.DisabledAt,
+    users.c.EmailVerifiedAt,
 )
 
 
-def _account(row: Any) -> Account:
+def as_account(row: Any) -> Account:
+    """Return the account of a row of `COLUMNS`; what follows them is left out."""
     return Account(*row[: len(COLUMNS)])
 
 
 async def by_name_keys(connection: AsyncConnection, keys: Sequence[str]) -> list[tuple[Account, str]]:
     """Return the accounts with these name keys, each with its stored password."""
     rows = await connection.execute(select(*COLUMNS, users.c.PassWord).where(users.c.NameKey.in_(keys)))
-    return [(_account(row), row[-1]) for row in rows]
+    return [(as_account(row), row[-1]) for row in rows]
 
 
 async def by_uuid(connection: AsyncConnection, uuid: str) -> Account | None:
     """Return the account with this uuid."""
     row = (await connection.execute(select(*COLUMNS).where(users.c.Id == uuid))).one_or_none()
-    return None if row is None else _account(row)
+    return None if row is None else as_account(row)
 
 
 async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list[Account]:
@@ -66,7 +68,7 @@ async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list
     rows = await connection.execute(
         select(*COLUMNS).where(users.c.NameKey > after).order_by(users.c.NameKey).limit(limit)
     )
-    return [_account(row) for row in rows]
+    return [as_account(row) for row in rows]
 
 
 async def count(connection: AsyncConnection) -> int:
@@ -149,7 +151,7 @@ async def set_uuid(connection: AsyncConnection, account_id: int, uuid: str) -> b
 async def by_account_id(connection: AsyncConnection, account_id: int) -> Account | None:
     """Return the account with this number."""
     row = (await connection.execute(select(*COLUMNS).where(users.c.AccountId == account_id))).one_or_none()
-    return None if row is None else _account(row)
+    return None if row is None else as_account(row)
 
 
 async def set_disabled(connection: AsyncConnection, account_id: int, at: datetime | None) -> None:
@@ -161,7 +163,7 @@ async def locked(connection: AsyncConnection, account_id: int) -> Account | None
     """Return an account that is not deleted, and keep everybody else from changing it until the transaction ends."""
     statement = select(*COLUMNS).where(users.c.AccountId == account_id, users.c.DeletedAt.is_(None)).with_for_update()
     row = (await connection.execute(statement)).one_or_none()
-    return None if row is None else _account(row)
+    return None if row is None else as_account(row)
 
 
 async def set_profile(connection: AsyncConnection, account_id: int, **columns: Any) -> None:
@@ -171,15 +173,3 @@ async def set_profile(connection: AsyncConnection, account_id: int, **columns: A
         UniqueViolation: the name is taken.
     """
     await connection.execute(update(users).where(users.c.AccountId == account_id).values(**columns))
-
-
-async def end_access(connection: AsyncConnection, account_id: int, now: datetime, *, keys: bool) -> None:
-    """End the browser sessions of an account and void its mailed tokens; with ``keys`` revoke its API keys, too."""
-    await connection.execute(delete(browser_session).where(browser_session.c.account_id == account_id))
-    await connection.execute(delete(mail_token).where(mail_token.c.account_id == account_id))
-    if keys:
-        await connection.execute(
-            update(api_key)
-            .where(api_key.c.account_id == account_id, api_key.c.revoked_at.is_(None))
-            .values(revoked_at=now)
-        )

@@ -40,6 +40,8 @@ def answer_failure(request: Request, error: AiProjectError, code: Code) -> Respo
     failure = failure_of(error, code=code)
     note(request.scope, outcome=str(failure.code), error=type(error).__name__)
     headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
+    if failure.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2, asks for one
     if failure.status == 413:
         # The rest of the body is not read: the connection cannot carry another request.
         headers["Connection"] = "close"

@@ -17,8 +17,9 @@ import re
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,9 +52,13 @@ UNUSABLE_PASSWORD = "$none$"  # noqa: S105
 # Bytes. Far above any password that people type; keeps a request from making us normalise megabytes.
 LONGEST_PASSWORD = 4096
 
-# The least that a thread can get beside others without being starved: a weight of 15 beside their 1024.
-NICENESS = 19
+# A tenth of what the event loop gets where they compete (a weight of 110 beside 1024; source: Linux, sched/core.c).
+NICENESS = 10
 
+# Turns beside those whose password is being hashed: they read before it or write after it.
+AT_THE_DATABASE = 2
+
+COME_BACK_SECONDS = 5
 TOO_MANY = "登录请求过多，请稍后再试"
 
 _LEGACY_SUFFIX = "#_#"  # source: behaviour of the original, Core/Tools/md5_password.py
@@ -200,6 +205,8 @@ class PasswordService:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="passwords", initializer=_step_back)
         self._limit = threads + queue
         self._under_way = 0
+        self._places = 0
+        self._turns = asyncio.Semaphore(threads + AT_THE_DATABASE)
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -215,11 +222,29 @@ class PasswordService:
         """See `PasswordHasher.dummy_verify`. Raises TooManyRequests, when the queue is full."""
         await self._run(self._hasher.dummy_verify)
 
-    def refuse_if_full(self) -> None:
-        """Raise TooManyRequests when the queue is full: before anything is written for a call that has no place."""
-        with self._lock:
-            if self._under_way >= self._limit:
-                raise TooManyRequests(2, TOO_MANY)
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue while a password is checked, from before the database is asked for anything.
+
+        Raises:
+            TooManyRequests: the queue is full; nothing was done.
+        """
+        if self._places >= self._limit:
+            raise TooManyRequests(COME_BACK_SECONDS, TOO_MANY)
+        self._places += 1
+        try:
+            yield
+        finally:
+            self._places -= 1
+
+    @property
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """A turn at checking a password, database work around it included; entering it waits for one.
+
+        So few have theirs at once that a thousand logins do not queue up before the database either, where running
+        calls would have to wait behind them.
+        """
+        return self._turns
 
     async def close(self) -> None:
         """End the threads; calls that wait are cancelled, those at work are waited for."""
@@ -231,7 +256,7 @@ class PasswordService:
             raise Unavailable("shutting down")
         with self._lock:
             if self._under_way >= self._limit:
-                raise TooManyRequests(2, TOO_MANY)
+                raise TooManyRequests(COME_BACK_SECONDS, TOO_MANY)
             self._under_way += 1
         try:
             future = self._executor.submit(work)

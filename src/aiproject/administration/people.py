@@ -11,7 +11,8 @@ from functools import partial
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import Account, Accounts, store
-from aiproject.accounts.editing import Profile, edit, remove
+from aiproject.accounts.closing import Closing
+from aiproject.accounts.editing import Profile, edit
 from aiproject.accounts.model import check_new_account, is_askable
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.passwords import PasswordService
@@ -60,6 +61,7 @@ class People:
         database: Database,
         passwords: PasswordService,
         accounts: Accounts,
+        closing: Closing,
         *,
         voice_ms: int | None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -67,6 +69,7 @@ class People:
         self._database = database
         self._passwords = passwords
         self._accounts = accounts
+        self._closing = closing
         self._voice_ms = voice_ms
         self._clock = clock
 
@@ -130,6 +133,8 @@ class People:
                 await record(connection, origin, "user.modify", old.username, before=before, after=after)
 
         await retry_transient(once)
+        if hashed is not None:
+            await self._accounts.unlock(target)
 
     async def delete(self, target: str, origin: Origin) -> Account:
         """Remove the person: name, mail, password, uuid, keys and sessions; the books keep the account's number.
@@ -138,19 +143,18 @@ class People:
             AccountUnknown: there is none of this name.
         """
 
-        async def once() -> Account:
-            async with self._database.begin() as connection:
-                old = await self._locked(connection, target)
-                await remove(connection, old, self._clock())
-                before: dict[str, Fact] = {
-                    "account": old.account_id,
-                    "tokens": old.tokens,
-                    "pic_times": old.pic_times,
-                }
-                await record(connection, origin, "user.delete", old.username, before=before)
-            return old
+        account = await self._accounts.named(target)
 
-        return await retry_transient(once)
+        async def note(connection: AsyncConnection) -> None:
+            before: dict[str, Fact] = {
+                "account": account.account_id,
+                "tokens": account.tokens,
+                "pic_times": account.pic_times,
+            }
+            await record(connection, origin, "user.delete", account.username, before=before)
+
+        await self._closing.close(account, within=note)
+        return account
 
     async def _locked(self, connection: AsyncConnection, target: str) -> Account:
         if not is_askable(target):

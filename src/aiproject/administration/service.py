@@ -237,9 +237,9 @@ class Administrators:
         name, password = name.strip(), password.strip()
         if not name or not password or len(name) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
-        self._passwords.refuse_if_full()
-        async with self._guard.attempt(Realm.ADMIN, name=name, address=address):
-            administrator, stored, better = await self._verified(name, password)
+        with self._passwords.place():
+            async with self._guard.attempt(Realm.ADMIN, name=name, address=address, turn=self._passwords.turn):
+                administrator, stored, better = await self._verified(name, password)
         session_id = secrets.token_hex(16)
         origin = Origin(Actor(ActorKind.ADMINISTRATOR, administrator.name), address, request_id)
 

@@ -20,7 +20,7 @@ from aiproject.adapters.database import Database
 from aiproject.administration.model import AdministratorUnknown
 from aiproject.audit import Actor, ActorKind, Fact, Origin, record
 from aiproject.config import Settings, load_settings
-from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, Refused, Unavailable
+from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
 from aiproject.wiring import open_database, prepare_schema
 
 __all__ = ["complain", "errors", "noting", "origin", "out", "read_password", "read_settings", "run", "tables"]
@@ -48,6 +48,8 @@ def errors() -> Iterator[None]:
             text = "there is no account of this name"
         elif isinstance(error, AdministratorUnknown):
             text = "there is no administrator of this name"
+        elif isinstance(error, NotFound):
+            text = "there is no such thing"
         elif isinstance(error, NameTaken):
             text = "this name is taken"
         complain.print(f"aiproject: {text}", style="red", markup=False, highlight=False, soft_wrap=True)

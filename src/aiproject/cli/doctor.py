@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import timeit
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import typer
 
 from aiproject.adapters import migrations
+from aiproject.adapters.passwords import PasswordHasher
 from aiproject.cli.common import errors, out, read_settings
 from aiproject.config import Settings
 from aiproject.errors import AiProjectError, InvalidInput, UpstreamFailed, UpstreamRefused, UpstreamUnreachable
@@ -20,7 +22,7 @@ from aiproject.protocols.dictation import dictation_dialect
 from aiproject.protocols.ocr import ocr_service
 from aiproject.protocols.spark import known_domains
 from aiproject.upstreams import Link, SparkUpstream
-from aiproject.wiring import open_database, time_limits
+from aiproject.wiring import open_database, password_profile, time_limits
 
 __all__ = ["doctor_command"]
 
@@ -33,6 +35,15 @@ class Finding:
     subject: str
     text: str
 
+
+HASHES_MEASURED = 3
+
+HASH_SECONDS = (0.25, 0.5)
+"""Within which one hash should take its time on an idle machine: hard for guessers, bearable for who logs in."""
+
+OWASP_ONE_PASS_MEMORY = 47_104
+OWASP_LEAST_MEMORY = 19_456
+"""KiB."""
 
 STYLES = {"ok": "green", "note": "yellow", "mend": "red"}
 
@@ -58,6 +69,7 @@ async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
     findings = [
         *examine_configuration(settings),
         *examine_files(settings),
+        examine_passwords(settings),
         *await examine_database(settings),
     ]
     if ask_upstream and settings.credentials is not None:
@@ -115,6 +127,45 @@ def examine_configuration(settings: Settings) -> list[Finding]:
     if settings.limits == "off":
         findings.append(Finding("note", "limits", "rate limits are off"))
     return findings
+
+
+def examine_passwords(settings: Settings) -> Finding:
+    """Hash a few passwords on this machine, and say whether that is as hard as it should be."""
+    hasher = PasswordHasher(password_profile(settings))
+    seconds = min(timeit.repeat(hasher.dummy_verify, number=1, repeat=HASHES_MEASURED))
+    return judge_hashing(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes, seconds)
+
+
+def judge_hashing(memory: int, passes: int, lanes: int, seconds: float) -> Finding:
+    """Say what to make of a hash that took so long.
+
+    The least is OWASP's: 46 MiB and one pass, or 19 MiB and two (Password Storage Cheat Sheet, 2024). Time goes with
+    memory times passes, and memory is what hurts a guesser most, so passes are advised first.
+
+    Args:
+        memory: KiB.
+    """
+    profile = f"argon2id with {memory} KiB, {passes} passes and {lanes} lanes takes {seconds:.2f} s here"
+    if memory < OWASP_ONE_PASS_MEMORY and passes < 2:
+        return Finding("mend", "passwords", f"{profile}; with less than 46 MiB set AIPROJECT_ARGON2_PASSES=2 or more")
+    fastest, slowest = HASH_SECONDS
+    if fastest <= seconds <= slowest:
+        return Finding("ok", "passwords", profile)
+    wanted = memory * passes * (fastest + slowest) / 2 / seconds
+    better_passes = max(1 if memory >= OWASP_ONE_PASS_MEMORY else 2, round(wanted / memory))
+    better_memory = memory
+    if seconds > slowest and wanted < memory * better_passes * 0.7:
+        better_passes = 2
+        better_memory = max(OWASP_LEAST_MEMORY, int(wanted / better_passes) // 1024 * 1024)
+    advised = []
+    if better_memory != memory:
+        advised.append(f"AIPROJECT_ARGON2_MEMORY={better_memory}")
+    if better_passes != passes:
+        advised.append(f"AIPROJECT_ARGON2_PASSES={better_passes}")
+    if not advised:
+        return Finding("ok", "passwords", f"{profile}; less would be too little")
+    aim = f"{fastest:g} to {slowest:g} s are a good measure"
+    return Finding("note", "passwords", f"{profile}; {aim}: {' '.join(advised)}")
 
 
 def examine_files(settings: Settings) -> list[Finding]:

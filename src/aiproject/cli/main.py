@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aiproject import __version__
-from aiproject.cli import admins, audits, database, doctor, ledger, serve, users, vouchers
+from aiproject.cli import admins, audits, database, doctor, keys, ledger, serve, users, vouchers
 
 __all__ = ["main"]
 
@@ -23,6 +23,7 @@ app.command("sandbox")(serve.sandbox_command)
 app.command("doctor")(doctor.doctor_command)
 app.add_typer(database.app, name="db")
 app.add_typer(users.app, name="user")
+app.add_typer(keys.app, name="key")
 app.add_typer(vouchers.app, name="voucher")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(admins.app, name="admin")

@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.database import Database, retry_transient
+from aiproject.adapters.schema import api_key
 from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import ledger_entry as entries
 from aiproject.adapters.schema import operator_loss as losses
@@ -24,6 +25,7 @@ from aiproject.adapters.schema import user as users
 from aiproject.quotas.chain import seal
 from aiproject.quotas.model import Capability, HoldState, Kind, Outcome, Stage
 from aiproject.quotas.rules import CHARGES, RULE_VERSION, Basis
+from aiproject.quotas.spending_audit import Limit, limits_of_keys
 from aiproject.quotas.store import BALANCE, HELD, database_now
 
 __all__ = ["Checked", "Difference", "verify"]
@@ -187,6 +189,11 @@ class _Page:
                 newest_seq=row[8],
                 newest_hash=row[9],
             )
+        async for account_id, limit in limits_of_keys(
+            connection, *_within(api_key.c.account_id, self._after, self._upto)
+        ):
+            if account := self._account(account_id, "API keys"):
+                account.limit(limit)
         self.checked.accounts = len(self._accounts)
         async for entry in _entries(connection, *_within(entries.c.account_id, self._after, self._upto)):
             self.checked.entries += 1
@@ -289,6 +296,11 @@ class _Account:
         # From the holds.
         self._open: Counter[str] = Counter()
         self._open_unmetered = 0
+        self._limits: dict[tuple[int, str], Limit] = {}
+
+    def limit(self, limit: Limit) -> None:
+        """Take in what one of the account's API keys may spend and has spent; before the holds."""
+        self._limits[limit.key_id, limit.capability] = limit
 
     def enter(self, row: Any) -> None:
         """Take in the next entry, in the order of their numbers."""
@@ -343,6 +355,8 @@ class _Account:
             self.findings.check_known(f"outcome {what}", row.outcome, OUTCOMES)
             self.findings.check_known(f"stage {what}", row.stage, STAGES)
         charged, lost = row.charged or 0, row.lost or 0
+        if row.key_id is not None:
+            self._hold_of_key(row, what)
         match row.state:
             case HoldState.OPEN:
                 self._open[row.capability] += row.amount
@@ -375,6 +389,14 @@ class _Account:
         elif (owed := _owed(row)) is not None:
             check(f"loss {what}", owed - charged, lost)
 
+    def _hold_of_key(self, row: Any, what: str) -> None:
+        limit = self._limits.get((row.key_id, row.capability))
+        if limit is not None:
+            limit.count(row)
+        elif row.state == HoldState.OPEN:
+            # A key that was revoked is forgotten one day, but not while its calls run.
+            self.findings.check(f"API key of the open hold {what}", "one of the account", row.key_id)
+
     def close(self) -> None:
         """Compare the row with what its entries and holds came to."""
         check = self.findings.check
@@ -394,6 +416,8 @@ class _Account:
             if balance is not None and self._held[capability] - unmetered > balance:
                 check(held, f"at most {balance}", self._held[capability])
         check(users.c.VoiceUsedMs.name, self._voice_charged, self._voice_used_ms)
+        for limit in self._limits.values():
+            limit.close(check)
 
 
 def _owed(row: Any) -> int | None:

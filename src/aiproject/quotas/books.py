@@ -24,7 +24,19 @@ from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.writer import Steps, Writer, open_writer
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
-from aiproject.quotas.model import Grant, Hold, OpenHold, Outcome, Renew, Settle, Settled, Stage
+from aiproject.quotas.model import (
+    ClaimKey,
+    GiveKeyUp,
+    Grant,
+    Hold,
+    KeyTurn,
+    OpenHold,
+    Outcome,
+    Renew,
+    Settle,
+    Settled,
+    Stage,
+)
 from aiproject.quotas.store import Order, Result, steps
 
 __all__ = ["SETTLE_PATIENCE", "Books", "Kept"]
@@ -102,18 +114,21 @@ class Books:
     @overload
     async def order(self, order: Grant) -> int: ...
     @overload
-    async def order(self, order: Renew) -> None: ...
+    async def order(self, order: ClaimKey) -> KeyTurn: ...
+    @overload
+    async def order(self, order: GiveKeyUp | Renew) -> None: ...
 
     async def order(self, order: Order, then: Callable[[Result], None] | None = None) -> Result | Kept:
         """Return once the order is committed; where a settlement cannot be, return `Kept` after a while.
 
-        A caller that is cancelled meanwhile does not take its order back; but a hold that nobody takes is released.
+        A caller that is cancelled meanwhile does not take its order back; but a hold that nobody takes is released, and
+        a key that nobody takes is given up.
 
         Args:
             then: called with the result once there is one, also if nobody waits any more. Must not raise.
 
         Raises:
-            QuotaExhausted: for `OpenHold`; nothing was held.
+            QuotaExhausted, SpendLimitReached, NotSignedIn: for `OpenHold`; nothing was held.
             AccountUnknown: there is no such account.
             Unavailable: the database is away, or these books are closed. Not for `Settle` while they are open.
         """
@@ -129,7 +144,7 @@ class Books:
             result = await pending.done
         except asyncio.CancelledError:
             if not pending.done.cancelled():  # told, and cancelled before it could take it
-                self._release_untaken(pending.done.result())
+                self._undo_untaken(pending.order, pending.done.result())
             raise
         if isinstance(result, AiProjectError):
             raise result
@@ -177,12 +192,16 @@ class Books:
         if not pending.done.done():
             pending.done.set_result(result)
         elif pending.done.cancelled():
-            self._release_untaken(result)
+            self._undo_untaken(pending.order, result)
 
-    def _release_untaken(self, result: Result | Kept) -> None:
-        """Its caller was cancelled: nobody will use the hold, or settle it."""
-        if isinstance(result, Hold) and not self._is_closed:
+    def _undo_untaken(self, order: Order, result: Result | Kept) -> None:
+        """Its caller was cancelled: nobody will use the hold or the key, nor end it."""
+        if self._is_closed:
+            return
+        if isinstance(result, Hold):
             self._queued(_release_of(result, Outcome.CLIENT_GONE))
+        elif isinstance(order, ClaimKey) and result is KeyTurn.OURS:
+            self._queued(GiveKeyUp(order.key, order.request_id))
 
     def _refuse_new(self, pendings: Iterable[_Pending], error: Unavailable | Misconfigured) -> list[_Pending]:
         """Tell all but settlements that the database is away; return what is to be tried again."""

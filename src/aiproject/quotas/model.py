@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from enum import StrEnum
+from typing import NamedTuple
 
+from aiproject.accounts.capability import MAX_UNITS, Capability
 from aiproject.errors import Unavailable
 
 __all__ = [
     "MAX_UNITS",
     "Capability",
+    "ClaimKey",
     "Entry",
+    "GiveKeyUp",
     "Grant",
     "Hold",
     "HoldState",
+    "Key",
     "KeyLost",
+    "KeyTurn",
     "Kind",
     "OpenHold",
     "Outcome",
@@ -26,18 +33,6 @@ __all__ = [
     "Stage",
     "snapshot",
 ]
-
-
-MAX_UNITS = (1 << 53) - 1
-"""Units that a balance, a charge or a report has at most: exact in JSON and JavaScript, and small enough to add up."""
-
-
-class Capability(StrEnum):
-    """What an account has a balance of."""
-
-    TOKENS = "tokens"  # of the model's own tokenizer
-    PIC_TIMES = "pic_times"  # recognised pictures
-    VOICE_SECONDS = "voice_seconds"  # kept and counted in milliseconds
 
 
 class Kind(StrEnum):
@@ -101,6 +96,27 @@ class Hold:
     attempt: int = 1
 
 
+class Key(NamedTuple):
+    """An idempotency key.
+
+    Attributes:
+        scope: whose it is, for example ``account 17``.
+        key_hash: SHA-256 of what the caller sent, in hexadecimal.
+    """
+
+    scope: str
+    key_hash: str
+
+
+class KeyTurn(StrEnum):
+    """What became of a claim to a key."""
+
+    OURS = "ours"  # it is claimed, for as long as its lease is renewed
+    ANSWERED = "answered"  # an earlier call's answer is stored
+    BUSY = "busy"  # another call has it
+    OTHER_BODY = "other body"  # something else was asked under it
+
+
 class KeyLost(Unavailable):
     """The answer of a call with an Idempotency-Key must not go out; asking again gives the one that is charged.
 
@@ -123,6 +139,8 @@ class OpenHold:
         owner: the process that runs the call.
         lease_ms: milliseconds after which anybody may close the hold unless its owner renews it.
         rule: price and rule as they are now; kept with the hold and its entries.
+        key_id: the API key that the call is made with, whose own limits count as well; ``None``: none.
+        zone: in which its days begin.
     """
 
     account_id: int
@@ -134,6 +152,8 @@ class OpenHold:
     owner: str
     lease_ms: int
     rule: str
+    key_id: int | None = None
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +176,11 @@ class Settle:
     expired_only: bool = False
     answer: tuple[str, str, bytes] | None = None
 
+    @property
+    def key(self) -> Key | None:
+        """Under which the answer is stored."""
+        return None if self.answer is None else Key(*self.answer[:2])
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -174,14 +199,39 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Prolong the leases of open holds.
+    """Prolong the leases of open holds, and of keys whose calls run.
 
     Attributes:
         stages: by (request id, attempt), how far each call has got; written with the lease.
+        keys: with the request ids of the calls that claimed them.
     """
 
     stages: Mapping[tuple[str, int], Stage]
     lease_ms: int
+    keys: Mapping[Key, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimKey:
+    """Claim a key for one call, if it is free or if whoever has it let its lease run out.
+
+    Attributes:
+        body_hash: SHA-256 of what is asked, in hexadecimal: a key stands for one question.
+        request_id: the call's, which marks the claim as its own; its hold has the same.
+    """
+
+    key: Key
+    body_hash: str
+    request_id: str
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveKeyUp:
+    """Free a key whose call failed, unless it is answered or in other hands."""
+
+    key: Key
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from functools import partial
 
 from sqlalchemy import select
@@ -26,9 +27,13 @@ from aiproject.quotas.books import Books, Kept
 from aiproject.quotas.model import (
     MAX_UNITS,
     Capability,
+    ClaimKey,
+    GiveKeyUp,
     Grant,
     Hold,
+    Key,
     KeyLost,
+    KeyTurn,
     Kind,
     OpenHold,
     Outcome,
@@ -76,20 +81,28 @@ class LeaseTimes:
 class Quotas:
     """The quota engine of one process. Make it with `running`."""
 
-    def __init__(self, database: Database, leases: LeaseTimes, books: Books | None = None) -> None:
-        """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps."""
+    def __init__(
+        self, database: Database, leases: LeaseTimes, books: Books | None = None, *, zone: tzinfo = UTC
+    ) -> None:
+        """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps.
+
+        Args:
+            zone: in which the days of API keys' daily caps begin.
+        """
         self._database = database
         self._leases = leases
+        self._zone = zone
         self._books = Books(database) if books is None else books
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
         self._open: dict[tuple[str, int], Stage] = {}
+        self._keys: dict[Key, str] = {}  # with the request ids of their calls
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, database: Database, leases: LeaseTimes) -> AsyncIterator[Quotas]:
+    async def running(cls, database: Database, leases: LeaseTimes, *, zone: tzinfo = UTC) -> AsyncIterator[Quotas]:
         """Open the books; renew our leases and sweep up after the dead while inside."""
-        quotas = cls(database, leases)
+        quotas = cls(database, leases, zone=zone)
         tasks = [asyncio.create_task(quotas._keep_leases()), asyncio.create_task(quotas._keep_sweeping())]
         try:
             yield quotas
@@ -98,6 +111,10 @@ class Quotas:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await quotas._books.close()
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._leases.lease * 1000)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -110,6 +127,7 @@ class Quotas:
         request_id: str,
         attempt: int = 1,
         need: int | None = None,
+        key_id: int | None = None,
         **facts: int | str,
     ) -> Hold:
         """Set quota aside before anything is sent upstream; return once that is committed.
@@ -117,11 +135,14 @@ class Quotas:
         Args:
             amount: the most that the call can consume: tokens, pictures or milliseconds.
             need: less than this is of no use to the call; ``None``: all of ``amount``.
+            key_id: the API key that the call is made with; what it may spend counts as well.
             facts: what the rule was worked out from, kept with the hold (estimates, limits).
 
         Raises:
             QuotaExhausted: less than ``need`` is free.
+            SpendLimitReached: the key may spend less than ``need``.
             AccountUnknown: the account was deleted meanwhile.
+            NotSignedIn: the key was.
             Unavailable: the database is away; nothing was held.
 
         Settle the hold exactly once. If this process dies, the sweeper of any node does when the lease has run out.
@@ -135,8 +156,10 @@ class Quotas:
                 request_id=request_id,
                 attempt=attempt,
                 owner=self._owner,
-                lease_ms=int(self._leases.lease * 1000),
+                lease_ms=self._lease_ms,
                 rule=snapshot(rule=RULE_VERSION, **facts),
+                key_id=key_id,
+                zone=self._zone,
             )
         )
         self._open[hold.request_id, hold.attempt] = Stage.HELD
@@ -213,6 +236,37 @@ class Quotas:
                 charged=result.charged,
                 lost=result.lost,
             )
+
+    # -- idempotency keys -----------------------------------------------------------------------------------------
+
+    async def claim_key(self, key: Key, *, body_hash: str, request_id: str) -> KeyTurn:
+        """Claim a key for a call, and keep it, until `give_key_up` or `let_key_go`, by renewing its lease.
+
+        Args:
+            body_hash: see `ClaimKey`.
+            request_id: of the call; its answer is stored by `settle` only while this claim stands.
+
+        Raises:
+            Unavailable: the database is away; if it went in this moment, the key may be claimed until its lease ends.
+        """
+        turn = await self._books.order(ClaimKey(key, body_hash, request_id, self._lease_ms))
+        if turn is KeyTurn.OURS:
+            self._keys[key] = request_id
+        return turn
+
+    def let_key_go(self, key: Key, request_id: str) -> None:
+        """Renew the lease of a key no more: its call is over."""
+        if self._keys.get(key) == request_id:
+            del self._keys[key]
+
+    async def give_key_up(self, key: Key, request_id: str) -> None:
+        """Free the key of a call that failed, for the next try. If the database is away its lease does, a bit later."""
+        self.let_key_go(key, request_id)
+        try:
+            await self._books.order(GiveKeyUp(key, request_id))
+        except AiProjectError as error:
+            # The call's own end is what its caller must hear of, perhaps has heard of already.
+            log.warning("a key is left to its lease", request_id=request_id, error=str(error))
 
     # -- grants ---------------------------------------------------------------------------------------------------
 
@@ -291,12 +345,13 @@ class Quotas:
             await self.renew()
 
     async def renew(self) -> None:
-        """Prolong the leases of the holds that are not settled yet, and note how far their calls have got."""
-        running = list(self._open.items())
-        for start in range(0, len(running), RENEW_LIMIT):
-            stages = dict(running[start : start + RENEW_LIMIT])
+        """Prolong the leases of the holds that are not settled yet, and note how far their calls have got; and those of
+        the keys whose calls run."""
+        running, keys = list(self._open.items()), list(self._keys.items())
+        for start in range(0, max(len(running), len(keys)), RENEW_LIMIT):
+            some = slice(start, start + RENEW_LIMIT)
             try:
-                await self._books.order(Renew(stages, int(self._leases.lease * 1000)))
+                await self._books.order(Renew(dict(running[some]), self._lease_ms, dict(keys[some])))
             except AiProjectError as error:
                 log.warning("leases not renewed", error=str(error))
 

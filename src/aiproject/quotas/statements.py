@@ -11,8 +11,9 @@ values are always parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +21,16 @@ import sqlalchemy as sa
 from aiproject.adapters.schema import user as users
 from aiproject.adapters.writer import Statement
 
-__all__ = ["NOW_MS", "Row", "insert_rows", "select_rows", "update_rows"]
+__all__ = [
+    "NOW_MS",
+    "Row",
+    "delete_rows",
+    "insert_missing_rows",
+    "insert_rows",
+    "select_in_order",
+    "select_rows",
+    "update_rows",
+]
 
 Row = Sequence[Any]
 
@@ -80,9 +90,65 @@ def select_rows(
     return Statement(sql, flat)
 
 
+def select_in_order(
+    dialect: str,
+    table: sa.Table,
+    columns: tuple[str, ...],
+    order_by: str,
+    *,
+    same: Mapping[str, str] = MappingProxyType({}),
+    below: int | None = None,
+    is_descending: bool = False,
+    limit: int,
+    offset: int = 0,
+) -> Statement:
+    """Select a few rows, sorted, and without locks.
+
+    Args:
+        same: columns and the values that they must have.
+        below: what ``order_by`` must be less than.
+    """
+    conditions: list[tuple[str, str, Any]] = [(name, "=", value) for name, value in same.items()]
+    if below is not None:
+        conditions.append((order_by, "<", below))
+    marks = {"sqlite": "?", "mysql": "%s"}
+    where = " AND ".join(
+        f"{_quoted(dialect, name)} {sign} {marks.get(dialect, f'${number}')}"
+        for number, (name, sign, _) in enumerate(conditions, 1)
+    )
+    sql = (
+        f"SELECT {_listed(dialect, columns)} FROM {_table(dialect, table)} WHERE {where} "  # noqa: S608
+        f"ORDER BY {_quoted(dialect, order_by)}{' DESC' if is_descending else ''} LIMIT {limit} OFFSET {offset}"
+    )
+    return Statement(sql, [value for _, _, value in conditions])
+
+
 def insert_rows(dialect: str, table: sa.Table, columns: tuple[str, ...], rows: Sequence[Row]) -> Statement:
     """Insert rows, their values in the order of the columns."""
     return _over_rows(dialect, _insert(dialect, table, columns), rows)
+
+
+def insert_missing_rows(
+    dialect: str, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...], rows: Sequence[Row]
+) -> Statement:
+    """The same, but leave alone what is there already under these keys, the table's primary ones.
+
+    Args:
+        rows: sorted by their keys.
+    """
+    before, row, behind = _insert(dialect, table, columns)
+    if dialect == "mysql":
+        # Not INSERT IGNORE, which hides other faults as well and locks what it finds in a way that ends in deadlocks.
+        name = _quoted(dialect, keys[0])
+        behind = f" ON DUPLICATE KEY UPDATE {name} = {_table(dialect, table)}.{name}"
+    else:
+        before += " ON CONFLICT DO NOTHING"
+    return _over_rows(dialect, (before, row, behind), rows)
+
+
+def delete_rows(dialect: str, table: sa.Table, keys: tuple[str, ...], rows: Sequence[Row]) -> Statement:
+    """Delete the rows that have these values in these columns."""
+    return _over_rows(dialect, _delete(dialect, table, keys), rows)
 
 
 def update_rows(
@@ -165,6 +231,19 @@ def _update(
         f" UNION ALL SELECT {', '.join(['%s'] * len(names))}",
         f") AS v STRAIGHT_JOIN {target} AS t ON {matches}{only} SET {changes}",
     )
+
+
+@lru_cache
+def _delete(dialect: str, table: sa.Table, keys: tuple[str, ...]) -> tuple[str, str, str]:
+    target = _table(dialect, table)
+    names = [_quoted(dialect, key) for key in keys]
+    if dialect == "postgresql":
+        matches = " AND ".join(f"t.{name} = v.{name}" for name in names)
+        values = f"unnest({_arrays(table, keys)}) AS v ({', '.join(names)})"
+        return f"DELETE FROM {target} AS t USING {values} WHERE {matches}", "", ""  # noqa: S608
+    mark = "?" if dialect == "sqlite" else "%s"
+    row = f"({' AND '.join(f'{name} = {mark}' for name in names)})"
+    return f"DELETE FROM {target} WHERE {row}", f" OR {row}", ""  # noqa: S608
 
 
 def _table(dialect: str, table: sa.Table) -> str:

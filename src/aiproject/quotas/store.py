@@ -2,15 +2,15 @@
 
 `steps` tells a batch as statements and does no I/O itself; `apply` takes it inside a transaction of the caller's.
 
-Order of locks: account rows first, in the order of their numbers, then everything else. Whoever changes a hold or
-appends an entry holds the account's row, so that two batches meet there and nowhere else. (A renewal changes no more
-than the lease and the stage of holds that are its own.)
+Order of locks: account rows first, in the order of their numbers, then everything else. Whoever changes a hold, counts
+what an API key spends or appends an entry holds the account's row, so that two batches meet there and nowhere else. (A
+renewal changes no more than the lease and the stage of holds that are its own.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,17 +19,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.database import PRIMARY, UniqueViolation
 from aiproject.adapters.schema import hold as holds
-from aiproject.adapters.schema import ledger_entry, operator_loss, stored_answer
+from aiproject.adapters.schema import ledger_entry, operator_loss
 from aiproject.adapters.schema import user as users
 from aiproject.adapters.writer import Rows, Statement, Steps, take_steps
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaExhausted, Unavailable
 from aiproject.quotas.chain import seal
+from aiproject.quotas.keys import Keys
 from aiproject.quotas.model import (
     MAX_UNITS,
     Capability,
+    ClaimKey,
+    GiveKeyUp,
     Grant,
     Hold,
     HoldState,
+    Key,
+    KeyTurn,
     Kind,
     OpenHold,
     Outcome,
@@ -38,12 +43,13 @@ from aiproject.quotas.model import (
     Settled,
     Stage,
 )
+from aiproject.quotas.spending import KeyHold, Spending
 from aiproject.quotas.statements import NOW_MS, insert_rows, select_rows, update_rows
 
 __all__ = ["BALANCE", "HELD", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
-Order = OpenHold | Settle | Grant | Renew
-Result = Hold | Settled | int | AiProjectError | None
+Order = OpenHold | Settle | Grant | Renew | ClaimKey | GiveKeyUp
+Result = Hold | Settled | KeyTurn | int | AiProjectError | None
 
 BALANCE = {
     Capability.TOKENS: users.c.Tokens,
@@ -70,14 +76,17 @@ HELD_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, c
 VOICE_USED, SEQ, HASH, ACCOUNT_ID = range(len(ACCOUNT_COLUMNS) - 4, len(ACCOUNT_COLUMNS))
 
 HOLD_KEY = ("request_id", "attempt")
-HOLD_READ = ("account_id", "capability", "amount", "state", "lease_until", "owner", "outcome", "charged", "rule")
+HOLD_READ = (
+    "account_id", "capability", "amount", "state", "lease_until", "owner", "outcome", "charged", "rule",
+    "key_id", "key_day",
+)  # fmt: skip
 HOLD_OPENED = (
     *HOLD_KEY, "account_id", "capability", "amount", "state", "stage", "owner", "lease_until", "opened_at", "rule",
+    "key_id", "key_day",
 )  # fmt: skip
 HOLD_CLOSED = ("state", "stage", "closed_at", "outcome", "reported", "charged", "sid")
 ENTRY = tuple(column.name for column in ledger_entry.columns)
 LOSS = tuple(column.name for column in operator_loss.columns)
-CLAIM_KEY = ("scope", "key_hash")
 
 # What goes into rows is exactly str, which drivers know at first sight.
 OPEN, CAPTURED, RELEASED = str(HoldState.OPEN), str(HoldState.CAPTURED), str(HoldState.RELEASED)
@@ -121,7 +130,16 @@ class _Hold:
     outcome: str | None
     charged: int | None
     rule: str
+    key_id: int | None = None
+    key_day: int | None = None
     is_new: bool = False
+
+    @property
+    def of_key(self) -> KeyHold | None:
+        """What an API key has to do with it."""
+        if self.key_id is None:
+            return None
+        return KeyHold(self.key_id, self.capability, self.key_day or 0, self.amount)
 
 
 class _Batch:
@@ -133,14 +151,14 @@ class _Batch:
         self._accounts: dict[int, list[Any]] = {}
         self._changed: dict[int, list[Any]] = {}
         self._holds: dict[tuple[str, int], _Hold] = {}
-        self._claims: dict[tuple[str, str], str] = {}
+        self._keys = Keys(dialect)
+        self._spending = Spending(dialect)
         # Rows to write.
         self._opened: list[tuple[Any, ...]] = []
         self._closed: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._renewed: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._entries: list[tuple[Any, ...]] = []
         self._losses: list[tuple[Any, ...]] = []
-        self._answers: list[tuple[Any, ...]] = []
 
     def work(self, orders: Sequence[Order], may_be_done: bool) -> Steps[list[Result]]:
         yield from self._load(orders, may_be_done)
@@ -151,22 +169,29 @@ class _Batch:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _load(self, orders: Sequence[Order], may_be_done: bool) -> Steps[None]:
-        account_ids, request_ids, claims = set(), set(), set()
+        account_ids, request_ids, keys, limits, claims = set(), set(), set(), set(), []
         for order in orders:
             if isinstance(order, Settle):
                 account_ids.add(order.hold.account_id or 0)
                 request_ids.add(order.hold.request_id)
-                if order.answer is not None:
-                    claims.add(order.answer[:2])
+                if order.key is not None:
+                    keys.add(order.key)
             elif isinstance(order, OpenHold):
                 account_ids.add(order.account_id)
+                if order.key_id is not None:
+                    limits.add((order.key_id, str(order.capability)))
                 if may_be_done:
                     request_ids.add(order.request_id)
             elif isinstance(order, Grant):
                 account_ids.add(order.account_id)
+            elif isinstance(order, ClaimKey):
+                keys.add(order.key)
+                claims.append(order)
+            elif isinstance(order, GiveKeyUp):
+                keys.add(order.key)
         if account_ids:
-            keys = [(account_id,) for account_id in sorted(account_ids)]
-            rows = yield select_rows(self._dialect, users, ACCOUNT_COLUMNS, ("AccountId",), keys, is_locked=True)
+            numbers = [(account_id,) for account_id in sorted(account_ids)]
+            rows = yield select_rows(self._dialect, users, ACCOUNT_COLUMNS, ("AccountId",), numbers, is_locked=True)
             self._accounts = {row[ACCOUNT_ID]: list(row)[:-1] for row in rows}
         else:
             rows = yield Statement(f"SELECT {NOW_MS[self._dialect]}", ())
@@ -176,13 +201,9 @@ class _Batch:
             rows = yield select_rows(self._dialect, holds, (*HOLD_KEY, *HOLD_READ), ("request_id",), names)
             self._holds = {(row[0], row[1]): _Hold(*row[2:-1]) for row in rows}
             self._look_at_clock(rows)
-        if claims:
-            # Locked, so that nobody takes a claim over between this look and the commit.
-            columns = (*CLAIM_KEY, "request_id")
-            rows = yield select_rows(
-                self._dialect, stored_answer, columns, CLAIM_KEY, sorted(claims), is_locked=True
-            )  # fmt: skip
-            self._claims = {(row[0], row[1]): row[2] for row in rows}
+            limits |= {(hold.key_id, hold.capability) for hold in self._holds.values() if hold.key_id is not None}
+        yield from self._spending.load(limits)
+        yield from self._keys.load(keys, claims, self._now)
 
     def _look_at_clock(self, rows: Rows) -> None:
         if rows:
@@ -198,10 +219,21 @@ class _Batch:
                 return self._settle(order)
             case Grant():
                 return self._grant(order)
-            case Renew():
-                for key, stage in order.stages.items():
-                    self._renewed[key] = (self._now + order.lease_ms, str(stage), *key)
+            case ClaimKey():
+                return self._keys.claim(order, self._now)
+            case GiveKeyUp():
+                self._keys.give_up(order)
                 return None
+            case Renew():
+                self._renew(order)
+                return None
+
+    def _renew(self, order: Renew) -> None:
+        lease_until = self._now + order.lease_ms
+        for key, stage in order.stages.items():
+            self._renewed[key] = (lease_until, str(stage), *key)
+        for idempotency_key, request_id in order.keys.items():
+            self._keys.renew(idempotency_key, request_id, lease_until)
 
     def _open(self, order: OpenHold) -> Result:
         key = (order.request_id, order.attempt)
@@ -220,16 +252,25 @@ class _Batch:
             if available < max(order.need, 1):
                 return QuotaExhausted(capability)
             amount = min(amount, available)
+        key_day = None
+        if order.key_id is not None:
+            found = self._spending.open(order, order.key_id, amount, self._now)
+            if isinstance(found, AiProjectError):
+                return found
+            amount, key_day = found.amount, found.day
         books[held_at] += amount
         self._changed[order.account_id] = books
-        word = str(capability)
-        lease_until = self._now + order.lease_ms
+        row = _Hold(
+            order.account_id, str(capability), amount, OPEN, self._now + order.lease_ms, order.owner, None, None,
+            order.rule, order.key_id, key_day, is_new=True,
+        )  # fmt: skip
+        self._holds[key] = row
         self._opened.append(
-            (*key, order.account_id, word, amount, OPEN, HELD_STAGE, order.owner, lease_until, self._now, order.rule)
-        )
-        self._holds[key] = _Hold(
-            order.account_id, word, amount, OPEN, lease_until, order.owner, None, None, order.rule, is_new=True
-        )
+            (
+                *key, row.account_id, row.capability, amount, OPEN, HELD_STAGE, row.owner, row.lease_until, self._now,
+                row.rule, row.key_id, key_day,
+            )
+        )  # fmt: skip
         return Hold(order.account_id, capability, amount, order.request_id, order.attempt)
 
     def _recognise(self, order: OpenHold, known: _Hold) -> Result:
@@ -244,7 +285,7 @@ class _Batch:
         hold = order.hold
         key = (hold.request_id, hold.attempt)
         row = self._holds.get(key)
-        is_key_lost = order.answer is not None and self._claims.get(order.answer[:2]) != hold.request_id
+        is_key_lost = order.key is not None and not self._keys.is_claimed_by(order.key, hold.request_id)
         if row is None:
             # Its opening was never committed: nothing is held.
             return Settled(0, 0, HoldState.RELEASED, is_key_lost=is_key_lost)
@@ -262,6 +303,9 @@ class _Batch:
             # Another call has the key and is charged for it. One key, one charge: this answer does not go out.
             order = replace(order, charge=0, outcome=Outcome.SERVER_FAILED, answer=None)
         charged = 0
+        of_key = row.of_key
+        if of_key is not None and not is_late:
+            self._spending.release(of_key)
         books = self._accounts.get(row.account_id)
         if books is not None:
             charged = self._capture(books, row, key, order.charge, is_late=is_late)
@@ -277,14 +321,16 @@ class _Batch:
             reason = "account gone" if books is None else "late" if is_late else "over the hold"
             self._losses.append((*key, row.account_id, row.capability, lost, reason, self._now))
         if order.answer is not None:
-            scope, key_hash, answer = order.answer
-            self._answers.append(("done", answer, scope, key_hash))
+            self._keys.answer(Key(*order.answer[:2]), order.answer[2])
         return Settled(charged, lost, state, is_key_lost=is_key_lost)
 
     def _capture(self, books: list[Any], row: _Hold, key: tuple[str, int], units: int, *, is_late: bool) -> int:
         """Give the hold back and take ``units`` instead, never more than was held; return what was taken."""
         held_at, balance_at = HELD_AT[row.capability], BALANCE_AT[row.capability]
         units = min(units, row.amount)
+        of_key = row.of_key
+        if is_late and of_key is not None:
+            units = int(min(units, self._spending.room_of_late(of_key)))
         balance = books[balance_at]
         if not is_late:
             books[held_at] -= row.amount
@@ -298,6 +344,8 @@ class _Batch:
             return 0
         if balance is not None:
             books[balance_at] = balance - units
+        if of_key is not None:
+            self._spending.spend(of_key, units)
         if row.capability == Capability.VOICE_SECONDS:
             books[VOICE_USED] += units
         self._enter(books, row.capability, -units, CHARGE, *key, row.rule)
@@ -344,7 +392,7 @@ class _Batch:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def _write(self) -> Iterator[Statement]:
+    def _write(self) -> Steps[None]:
         dialect = self._dialect
         if self._opened:
             yield insert_rows(dialect, holds, HOLD_OPENED, self._opened)
@@ -357,8 +405,8 @@ class _Batch:
             yield insert_rows(dialect, ledger_entry, ENTRY, self._entries)
         if self._losses:
             yield insert_rows(dialect, operator_loss, LOSS, self._losses)
-        for answer in self._answers:  # long ones, and rare
-            yield update_rows(dialect, stored_answer, CLAIM_KEY, ("state", "answer"), [answer])
+        yield from self._spending.write()
+        yield from self._keys.write(self._now)
         if self._changed:
             yield update_rows(dialect, users, ("AccountId",), ACCOUNT_COLUMNS[:-1], list(self._changed.values()))
 

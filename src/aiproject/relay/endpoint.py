@@ -72,6 +72,8 @@ class Endpoint(ABC):
         headers = []
         if failure.retry_after is not None:
             headers.append((b"retry-after", str(failure.retry_after).encode()))
+        if failure.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110, section 15.5.2, asks for one
         if failure.status == 413:
             # The rest of the body is not read: the connection cannot carry another request.
             headers.append((b"connection", b"close"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
-from aiproject.accounts import Account
+from aiproject.accounts.caller import Caller
 from aiproject.accounts.identity import Identities
 from aiproject.adapters.asgi import Receive, Scope, Send, client_address, note, request_id, send_json
 from aiproject.adapters.fault_points import reach
@@ -57,12 +57,16 @@ class PictureText(Endpoint):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
-        account = (await self._identities.of_headers(scope)).account
+        caller = await self._identities.of_headers(scope)
+        caller.require(Capability.PIC_TIMES)
+        account = caller.account
         async with self._replay.claim(scope, account.account_id, data) as claim:
             if claim.answer is not None:
                 await send_json(send, 200, claim.answer)
                 return
-            hold = await self._quotas.hold(account, Capability.PIC_TIMES, 1, request_id=request_id(scope))
+            hold = await self._quotas.hold(
+                account, Capability.PIC_TIMES, 1, request_id=request_id(scope), key_id=caller.key_id
+            )
             async with Charge(self._quotas, hold, self.service, estimate=lambda: 1) as charge:
                 picture = await self._workers.run(prepare_picture, data)
                 charge.reached(Stage.SENT)
@@ -108,7 +112,8 @@ class VoiceText(Endpoint):
         self._anonymous = anonymous
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        account = await self._caller(scope)
+        caller = await self._caller(scope)
+        account = None if caller is None else caller.account
         rate = _rate(scope)
         data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
         audio = await self._workers.run(prepare_audio, data, rate=rate)
@@ -118,11 +123,15 @@ class VoiceText(Endpoint):
             if claim.answer is not None:
                 await send_json(send, 200, claim.answer)
                 return
-            if account is None:
+            if caller is None:
                 hold = Hold(None, Capability.VOICE_SECONDS, milliseconds, request_id(scope))
             else:
                 hold = await self._quotas.hold(
-                    account, Capability.VOICE_SECONDS, milliseconds, request_id=request_id(scope)
+                    caller.account,
+                    Capability.VOICE_SECONDS,
+                    milliseconds,
+                    request_id=request_id(scope),
+                    key_id=caller.key_id,
                 )
             async with Charge(self._quotas, hold, self.service, estimate=lambda: milliseconds) as charge:
                 charge.reached(Stage.SENT)
@@ -135,13 +144,17 @@ class VoiceText(Endpoint):
         reach("before reply")
         await send_json(send, 200, answer)
 
-    async def _caller(self, scope: Scope) -> Account | None:
+    async def _caller(self, scope: Scope) -> Caller | None:
         try:
-            return (await self._identities.of_headers(scope)).account
+            caller = await self._identities.of_headers(scope)
         except AccountUnknown:
             # The document asks for no headers here, and the original looked at none: wrong ones are as good as none.
+            # An API key that is not good is refused: whoever shows one means to be known.
             if not self._anonymous:
                 raise
+        else:
+            caller.require(Capability.VOICE_SECONDS)
+            return caller
         await self._limiter.hit(ANONYMOUS_VOICE, client_address(scope))
         return None
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from aiproject.accounts import Account
-from aiproject.accounts.identity import Identities
+from aiproject.accounts.caller import Caller
+from aiproject.accounts.identity import Identities, bearer_of
 from aiproject.adapters.asgi import Receive, Scope, Send, note, request_id, send_json
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
@@ -51,13 +51,30 @@ class _Call(msgspec.Struct):
     dialog: list[_Message]
 
 
+class _KeyCall(msgspec.Struct):
+    """The body beside an API key: who calls is not looked for in it."""
+
+    dialog: list[_Message]
+
+
+class _BrowserCall(msgspec.Struct):
+    """The body beside a session's cookie, which says who calls unless the body does."""
+
+    dialog: list[_Message]
+    uuid: str | None = None
+    username: str | None = None
+
+
 _decode_call = msgspec.json.Decoder(_Call).decode
+_decode_key_call = msgspec.json.Decoder(_KeyCall).decode
+_decode_browser_call = msgspec.json.Decoder(_BrowserCall).decode
 
 
 class ChatDefaults(msgspec.Struct, frozen=True):
     """What is asked of the model beside the dialog: see `ChatRequest`.
 
     Attributes:
+        model: its name, to which API keys can be held.
         drain_seconds: how long an answer is read on after its client hung up; 0 cuts it off at once.
     """
 
@@ -65,6 +82,7 @@ class ChatDefaults(msgspec.Struct, frozen=True):
     temperature: float
     top_k: int
     drain_seconds: float
+    model: str
 
 
 class _Answer:
@@ -116,34 +134,37 @@ class _TextEndpoint(Endpoint):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
-        call = _parse(body)
-        account = (await self._identities.of_fields(scope, call.uuid, call.username)).account
-        async with self._replay.claim(scope, account.account_id, body) as claim:
+        call = _parse(body, has_key=bearer_of(scope) is not None, has_cookie=self._identities.has_cookie(scope))
+        uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
+        caller = await self._identities.of_fields(scope, uuid, username)
+        caller.require(Capability.TOKENS, self._defaults.model)
+        async with self._replay.claim(scope, caller.account.account_id, body) as claim:
             if claim.answer is not None:
                 await self.repeat(scope, send, claim.answer)
                 return
-            request, hold = await self.admit(scope, call, account)
+            request, hold = await self.admit(scope, call.dialog, caller)
             answer = _Answer(request)
             async with Charge(
                 self._quotas, hold, self.service, estimate=lambda: answer.estimate().total_tokens
             ) as charge:
                 await self.converse(scope, receive, send, answer, charge, claim)
 
-    async def admit(self, scope: Scope, call: _Call, account: Account) -> tuple[ChatRequest, Hold]:
+    async def admit(self, scope: Scope, dialog: list[_Message], caller: Caller) -> tuple[ChatRequest, Hold]:
         """Hold what the call may cost at most."""
-        messages = tuple(ChatMessage(message.role, message.content) for message in call.dialog)
+        messages = tuple(ChatMessage(message.role, message.content) for message in dialog)
         prompt = sum(estimate_tokens(message.content) for message in messages if message.content)
         defaults = self._defaults
         hold = await self._quotas.hold(
-            account,
+            caller.account,
             Capability.TOKENS,
             prompt + defaults.max_tokens,
             need=prompt + 1,
             request_id=request_id(scope),
+            key_id=caller.key_id,
             prompt_estimate=prompt,
             completion_limit=defaults.max_tokens,
         )
-        # A small balance gives a short answer rather than a refusal.
+        # A small balance, or a small rest of what the key may spend, gives a short answer rather than a refusal.
         completion = min(defaults.max_tokens, hold.amount - prompt)
         return ChatRequest(messages, completion, defaults.temperature, defaults.top_k), hold
 
@@ -313,9 +334,11 @@ class _Frames:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _parse(body: bytes) -> _Call:
+def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> _Call | _KeyCall | _BrowserCall:
+    call: _Call | _KeyCall | _BrowserCall
     try:
-        call = _decode_call(body)
+        decode = _decode_browser_call if has_cookie else _decode_call
+        call = _decode_key_call(body) if has_key else decode(body)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"请求参数错误：{_where(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiproject.accounts import Account, Accounts
+from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.identity import Identities
 from aiproject.adapters.asgi import RECORD, Message, Scope
 from aiproject.errors import (
@@ -26,7 +26,7 @@ from aiproject.errors import (
 )
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
 from aiproject.protocols.spark import estimate_tokens, render
-from aiproject.quotas import Capability, Hold, KeyLost, Outcome, Quotas, Stage
+from aiproject.quotas import Capability, Hold, Key, KeyLost, Outcome, Quotas, Stage
 from aiproject.quotas.rules import charge
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.endpoint import watch_client
@@ -141,7 +141,7 @@ class World:
     @asynccontextmanager
     async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[Claim]:
         self.journal.append("claim")
-        claim = Claim("account 7", "hash of the key", self.earlier) if self.key else Claim()
+        claim = Claim(Key("account 7", "hash of the key"), self.earlier) if self.key else Claim()
         try:
             yield claim
         finally:
@@ -166,11 +166,12 @@ class World:
     # -- the client --
 
     async def call(self, endpoint: type[TextChat | TextStream], body: object = None) -> None:
-        defaults = ChatDefaults(max_tokens=100, temperature=0.5, top_k=4, drain_seconds=self.drain)
+        defaults = ChatDefaults(max_tokens=100, temperature=0.5, top_k=4, drain_seconds=self.drain, model="generalv3.5")
         accounts: Accounts = self  # type: ignore[assignment]
+        keys: ApiKeys = self  # type: ignore[assignment]
         quotas: Quotas = self  # type: ignore[assignment]
         replay: Replay = self  # type: ignore[assignment]
-        app = endpoint(self.calls, Identities(accounts), quotas, self, defaults, replay)
+        app = endpoint(self.calls, Identities(accounts, keys), quotas, self, defaults, replay)
         content = body if isinstance(body, bytes) else json.dumps(CALL if body is None else body).encode()
         is_read = False
 
@@ -308,7 +309,7 @@ class TestOrder:
             "send",
             "close",
         ]
-        assert world.facts == {"prompt_estimate": PROMPT, "completion_limit": 100}
+        assert world.facts == {"key_id": None, "prompt_estimate": PROMPT, "completion_limit": 100}
         assert world.answer == {"code": 0, "msg": "文本大模型回复成功", "content": "你好！", "consume_token": 14}
         assert world.record["outcome"] == "ok"
         assert (world.record["sid"], world.record["tokens"], world.record["account"]) == (SID, 14, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,7 @@ from aiproject import __version__
 from aiproject.administration.model import ALLOWED
 from aiproject.administration.routes import AdministrationRoutes
 from aiproject.codes import Code
-from aiproject.web.openapi import describe
+from aiproject.web.openapi import account, describe
 
 DOCUMENT = describe()
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -88,9 +89,26 @@ def test_head() -> None:
     assert DOCUMENT["info"]["version"] == __version__
 
 
+OWNERS = {(path, method) for path, methods in account.paths().items() for method in methods}
+"""What an account's owner calls; described from the routes' own tables, and compared with the routes below."""
+
+
 def test_the_documented_endpoints_are_described() -> None:
-    described = {path: method for path, method, _ in operations()}
-    assert described == {**DOCUMENTED, "/health": "get", "/ready": "get"}
+    described = {(path, method) for path, method, _ in operations()}
+    assert described == {*DOCUMENTED.items(), ("/health", "get"), ("/ready", "get"), *OWNERS}
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(OWNERS))
+def test_answers_to_owners(path: str, method: str) -> None:
+    operation = DOCUMENT["paths"][path][method]
+    responses = operation["responses"]
+    assert {"400", "413", "429", "500", "503"} <= set(responses)
+    assert len({"200", "201", "202"} & set(responses)) >= 1
+    in_path = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
+    assert in_path == set(re.findall(r"{(\w+)}", path))
+    if path.startswith("/v1/account"):
+        assert {"401", "403"} <= set(responses)
+        assert "API 密钥：不可以" in operation["description"]
 
 
 def test_operations_are_told_apart() -> None:
@@ -158,26 +176,39 @@ def test_identity_headers() -> None:
 
 
 def test_routes_and_description_agree() -> None:
+    from aiproject.accounts.account_routes import AccountRoutes
+    from aiproject.accounts.key_routes import KeyRoutes
+    from aiproject.accounts.mail_routes import MailRoutes
+    from aiproject.accounts.session_routes import SessionRoutes
     from aiproject.web.app import Endpoints, build_app
+    from aiproject.web.mail_pages import mail_pages
 
     async def endpoint(*_: Any) -> None: ...
 
     class Routes:
         register = login = redeem = entries = receipt = endpoint
 
-    more: Any = AdministrationRoutes(cast("Any", SimpleNamespace(administrators=None)), app_id="").routes()
+    nothing: Any = None
+    more = [
+        *SessionRoutes(nothing, nothing, nothing, nothing).routes(),
+        *AccountRoutes(nothing, nothing, nothing, nothing, nothing, nothing).routes(),
+        *KeyRoutes(nothing, nothing, nothing).routes(),
+        *MailRoutes(nothing, nothing, nothing).routes(),
+        *mail_pages(),
+        *AdministrationRoutes(cast("Any", SimpleNamespace(administrators=None)), app_id="").routes(),
+    ]
     parts: Any = (Routes(), endpoint, endpoint, endpoint, endpoint, Routes(), Routes(), more)
     app: Any = build_app(Endpoints(*parts), readiness=parts[1], is_sandbox=False, cors_origins=("*",))
     while not hasattr(app, "router"):
         app = getattr(app, "app", None) or app._app
     routes = {
-        route.path: method.lower()
+        (route.path, method.lower())
         for route in app.router.routes
-        if isinstance(route, Route) and not route.path.startswith(("/docs", "/openapi", "/static"))
+        if isinstance(route, Route) and not route.path.startswith(("/docs", "/openapi", "/static", "/mail"))
         for method in route.methods or ()
         if method != "HEAD"
     }
-    assert routes == {path: method for path, method, _ in operations()}
+    assert routes == {(path, method) for path, method, _ in operations()}
 
 
 def test_whoever_needs_a_token_is_told_so() -> None:

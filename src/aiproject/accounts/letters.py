@@ -1,0 +1,75 @@
+"""What our letters say, in Chinese and English, plain text; no I/O."""
+
+from __future__ import annotations
+
+from aiproject.adapters.mailer import Letter
+
+__all__ = ["reset_letter", "verification_letter"]
+
+
+def verification_letter(to: str, token: str, public_url: str | None) -> Letter:
+    """Return the letter with which the owner of an address shows that it is theirs.
+
+    It goes to an address that somebody has only claimed, so it holds nothing that they wrote, their name included:
+    else anybody could have us send their words to anyone.
+    """
+    link = _link(public_url, "verify", token)
+    return Letter(
+        to,
+        "验证邮箱 / Verify your e-mail address",
+        f"""您好：
+
+有人在 AiProject 上把这个邮箱地址设为自己账号的邮箱。如果是您本人，请在 24 小时内完成验证：
+
+{link}
+
+如果不是您本人，请忽略此邮件，不会有任何变化。
+
+----
+
+Hello,
+
+somebody gave this address as that of their AiProject account. If it was you, please verify it within 24 hours:
+
+{link}
+
+If it was not you, ignore this letter; nothing will happen.
+""",
+    )
+
+
+def reset_letter(to: str, username: str, token: str, public_url: str | None) -> Letter:
+    """Return the letter with which somebody sets another password."""
+    link = _link(public_url, "reset", token)
+    return Letter(
+        to,
+        "重置密码 / Reset your password",
+        f"""您好：
+
+有人申请重置账号“{username}”的密码。如果是您本人，请在 30 分钟内设置新密码：
+
+{link}
+
+设置新密码后，所有设备都需要重新登录。如果不是您本人，请忽略此邮件，密码不会改变。
+
+----
+
+Hello,
+
+somebody asked to reset the password of the account "{username}". If it was you, please set a new one within 30 minutes:
+
+{link}
+
+All devices must sign in again afterwards. If it was not you, ignore this letter; your password stays as it is.
+""",
+    )
+
+
+def _link(public_url: str | None, purpose: str, token: str) -> str:
+    """Return where to click; the token alone where we do not know our own address.
+
+    It stands behind the ``#``, which browsers send nowhere: no log and no other site gets to see it.
+    """
+    if public_url is None:
+        return f"验证码 / code: {token}"
+    return f"{public_url.rstrip('/')}/mail#{purpose}={token}"

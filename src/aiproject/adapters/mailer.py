@@ -1,0 +1,306 @@
+"""Mail through an SMTP server, one plain-text letter at a time; and the bounded queue from which it is sent.
+
+A password, and what a letter says, crosses a network only by TLS with a checked certificate: ``smtps://`` from the
+first byte, ``smtp://`` by STARTTLS, without which nothing is sent. On a loopback address ``smtp://`` is spoken plain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from email.errors import HeaderParseError, MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from email.utils import formatdate, getaddresses, make_msgid
+from enum import StrEnum
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import aiosmtplib
+
+from aiproject.adapters.log import get_logger
+from aiproject.errors import AiProjectError, Misconfigured, Unavailable
+
+__all__ = ["Letter", "MailServer", "Mailer", "NotMailable", "Outbox", "Security", "mailable", "parse_smtp_url"]
+
+log = get_logger("mail")
+
+STEP_SECONDS = 15.0
+"""For each step of the conversation, the connection and its handshake included."""
+
+SPECIAL = re.compile(r"""[\s"(),:;<>\[\]\\]""")
+
+MAX_ADDRESS = 254
+"""Characters, the most that SMTP carries (RFC 5321, section 4.5.3.1.3, less the brackets)."""
+
+LETTER_SECONDS = 60.0
+"""For one try at a letter."""
+
+RETRY_PAUSES = (2.0, 15.0)
+"""Seconds between the tries at a letter that the server may still take."""
+
+OUTBOX_SIZE = 200
+"""Letters, and requests for one, that wait; more are refused."""
+
+OUTBOX_WORKERS = 2
+
+CLOSING_SECONDS = 5.0
+"""What is under way when the server stops gets so long."""
+
+
+class NotMailable(AiProjectError):
+    """A text that is no address to which mail can be sent."""
+
+
+class Security(StrEnum):
+    """How the connection to a mail server is protected."""
+
+    TLS = "tls"
+    STARTTLS = "starttls"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MailServer:
+    """Where mail is handed in.
+
+    Attributes:
+        username: empty: no login.
+        ca_file: certificates to trust instead of the system's; ``None``: the system's.
+    """
+
+    host: str
+    port: int
+    security: Security
+    username: str = ""
+    password: str = ""
+    ca_file: str | None = None
+
+    def __repr__(self) -> str:
+        return f"MailServer({self.host!r}, {self.port}, {self.security})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Letter:
+    """What is sent; the text without the mailer's headers."""
+
+    to: str
+    subject: str
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Letter({self.subject!r})"
+
+
+def parse_smtp_url(text: str) -> MailServer:
+    """Read a mail server's URL: ``smtp://user:password@host:587`` or ``smtps://user:password@host:465``.
+
+    ``?ca_file=/path`` names certificates to trust instead of the system's; with it STARTTLS is demanded on a loopback
+    address, too.
+
+    Raises:
+        Misconfigured: it is none; the message never quotes it.
+    """
+    try:
+        parts = urlsplit(text.strip())
+        options = parse_qs(parts.query, strict_parsing=bool(parts.query))
+        port = parts.port
+    except ValueError:
+        raise Misconfigured("AIPROJECT_SMTP_URL is not a URL, such as smtp://user:password@mail.example.com") from None
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        raise Misconfigured("AIPROJECT_SMTP_URL must be a smtp:// or smtps:// address with a host")
+    if parts.path not in ("", "/") or parts.fragment or set(options) - {"ca_file"}:
+        raise Misconfigured("AIPROJECT_SMTP_URL: only ?ca_file=… may follow the host and port")
+    ca_file = options.get("ca_file", [None])[-1]
+    if parts.scheme == "smtps":
+        security = Security.TLS
+    else:
+        security = Security.NONE if _is_loopback(parts.hostname) and ca_file is None else Security.STARTTLS
+    return MailServer(
+        parts.hostname,
+        port or (465 if security is Security.TLS else 587),
+        security,
+        unquote(parts.username or ""),
+        unquote(parts.password or ""),
+        ca_file,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def mailable(text: str) -> str:
+    """Return an address in the form in which mail goes there: its domain in ASCII.
+
+    Raises:
+        NotMailable: it is no address, or its part before the ``@`` is not ASCII, which few servers carry.
+    """
+    local, _, domain = text.strip().rpartition("@")
+    # Plain words only: quoting, comments and lists are legal in a header, and nobody's address.
+    if not local or not domain or SPECIAL.search(text.strip()):
+        raise NotMailable("not an address")
+    try:
+        found = str(Address(addr_spec=f"{local}@{domain.encode('idna').decode('ascii')}").addr_spec)
+    except (HeaderParseError, MessageError, ValueError, IndexError, AttributeError):
+        raise NotMailable("not an address") from None
+    if not found.isascii() or not found.isprintable() or found.count("@") != 1 or len(found) > MAX_ADDRESS:
+        raise NotMailable("not an address")
+    return found
+
+
+class Mailer:
+    """Sends letters from one sender through one server.
+
+    Args:
+        sender: an address, with a name if wanted: ``AiProject <noreply@example.com>``.
+
+    Raises:
+        Misconfigured: the sender is no address, or the file of certificates cannot be read.
+    """
+
+    def __init__(self, server: MailServer, sender: str) -> None:
+        self._server = server
+        try:
+            found = getaddresses([sender]) if sender.isprintable() else []
+            name, address = found[0] if len(found) == 1 else ("", "")
+            self._sender = Address(display_name=name, addr_spec=mailable(address))
+        except (NotMailable, MessageError, ValueError):
+            raise Misconfigured("AIPROJECT_MAIL_FROM is not an address, such as noreply@example.com") from None
+        try:
+            self._tls = ssl.create_default_context(cafile=server.ca_file)
+        except (OSError, ssl.SSLError):
+            raise Misconfigured("AIPROJECT_SMTP_URL: ca_file cannot be read") from None
+
+    async def send(self, letter: Letter) -> None:
+        """Hand a letter in.
+
+        Raises:
+            NotMailable: its address is none, or the server will never take the letter.
+            Unavailable: the server cannot be reached, is not to be trusted, or may take the letter later.
+        """
+        message = self._message(letter)
+        server = self._server
+        smtp = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            timeout=STEP_SECONDS,
+            use_tls=server.security is Security.TLS,
+            start_tls=server.security is Security.STARTTLS,
+            tls_context=None if server.security is Security.NONE else self._tls,
+            local_hostname=self._sender.domain,
+        )
+        try:
+            async with asyncio.timeout(LETTER_SECONDS):
+                try:
+                    await smtp.connect()
+                    if server.username:
+                        await smtp.login(server.username, server.password)
+                    await smtp.send_message(message)
+                    with contextlib.suppress(aiosmtplib.SMTPException):
+                        await smtp.quit()  # the letter is theirs by now
+                finally:
+                    smtp.close()
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            raise _refusal([refused.code for refused in error.recipients]) from None
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise Unavailable(f"the mail server refuses our login ({error.code})") from None
+        except aiosmtplib.SMTPResponseException as error:
+            raise _refusal([error.code]) from None
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            # Its text may hold the server's words; the class says enough.
+            raise Unavailable(f"the mail server failed: {type(error).__name__}") from None
+
+    def _message(self, letter: Letter) -> EmailMessage:
+        message = EmailMessage(policy=SMTP_POLICY)
+        # The library refuses a line break in any of these.
+        message["From"] = self._sender
+        message["To"] = Address(addr_spec=mailable(letter.to))
+        message["Subject"] = letter.subject
+        message["Date"] = formatdate()
+        message["Message-ID"] = make_msgid(domain=self._sender.domain)
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday note comes back
+        message.set_content(letter.text, charset="utf-8", cte="base64")
+        return message
+
+
+def _refusal(codes: Sequence[int]) -> AiProjectError:
+    if codes and all(500 <= code < 600 for code in codes):
+        return NotMailable(f"the mail server refuses the letter ({codes[0]})")
+    return Unavailable(f"the mail server does not take the letter now ({codes[0] if codes else 'no reply'})")
+
+
+Job = Callable[[], Awaitable[Sequence[Letter]]]
+"""Finds out what is to be sent."""
+
+
+class Outbox:
+    """Letters on their way: written and sent in the background, so that no answer's time tells whether there is one."""
+
+    def __init__(self, mailer: Mailer, *, size: int = OUTBOX_SIZE, pauses: Sequence[float] = RETRY_PAUSES) -> None:
+        self._mailer = mailer
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue(size)
+        self._pauses = tuple(pauses)
+
+    def put(self, job: Job) -> bool:
+        """Have a job done soon; ``False``: too many wait, and it is not taken."""
+        try:
+            self._jobs.put_nowait(job)
+        except asyncio.QueueFull:
+            log.warning("too many letters wait", waiting=self._jobs.qsize())
+            return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Outbox]:
+        """Work while inside; at the end, what waits gets a few seconds, the rest is lost and told."""
+        workers = [asyncio.create_task(self._work()) for _ in range(OUTBOX_WORKERS)]
+        try:
+            yield self
+        finally:
+            try:
+                async with asyncio.timeout(CLOSING_SECONDS):
+                    await self._jobs.join()
+            except TimeoutError:
+                log.warning("letters are lost at the stop", waiting=self._jobs.qsize())
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._jobs.get()
+            try:
+                for letter in await job():
+                    await self._send(letter)
+            except AiProjectError as error:
+                log.warning("a letter was not written", error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - a bug in one letter must not stop the others
+                log.error("bug", error=type(error).__name__, where="outbox")
+            finally:
+                self._jobs.task_done()
+
+    async def _send(self, letter: Letter) -> None:
+        for pause in (*self._pauses, None):
+            try:
+                await self._mailer.send(letter)
+            except NotMailable as error:
+                log.warning("a letter is refused for good", error=str(error))
+                return
+            except Unavailable as error:
+                if pause is None:
+                    log.error("a letter could not be sent", error=error.detail)
+                    return
+                log.info("a letter is tried again", error=error.detail, seconds=pause)
+                await asyncio.sleep(pause)
+            else:
+                log.info("letter sent", subject=letter.subject)
+                return

@@ -1,0 +1,180 @@
+"""``aiproject key``: API keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts import Account, Accounts, ApiKeys
+from aiproject.accounts.capability import Capability
+from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
+from aiproject.accounts.keys import WithKey
+from aiproject.audit import record
+from aiproject.cli.common import complain, origin, out, read_settings, run, tables
+from aiproject.cli.users import MOST, Name, rooms
+from aiproject.config import Settings
+from aiproject.quotas.spending import day_of
+
+__all__ = ["app"]
+
+app = typer.Typer(help="API keys.", no_args_is_help=True)
+
+LARGEST = MOST // 1000
+"""Of any amount: far over what anybody sells, and within the books' bounds also in milliseconds."""
+
+UNITS = {Capability.VOICE_SECONDS: 1000}
+"""What the books count of one that people speak of."""
+
+
+@asynccontextmanager
+async def _rooms() -> AsyncIterator[tuple[Settings, Accounts, ApiKeys]]:
+    settings = read_settings()
+    async with tables(settings) as database, rooms(settings, database) as (accounts, _):
+        yield settings, accounts, ApiKeys(database)
+
+
+@app.command()
+def add(
+    account: Name,
+    name: Annotated[str, typer.Option(help="What the key is for; its owner's own word.")],
+    expires: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="When it ends, in the server's time zone."),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Tokens that it may spend in all.")] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, help="Tokens that it may spend on one day.")
+    ] = None,
+    pic_times: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Picture recognitions in all.")] = None,
+    pic_times_per_day: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, help="Picture recognitions on one day.")
+    ] = None,
+    voice_seconds: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Seconds of dictation in all.")] = None,
+    voice_seconds_per_day: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, help="Seconds of dictation on one day.")
+    ] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Calls in any minute.")] = None,
+    concurrent_calls: Annotated[int | None, typer.Option(min=1, help="Calls that run at once.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Tokens in any minute.")] = None,
+    capability: Annotated[list[Capability] | None, typer.Option(help="It may consume this; may be repeated.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Text model that it may ask; may be repeated.")] = None,
+    address: Annotated[list[str] | None, typer.Option(help="Address or network of its users; may be repeated.")] = None,
+) -> None:
+    """Make a key; what is not limited is as much as its account has. The key is printed, only now."""
+    caps = {
+        Capability.TOKENS: SpendCap(tokens, tokens_per_day),
+        Capability.PIC_TIMES: SpendCap(pic_times, pic_times_per_day),
+        Capability.VOICE_SECONDS: SpendCap(_milliseconds(voice_seconds), _milliseconds(voice_seconds_per_day)),
+    }
+
+    async def command() -> None:
+        async with _rooms() as (settings, accounts, keys):
+            terms = KeyTerms(
+                name,
+                None if expires is None else expires.replace(tzinfo=ZoneInfo(settings.time_zone)).astimezone(UTC),
+                requests_per_minute,
+                concurrent_calls,
+                tokens_per_minute,
+                frozenset(capability) if capability else None,
+                frozenset(model) if model else None,
+                networks_of(address) if address else None,
+            )
+            owner = await accounts.named(account)
+            new = await keys.create(owner.account_id, terms, caps, within=_noting("key.add", owner.username))
+        complain.print(
+            f"Key {new.key.prefix} of {owner.username}. Keep the line below: it is not shown again.",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        typer.echo(new.text)
+
+    run(command)
+
+
+@app.command("list")
+def list_(account: Name) -> None:
+    """List an account's keys by their public prefixes, with what they have spent."""
+
+    async def command() -> None:
+        async with _rooms() as (settings, accounts, keys):
+            owner: Account = await accounts.named(account)
+            zone = ZoneInfo(settings.time_zone)
+            now = datetime.now(UTC)
+            today = day_of(int(now.timestamp() * 1000), zone)
+            table = Table("prefix", "name", "state", "tokens", "picTimes", "voice s", "last use", "from", box=None)
+            for stored in await keys.list(owner.account_id):
+                key = stored.key
+                table.add_row(
+                    key.prefix,
+                    Text(key.name),  # a plain string would be read as markup
+                    _state(stored, now, zone),
+                    *(
+                        _spent(stored.limits.get(capability), today, UNITS.get(capability, 1))
+                        for capability in Capability
+                    ),
+                    f"{key.last_used_at.astimezone(zone):%Y-%m-%d %H:%M}" if key.last_used_at else "never",
+                    key.last_used_address or "",
+                )
+            out.print(table)
+
+    run(command)
+
+
+@app.command()
+def revoke(prefix: Annotated[str, typer.Argument(help="The key's public prefix, as listed: sk-…")]) -> None:
+    """Revoke a key for ever, by its prefix."""
+
+    async def command() -> None:
+        async with _rooms() as (_, _, keys):
+            key = await keys.with_prefix(prefix)
+            await keys.revoke(key.account_id, key.prefix, within=_noting("key.revoke", str(key.account_id)))
+            out.print(f"revoked {key.prefix}", markup=False, highlight=False)
+
+    run(command)
+
+
+def _noting(action: str, target: str) -> WithKey:
+    """Return what writes an entry of the audit log within the transaction of the act."""
+    by = origin()
+
+    async def note(connection: AsyncConnection, key: ApiKey) -> None:
+        await record(connection, by, action, target, after={"key": key.prefix, "name": key.name})
+
+    return note
+
+
+def _milliseconds(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * 1000
+
+
+def _state(stored: StoredKey, now: datetime, zone: ZoneInfo) -> str:
+    expires_at = stored.key.terms.expires_at
+    if stored.key.revoked_at is not None:
+        return "revoked"
+    if expires_at is None:
+        return "active"
+    return f"{'until' if now < expires_at else 'expired'} {expires_at.astimezone(zone):%Y-%m-%d %H:%M}"
+
+
+def _spent(limit: SpendLimit | None, today: int, unit: int) -> str:
+    """``spent of total, today's of the daily cap``; caps only where there are any."""
+    if limit is None:
+        return ""
+    words = _amount(limit.spent, unit)
+    if limit.total is not None:
+        words += f" of {_amount(limit.total, unit)}"
+    if limit.daily is None:
+        return words
+    day_spent = limit.day_spent if limit.day >= today else 0
+    return f"{words}, today {_amount(day_spent, unit)} of {_amount(limit.daily, unit)}"
+
+
+def _amount(number: int, unit: int) -> str:
+    return str(number) if unit == 1 else f"{number / unit:.15g}"
