@@ -101,7 +101,8 @@ class TestAudit:
         told = entries(run)
         assert [each["action"] for each in told] == [
             "user.add", "user.grant", "user.disable", "user.enable", "user.password", "user.rotate", "user.unlock",
-            "key.add", "key.revoke", "voucher.add", "voucher.add", "voucher.disable", "voucher.enable", "admin.add", "admin.modify",
+            "key.add", "key.revoke", "voucher.add", "voucher.add", "voucher.disable", "voucher.enable", "admin.add",
+            "admin.modify",
         ]  # fmt: skip
         whoami = pwd.getpwuid(os.getuid()).pw_name
         assert {(each["actor_kind"], each["actor"]) for each in told} == {("command line", whoami)}
