@@ -21,6 +21,7 @@ import aiohttp
 import uvloop
 
 from aiproject.accounts import Account
+from aiproject.adapters import log as logging_setup
 from aiproject.config import load_settings
 from bench.login_storm import fill, process
 
@@ -40,6 +41,7 @@ Times = dict[str, list[float]]
 
 def run() -> Mapping[str, Mapping[str, float]]:
     """Return median milliseconds by what was asked and by case; takes a minute or two."""
+    logging_setup.configure("warning", "console")
     with tempfile.TemporaryDirectory() as folder:
         times = uvloop.run(_run(Path(folder)))
     return {

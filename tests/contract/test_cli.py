@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from aiproject import __version__
+from aiproject.accounts.key_model import prefix_of
 from aiproject.adapters import log
 from aiproject.cli.main import app
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
@@ -251,6 +252,35 @@ class TestUsers:
         result = add(run, "alice", stdin=stdin)
         assert result.exit_code == 65
         assert run("user", "show", "alice").exit_code == 67
+
+
+class TestKeys:
+    def test_a_life(self, run: Run) -> None:
+        add(run, "alice")
+        words = ("--expires", "2100-01-01", "--tokens", "12345678", "--voice-seconds-per-day", "90")
+        made = run("key", "add", "alice", "--name", "[red]ci", *words)
+        assert made.exit_code == 0
+        text = made.stdout.splitlines()[-1]  # behind the log, which in these tests is not on its way to standard error
+        assert prefix_of(text) == text[:13]
+        assert text not in made.stderr
+        listed = run("key", "list", "alice").stdout
+        assert text not in listed
+        for word in (text[:13], "[red]ci", "until 2100-01-01 00:00", "0 of 12345678", "0, today 0 of 90", "never"):
+            assert word in listed
+        assert run("key", "revoke", text[:13]).stdout.endswith(f"revoked {text[:13]}\n")
+        assert "revoked" in run("key", "list", "alice").stdout
+
+    def test_what_cannot_be(self, run: Run) -> None:
+        add(run, "alice")
+        assert run("key", "add", "nobody", "--name", "a").exit_code == 67
+        assert run("key", "list", "nobody").exit_code == 67
+        revoked = run("key", "revoke", "sk-0000000000")
+        assert (revoked.exit_code, revoked.stderr) == (65, "aiproject: there is no such thing\n")
+        for wrong in (("--address", "somewhere"), ("--expires", "2020-01-01"), ("--model", "a b")):
+            result = run("key", "add", "alice", "--name", "a", *wrong)
+            assert (result.exit_code, result.stdout) == (65, "")
+        for wrong in (("--tokens", "-1"), ("--capability", "gold"), ("--expires", "soon")):
+            assert run("key", "add", "alice", "--name", "a", *wrong).exit_code == 2
 
 
 def finding(result: Result, subject: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import guard as guard_module
-from aiproject.accounts.guard import ADDRESSES_KEPT_MS, NAMES_KEPT_MS, LoginGuard, Realm
+from aiproject.accounts.guard import FORGIVEN_KEPT_MS, NAMES_KEPT_MS, LoginGuard, Realm
 from aiproject.accounts.guard_rules import LOCKED_MS, NAME_RULE, Rule
 from aiproject.adapters.database import Database
 from aiproject.adapters.schema import login_guard as guards
@@ -231,11 +231,12 @@ class TestSweep:
             clock.now += 900_000
             await fail(guard, "guessed often", "192.0.2.1" if number == 7 else None)
         await fail(guard, "guessed once")
+        await guard.wrong_guess(Realm.UUID, name="guessed once", address="192.0.2.1")
         assert await guard.sweep() == 0
-        clock.now += ADDRESSES_KEPT_MS + 1
-        assert await guard.sweep() == 1
+        clock.now += FORGIVEN_KEPT_MS + 1
+        assert await guard.sweep() == 3
         assert {realm for realm, _ in await rows(database)} == {"login:name"}
-        clock.now += NAMES_KEPT_MS - ADDRESSES_KEPT_MS - 1000
+        clock.now += NAMES_KEPT_MS - FORGIVEN_KEPT_MS - 1000
         await fail(guard, "guessed lately")
         assert await guard.sweep() == 0
         clock.now += 2000

@@ -60,7 +60,8 @@ def test_another_password_ends_a_lock(run: Run) -> None:
     with pytest.raises(TooManyRequests):
         log_in(PASSWORD)
     done = run("password", "ALICE", stdin="another good one\n")
-    assert (done.exit_code, done.stdout) == (0, "changed the password of alice\n")
+    assert done.exit_code == 0
+    assert done.stdout.endswith("changed the password of alice\n")
     assert "another good one" not in done.output
     assert log_in("another good one") == before, "the uuid is the same"
 
@@ -80,7 +81,8 @@ def test_a_bad_password_or_name_changes_nothing(run: Run) -> None:
 def test_another_uuid_is_never_shown(run: Run, tmp_path: Path) -> None:
     before = log_in(PASSWORD)
     done = run("rotate", "alice")
-    assert (done.exit_code, done.stdout) == (0, "changed the uuid of alice\n")
+    assert done.exit_code == 0
+    assert done.stdout.endswith("changed the uuid of alice\n")
     after = log_in(PASSWORD)
     assert before.uuid != after.uuid
     assert after.uuid not in done.output

@@ -139,6 +139,24 @@ class TestReset:
         person.password = NEW_PASSWORD
         assert (await person.login())["uuid"] != person.uuid
 
+    async def test_nothing_secret_reaches_the_log(
+        self, mailing: LocalServer, box: MailBox, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        person = await verified_person(mailing, box)
+        browser = Browser(mailing.port)
+        await browser.sign_in(person)
+        await post_json(mailing.port, "/v1/password-reset", {"username": person.username})
+        _, token = await letter(box, 2)
+        body = {"token": token, "new_password": NEW_PASSWORD}
+        await post_json(mailing.port, "/v1/password-reset/confirm", body)
+        await post_json(mailing.port, "/v1/password-reset/confirm", body)
+        log = "".join(capfd.readouterr())
+        assert "password reset by mail" in log
+        assert "letter sent" in log
+        secrets = (token, browser.cookie.partition("=")[2], browser.csrf, person.uuid, PASSWORD, NEW_PASSWORD)
+        assert not [secret for secret in secrets if secret in log]
+        assert f"{len(person.username)}@example.com" not in log
+
     async def test_it_opens_a_lock(self, mailing: LocalServer, box: MailBox) -> None:
         person = await verified_person(mailing, box)
         login = {"username": person.username, "password": "wrong password"}

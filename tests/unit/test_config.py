@@ -213,6 +213,9 @@ class TestComplaints:
             ("UPSTREAM_ATTEMPTS", "0"),
             ("UPSTREAM_TIMEOUT", "nan"),
             ("UPSTREAM_TIMEOUT", "inf"),
+            ("TIME_ZONE", "Beijing"),
+            ("TIME_ZONE", "../zone"),
+            ("TIME_ZONE", "Asia"),
         ],
     )
     def test_out_of_range(self, environment: Set, name: str, value: str) -> None:

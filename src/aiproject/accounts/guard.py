@@ -56,8 +56,8 @@ LONGEST_NAME = 1000
 """Characters of a name that are looked at; no account's name is nearly as long."""
 
 NAMES_KEPT_MS = 365 * 24 * 60 * 60 * 1000
-ADDRESSES_KEPT_MS = 24 * 60 * 60 * 1000
-"""After a day every failure of an address is forgiven."""
+FORGIVEN_KEPT_MS = 24 * 60 * 60 * 1000
+"""Where time forgives, a day has forgiven everything."""
 
 MOST_ROWS = 1_000_000
 """Of the table. Over it, those with the fewest failures go first, so that no flood pushes out a name's long row."""
@@ -179,22 +179,26 @@ class LoginGuard:
     async def sweep(self) -> int:
         """Delete rows that do not matter any more, at most some thousands at a time; return how many.
 
-        The rule knows no accounts: a name's failures are forgotten after a year without another one, an address's
-        after a day; and over a million rows, those with the fewest failures.
+        The rule knows no accounts: wrong passwords of a name are forgotten after a year without another one, everything
+        else after a day; and over a million rows, those with the fewest failures.
         """
         now = self._clock()
         async with self._database.connect() as connection:
             keys = await store.oldest(
-                connection, realm_ends=":address", before=now - ADDRESSES_KEPT_MS, limit=SWEEP_ROWS
+                connection,
+                before=now - FORGIVEN_KEPT_MS,
+                limit=SWEEP_ROWS,
+                apart_from=[f"{realm}:name" for realm in PASSWORD_REALMS],
             )
-            keys += await store.oldest(connection, realm_ends=":name", before=now - NAMES_KEPT_MS, limit=SWEEP_ROWS)
+            keys += await store.oldest(connection, before=now - NAMES_KEPT_MS, limit=SWEEP_ROWS)
             too_many = await store.count(connection) - MOST_ROWS
             if too_many > 0:
                 keys += await store.weakest(connection, min(too_many, SWEEP_ROWS))
+        keys = sorted(set(keys))
         removed = 0
         for start in range(0, len(keys), 100):
             async with self._database.begin() as connection:
-                removed += await store.remove(connection, set(keys[start : start + 100]))
+                removed += await store.remove(connection, keys[start : start + 100])
         return removed
 
     def _rules(self, realm: Realm, name: str | None, address: str | None) -> dict[Key, Rule]:
@@ -212,14 +216,18 @@ class LoginGuard:
         self._refuse_blocked(rules, {key: tallies.get(key, NO_FAILURES) for key in rules}, self._clock())
 
     async def _count(self, rules: Mapping[Key, Rule]) -> None:
-        async def reserve() -> None:
+        async def reserve() -> dict[Key, Tally]:
             async with self._database.begin() as connection:
                 now = self._clock()
                 tallies = await store.locked(connection, rules, now)
                 self._refuse_blocked(rules, tallies, now)
-                await store.write(connection, {key: tallies[key].counted(rule, now) for key, rule in rules.items()})
+                counted = {key: tallies[key].counted(rule, now) for key, rule in rules.items()}
+                await store.write(connection, counted)
+                return counted
 
-        await retry_transient(reserve)
+        for key, tally in (await retry_transient(reserve)).items():
+            if tally.failures == rules[key].most:
+                log.warning("the last attempt before a lock", realm=key[0], subject=key[1][:12])  # a hash's beginning
         await self._sweep_now_and_then()
 
     async def _give_back(self, rules: Mapping[Key, Rule], *, forgotten: Collection[Key]) -> None:

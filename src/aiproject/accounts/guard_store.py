@@ -65,11 +65,11 @@ async def remove(connection: AsyncConnection, keys: Iterable[Key]) -> int:
     return int(result.rowcount)
 
 
-async def oldest(connection: AsyncConnection, *, realm_ends: str, before: int, limit: int) -> list[Key]:
-    """Return keys whose realm ends so and whose last failure lies before a moment."""
+async def oldest(connection: AsyncConnection, *, before: int, limit: int, apart_from: Sequence[str] = ()) -> list[Key]:
+    """Return keys whose last failure lies before a moment, of all realms but a few."""
     rows = await connection.execute(
         select(guards.c.realm, guards.c.subject)
-        .where(guards.c.last_failure_at < before, guards.c.realm.endswith(realm_ends, autoescape=True))
+        .where(guards.c.last_failure_at < before, guards.c.realm.not_in(apart_from))
         .order_by(guards.c.last_failure_at)
         .limit(limit)
     )

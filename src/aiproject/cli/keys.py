@@ -9,13 +9,13 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.capability import Capability
-from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
+from aiproject.accounts.key_model import PREFIX_LENGTH, ApiKey, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
 from aiproject.accounts.keys import WithKey
 from aiproject.audit import record
 from aiproject.cli.common import complain, origin, out, read_settings, run, tables
@@ -108,7 +108,8 @@ def list_(account: Name) -> None:
             zone = ZoneInfo(settings.time_zone)
             now = datetime.now(UTC)
             today = day_of(int(now.timestamp() * 1000), zone)
-            table = Table("prefix", "name", "state", "tokens", "picTimes", "voice s", "last use", "from", box=None)
+            whole = Column("prefix", no_wrap=True, min_width=PREFIX_LENGTH)  # to be copied, also from a narrow terminal
+            table = Table(whole, "name", "state", "tokens", "picTimes", "voice s", "last use", "from", box=None)
             for stored in await keys.list(owner.account_id):
                 key = stored.key
                 table.add_row(

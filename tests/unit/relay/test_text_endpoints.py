@@ -93,7 +93,7 @@ class World:
 
     # -- accounts and quotas --
 
-    async def identify(self, uuid: str, usernames: Sequence[str]) -> Account:
+    async def identify(self, uuid: str, usernames: Sequence[str], *, address: str | None = None) -> Account:
         self.journal.append(f"identify {uuid} {','.join(usernames)}")
         if isinstance(self.identified, AiProjectError):
             raise self.identified

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -167,12 +168,25 @@ def test_a_body_is_asked_for(path: str) -> None:
 def test_identity_headers() -> None:
     def needed(path: str) -> dict[str, bool]:
         parameters = DOCUMENT["paths"][path][DOCUMENTED[path]]["parameters"]
-        return {each["name"]: each["required"] for each in parameters if each["in"] == "header"}
+        headers = [each for each in parameters if each["in"] == "header"]
+        assert not any(each["required"] for each in headers), "whoever shows an API key needs none"
+        return {each["name"]: "必填" in each["description"] for each in headers}
 
     assert needed("/PictureToTextModel/chat") == {"uuid": True, "username": True}
     assert needed("/voiceModel/chat") == {"uuid": False, "username": False}
     for path in ("/v1/usage", "/v1/usage/{request_id}"):
         assert needed(path) == {"uuid": True, "username": True}
+
+
+def test_api_keys_open_what_charges_and_the_account_s_usage() -> None:
+    opened = {path: operation for path, _, operation in operations() if {"apiKey": []} in operation.get("security", [])}
+    charging = {"/textModel/chat", "/textModel/stream", "/voiceModel/chat", "/PictureToTextModel/chat"}
+    assert set(opened) == {*charging, "/v1/usage", "/v1/usage/{request_id}"}
+    assert DOCUMENT["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
+    for path, operation in opened.items():
+        assert {"401", "403"} <= set(operation["responses"])
+        told = json.dumps(operation["responses"].get("429", {}))
+        assert (str(Code.KEY_LIMIT_REACHED) in told) == (path in charging)
 
 
 def test_routes_and_description_agree() -> None:
@@ -212,6 +226,10 @@ def test_routes_and_description_agree() -> None:
 
 
 def test_whoever_needs_a_token_is_told_so() -> None:
-    needing = {(method.upper(), path) for path, method, operation in operations() if "security" in operation}
+    needing = {
+        (method.upper(), path)
+        for path, method, operation in operations()
+        if operation.get("security") == [{"adminJwt": []}]
+    }
     assert needing == set(ALLOWED)
-    assert set(DOCUMENT["components"]["securitySchemes"]) == {"adminJwt"}
+    assert "adminJwt" in DOCUMENT["components"]["securitySchemes"]

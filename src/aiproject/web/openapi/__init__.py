@@ -11,6 +11,7 @@ from typing import Any
 
 from aiproject import __version__
 from aiproject.web.openapi import account, admin, seed
+from aiproject.web.openapi.parts import API_KEY
 
 __all__ = ["describe"]
 
@@ -27,11 +28,11 @@ def describe() -> dict[str, Any]:
             "description": (
                 "`code` 为整数 0 表示成功，为字符串表示失败；`msg` 总是存在。每个应答都带有 `X-Request-Id`。"
                 "业务上的拒绝和模型平台的失败以 HTTP 200 应答；"
-                "404、405、413、429、500、503 保留各自的状态码，结构相同。"
-                "`/v1` 下的地址另以 400、401、403、409 表示拒绝。"
+                "401、403、404、405、413、429、500、503 保留各自的状态码，结构相同。"
+                "`/v1/account` 等账号自助的地址另以 400、409 表示拒绝。"
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "components": {"securitySchemes": {"apiKey": API_KEY, **admin.SECURITY_SCHEMES}},
         "paths": {**seed.paths(), **account.paths(), **admin.paths()},
-        "components": {"securitySchemes": {**admin.SECURITY_SCHEMES}},
     }

@@ -7,6 +7,7 @@ from typing import Any
 from aiproject.codes import MESSAGES, Code
 
 __all__ = [
+    "API_KEY",
     "FAULTS",
     "LIMITED",
     "NAME",
@@ -14,6 +15,7 @@ __all__ = [
     "UUID",
     "Schema",
     "answers",
+    "by_key",
     "failure",
     "fault",
     "identity_headers",
@@ -92,21 +94,52 @@ def answers(success: Schema, codes: list[Code], example: Any, *, limited: bool =
     }
 
 
-def identity_headers(required: bool) -> list[dict[str, Any]]:
+API_KEY: Schema = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "API 密钥 `sk-…`。使用密钥时不需要 uuid 和 username，给出也不会查看",
+}
+
+
+def by_key(operation: dict[str, Any], *, may_spend: bool) -> dict[str, Any]:
+    """Return an operation with what an API key adds to it.
+
+    Args:
+        may_spend: it consumes what a key can be held to.
+    """
+    more = {
+        "401": fault(Code.NOT_SIGNED_IN, "密钥无效、已过期或已吊销"),
+        "403": fault(Code.PERMISSION_NOT_ALLOW, "密钥不能用于此接口、模型或地址"),
+    }
+    if may_spend:
+        codes = [Code.TOO_MANY_REQUESTS, Code.KEY_LIMIT_REACHED]
+        examples = {str(code): {"code": str(code), "msg": MESSAGES[code]} for code in codes}
+        spent = fault(Code.TOO_MANY_REQUESTS, "请求过于频繁，或密钥的额度已用完", retry_after=True)
+        more["429"] = {**spent, "content": json_content(failure(codes), examples)}
+    return {
+        **operation,
+        "security": [{"apiKey": []}, {}],
+        "responses": dict(sorted({**operation["responses"], **more}.items())),
+    }
+
+
+def identity_headers(needed: bool) -> list[dict[str, Any]]:
+    """Args: needed: by whoever shows no API key, for whom no header is required."""
+    when = "；不使用 API 密钥时必填" if needed else ""
     return [
         {
             "name": "uuid",
             "in": "header",
-            "required": required,
+            "required": False,
             "schema": {"type": "string"},
-            "description": "用户唯一id标识",
+            "description": f"用户唯一id标识{when}",
         },
         {
             "name": "username",
             "in": "header",
-            "required": required,
+            "required": False,
             "schema": {"type": "string"},
-            "description": "用户名；中文可用 UTF-8 原始字节或百分号编码",
+            "description": f"用户名{when}；中文可用 UTF-8 原始字节或百分号编码",
         },
     ]
 

@@ -12,6 +12,7 @@ from aiproject.web.openapi.parts import (
     UUID,
     Schema,
     answers,
+    by_key,
     fault,
     identity_headers,
     json_content,
@@ -30,7 +31,11 @@ DIALOG: Schema = {
         {"role": {"type": "string", "enum": ["system", "user", "assistant"]}, "content": {"type": "string"}}
     ),
 }
-CHAT: Schema = object_of({"uuid": UUID, "username": NAME, "dialog": DIALOG})
+CHAT: Schema = object_of(
+    {"uuid": UUID, "username": NAME, "dialog": DIALOG},
+    ["dialog"],
+    description="uuid 和 username 在不使用 API 密钥时必填",
+)
 CHAT_EXAMPLE = {
     "提问": {
         "uuid": "0b9f2c7d4e8a4f7f9a3d5c1e6b8a7f20",
@@ -425,11 +430,11 @@ def _probe_paths() -> dict[str, Any]:
 
 def paths() -> dict[str, Any]:
     """Return the paths of this part."""
+    charging = {**_text_paths(), **_file_paths()}
     return {
         **_auth_paths(),
-        **_text_paths(),
-        **_file_paths(),
+        **{path: {"post": by_key(item["post"], may_spend=True)} for path, item in charging.items()},
         **_voucher_paths(),
-        **_usage_paths(),
+        **{path: {"get": by_key(item["get"], may_spend=False)} for path, item in _usage_paths().items()},
         **_probe_paths(),
     }
