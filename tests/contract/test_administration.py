@@ -22,6 +22,7 @@ from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdict
 from aiproject.adapters.schema import administrator, administrator_session, api_key, browser_session, user
 from aiproject.administration import Administrators, Role
+from aiproject.administration.adopting import adopt
 from aiproject.administration.jwts import Signer
 from aiproject.administration.model import AdministratorUnknown, JwtRefused, NotPermitted
 from aiproject.administration.people import NewProfile, People
@@ -483,3 +484,34 @@ class TestVouchers:
             {"tokens": 5, "pic_times": 0, "is_available": True},
             {"tokens": 7, "pic_times": 1, "is_available": False},
         )
+
+
+class TestAdopting:
+    async def test_an_original_s_tables(self, database: Database, found: Administrators) -> None:
+        quote = "`" if database.dialect == "mysql" else '"'
+        old = hashlib.md5(f"{PASSWORD}#_#".encode(), usedforsecurity=False).hexdigest()
+        statements = [
+            "CREATE TABLE admin (~Id~ INT, ~Auth~ INT, ~Admin~ VARCHAR(50), ~PassWord~ VARCHAR(50))",
+            "CREATE TABLE token (~Id~ INT, ~Tokens~ BIGINT, ~PicTimes~ INT, ~TokenRange~ VARCHAR(50), "
+            "~Name~ VARCHAR(50), ~Available~ INT)",
+            "INSERT INTO admin VALUES (1, 1, 'root', 'HASH'), (2, 0, 'helper', 'HASH'), (3, 0, '', 'x'), (4, 0, 'bare', NULL)",
+            "INSERT INTO token VALUES (1, 100, 2, '文院', 'SPRING-2025', 1), (2, 5, NULL, NULL, 'OLD-CODE-9', 0), "
+            "(3, 0, 0, '', 'X', 1)",
+        ]
+        async with database.begin() as connection:
+            for statement in statements:
+                await connection.exec_driver_sql(statement.replace("~", quote).replace("HASH", old))
+        done = await adopt(database, ORIGIN)
+        assert (done.administrators, done.vouchers, len(done.left)) == (2, 2, 3)
+        roles = {each.name: each.role for each in await found.all()}
+        assert roles == {"root": Role.OWNER, "helper": Role.ADMIN}
+        assert (await signed_in(found, "root")).administrator.role is Role.OWNER
+        row = await Tables(database).row("token", "old-code-9", shows_codes=True)
+        assert (row["Tokens"], row["PicTimes"], row["TokenRange"], row["Available"]) == (5, 0, "", 0)
+        again = await adopt(database, ORIGIN)
+        assert (again.administrators, again.vouchers, len(again.left)) == (0, 0, 7)
+        assert old not in str(await acts(database))
+
+    async def test_where_there_is_nothing(self, database: Database) -> None:
+        done = await adopt(database, ORIGIN)
+        assert (done.administrators, done.vouchers, done.left) == (0, 0, [])

@@ -13,6 +13,7 @@ from rich.text import Text
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
+from aiproject.administration.adopting import adopt
 from aiproject.administration.service import Change
 from aiproject.cli.common import origin, out, read_password, read_settings, run, tables
 from aiproject.config import Settings
@@ -103,6 +104,21 @@ def password(name: Name) -> None:
         async with _administrators() as found:
             changed = await found.modify(name, Change(password=new), None, origin())
             out.print(f"changed the password of {changed.name}", markup=False, highlight=False)
+
+    run(command)
+
+
+@app.command("adopt")
+def adopt_() -> None:
+    """Take over administrators and codes of the original project from its tables in this database; may be repeated."""
+
+    async def command() -> None:
+        async with tables(read_settings()) as database:
+            done = await adopt(database, origin())
+        for line in done.left:
+            out.print(f"left: {line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"administrators {done.administrators}", highlight=False)
+        out.print(f"vouchers       {done.vouchers}", highlight=False)
 
     run(command)
 
