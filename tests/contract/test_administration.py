@@ -488,19 +488,22 @@ class TestVouchers:
 
 class TestAdopting:
     async def test_an_original_s_tables(self, database: Database, found: Administrators) -> None:
-        quote = "`" if database.dialect == "mysql" else '"'
+        quote, charset = ("`", "CHARACTER SET utf8mb4") if database.dialect == "mysql" else ('"', "")
         old = hashlib.md5(f"{PASSWORD}#_#".encode(), usedforsecurity=False).hexdigest()
         statements = [
-            "CREATE TABLE admin (~Id~ INT, ~Auth~ INT, ~Admin~ VARCHAR(50), ~PassWord~ VARCHAR(50))",
-            "CREATE TABLE token (~Id~ INT, ~Tokens~ BIGINT, ~PicTimes~ INT, ~TokenRange~ VARCHAR(50), "
-            "~Name~ VARCHAR(50), ~Available~ INT)",
-            "INSERT INTO admin VALUES (1, 1, 'root', 'HASH'), (2, 0, 'helper', 'HASH'), (3, 0, '', 'x'), (4, 0, 'bare', NULL)",
-            "INSERT INTO token VALUES (1, 100, 2, '文院', 'SPRING-2025', 1), (2, 5, NULL, NULL, 'OLD-CODE-9', 0), "
-            "(3, 0, 0, '', 'X', 1)",
+            "CREATE TABLE admin (~Id~ INT, ~Auth~ INT, ~Admin~ VARCHAR(50), ~PassWord~ VARCHAR(50)) CHARSET",
+            """CREATE TABLE token (~Id~ INT, ~Tokens~ BIGINT, ~PicTimes~ INT, ~TokenRange~ VARCHAR(50),
+                ~Name~ VARCHAR(50), ~Available~ INT) CHARSET""",
+            "INSERT INTO admin VALUES (1, 1, 'root', 'HASH'), (2, 0, 'helper', 'HASH')",
+            "INSERT INTO admin VALUES (3, 0, '', 'x'), (4, 0, 'bare', NULL)",
+            "INSERT INTO token VALUES (1, 100, 2, '文院', 'SPRING-2025', 1), (2, 5, NULL, NULL, 'OLD-CODE-9', 0)",
+            "INSERT INTO token VALUES (3, 0, 0, '', 'X', 1)",
         ]
         async with database.begin() as connection:
             for statement in statements:
-                await connection.exec_driver_sql(statement.replace("~", quote).replace("HASH", old))
+                await connection.exec_driver_sql(
+                    statement.replace("~", quote).replace("HASH", old).replace("CHARSET", charset)
+                )
         done = await adopt(database, ORIGIN)
         assert (done.administrators, done.vouchers, len(done.left)) == (2, 2, 3)
         roles = {each.name: each.role for each in await found.all()}
