@@ -13,7 +13,7 @@ from aiproject.adapters.schema import mail_token
 from mail_server import MailBox, running_mail_server
 from system import wire
 from system.browser import Browser
-from system.harness import PASSWORD, LocalServer, Person, post_json
+from system.harness import PASSWORD, LocalServer, Person, ServerProcess, open_account, post_json
 
 NEW_PASSWORD = "another long passphrase"
 CODE = re.compile(r"#(verify|reset)=([0-9A-Za-z_-]{43})")
@@ -139,24 +139,6 @@ class TestReset:
         person.password = NEW_PASSWORD
         assert (await person.login())["uuid"] != person.uuid
 
-    async def test_nothing_secret_reaches_the_log(
-        self, mailing: LocalServer, box: MailBox, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        person = await verified_person(mailing, box)
-        browser = Browser(mailing.port)
-        await browser.sign_in(person)
-        await post_json(mailing.port, "/v1/password-reset", {"username": person.username})
-        _, token = await letter(box, 2)
-        body = {"token": token, "new_password": NEW_PASSWORD}
-        await post_json(mailing.port, "/v1/password-reset/confirm", body)
-        await post_json(mailing.port, "/v1/password-reset/confirm", body)
-        log = "".join(capfd.readouterr())
-        assert "password reset by mail" in log
-        assert "letter sent" in log
-        secrets = (token, browser.cookie.partition("=")[2], browser.csrf, person.uuid, PASSWORD, NEW_PASSWORD)
-        assert not [secret for secret in secrets if secret in log]
-        assert f"{len(person.username)}@example.com" not in log
-
     async def test_it_opens_a_lock(self, mailing: LocalServer, box: MailBox) -> None:
         person = await verified_person(mailing, box)
         login = {"username": person.username, "password": "wrong password"}
@@ -254,3 +236,35 @@ class TestSettings:
         assert (script.header("content-type") or "").startswith("text/javascript")
         for path in (b"v1/email/verification", b"v1/password-reset/confirm"):
             assert path in script.body
+
+
+async def test_nothing_secret_reaches_the_log(serve_command: Callable[..., ServerProcess], box: MailBox) -> None:
+    """The command itself, with all that an account's owner can do by mail and by browser."""
+    process = await serve_command(
+        {
+            "AIPROJECT_SMTP_URL": f"smtp://127.0.0.1:{box.port}",
+            "AIPROJECT_MAIL_FROM": "noreply@example.com",
+            "AIPROJECT_LOG_LEVEL": "debug",
+        }
+    ).until_ready()
+    person = await open_account(process.port, "somebody")
+    browser = Browser(process.port)
+    await browser.sign_in(person)
+    found = []
+    for count, asked, path, more in (
+        (1, "/v1/account/email/verification", "/v1/email/verification", {}),
+        (2, "/v1/password-reset", "/v1/password-reset/confirm", {"new_password": NEW_PASSWORD}),
+    ):
+        body = {"username": person.username} if count == 2 else None
+        assert (await browser.send("POST", asked, body)).status == 202
+        text = (await asyncio.to_thread(box.wait, count))[-1][1].get_content()
+        (token,) = set(re.findall(r"code: ([0-9A-Za-z_-]{43})", text))
+        found.append(token)
+        statuses = [(await post_json(process.port, path, {"token": token, **more})).status for _ in range(2)]
+        assert statuses == [200, 400]
+    told = {event["event"] for event in process.events()}
+    assert {"letter sent", "session opened", "e-mail address verified", "password reset by mail"} <= told
+    cookie = browser.cookie.partition("=")[2]
+    secrets = (*found, cookie, browser.csrf, person.uuid, PASSWORD, NEW_PASSWORD, "8@example.com")
+    assert all(secrets)
+    assert not [secret for secret in secrets if secret in process.log]
