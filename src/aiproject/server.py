@@ -27,6 +27,7 @@ from aiproject.adapters import log as logging_setup
 from aiproject.adapters.connections import connection_limit, guarded
 from aiproject.adapters.fault_points import arm
 from aiproject.adapters.log import get_logger
+from aiproject.administration.setup import SetupCode
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.relay.calls import RunningCalls
@@ -64,6 +65,7 @@ class Serving:
     settings: Settings
     credentials: IflytekCredentials
     is_sandbox: bool
+    setup_code: SetupCode | None = None
 
 
 class _Server(uvicorn.Server):
@@ -78,7 +80,7 @@ class _Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         serving = self._serving
         async with open_application(
-            serving.settings, serving.credentials, is_sandbox=serving.is_sandbox
+            serving.settings, serving.credentials, is_sandbox=serving.is_sandbox, setup_code=serving.setup_code
         ) as application:
             self._calls = application.calls
             self.config.app = application.asgi

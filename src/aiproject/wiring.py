@@ -42,6 +42,14 @@ from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2
 from aiproject.adapters.redis_gate import RedisGate, SharedGate
 from aiproject.adapters.redis_link import RedisLink
 from aiproject.adapters.workers import Workers
+from aiproject.administration.jwts import Signer, read_key
+from aiproject.administration.people import People
+from aiproject.administration.routes import AdministrationRoutes, Rooms
+from aiproject.administration.service import Administrators
+from aiproject.administration.setup import SetupCode, SetupGate
+from aiproject.administration.tables import Tables
+from aiproject.administration.trial import ModelTrial
+from aiproject.audit import AuditLog
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.protocols.dictation import DictationOptions
@@ -109,6 +117,12 @@ def password_profile(settings: Settings) -> argon2.Parameters:
     return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
 
 
+def signup_voice_ms(settings: Settings) -> int | None:
+    """Return the dictation that a new account starts with, in milliseconds; ``None``: unmetered."""
+    seconds = settings.signup_voice_seconds
+    return None if seconds is None else seconds * 1000
+
+
 def hash_threads(settings: Settings) -> int:
     """Return how many passwords are hashed at once: as many as there are cores for all of their lanes."""
     return max(1, (os.cpu_count() or 1) // settings.argon2_lanes)
@@ -116,12 +130,11 @@ def hash_threads(settings: Settings) -> int:
 
 def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
     """Return what gives a new account the quota that it starts with."""
-    seconds = settings.signup_voice_seconds
     return partial(
         quotas.open_books,
         tokens=settings.signup_tokens,
         pic_times=settings.signup_pic_times,
-        voice_ms=None if seconds is None else seconds * 1000,
+        voice_ms=signup_voice_ms(settings),
     )
 
 
@@ -207,13 +220,18 @@ async def prepare_schema(database: Database) -> None:
 
 @asynccontextmanager
 async def open_application(
-    settings: Settings, credentials: IflytekCredentials, *, is_sandbox: bool
+    settings: Settings,
+    credentials: IflytekCredentials,
+    *,
+    is_sandbox: bool,
+    setup_code: SetupCode | None = None,
 ) -> AsyncIterator[Application]:
     """Open everything that the application needs, in a readable order; close it in reverse at the end.
 
     Args:
         credentials: the console's, or the sandbox's.
         is_sandbox: whether they are the sandbox's.
+        setup_code: by which the first administrator can be made; ``None``: by the command line only.
 
     Raises:
         Misconfigured: the operator must mend something first.
@@ -288,6 +306,23 @@ async def open_application(
         key_routes = KeyRoutes(keys, access, lambda: datetime.now(zone))
         recovery = Recovery(database, accounts, guard, outbox, settings.public_url)
         mail_routes = MailRoutes(recovery, access, limiter)
+        vouchers = Vouchers(database)
+        audit = AuditLog(database)
+        administration = AdministrationRoutes(
+            Rooms(
+                administrators=Administrators(
+                    database, passwords, Signer(read_key(settings.data_dir, settings.admin_key_file)), guard=guard
+                ),
+                people=People(database, passwords, accounts, closing, voice_ms=signup_voice_ms(settings)),
+                vouchers=vouchers,
+                tables=Tables(database),
+                trial=ModelTrial(spark, calls, audit),
+                audit=audit,
+                setup=SetupGate(setup_code),
+                limiter=limiter,
+            ),
+            app_id=credentials.app_id,
+        )
 
         async def readiness() -> Readiness:
             return await check_readiness(database, calls)
@@ -310,7 +345,7 @@ async def open_application(
                         anonymous=settings.voice_anonymous,
                     ),
                     picture=PictureText(calls, identities, quotas, ocr, workers, replay, call_limits),
-                    vouchers=VoucherRoutes(accounts, Vouchers(database), limiter),
+                    vouchers=VoucherRoutes(accounts, vouchers, limiter),
                     usage=UsageRoutes(identities, Receipts(database)),
                     more=[
                         *session_routes.routes(),
@@ -318,6 +353,7 @@ async def open_application(
                         *key_routes.routes(),
                         *mail_routes.routes(),
                         *mail_pages(),
+                        *administration.routes(),
                     ],
                 ),
                 readiness=readiness,

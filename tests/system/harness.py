@@ -29,6 +29,7 @@ from aiproject import wiring
 from aiproject.accounts import Accounts
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.administration.setup import SetupCode
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.protocols.chat import ChatMessage
 from aiproject.protocols.spark import estimate_tokens
@@ -177,7 +178,13 @@ class LocalServer:
     """The server in a thread of this process, with the loop, tasks and sockets open to a look."""
 
     def __init__(
-        self, platform: SandboxAddress, directory: Path, *, client_timeout: float = CLIENT_TIMEOUT, **overrides: Any
+        self,
+        platform: SandboxAddress,
+        directory: Path,
+        *,
+        client_timeout: float = CLIENT_TIMEOUT,
+        setup_code: SetupCode | None = None,
+        **overrides: Any,
     ) -> None:
         values: dict[str, Any] = {
             "host": "127.0.0.1",
@@ -200,7 +207,7 @@ class LocalServer:
                 environment.delenv(name)
             self.settings = Settings(**values)
         credentials = IflytekCredentials(platform.app_id, platform.api_key, platform.api_secret)
-        self._serving = Serving(self.settings, credentials, is_sandbox=True)
+        self._serving = Serving(self.settings, credentials, is_sandbox=True, setup_code=setup_code)
         self._listener = bind("127.0.0.1", 0, client_timeout=client_timeout)
         self.port = int(self._listener.getsockname()[1])
         self._ready = threading.Event()

@@ -117,7 +117,7 @@ async def test_the_examples_of_the_description_work_as_they_stand(start_server: 
         for example in redeemed["examples"].values():
             await Vouchers(database).add(code=example["value"]["token_id"], tokens=1)
     uuid = ""
-    for path in (path for path in POSTED if not path.startswith("/v1/")):
+    for path in (path for path in POSTED if not path.startswith(("/v1/", "/admin/"))):
         for media_type, content in describe()["paths"][path]["post"]["requestBody"]["content"].items():
             for example in content.get("examples", {}).values():
                 known = {"uuid": uuid, "user_id": uuid}

@@ -16,6 +16,7 @@ from aiproject.accounts import routes as accounts_routes
 from aiproject.accounts.caller import Credential
 from aiproject.accounts.permissions import NEEDS, Act
 from aiproject.adapters.limiter import Rate
+from aiproject.administration import routes as administration_routes
 from aiproject.cli.main import app
 from aiproject.codes import Code
 from aiproject.config import Settings
@@ -115,7 +116,7 @@ class TestReadme:
         shown = [int(row[1].split(" / ")[0]) for row in _with_limits(read(readme))]
         rates = [
             value
-            for module in (accounts_routes, mail_routes, relay_files, vouchers_routes)
+            for module in (administration_routes, accounts_routes, mail_routes, relay_files, vouchers_routes)
             for value in vars(module).values()
             if type(value) is Rate
         ]

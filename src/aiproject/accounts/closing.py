@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import key_store, mail_token_store, person_store, session_store
 from aiproject.accounts.model import Account
+from aiproject.accounts.service import Within
 from aiproject.adapters.database import Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import UNUSABLE_PASSWORD
@@ -49,8 +50,11 @@ class Closing:
         self._forget = tuple(forget)
         self._clock = clock
 
-    async def close(self, account: Account) -> None:
+    async def close(self, account: Account, *, within: Within | None = None) -> None:
         """Remove the person behind an account; the name is free at once.
+
+        Args:
+            within: done in the same transaction, at its end: an entry of the audit log.
 
         Raises:
             AccountUnknown: that was done already.
@@ -77,6 +81,8 @@ class Closing:
                 await key_store.erase_all(connection, account.account_id, now)
                 for forget in self._forget:
                     await forget(connection, account.account_id)
+                if within is not None:
+                    await within(connection)
 
         for draw in range(1, DRAWS + 1):
             try:

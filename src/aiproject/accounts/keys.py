@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -50,6 +50,10 @@ GATHER_SECONDS = 2.0
 MAX_ADDRESS_LENGTH = 64
 
 
+WithKey = Callable[[AsyncConnection, ApiKey], Awaitable[None]]
+"""What shall happen in the same transaction: an entry of the audit log."""
+
+
 class ApiKeys:
     """Makes, lists, changes, revokes and recognises API keys.
 
@@ -67,12 +71,18 @@ class ApiKeys:
     # -- for their owner ------------------------------------------------------------------------------------------
 
     async def create(
-        self, account_id: int, terms: KeyTerms, caps: Mapping[Capability, SpendCap] | None = None
+        self,
+        account_id: int,
+        terms: KeyTerms,
+        caps: Mapping[Capability, SpendCap] | None = None,
+        *,
+        within: WithKey | None = None,
     ) -> NewKey:
         """Make a key. Its text is in the result and nowhere else.
 
         Args:
             caps: what it may spend; of a capability that is missing, whatever its account has.
+            within: done in the same transaction.
 
         Raises:
             InvalidInput: see `check_terms`, or the account has too many keys.
@@ -91,6 +101,8 @@ class ApiKeys:
                     raise AccountUnknown
                 await self._make_room(connection, account_id)
                 await key_store.add(connection, key, hash_of(text), caps)
+                if within is not None:
+                    await within(connection, key)
             return NewKey(key, text)
 
         for draw in range(1, DRAWS + 1):
@@ -164,8 +176,11 @@ class ApiKeys:
         log.info("api key changed", account=account_id, key=prefix)
         return stored
 
-    async def revoke(self, account_id: int, prefix: str) -> None:
+    async def revoke(self, account_id: int, prefix: str, *, within: WithKey | None = None) -> None:
         """Revoke a key for ever; every node refuses its next call. Twice is as good as once.
+
+        Args:
+            within: done in the same transaction.
 
         Raises:
             NotFound: the account has no such key.
@@ -175,6 +190,8 @@ class ApiKeys:
             async with self._database.begin() as connection:
                 key = await self._owned(connection, account_id, prefix)
                 await key_store.revoke(connection, account_id, key.key_id, self._clock())
+                if within is not None:
+                    await within(connection, key)
 
         await retry_transient(once)
         log.info("api key revoked", account=account_id, key=prefix)

@@ -17,6 +17,7 @@ from aiproject.adapters.database import Database, UniqueViolation, retry_transie
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
 from aiproject.adapters.schema import NAME_KEY_LENGTH, NAME_LENGTH, name_key, new_account_id
+from aiproject.audit import Fact, Origin, record
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
 
 __all__ = ["Accounts", "OpenBooks", "Within"]
@@ -68,8 +69,21 @@ class Accounts:
         self._open_books = open_books
         self._clock = clock
 
-    async def register(self, username: str, password: str, email: str, academy: str | None = None) -> Account:
-        """Open an account with the sign-up quota.
+    async def register(
+        self,
+        username: str,
+        password: str,
+        email: str,
+        academy: str | None = None,
+        *,
+        open_books: OpenBooks | None = None,
+        origin: Origin | None = None,
+    ) -> Account:
+        """Open an account, with the sign-up quota if not told otherwise.
+
+        Args:
+            open_books: gives it another quota.
+            origin: who opens it for somebody else: an entry of the audit log.
 
         Raises:
             InvalidInput: see `check_new_account`.
@@ -99,7 +113,10 @@ class Accounts:
                     academy=new.academy,
                     now=now,
                 )
-                await self._open_books(connection, account_id)
+                await (open_books or self._open_books)(connection, account_id)
+                if origin is not None:
+                    after: dict[str, Fact] = {"account": account_id, "email": new.email, "academy": new.academy}
+                    await record(connection, origin, "user.add", new.username, after=after)
 
         for draw in range(1, DRAWS + 1):
             try:
@@ -339,14 +356,25 @@ class Accounts:
                 return
             after = name_key(page[-1].username)
 
-    async def set_disabled(self, username: str, disabled: bool) -> Account:
+    async def set_disabled(self, username: str, disabled: bool, *, origin: Origin | None = None) -> Account:
         """Disable an account (login and calls are refused from then on) or enable it again.
+
+        Args:
+            origin: whose act it is: an entry of the audit log.
 
         Raises:
             AccountUnknown: there is none of this name.
         """
         account = await self.named(username)
-        async with self._database.begin() as connection:
-            await store.set_disabled(connection, account.account_id, self._clock() if disabled else None)
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                await store.set_disabled(connection, account.account_id, self._clock() if disabled else None)
+                if origin is not None:
+                    action = "user.disable" if disabled else "user.enable"
+                    before, after = {"is_disabled": account.is_disabled}, {"is_disabled": disabled}
+                    await record(connection, origin, action, account.username, before=before, after=after)
+
+        await retry_transient(once)
         log.info("account disabled" if disabled else "account enabled", account=account.account_id)
         return await self.named(username)

@@ -22,8 +22,10 @@ __all__ = [
     "change_password",
     "count",
     "listed",
+    "locked",
     "set_disabled",
     "set_password",
+    "set_profile",
     "set_uuid",
     "stored_password",
 ]
@@ -155,3 +157,19 @@ async def by_account_id(connection: AsyncConnection, account_id: int) -> Account
 async def set_disabled(connection: AsyncConnection, account_id: int, at: datetime | None) -> None:
     """Disable an account from ``at`` on, or enable it again."""
     await connection.execute(update(users).where(users.c.AccountId == account_id).values(DisabledAt=at))
+
+
+async def locked(connection: AsyncConnection, account_id: int) -> Account | None:
+    """Return an account that is not deleted, and keep everybody else from changing it until the transaction ends."""
+    statement = select(*COLUMNS).where(users.c.AccountId == account_id, users.c.DeletedAt.is_(None)).with_for_update()
+    row = (await connection.execute(statement)).one_or_none()
+    return None if row is None else as_account(row)
+
+
+async def set_profile(connection: AsyncConnection, account_id: int, **columns: Any) -> None:
+    """Write columns of an account, by their names in the table; balances are not among them.
+
+    Raises:
+        UniqueViolation: the name is taken.
+    """
+    await connection.execute(update(users).where(users.c.AccountId == account_id).values(**columns))

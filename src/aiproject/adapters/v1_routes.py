@@ -52,8 +52,7 @@ def answer_v1_failure(request: Request, error: AiProjectError) -> Response:
     headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
     if failure.status == 401:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2, asks for one
-    if failure.status == 413:
-        # The rest of the body is not read: the connection cannot carry another request.
+    if failure.ends_connection:
         headers["Connection"] = "close"
     return answer(failure.body(), failure.status, headers)
 

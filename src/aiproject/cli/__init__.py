@@ -1,4 +1,5 @@
-"""The command line: ``aiproject serve``, ``sandbox``, ``db``, ``user``, ``voucher``, ``ledger``, ``doctor``."""
+"""The command line: ``aiproject serve``, ``sandbox``, ``db``, ``user``, ``voucher``, ``ledger``,
+``admin``, ``audit``, ``doctor``."""
 
 from aiproject.cli.main import main
 

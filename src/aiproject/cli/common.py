@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import os
+import pwd
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.database import Database
+from aiproject.administration.model import AdministratorUnknown
+from aiproject.audit import Actor, ActorKind, Fact, Origin, record
 from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
 from aiproject.wiring import open_database, prepare_schema
 
-__all__ = ["complain", "errors", "out", "read_settings", "run", "tables"]
+__all__ = ["complain", "errors", "noting", "origin", "out", "read_password", "read_settings", "run", "tables"]
 
 out = Console()
 complain = Console(stderr=True)
@@ -25,6 +32,7 @@ EXIT_STATUSES: tuple[tuple[type[AiProjectError], int], ...] = (
     (Misconfigured, 78),  # sysexits' EX_CONFIG
     (Unavailable, 75),  # EX_TEMPFAIL
     (AccountUnknown, 67),  # EX_NOUSER
+    (AdministratorUnknown, 67),
     (Refused, 65),  # EX_DATAERR
 )
 
@@ -38,6 +46,8 @@ def errors() -> Iterator[None]:
         text = str(error) or type(error).__name__
         if isinstance(error, AccountUnknown):
             text = "there is no account of this name"
+        elif isinstance(error, AdministratorUnknown):
+            text = "there is no administrator of this name"
         elif isinstance(error, NotFound):
             text = "there is no such thing"
         elif isinstance(error, NameTaken):
@@ -76,3 +86,30 @@ def run(command: Callable[[], Awaitable[None]]) -> None:
 
 async def _awaited(command: Callable[[], Awaitable[None]]) -> None:
     await command()
+
+
+def origin() -> Origin:
+    """Say in the audit log who runs this command: the operating system's user, by the process and not by a variable."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container may run as a number without a name
+        name = f"uid {uid}"
+    return Origin(Actor(ActorKind.COMMAND_LINE, name), "", secrets.token_hex(12))
+
+
+def noting(action: str, target: str, after: Mapping[str, Fact]) -> Callable[[AsyncConnection], Awaitable[None]]:
+    """Return what writes an entry of the audit log within the transaction of the act."""
+    by = origin()
+
+    async def note(connection: AsyncConnection) -> None:
+        await record(connection, by, action, target, after=after)
+
+    return note
+
+
+def read_password() -> str:
+    """Ask for a password, twice, without showing it; or read one line where there is no terminal."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n")

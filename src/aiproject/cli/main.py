@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aiproject import __version__
-from aiproject.cli import database, doctor, keys, ledger, serve, users, vouchers
+from aiproject.cli import admins, audits, database, doctor, keys, ledger, serve, users, vouchers
 
 __all__ = ["main"]
 
@@ -26,6 +26,8 @@ app.add_typer(users.app, name="user")
 app.add_typer(keys.app, name="key")
 app.add_typer(vouchers.app, name="voucher")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(admins.app, name="admin")
+app.add_typer(audits.app, name="audit")
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +12,14 @@ from rich.console import Console
 from rich.panel import Panel
 
 from aiproject import __version__
+from aiproject.adapters import migrations
+from aiproject.administration.setup import SETUP_SECONDS, SetupCode
+from aiproject.cli.admins import administrators
 from aiproject.cli.common import errors, read_settings
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.sandbox import SandboxOptions, SandboxThread, run_forever
 from aiproject.server import Serving, bind, serve
+from aiproject.wiring import open_database
 
 __all__ = ["sandbox_command", "serve_command"]
 
@@ -33,12 +39,13 @@ def serve_command(
             if credentials is None:
                 sandbox = SandboxThread(SandboxOptions(speech_model=settings.sandbox_speech_model))
                 settings, credentials = point_at_sandbox(settings, sandbox)
+            code = asyncio.run(setup_code(settings)) if sys.stderr.isatty() else None
             bound = listener.getsockname()
             address = f"http://{_in_url(bound[0])}:{bound[1]}"
             status = serve(
-                Serving(settings, credentials, sandbox is not None),
+                Serving(settings, credentials, sandbox is not None, code),
                 listener,
-                on_ready=lambda: _banner(address, settings, sandbox is not None),
+                on_ready=lambda: _banner(address, settings, sandbox is not None, code),
             )
         finally:
             listener.close()
@@ -67,6 +74,18 @@ def point_at_sandbox(settings: Settings, sandbox: SandboxThread) -> tuple[Settin
     )
 
 
+async def setup_code(settings: Settings) -> SetupCode | None:
+    """Draw the code by which the first administrator is made, where there is none and somebody sits at the terminal."""
+    async with open_database(settings) as database:
+        status = await migrations.status(database)
+        if status.is_current:
+            async with administrators(settings, database) as found:
+                if await found.exist():
+                    return None
+        # Tables that are made or mended at the start may hold some by then: the server decides once more.
+        return SetupCode.draw()
+
+
 def sandbox_command(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 9101,
     speech_model: Annotated[
@@ -84,7 +103,7 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _banner(address: str, settings: Settings, is_sandbox: bool) -> None:
+def _banner(address: str, settings: Settings, is_sandbox: bool, code: SetupCode | None) -> None:
     database = "SQLite" if settings.effective_database_url.startswith("sqlite") else "database server"
     upstream = (
         "[yellow]the built-in sandbox[/] (no iFlytek credentials given):\n"
@@ -92,13 +111,20 @@ def _banner(address: str, settings: Settings, is_sandbox: bool) -> None:
         if is_sandbox
         else "iFlytek"
     )
+    first = (
+        f"\n\n  [bold]There is no administrator yet.[/] Make one within {SETUP_SECONDS // 60} minutes by\n"
+        f"  POST {address}/admin/setup with this code, or by [bold]aiproject admin add NAME[/]:\n"
+        f"  [bold]{code.code}[/]"
+        if code is not None
+        else ""
+    )
     Console(stderr=True).print(
         Panel.fit(
             f"[bold]AiProject {__version__}[/] listens on [bold]{address}[/]\n"
             f"  upstream   {upstream}\n"
             f"  database   {database}\n"
             f"  API        {address}/docs\n"
-            f"  health     {address}/health   {address}/ready",
+            f"  health     {address}/health   {address}/ready{first}",
             border_style="yellow" if is_sandbox else "green",
         )
     )

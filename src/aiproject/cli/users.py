@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -14,7 +13,8 @@ from rich.text import Text
 from aiproject.accounts import Account, Accounts
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.cli.common import out, read_settings, run, tables
+from aiproject.audit import CHANGED, AuditLog
+from aiproject.cli.common import noting, origin, out, read_password, read_settings, run, tables
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput
 from aiproject.quotas import LeaseTimes, Quotas
@@ -48,13 +48,6 @@ async def _rooms() -> AsyncIterator[tuple[Accounts, Quotas]]:
         yield opened
 
 
-def _password() -> str:
-    """Ask for a password, twice, without showing it; or read one line where there is no terminal."""
-    if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.readline().rstrip("\r\n")
-
-
 @app.command()
 def add(
     name: Name,
@@ -62,11 +55,11 @@ def add(
     academy: Annotated[str | None, typer.Option(help="The owner's academy.")] = None,
 ) -> None:
     """Open an account; the password is asked for, or read from standard input."""
-    password = _password()
+    password = read_password()
 
     async def command() -> None:
         async with _rooms() as (accounts, _):
-            account = await accounts.register(name, password, email, academy)
+            account = await accounts.register(name, password, email, academy, origin=origin())
             out.print(f"added {account.username}", markup=False, highlight=False)
 
     run(command)
@@ -114,7 +107,7 @@ def disable(
 
     async def command() -> None:
         async with _rooms() as (accounts, _):
-            _print(await accounts.set_disabled(name, not undo))
+            _print(await accounts.set_disabled(name, not undo, origin=origin()))
 
     run(command)
 
@@ -122,11 +115,14 @@ def disable(
 @app.command()
 def password(name: Name) -> None:
     """Give an account another password, asked for or read from standard input; ends its lock."""
-    new = _password()
+    new = read_password()
 
     async def command() -> None:
         async with _rooms() as (accounts, _):
-            account = await accounts.set_password(await accounts.named(name), new)
+            account = await accounts.named(name)
+            await accounts.set_password(
+                account, new, within=noting("user.password", account.username, {"password": CHANGED})
+            )
             out.print(f"changed the password of {account.username}", markup=False, highlight=False)
 
     run(command)
@@ -139,7 +135,8 @@ def rotate(name: Name) -> None:
     async def command() -> None:
         async with _rooms() as (accounts, _):
             account = await accounts.named(name)
-            await accounts.rotate_uuid(account)  # which is not shown: its owner gets it by logging in
+            # The new one is not shown: its owner gets it by logging in.
+            await accounts.rotate_uuid(account, within=noting("user.rotate", account.username, {"uuid": CHANGED}))
             out.print(f"changed the uuid of {account.username}", markup=False, highlight=False)
 
     run(command)
@@ -150,8 +147,10 @@ def unlock(name: Name) -> None:
     """Forget the failed logins of a name, whether it waits or is locked."""
 
     async def command() -> None:
-        async with _rooms() as (accounts, _):
+        settings = read_settings()
+        async with tables(settings) as database, rooms(settings, database) as (accounts, _):
             was_counted = await accounts.unlock(name)
+            await AuditLog(database).record(origin(), "user.unlock", name)
             out.print(
                 f"unlocked {name}" if was_counted else f"there are no failed logins of {name}",
                 markup=False,
@@ -177,7 +176,9 @@ def grant(
             raise InvalidInput("nothing to grant: give --tokens, --pic-times or --voice-seconds")
         async with _rooms() as (accounts, quotas):
             account = await accounts.named(name)
-            await quotas.grant(account, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds)
+            await quotas.grant(
+                account, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds, origin=origin()
+            )
             _print(await accounts.named(name))
 
     run(command)

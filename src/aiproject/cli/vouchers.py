@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from aiproject.cli.common import out, read_settings, run, tables
+from aiproject.cli.common import origin, out, read_settings, run, tables
 from aiproject.errors import InvalidInput, VoucherUnusable
 from aiproject.vouchers import Voucher, Vouchers
 from aiproject.vouchers.model import MOST_UNITS
@@ -58,6 +58,7 @@ def add(
                 audience=audience,
                 expires_at=expires_at,
                 max_uses=max_uses,
+                origin=origin(),
             )
         sys.stdout.writelines(f"{voucher.code}\n" for voucher in made)
 
@@ -99,7 +100,7 @@ def _switch(code: str, is_available: bool) -> None:
     async def command() -> None:
         async with _vouchers() as vouchers:
             try:
-                voucher = await vouchers.set_available(code, is_available)
+                voucher = await vouchers.set_available(code, is_available, origin=origin())
             except VoucherUnusable:
                 raise InvalidInput("there is no voucher with this code") from None
         out.print(f"{voucher.code} is {voucher.state(datetime.now(UTC))}", markup=False, highlight=False)

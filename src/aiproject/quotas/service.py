@@ -7,17 +7,20 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from functools import partial
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import Account
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.log import get_logger
+from aiproject.adapters.schema import user as users
+from aiproject.audit import Origin, record
 from aiproject.errors import AiProjectError
 from aiproject.quotas import store
 from aiproject.quotas.books import Books, Kept
@@ -44,7 +47,7 @@ from aiproject.quotas.model import (
 )
 from aiproject.quotas.rules import RULE_VERSION, charge
 
-__all__ = ["LeaseTimes", "Quotas"]
+__all__ = ["LeaseTimes", "Quotas", "apply_grants", "grants_of"]
 
 log = get_logger("quotas")
 
@@ -278,8 +281,12 @@ class Quotas:
         voice_seconds: int = 0,
         kind: Kind = Kind.GRANT,
         reference: str = "cli",
+        origin: Origin | None = None,
     ) -> None:
         """Add to the balances in one transaction; negative numbers take away what is not held, never below zero.
+
+        Args:
+            origin: whose act it is: an entry of the audit log, with the balances before and after.
 
         Raises:
             AccountUnknown: there is no such account.
@@ -288,13 +295,11 @@ class Quotas:
         if not orders:
             return
 
-        async def once() -> list[store.Result]:
+        async def once() -> None:
             async with self._database.begin() as connection:
-                return await store.apply(connection, orders, dialect=self._database.dialect)
+                await apply_grants(connection, orders, dialect=self._database.dialect, origin=origin)
 
-        for result in await retry_transient(once):
-            if isinstance(result, AiProjectError):
-                raise result
+        await retry_transient(once)
         log.info(
             "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
         )
@@ -407,3 +412,39 @@ def grants_of(
         Capability.VOICE_SECONDS: voice_ms,
     }
     return [Grant(account_id, capability, n, kind, reference) for capability, n in amounts.items() if n is not None]
+
+
+async def apply_grants(
+    connection: AsyncConnection, orders: Sequence[Grant], *, dialect: str, origin: Origin | None = None
+) -> dict[Capability, int]:
+    """Apply grants to one account in the caller's transaction; return what each really added or took.
+
+    Args:
+        origin: whose act it is: an entry of the audit log.
+
+    Raises:
+        AccountUnknown: there is no such account.
+        InvalidInput: a balance would grow too large.
+    """
+    applied: dict[Capability, int] = {}
+    for order, result in zip(orders, await store.apply(connection, orders, dialect=dialect), strict=True):
+        if isinstance(result, AiProjectError):
+            raise result
+        applied[order.capability] = result if isinstance(result, int) else 0
+    if origin is not None:
+        statement = select(users.c.UserName, *store.BALANCE.values()).where(users.c.AccountId == orders[0].account_id)
+        name, *balances = (await connection.execute(statement)).one()
+        now = dict(zip(store.BALANCE, balances, strict=True))
+        await record(
+            connection,
+            origin,
+            "user.grant",
+            name,
+            before={str(each): _shown(each, now[each] - amount) for each, amount in applied.items()},
+            after={str(each): _shown(each, now[each]) for each in applied},
+        )
+    return applied
+
+
+def _shown(capability: Capability, units: int) -> int | float:
+    return units / 1000 if capability is Capability.VOICE_SECONDS else units

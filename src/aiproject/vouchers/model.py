@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import unicodedata
 from dataclasses import dataclass
@@ -11,7 +12,17 @@ from typing import Literal
 from aiproject.adapters.schema import ACADEMY_LENGTH, name_key
 from aiproject.errors import InvalidInput
 
-__all__ = ["MAX_CODE_LENGTH", "MOST_UNITS", "Voucher", "check_new_voucher", "new_code", "normal_code"]
+__all__ = [
+    "MAX_CODE_LENGTH",
+    "MOST_UNITS",
+    "CodeTaken",
+    "Voucher",
+    "check_new_voucher",
+    "masked",
+    "new_code",
+    "normal_code",
+    "number_of",
+]
 
 PREFIX = "voucher:"
 """What a ledger entry's reference begins with where a voucher was the cause."""
@@ -27,6 +38,11 @@ ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 GROUPS, GROUP_LENGTH = 4, 4
 """16 characters are 80 bits: nobody guesses one of a million codes in a lifetime, at any rate limit."""
+
+
+class CodeTaken(InvalidInput):
+    """There is a voucher with this code already."""
+
 
 State = Literal["available", "off", "expired", "used up"]
 
@@ -102,6 +118,20 @@ def normal_code(text: str) -> str:
 
 def _is_code_character(character: str) -> bool:
     return character in "-_." or unicodedata.category(character)[0] in "LN"
+
+
+def masked(code: str) -> str:
+    """Return a code as logs and lists may show it: enough to tell vouchers apart, too little to redeem one."""
+    return f"{code[:4]}… #{number_of(code)}" if len(code) > 8 else f"{code[:1]}… #{number_of(code)}"
+
+
+def number_of(code: str) -> int:
+    """Return a voucher's number in lists: stable, below 2^40 (exact in JavaScript), and the same on every node.
+
+    It is worked out from the code, which is the voucher's only key. With more than a few hundred thousand vouchers two
+    may share a number, so nothing is looked up by it.
+    """
+    return int.from_bytes(hashlib.sha256(f"voucher number:{code}".encode()).digest()[:5])
 
 
 def new_code() -> str:

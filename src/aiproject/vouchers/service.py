@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiproject.accounts import Account
 from aiproject.adapters.database import CommitInDoubt, Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
+from aiproject.audit import Origin, record
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
 from aiproject.quotas import Capability, Kind
 from aiproject.quotas.model import Grant
 from aiproject.quotas.store import apply
 from aiproject.vouchers import store
-from aiproject.vouchers.model import Voucher, check_new_voucher, normal_code
+from aiproject.vouchers.model import CodeTaken, Voucher, check_new_voucher, masked, normal_code
 
 __all__ = ["Vouchers"]
 
@@ -50,14 +52,17 @@ class Vouchers:
         audience: str | None = None,
         expires_at: datetime | None = None,
         max_uses: int | None = None,
+        origin: Origin | None = None,
     ) -> Sequence[Voucher]:
         """Make ``count`` vouchers, all or none.
 
         Args:
             code: of a single one; ``None``: codes are drawn.
+            origin: whose act it is: an entry of the audit log.
 
         Raises:
-            InvalidInput: see `check_new_voucher`; or there is a voucher with this code.
+            InvalidInput: see `check_new_voucher`.
+            CodeTaken: there is a voucher with this code.
         """
         if not 1 <= count <= MOST_AT_ONCE:
             raise InvalidInput(f"1 to {MOST_AT_ONCE} vouchers can be made at once")
@@ -80,11 +85,14 @@ class Vouchers:
         async def once() -> None:
             async with self._database.begin() as connection:
                 await store.add(connection, new)
+                if origin is not None:
+                    target = masked(new[0].code) if count == 1 else f"{count} vouchers"
+                    await record(connection, origin, "voucher.add", target, after={"count": count, **facts(new[0])})
 
         try:
             await retry_transient(once)
         except UniqueViolation:
-            raise InvalidInput("there is a voucher with this code already") from None
+            raise CodeTaken("there is a voucher with this code already") from None
         log.info("vouchers made", count=count, tokens=tokens, pic_times=pic_times)
         return new
 
@@ -100,24 +108,105 @@ class Vouchers:
                 return
             after = page[-1].code
 
-    async def set_available(self, code: str, is_available: bool) -> Voucher:
+    async def set_available(self, code: str, is_available: bool, *, origin: Origin | None = None) -> Voucher:
         """Switch a voucher on or off; what was redeemed stays.
+
+        Args:
+            origin: whose act it is: an entry of the audit log.
 
         Raises:
             VoucherUnusable: there is none with this code.
         """
         code = normal_code(code)
 
-        async def once() -> Voucher | None:
+        async def once() -> Voucher:
             async with self._database.begin() as connection:
-                await store.set_available(connection, code, is_available)
-                return await store.find(connection, code)
+                old = await store.find(connection, code, is_locked=True)
+                if old is None:
+                    raise VoucherUnusable
+                new = replace(old, is_available=is_available)
+                await store.change(connection, new)
+                if origin is not None:
+                    action = "voucher.enable" if is_available else "voucher.disable"
+                    before, after = {"is_available": old.is_available}, {"is_available": is_available}
+                    await record(connection, origin, action, masked(code), before=before, after=after)
+            return new
 
-        voucher = await retry_transient(once) if code else None
-        if voucher is None:
-            raise VoucherUnusable
+        voucher = await retry_transient(once)
         log.info("voucher switched on" if is_available else "voucher switched off")
         return voucher
+
+    async def modify(
+        self,
+        code: str,
+        *,
+        tokens: int,
+        pic_times: int,
+        audience: str | None,
+        is_available: bool,
+        origin: Origin | None = None,
+    ) -> Voucher:
+        """Change what a voucher is worth from now on, for whom, and whether it may be redeemed.
+
+        Raises:
+            VoucherUnusable: there is none with this code.
+            InvalidInput: it would be worth nothing, see `check_new_voucher`.
+        """
+        code, now = normal_code(code), self._clock()
+
+        async def once() -> Voucher:
+            async with self._database.begin() as connection:
+                old = await store.find(connection, code, is_locked=True)
+                if old is None:
+                    raise VoucherUnusable
+                checked = check_new_voucher(
+                    code=code,
+                    tokens=tokens,
+                    pic_times=pic_times,
+                    audience=audience,
+                    expires_at=None,
+                    max_uses=None,
+                    now=now,
+                )
+                new = replace(
+                    old, tokens=tokens, pic_times=pic_times, audience=checked.audience, is_available=is_available
+                )
+                await store.change(connection, new)
+                if origin is not None:
+                    was, now_so = facts(old), facts(new)
+                    changed = [name for name in was if was[name] != now_so[name]]
+                    await record(
+                        connection,
+                        origin,
+                        "voucher.modify",
+                        masked(code),
+                        before={name: was[name] for name in changed},
+                        after={name: now_so[name] for name in changed},
+                    )
+            return new
+
+        return await retry_transient(once)
+
+    async def delete(self, code: str, *, origin: Origin | None = None) -> Voucher:
+        """Remove a voucher. Its redemptions stay: a new one with this code is not for those who had the old one.
+
+        Raises:
+            VoucherUnusable: there is none with this code.
+        """
+        code = normal_code(code)
+
+        async def once() -> Voucher:
+            async with self._database.begin() as connection:
+                old = await store.find(connection, code, is_locked=True)
+                if old is None:
+                    raise VoucherUnusable
+                await store.delete(connection, code)
+                if origin is not None:
+                    before = {**facts(old), "uses": old.uses}
+                    await record(connection, origin, "voucher.delete", masked(code), before=before)
+            return old
+
+        return await retry_transient(once)
 
     async def redeem(self, account: Account, code: str, *, claimed_academy: str = "") -> Voucher:
         """Add a voucher's worth to an account: the use, the redemption and the balances in one transaction.
@@ -183,3 +272,15 @@ class Vouchers:
                 if isinstance(result, AiProjectError):
                     raise result
         return voucher
+
+
+def facts(voucher: Voucher) -> dict[str, str | int | bool | None]:
+    """Return what the audit log says of a voucher; never the code."""
+    return {
+        "tokens": voucher.tokens,
+        "pic_times": voucher.pic_times,
+        "audience": voucher.audience,
+        "is_available": voucher.is_available,
+        "expires_at": None if voucher.expires_at is None else voucher.expires_at.isoformat(timespec="seconds"),
+        "max_uses": voucher.max_uses,
+    }

@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.schema import voucher as vouchers
 from aiproject.adapters.schema import voucher_redemption as redemptions
 from aiproject.vouchers.model import Voucher
 
-__all__ = ["add", "find", "listed", "record", "redeemed_at", "set_available", "use"]
+__all__ = ["add", "change", "delete", "find", "listed", "record", "redeemed_at", "use"]
 
 
 def _voucher(row: Any) -> Voucher:
@@ -38,9 +39,14 @@ async def add(connection: AsyncConnection, new: Sequence[Voucher]) -> None:
     )
 
 
-async def find(connection: AsyncConnection, code: str) -> Voucher | None:
-    """Return the voucher with this code."""
-    row = (await connection.execute(select(vouchers).where(vouchers.c.code == code))).one_or_none()
+async def find(connection: AsyncConnection, code: str, *, is_locked: bool = False) -> Voucher | None:
+    """Return the voucher with this code.
+
+    Args:
+        is_locked: keep everybody else from changing it until the transaction ends.
+    """
+    statement = select(vouchers).where(vouchers.c.code == code)
+    row = (await connection.execute(statement.with_for_update() if is_locked else statement)).one_or_none()
     return None if row is None else _voucher(row)
 
 
@@ -52,9 +58,23 @@ async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list
     return [_voucher(row) for row in rows]
 
 
-async def set_available(connection: AsyncConnection, code: str, is_available: bool) -> None:
-    """Switch a voucher on or off."""
-    await connection.execute(update(vouchers).where(vouchers.c.code == code).values(is_available=is_available))
+async def change(connection: AsyncConnection, voucher: Voucher) -> None:
+    """Write what an operator may change of a voucher: worth, audience, switch."""
+    await connection.execute(
+        update(vouchers)
+        .where(vouchers.c.code == voucher.code)
+        .values(
+            tokens=voucher.tokens,
+            pic_times=voucher.pic_times,
+            audience=voucher.audience,
+            is_available=voucher.is_available,
+        )
+    )
+
+
+async def delete(connection: AsyncConnection, code: str) -> None:
+    """Remove a voucher, not its redemptions."""
+    await connection.execute(delete_from(vouchers).where(vouchers.c.code == code))
 
 
 async def use(connection: AsyncConnection, code: str, now: datetime) -> bool:

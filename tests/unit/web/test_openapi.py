@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jsonschema_rs
 import pytest
 from starlette.routing import Route
 
 from aiproject import __version__
+from aiproject.administration.model import ALLOWED
+from aiproject.administration.routes import AdministrationRoutes
 from aiproject.codes import Code
 from aiproject.web.openapi import account, describe
 
@@ -27,6 +30,26 @@ DOCUMENTED = {
     "/user/get_token": "post",
     "/v1/usage": "get",
     "/v1/usage/{request_id}": "get",
+    "/admin/login": "post",
+    "/admin/setup": "post",
+    "/admin/refresh": "get",
+    "/admin/logout": "post",
+    "/admin/console_test": "post",
+    "/admin/add_normal_user": "post",
+    "/admin/modify_normal_user": "post",
+    "/admin/delete_normal_user": "post",
+    "/admin/add_admin": "post",
+    "/admin/modify_admin": "post",
+    "/admin/delete_admin": "post",
+    "/admin/add_token": "post",
+    "/admin/modify_token": "post",
+    "/admin/delete_token": "post",
+    "/admin/control_token": "get",
+    "/admin/query_table": "get",
+    "/admin/query_table_count": "get",
+    "/admin/query_table_data": "get",
+    "/admin/audit": "get",
+    "/admin/audit/export": "get",
 }
 
 
@@ -118,6 +141,9 @@ def test_answers_of_an_endpoint(path: str) -> None:
     assert {"200", "413", "500", "503"} <= set(operation["responses"])
     assert "Retry-After" in operation["responses"]["503"]["headers"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    if path == "/admin/audit/export":
+        assert "text/csv" in operation["responses"]["200"]["content"]
+        return
     successes = [each for each in schema["oneOf"] if each["title"] != "失败"]
     assert len(successes) == 1
     if path != "/textModel/stream":
@@ -126,7 +152,9 @@ def test_answers_of_an_endpoint(path: str) -> None:
     assert list(codes(schema))
 
 
-@pytest.mark.parametrize("path", [path for path, method in DOCUMENTED.items() if method == "post"])
+@pytest.mark.parametrize(
+    "path", [path for path, method in DOCUMENTED.items() if method == "post" and path != "/admin/logout"]
+)
 def test_a_body_is_asked_for(path: str) -> None:
     body = DOCUMENT["paths"][path]["post"]["requestBody"]
     assert body["required"] is True
@@ -181,6 +209,7 @@ def test_routes_and_description_agree() -> None:
         *KeyRoutes(nothing, nothing, nothing).routes(),
         *MailRoutes(nothing, nothing, nothing).routes(),
         *mail_pages(),
+        *AdministrationRoutes(cast("Any", SimpleNamespace(administrators=None)), app_id="").routes(),
     ]
     parts: Any = (Routes(), endpoint, endpoint, endpoint, endpoint, Routes(), Routes(), more)
     app: Any = build_app(Endpoints(*parts), readiness=parts[1], is_sandbox=False, cors_origins=("*",))
@@ -194,3 +223,13 @@ def test_routes_and_description_agree() -> None:
         if method != "HEAD"
     }
     assert routes == {(path, method) for path, method, _ in operations()}
+
+
+def test_whoever_needs_a_token_is_told_so() -> None:
+    needing = {
+        (method.upper(), path)
+        for path, method, operation in operations()
+        if operation.get("security") == [{"adminJwt": []}]
+    }
+    assert needing == set(ALLOWED)
+    assert "adminJwt" in DOCUMENT["components"]["securitySchemes"]

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from aiproject import __version__
-from aiproject.web.openapi import account, seed
+from aiproject.web.openapi import account, admin, seed
 from aiproject.web.openapi.parts import API_KEY
 
 __all__ = ["describe"]
@@ -33,6 +33,6 @@ def describe() -> dict[str, Any]:
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "components": {"securitySchemes": {"apiKey": API_KEY}},
-        "paths": {**seed.paths(), **account.paths()},
+        "components": {"securitySchemes": {"apiKey": API_KEY, **admin.SECURITY_SCHEMES}},
+        "paths": {**seed.paths(), **account.paths(), **admin.paths()},
     }

@@ -1,0 +1,58 @@
+"""What administrators change of somebody's account, inside a transaction of theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts import mail_token_store, session_store, store
+from aiproject.accounts.model import Account
+from aiproject.adapters.database import UniqueViolation
+from aiproject.adapters.schema import name_key
+from aiproject.errors import NameTaken
+
+__all__ = ["Profile", "edit"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Profile:
+    """What an account shall be, checked.
+
+    Attributes:
+        password_hash: ``None``: as it was.
+    """
+
+    username: str
+    email: str
+    academy: str | None
+    password_hash: str | None
+
+
+async def edit(connection: AsyncConnection, account: Account, new: Profile, now: datetime) -> None:
+    """Change an account whose row the caller has locked. The uuid stays, since apps keep it on disk.
+
+    Raises:
+        NameTaken: by another account.
+    """
+    columns: dict[str, Any] = {
+        "UserName": new.username,
+        "NameKey": name_key(new.username),
+        "Email": new.email,
+        "Academy": new.academy,
+    }
+    if new.email != account.email:
+        columns["EmailVerifiedAt"] = None
+    if new.password_hash is not None:
+        columns |= {"PassWord": new.password_hash, "PasswordChangedAt": now}
+    try:
+        await store.set_profile(connection, account.account_id, **columns)
+    except UniqueViolation as error:
+        if error.constraint != "uq_user_name_key":
+            raise
+        raise NameTaken from None
+    if new.password_hash is not None:
+        await session_store.end_all(connection, account.account_id)
+        await mail_token_store.forget(connection, account.account_id)

@@ -1,0 +1,178 @@
+"""What administrators do to accounts: one transaction each, with the books and the audit log in it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts import Account, Accounts, store
+from aiproject.accounts.closing import Closing
+from aiproject.accounts.editing import Profile, edit
+from aiproject.accounts.model import check_new_account, is_askable
+from aiproject.adapters.database import Database, retry_transient
+from aiproject.adapters.passwords import PasswordService
+from aiproject.adapters.schema import NAME_KEY_LENGTH, name_key
+from aiproject.administration.model import MASK
+from aiproject.audit import CHANGED, Fact, Origin, record
+from aiproject.errors import AccountUnknown, InvalidInput
+from aiproject.quotas import Capability, Kind
+from aiproject.quotas.model import Grant
+from aiproject.quotas.service import apply_grants, grants_of
+
+__all__ = ["NewProfile", "People"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewProfile:
+    """What an administrator wants an account to be.
+
+    Attributes:
+        password: empty, or the mask that lists show instead of one: as it was.
+        tokens: the balance that it shall have, not what is added.
+        pic_times: likewise.
+    """
+
+    username: str
+    password: str
+    email: str
+    academy: str | None
+    tokens: int
+    pic_times: int
+
+    @property
+    def has_password(self) -> bool:
+        return self.password.strip() not in ("", MASK)
+
+
+class People:
+    """Adding, changing and deleting accounts.
+
+    Args:
+        voice_ms: dictation that a new account starts with; ``None``: unmetered.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: PasswordService,
+        accounts: Accounts,
+        closing: Closing,
+        *,
+        voice_ms: int | None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._accounts = accounts
+        self._closing = closing
+        self._voice_ms = voice_ms
+        self._clock = clock
+
+    async def add(self, new: NewProfile, origin: Origin) -> Account:
+        """Open an account with just the quota that is given.
+
+        Raises:
+            InvalidInput: see `check_new_account`.
+            NameTaken: by another account.
+        """
+        return await self._accounts.register(
+            new.username,
+            new.password,
+            new.email,
+            new.academy,
+            open_books=partial(self._open_books, new, origin),
+            origin=origin,
+        )
+
+    async def _open_books(
+        self, new: NewProfile, origin: Origin, connection: AsyncConnection, account_id: int
+    ) -> None:  # fmt: skip
+        orders = grants_of(account_id, new.tokens, new.pic_times, self._voice_ms, Kind.GRANT, origin.request_id)
+        if orders:
+            await apply_grants(connection, orders, dialect=self._database.dialect, origin=origin)
+
+    async def modify(self, target: str, new: NewProfile, origin: Origin) -> None:
+        """Change an account. Its uuid stays; a new password ends its browser sessions.
+
+        Balances are brought to their new values by a grant of the difference, under the account's lock, and not below
+        what running calls have set aside.
+
+        Raises:
+            AccountUnknown: there is none of this name.
+            NameTaken: by another account.
+            InvalidInput: see `check_new_account`.
+        """
+        # A password that is not given is checked as something that passes.
+        password = new.password if new.has_password else secrets.token_hex(16)
+        checked = check_new_account(new.username, password, new.email, new.academy)
+        if len(name_key(checked.username)) > NAME_KEY_LENGTH:
+            raise InvalidInput("用户名展开后过长")
+        hashed = await self._passwords.hash(checked.password) if new.has_password else None
+        profile = Profile(checked.username, checked.email, checked.academy, hashed)
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                old = await self._locked(connection, target)
+                await edit(connection, old, profile, self._clock())
+                wanted = {Capability.TOKENS: new.tokens, Capability.PIC_TIMES: new.pic_times}
+                have = {Capability.TOKENS: old.tokens, Capability.PIC_TIMES: old.pic_times}
+                orders = [
+                    Grant(old.account_id, each, units - have[each], Kind.GRANT, origin.request_id)
+                    for each, units in wanted.items()
+                    if units != have[each]
+                ]
+                applied = await apply_grants(connection, orders, dialect=self._database.dialect) if orders else {}
+                before, after = _difference(old, profile)
+                before |= {str(each): have[each] for each in applied}
+                after |= {str(each): have[each] + amount for each, amount in applied.items()}
+                await record(connection, origin, "user.modify", old.username, before=before, after=after)
+
+        await retry_transient(once)
+        if hashed is not None:
+            await self._accounts.unlock(target)
+
+    async def delete(self, target: str, origin: Origin) -> Account:
+        """Remove the person: name, mail, password, uuid, keys and sessions; the books keep the account's number.
+
+        Raises:
+            AccountUnknown: there is none of this name.
+        """
+
+        account = await self._accounts.named(target)
+
+        async def note(connection: AsyncConnection) -> None:
+            before: dict[str, Fact] = {
+                "account": account.account_id,
+                "tokens": account.tokens,
+                "pic_times": account.pic_times,
+            }
+            await record(connection, origin, "user.delete", account.username, before=before)
+
+        await self._closing.close(account, within=note)
+        return account
+
+    async def _locked(self, connection: AsyncConnection, target: str) -> Account:
+        if not is_askable(target):
+            raise AccountUnknown
+        found = await store.by_name_keys(connection, [name_key(target)])
+        # Read anew under the lock: balances and name are those that will be changed.
+        account = await store.locked(connection, found[0][0].account_id) if found else None
+        if account is None or name_key(account.username) != name_key(target):
+            raise AccountUnknown
+        return account
+
+
+def _difference(old: Account, new: Profile) -> tuple[dict[str, Fact], dict[str, Fact]]:
+    before: dict[str, Fact] = {}
+    after: dict[str, Fact] = {}
+    for field in ("username", "email", "academy"):
+        if getattr(old, field) != getattr(new, field):
+            before[field], after[field] = getattr(old, field), getattr(new, field)
+    if new.password_hash is not None:
+        after["password"] = CHANGED
+    return before, after

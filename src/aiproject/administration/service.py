@@ -1,0 +1,397 @@
+"""Use cases of administrators themselves; each opens and commits its own transaction, audit entry included."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts.guard import LoginGuard, Realm
+from aiproject.accounts.model import check_new_account, is_askable
+from aiproject.adapters.database import PRIMARY, Database, UniqueViolation, retry_transient
+from aiproject.adapters.log import get_logger
+from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
+from aiproject.adapters.schema import NAME_KEY_LENGTH, NAME_LENGTH, name_key, new_account_id
+from aiproject.administration import store
+from aiproject.administration.jwts import SESSION_LIFETIME, Claims, Kind, Signer
+from aiproject.administration.model import (
+    Administrator,
+    AdministratorUnknown,
+    JwtRefused,
+    NotPermitted,
+    Role,
+)
+from aiproject.audit import CHANGED, Actor, ActorKind, Fact, Origin, record
+from aiproject.errors import InvalidInput, LoginFailed, NameTaken
+
+__all__ = ["Administrators", "Change", "Session", "SignedIn"]
+
+log = get_logger("administration")
+
+FIRST_ID = 1
+"""Number of the administrator that is made by the setup code. Two who use it at once meet at the primary key."""
+
+DRAWS = 5
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SignedIn:
+    """What a login gives."""
+
+    administrator: Administrator
+    access_token: str
+    refresh_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who calls, as a good JWT and the database say."""
+
+    administrator: Administrator
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Change:
+    """What shall become of an administrator; ``None``: as it was."""
+
+    name: str | None = None
+    password: str | None = None
+    role: Role | None = None
+
+
+class Administrators:
+    """Making, changing and recognising administrators.
+
+    Args:
+        signer: ``None`` where nobody logs in: on the command line.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: PasswordService,
+        signer: Signer | None = None,
+        *,
+        guard: LoginGuard | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._signer = signer
+        self._guard = guard or LoginGuard(database)
+        self._clock = clock
+
+    # -- who they are ---------------------------------------------------------------------------------------------
+
+    async def add(self, name: str, password: str, role: Role | None, origin: Origin) -> Administrator:
+        """Make an administrator.
+
+        Args:
+            role: ``None``: owner if there is no owner yet, else admin.
+
+        Raises:
+            InvalidInput: see `aiproject.accounts.model.check_new_account`.
+            NameTaken: by another administrator.
+        """
+        name, key, stored = await self._checked(name, password)
+
+        async def once() -> Administrator:
+            now = self._clock()
+            async with self._database.begin() as connection:
+                owners = await store.count(connection, roles=[Role.OWNER])
+                new = Administrator(
+                    new_account_id(now), name, role or (Role.ADMIN if owners else Role.OWNER), now, None
+                )  # fmt: skip
+                await self._insert(connection, new, key, stored, origin, "admin.add")
+            return new
+
+        return await self._drawn(once)
+
+    async def set_up(self, name: str, password: str, address: str, request_id: str) -> Administrator:
+        """Make the first administrator, an owner. The caller has checked the setup code.
+
+        Raises:
+            InvalidInput: as in `add`.
+            LoginFailed: there is an administrator already.
+        """
+        name, key, stored = await self._checked(name, password)
+        origin = Origin(Actor(ActorKind.SERVER, "setup code"), address, request_id)
+
+        async def once() -> Administrator:
+            now = self._clock()
+            async with self._database.begin() as connection:
+                if await store.count(connection):
+                    raise LoginFailed
+                new = Administrator(FIRST_ID, name, Role.OWNER, now, None)
+                await self._insert(connection, new, key, stored, origin, "admin.setup")
+            return new
+
+        try:
+            return await retry_transient(once)
+        except (UniqueViolation, NameTaken):
+            raise LoginFailed from None
+
+    async def modify(self, target: str, change: Change, by: Administrator | None, origin: Origin) -> Administrator:
+        """Change an administrator's name, password or role. A new password or role ends all of the target's sessions.
+
+        Args:
+            by: who asks; ``None``: the command line. Owners may change everybody, others their own name and password;
+                nobody changes their own role, so that there is always an owner left.
+
+        Raises:
+            NotPermitted: see above.
+            AdministratorUnknown: there is none of this name.
+            NameTaken: by another administrator.
+            InvalidInput: nothing to change, or see `add`.
+        """
+        if change == Change():
+            raise InvalidInput("没有要修改的内容")
+        target_key = _askable_key(target)
+        if by is not None:
+            # Asked once more below, of the row under the lock; here so that nothing is hashed for who may not.
+            _refuse_unless_permitted(by, change, is_own=name_key(by.name) == target_key)
+        columns = await self._columns(change, target)
+
+        async def once() -> Administrator:
+            now = self._clock()
+            async with self._database.begin() as connection:
+                old = await store.by_name_key(connection, target_key, is_locked=True)
+                if by is not None:
+                    _refuse_unless_permitted(by, change, is_own=old is not None and old.admin_id == by.admin_id)
+                if old is None:
+                    raise AdministratorUnknown
+                if change.role not in (None, Role.OWNER) and by is None:
+                    await self._leave_an_owner(connection, old)
+                ends = change.password is not None or change.role not in (None, old.role)
+                stamped = {**columns, "password_changed_at": now} if change.password is not None else columns
+                try:
+                    await store.set_columns(connection, old.admin_id, **stamped)
+                except UniqueViolation:
+                    raise NameTaken from None
+                if ends:
+                    await store.end_sessions(connection, old.admin_id, now)
+                before, after = _difference(old, change)
+                await record(connection, origin, "admin.modify", old.name, before=before, after=after)
+                return Administrator(
+                    old.admin_id,
+                    columns.get("name", old.name),
+                    change.role or old.role,
+                    old.created_at,
+                    stamped.get("password_changed_at", old.password_changed_at),
+                )
+
+        changed = await retry_transient(once)
+        if change.password is not None:
+            await self._guard.unlock(Realm.ADMIN, target)
+        return changed
+
+    async def remove(self, target: str, origin: Origin, *, owners_too: bool) -> Administrator:
+        """Remove an administrator; every token of theirs is void at once.
+
+        Args:
+            owners_too: whether an owner may be removed (the command line), though never the last one.
+
+        Raises:
+            AdministratorUnknown: there is none of this name, or it is an owner.
+            InvalidInput: it is the last owner.
+        """
+        target_key = _askable_key(target)
+
+        async def once() -> Administrator:
+            async with self._database.begin() as connection:
+                old = await store.by_name_key(connection, target_key, is_locked=True)
+                if old is None or (old.role is Role.OWNER and not owners_too):
+                    raise AdministratorUnknown
+                await self._leave_an_owner(connection, old)
+                await store.remove(connection, old.admin_id)
+                before: dict[str, Fact] = {"admin": old.admin_id, "role": str(old.role)}
+                await record(connection, origin, "admin.delete", old.name, before=before)
+            return old
+
+        return await retry_transient(once)
+
+    async def all(self) -> list[Administrator]:
+        """Return all administrators in the order of names."""
+        async with self._database.connect() as connection:
+            return await store.listed(connection)
+
+    async def exist(self) -> bool:
+        """Say whether there is any administrator."""
+        async with self._database.connect() as connection:
+            return bool(await store.count(connection))
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    async def login(self, name: str, password: str, address: str, request_id: str) -> SignedIn:
+        """Open a session. An unknown name costs the same work as a wrong password.
+
+        Raises:
+            LoginFailed: never says why.
+            TooManyRequests: failures before it, of the name or the address, or logins at this moment; no work is done.
+        """
+        name, password = name.strip(), password.strip()
+        if not name or not password or len(name) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
+            raise LoginFailed
+        with self._passwords.place():
+            async with self._guard.attempt(Realm.ADMIN, name=name, address=address, turn=self._passwords.turn):
+                administrator, stored, better = await self._verified(name, password)
+        session_id = secrets.token_hex(16)
+        origin = Origin(Actor(ActorKind.ADMINISTRATOR, administrator.name), address, request_id)
+
+        async def once() -> None:
+            now = self._clock()
+            async with self._database.begin() as connection:
+                if await store.stored_password(connection, administrator.admin_id) != stored:
+                    raise LoginFailed  # changed, or removed, while we were hashing
+                if better is not None:
+                    await store.set_columns(connection, administrator.admin_id, password=better)
+                await store.forget_sessions(connection, administrator.admin_id, now)
+                await store.add_session(
+                    connection,
+                    session_id,
+                    administrator.admin_id,
+                    now=now,
+                    expires_at=now + SESSION_LIFETIME,
+                    address=address,
+                )
+                await record(connection, origin, "admin.login", administrator.name)
+
+        await retry_transient(once)
+        claims, signer = Claims(administrator.admin_id, session_id), self._the_signer
+        return SignedIn(
+            administrator,
+            signer.make("access", claims, administrator.name, is_fresh=True),
+            signer.make("refresh", claims, administrator.name),
+        )
+
+    async def authenticate(self, token: str, kind: Kind) -> Session:
+        """Return whose token this is, looked up anew each time: who was deleted or signed out is so at once.
+
+        Raises:
+            JwtRefused: see `Signer.read`; or its session or administrator is no more.
+        """
+        claims = self._the_signer.read(token, kind)
+        async with self._database.connect() as connection:
+            found = await store.of_session(connection, claims.session_id, claims.admin_id, self._clock())
+        if found is None:
+            raise JwtRefused(401, "Token has been revoked")
+        return Session(found, claims.session_id)
+
+    def renew(self, session: Session) -> str:
+        """Return a new access token of a session."""
+        claims = Claims(session.administrator.admin_id, session.session_id)
+        return self._the_signer.make("access", claims, session.administrator.name)
+
+    async def logout(self, session: Session, origin: Origin) -> None:
+        """End a session; both of its tokens are void at once."""
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                await store.end_session(connection, session.session_id, self._clock())
+                await record(connection, origin, "admin.logout", session.administrator.name)
+
+        await retry_transient(once)
+
+    async def _verified(self, name: str, password: str) -> tuple[Administrator, str, str | None]:
+        """Return who the password opens, what is stored, and a better hash of it where that is not today's form."""
+        found = None
+        if is_askable(name):
+            async with self._database.connect() as connection:
+                found = await store.password_of(connection, name_key(name))
+        if found is None:
+            await self._passwords.dummy_verify()
+            raise LoginFailed
+        administrator, stored = found
+        verdict = await self._passwords.verify(stored, password)
+        if not verdict.ok:
+            raise LoginFailed
+        return administrator, stored, await self._passwords.hash(password) if verdict.needs_rehash else None
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _the_signer(self) -> Signer:
+        if self._signer is None:
+            raise RuntimeError("administrators without a signer do not log in")
+        return self._signer
+
+    async def _checked(self, name: str, password: str) -> tuple[str, str, str]:
+        """Return name, name key and password hash of a new administrator."""
+        checked = check_new_account(name, password, "", None)
+        key = name_key(checked.username)
+        if len(key) > NAME_KEY_LENGTH:
+            raise InvalidInput("用户名展开后过长")
+        return checked.username, key, await self._passwords.hash(checked.password)
+
+    async def _columns(self, change: Change, target: str) -> dict[str, Any]:
+        # What is not given is checked as something that passes.
+        name = change.name if change.name is not None else target
+        password = change.password if change.password is not None else secrets.token_hex(16)
+        checked = check_new_account(name, password, "", None)
+        columns: dict[str, Any] = {}
+        if change.name is not None:
+            key = name_key(checked.username)
+            if len(key) > NAME_KEY_LENGTH:
+                raise InvalidInput("用户名展开后过长")
+            columns |= {"name": checked.username, "name_key": key}
+        if change.password is not None:
+            columns["password"] = await self._passwords.hash(checked.password)
+        if change.role is not None:
+            columns["role"] = str(change.role)
+        return columns
+
+    async def _insert(
+        self, connection: AsyncConnection, new: Administrator, key: str, stored: str, origin: Origin, action: str
+    ) -> None:
+        try:
+            await store.add(connection, new, name_key=key, password=stored)
+        except UniqueViolation as error:
+            if error.constraint == PRIMARY:
+                raise
+            raise NameTaken from None
+        after: dict[str, Fact] = {"admin": new.admin_id, "role": str(new.role)}
+        await record(connection, origin, action, new.name, after=after)
+
+    async def _leave_an_owner(self, connection: AsyncConnection, old: Administrator) -> None:
+        if old.role is Role.OWNER and await store.count(connection, roles=[Role.OWNER]) < 2:
+            raise InvalidInput("this is the last owner: make another one first")
+
+    async def _drawn(self, once: Callable[[], Any]) -> Administrator:
+        for _ in range(DRAWS - 1):
+            try:
+                made: Administrator = await retry_transient(once)
+            except UniqueViolation:
+                continue  # the number of another one: drawn again
+            return made
+        last: Administrator = await retry_transient(once)
+        return last
+
+
+def _refuse_unless_permitted(by: Administrator, change: Change, *, is_own: bool) -> None:
+    if by.role is not Role.OWNER and (not is_own or change.role is not None):
+        raise NotPermitted
+    if is_own and change.role is not None:
+        raise NotPermitted
+
+
+def _askable_key(name: str) -> str:
+    if not is_askable(name) or not 0 < len(name.strip()) <= NAME_LENGTH:
+        raise AdministratorUnknown
+    return name_key(name)
+
+
+def _difference(old: Administrator, change: Change) -> tuple[dict[str, Fact], dict[str, Fact]]:
+    before: dict[str, Fact] = {}
+    after: dict[str, Fact] = {}
+    if change.name is not None:
+        before["name"], after["name"] = old.name, change.name.strip()
+    if change.role is not None:
+        before["role"], after["role"] = str(old.role), str(change.role)
+    if change.password is not None:
+        after["password"] = CHANGED
+    return before, after

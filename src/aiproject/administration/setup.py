@@ -1,0 +1,76 @@
+"""The one-time code by which the first administrator is made over HTTP.
+
+``aiproject serve`` draws it where there is no administrator and somebody sits at the terminal, prints it there, and
+hands it to its workers. It is in their memory only: in no log, no file, no table. It works once, for half an hour, for
+a few guesses in each worker, and only while there is no administrator; the last is decided by the database.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiproject.errors import LoginFailed
+
+__all__ = ["SETUP_SECONDS", "SetupCode", "SetupGate"]
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+GROUPS, GROUP_LENGTH = 4, 4
+"""80 bits in Crockford's base 32, which nobody misreads."""
+
+SETUP_SECONDS = 1800
+MOST_GUESSES = 10
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SetupCode:
+    """A code and its end.
+
+    Attributes:
+        ends_at: seconds since 1970.
+    """
+
+    code: str
+    ends_at: float
+
+    @classmethod
+    def draw(cls) -> SetupCode:
+        groups = ("".join(secrets.choice(ALPHABET) for _ in range(GROUP_LENGTH)) for _ in range(GROUPS))
+        return cls("-".join(groups), time.time() + SETUP_SECONDS)
+
+    def __repr__(self) -> str:
+        return "SetupCode()"
+
+
+class SetupGate:
+    """Checks guesses of one process.
+
+    Args:
+        code: ``None``: there is none, and every guess is wrong.
+    """
+
+    def __init__(self, code: SetupCode | None, *, clock: Callable[[], float] = time.time) -> None:
+        self._code = code
+        self._guesses = 0
+        self._clock = clock
+
+    def check(self, guess: str) -> None:
+        """Let the right code pass.
+
+        Raises:
+            LoginFailed: it is wrong, over, used up, or there is none; never says which.
+        """
+        code = self._code
+        if code is None or self._guesses >= MOST_GUESSES or self._clock() >= code.ends_at:
+            raise LoginFailed
+        self._guesses += 1
+        spelled = guess.strip().upper().encode("utf-8", "replace")
+        if not hmac.compare_digest(spelled, code.code.encode()):
+            raise LoginFailed
+
+    def close(self) -> None:
+        """Forget the code: it has served."""
+        self._code = None

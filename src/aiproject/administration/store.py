@@ -1,0 +1,172 @@
+"""All SQL on administrators and their sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.adapters.schema import administrator as administrators
+from aiproject.adapters.schema import administrator_session as sessions
+from aiproject.administration.model import Administrator, Role
+
+__all__ = [
+    "add",
+    "add_session",
+    "by_name_key",
+    "count",
+    "end_session",
+    "end_sessions",
+    "forget_sessions",
+    "listed",
+    "of_session",
+    "password_of",
+    "remove",
+    "set_columns",
+    "stored_password",
+]
+
+COLUMNS = (
+    administrators.c.admin_id,
+    administrators.c.name,
+    administrators.c.role,
+    administrators.c.created_at,
+    administrators.c.password_changed_at,
+)
+
+
+def _administrator(row: Any) -> Administrator:
+    admin_id, name, role, created_at, password_changed_at = row[: len(COLUMNS)]
+    return Administrator(admin_id, name, Role(role), created_at, password_changed_at)
+
+
+async def by_name_key(connection: AsyncConnection, key: str, *, is_locked: bool = False) -> Administrator | None:
+    """Return the administrator with this name key.
+
+    Args:
+        is_locked: keep everybody else from changing the row until the transaction ends.
+    """
+    statement = select(*COLUMNS).where(administrators.c.name_key == key)
+    row = (await connection.execute(statement.with_for_update() if is_locked else statement)).one_or_none()
+    return None if row is None else _administrator(row)
+
+
+async def password_of(connection: AsyncConnection, key: str) -> tuple[Administrator, str] | None:
+    """Return the administrator with this name key, and the stored password."""
+    statement = select(*COLUMNS, administrators.c.password).where(administrators.c.name_key == key)
+    row = (await connection.execute(statement)).one_or_none()
+    return None if row is None else (_administrator(row), row[-1])
+
+
+async def listed(connection: AsyncConnection) -> list[Administrator]:
+    """Return all administrators, in the order of their names; there are few."""
+    return [
+        _administrator(row)
+        for row in await connection.execute(select(*COLUMNS).order_by(administrators.c.name_key))
+    ]  # fmt: skip
+
+
+async def count(connection: AsyncConnection, *, roles: Sequence[Role] = tuple(Role)) -> int:
+    """Return how many administrators with these roles there are."""
+    statement = select(func.count()).select_from(administrators).where(administrators.c.role.in_(list(map(str, roles))))
+    return int((await connection.execute(statement)).scalar_one())
+
+
+async def add(
+    connection: AsyncConnection, new: Administrator, *, name_key: str, password: str
+) -> None:  # fmt: skip
+    """Insert an administrator.
+
+    Raises:
+        UniqueViolation: the name or the number is taken.
+    """
+    await connection.execute(
+        insert(administrators).values(
+            admin_id=new.admin_id,
+            name_key=name_key,
+            name=new.name,
+            password=password,
+            role=str(new.role),
+            created_at=new.created_at,
+            password_changed_at=new.password_changed_at,
+        )
+    )
+
+
+async def set_columns(connection: AsyncConnection, admin_id: int, **columns: Any) -> None:
+    """Write columns of an administrator.
+
+    Raises:
+        UniqueViolation: the name is taken.
+    """
+    await connection.execute(update(administrators).where(administrators.c.admin_id == admin_id).values(**columns))
+
+
+async def stored_password(connection: AsyncConnection, admin_id: int) -> str | None:
+    """Return a stored password, and keep everybody else from changing it until the transaction ends."""
+    statement = select(administrators.c.password).where(administrators.c.admin_id == admin_id).with_for_update()
+    found: str | None = (await connection.execute(statement)).scalar_one_or_none()
+    return found
+
+
+async def remove(connection: AsyncConnection, admin_id: int) -> None:
+    """Delete an administrator and all sessions."""
+    await connection.execute(delete(sessions).where(sessions.c.admin_id == admin_id))
+    await connection.execute(delete(administrators).where(administrators.c.admin_id == admin_id))
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+
+
+async def add_session(
+    connection: AsyncConnection, session_id: str, admin_id: int, *, now: datetime, expires_at: datetime, address: str
+) -> None:
+    """Insert a session."""
+    await connection.execute(
+        insert(sessions).values(
+            session_id=session_id,
+            admin_id=admin_id,
+            created_at=now,
+            expires_at=expires_at,
+            revoked_at=None,
+            address=address[:64],
+        )
+    )
+
+
+async def of_session(
+    connection: AsyncConnection, session_id: str, admin_id: int, now: datetime
+) -> Administrator | None:  # fmt: skip
+    """Return the administrator whose session this is, if both are in force."""
+    statement = (
+        select(*COLUMNS)
+        .join(sessions, sessions.c.admin_id == administrators.c.admin_id)
+        .where(
+            sessions.c.session_id == session_id,
+            sessions.c.admin_id == admin_id,
+            sessions.c.revoked_at.is_(None),
+            sessions.c.expires_at > now,
+        )
+    )
+    row = (await connection.execute(statement)).one_or_none()
+    return None if row is None else _administrator(row)
+
+
+async def end_session(connection: AsyncConnection, session_id: str, now: datetime) -> None:
+    """Revoke one session."""
+    await connection.execute(update(sessions).where(sessions.c.session_id == session_id).values(revoked_at=now))
+
+
+async def end_sessions(connection: AsyncConnection, admin_id: int, now: datetime) -> None:
+    """Revoke all sessions of an administrator."""
+    await connection.execute(
+        update(sessions).where(sessions.c.admin_id == admin_id, sessions.c.revoked_at.is_(None)).values(revoked_at=now)
+    )
+
+
+async def forget_sessions(connection: AsyncConnection, admin_id: int, now: datetime) -> None:
+    """Delete the sessions of an administrator that have expired; their tokens have, too."""
+    await connection.execute(delete(sessions).where(sessions.c.admin_id == admin_id, sessions.c.expires_at < now))

@@ -1,0 +1,118 @@
+"""The console's trial of the text model: one question, asked once, paid by nobody, in the audit log."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from aiproject.audit import AuditLog, Fact, Origin
+from aiproject.errors import InvalidInput, UpstreamFailed
+from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
+from aiproject.protocols.spark import estimate_tokens
+from aiproject.relay.calls import RunningCalls
+from aiproject.upstreams import ChatUpstream
+
+__all__ = ["ModelTrial", "TrialAnswer", "trial_request"]
+
+MOST_TOKENS = 8192
+"""The console's slider ends there; the platform takes 1 to 8192 for most models, the upstream lowers it for others."""
+
+LEAST_TEMPERATURE = 0.01
+"""The platform takes (0, 1]; the console's slider begins at 0."""
+
+MAX_MESSAGES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class TrialAnswer:
+    """What the model said, and what that consumed."""
+
+    content: str
+    consumed: int
+
+
+def trial_request(dialog: object, limit: object, top_k: object, temperature: object) -> ChatRequest:
+    """Return the console's question with its numbers brought into the platform's bounds.
+
+    Raises:
+        InvalidInput: no dialog, or numbers that are none.
+    """
+    try:
+        messages = msgspec.convert(dialog, tuple[ChatMessage, ...])
+        for message in messages:
+            message.content.encode()
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        raise InvalidInput from None
+    if not 0 < len(messages) <= MAX_MESSAGES:
+        raise InvalidInput
+    return ChatRequest(
+        messages,
+        max_tokens=int(_clamped(limit, 1, MOST_TOKENS)),
+        temperature=_clamped(temperature, LEAST_TEMPERATURE, 1.0),
+        top_k=int(_clamped(top_k, 1, 6)),
+    )
+
+
+def _clamped(value: object, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput
+    if isinstance(value, float) and not math.isfinite(value):  # an int can be too large to be asked
+        raise InvalidInput
+    return min(max(value, least), most)
+
+
+class ModelTrial:
+    """Asks the model for an administrator."""
+
+    def __init__(self, upstream: ChatUpstream, calls: RunningCalls, audit: AuditLog) -> None:
+        self._upstream = upstream
+        self._calls = calls
+        self._audit = audit
+
+    async def ask(self, request: ChatRequest, origin: Origin) -> TrialAnswer:
+        """Return the whole answer. What it consumed is charged to nobody and stands in the audit log.
+
+        Raises:
+            InvalidInput: the dialog holds nothing that the model accepts.
+            UpstreamFailed: the platform's fault.
+            Unavailable: the server is stopping, or the audit log cannot be written: then there is no answer.
+        """
+        facts: dict[str, Fact] = {
+            "limit": request.max_tokens,
+            "top_k": request.top_k,
+            "temperature": request.temperature,
+        }
+        try:
+            with self._calls.enter():
+                answer = await self._ask(request)
+        except UpstreamFailed as error:
+            await self._note(origin, facts | {"outcome": type(error).__name__})
+            raise
+        await self._note(origin, facts | {"outcome": "finished", "tokens": answer.consumed})
+        return answer
+
+    async def _ask(self, request: ChatRequest) -> TrialAnswer:
+        stream = await self._upstream.ask(request)
+        parts: list[str] = []
+        try:
+            with self._calls.streaming(stream):
+                while True:
+                    event = await stream.receive()
+                    parts.append(event.text)
+                    if event.is_last:
+                        break
+        finally:
+            stream.close()
+        content = "".join(parts)
+        return TrialAnswer(content, (stream.usage or _estimate(request, content)).total_tokens)
+
+    async def _note(self, origin: Origin, facts: dict[str, Fact]) -> None:
+        await self._audit.record(origin, "model.trial", "text model", after=facts)
+
+
+def _estimate(request: ChatRequest, content: str) -> Usage:
+    prompt = sum(estimate_tokens(message.content) for message in request.messages)
+    completion = estimate_tokens(content)
+    return Usage(prompt, completion, prompt + completion)

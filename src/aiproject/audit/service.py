@@ -1,0 +1,167 @@
+"""Reading, exporting and checking the audit log; it is written by `aiproject.audit.record` only."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement
+
+from aiproject.adapters.database import Database, retry_transient
+from aiproject.adapters.schema import audit_entry as entries
+from aiproject.audit import store
+from aiproject.audit.model import AuditEntry, Fact, Origin, seal
+
+__all__ = ["EXPORT_MEDIA_TYPES", "AuditFilter", "AuditLog", "ExportFormat"]
+
+PAGE = 1000
+"""Entries read in one go when all are wanted."""
+
+ExportFormat = Literal["csv", "jsonl"]
+
+EXPORT_MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+
+COLUMNS = (*(field.name for field in fields(AuditEntry)), "time")
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries are wanted; ``None``: any. Texts are compared exactly.
+
+    Attributes:
+        action: an action such as ``user.grant``, or its noun and a dot (``user.``) for all of them.
+        since: milliseconds since 1970, inclusive.
+        until: milliseconds since 1970, exclusive.
+        before_seq: only entries with smaller numbers.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    target: str | None = None
+    request_id: str | None = None
+    since: int | None = None
+    until: int | None = None
+    before_seq: int | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the filter as SQL; every value is a bound parameter."""
+        found: list[ColumnElement[bool]] = []
+        if self.actor is not None:
+            found.append(entries.c.actor == self.actor)
+        if self.action is not None and self.action.endswith("."):
+            found.append(entries.c.action.startswith(self.action, autoescape=True))
+        elif self.action is not None:
+            found.append(entries.c.action == self.action)
+        if self.target is not None:
+            found.append(entries.c.target == self.target)
+        if self.request_id is not None:
+            found.append(entries.c.request_id == self.request_id)
+        if self.since is not None:
+            found.append(entries.c.at >= self.since)
+        if self.until is not None:
+            found.append(entries.c.at < self.until)
+        if self.before_seq is not None:
+            found.append(entries.c.seq < self.before_seq)
+        return found
+
+
+EVERYTHING = AuditFilter()
+
+
+class AuditLog:
+    """The log as people read it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(
+        self,
+        origin: Origin,
+        action: str,
+        target: str,
+        *,
+        before: dict[str, Fact] | None = None,
+        after: dict[str, Fact] | None = None,
+    ) -> None:
+        """Append an entry in a transaction of its own, for acts that change nothing else in the database."""
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                await store.record(connection, origin, action, target, before=before, after=after)
+
+        await retry_transient(once)
+
+    async def newest(self, wanted: AuditFilter = EVERYTHING, *, limit: int, offset: int = 0) -> list[AuditEntry]:
+        """Return entries, the newest first."""
+        async with self._database.connect() as connection:
+            return await store.newest(connection, wanted.conditions(), limit=limit, offset=offset)
+
+    async def count(self, wanted: AuditFilter = EVERYTHING) -> int:
+        """Return how many entries there are."""
+        async with self._database.connect() as connection:
+            return await store.count(connection, wanted.conditions())
+
+    async def all(self, wanted: AuditFilter = EVERYTHING) -> AsyncIterator[AuditEntry]:
+        """Yield entries, the oldest first, a page at a time: the log only ever grows at its end."""
+        after, conditions = 0, wanted.conditions()
+        while True:
+            async with self._database.connect() as connection:
+                page = await store.oldest(connection, conditions, after=after, limit=PAGE)
+            for entry in page:
+                yield entry
+            if len(page) < PAGE:
+                return
+            after = page[-1].seq
+
+    async def export(self, form: ExportFormat, wanted: AuditFilter = EVERYTHING) -> AsyncIterator[str]:
+        """Yield the lines of an export, the oldest entry first.
+
+        In CSV a cell that a spreadsheet would take for a formula gets an apostrophe in front; JSON lines are exact.
+        """
+        if form == "csv":
+            yield _csv_line(COLUMNS)
+        async for entry in self.all(wanted):
+            row = exported(entry)
+            if form == "csv":
+                yield _csv_line([_harmless(row[name]) for name in COLUMNS])
+            else:
+                yield json.dumps(row, separators=(",", ":")) + "\n"
+
+    async def verify(self) -> AsyncIterator[str]:
+        """Yield a sentence for each place where the log is not what was written: a gap, an edit, a wrong hash.
+
+        Entries cut off at the end leave no trace in the log itself: compare the newest hash with one that was exported
+        earlier.
+        """
+        previous, expected = "", 1
+        async for entry in self.all():
+            if entry.seq != expected:
+                yield f"entries {expected} to {entry.seq - 1} are missing"
+            told = asdict(entry)
+            hash_ = told.pop("hash")
+            if seal(previous, **told) != hash_:
+                yield f"entry {entry.seq} does not fit its hash"
+            previous, expected = hash_, entry.seq + 1
+
+
+def exported(entry: AuditEntry) -> dict[str, Any]:
+    """Return an entry's fields, with its moment also as text."""
+    moment = datetime.fromtimestamp(entry.at / 1000, UTC).isoformat(timespec="milliseconds")
+    return asdict(entry) | {"time": moment.replace("+00:00", "Z")}
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def _csv_line(cells: Any) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()

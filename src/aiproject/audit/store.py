@@ -1,0 +1,107 @@
+"""All SQL of the audit log. Nothing here changes or deletes an entry.
+
+Order of locks: the log last. Its writers queue at the row of its first entry, until their transactions end, so record
+an act after everything else that its transaction locks.
+"""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.adapters.database import PRIMARY, TransientConflict, UniqueViolation
+from aiproject.adapters.schema import audit_entry as entries
+from aiproject.audit.model import (
+    MAX_ACTION_LENGTH,
+    MAX_ADDRESS_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_REQUEST_ID_LENGTH,
+    MAX_TARGET_LENGTH,
+    AuditEntry,
+    Fact,
+    Origin,
+    facts_json,
+    seal,
+)
+
+__all__ = ["count", "newest", "oldest", "record"]
+
+
+async def record(
+    connection: AsyncConnection,
+    origin: Origin,
+    action: str,
+    target: str,
+    *,
+    before: Mapping[str, Fact] | None = None,
+    after: Mapping[str, Fact] | None = None,
+) -> int:
+    """Append an entry in the caller's transaction, as its last statement; return its number.
+
+    Args:
+        action: ``noun.verb``, for example ``user.grant``.
+        target: name or number of what it was done to; never a secret.
+        before: what was so, as far as it changed; see `aiproject.audit.model.FIELDS`.
+        after: what is so now.
+
+    Raises:
+        TransientConflict: another writer took the place; try the whole transaction again (`retry_transient`).
+        ValueError: a field that the log does not have.
+    """
+    # A queue and not only a conflict at the key, so that nobody starves among many. SQLite has one writer anyway, and
+    # the compiler leaves FOR UPDATE out there.
+    await connection.execute(select(entries.c.seq).where(entries.c.seq == 1).with_for_update())
+    newest_first = select(entries.c.seq, entries.c.hash).order_by(entries.c.seq.desc()).limit(1)
+    last = (await connection.execute(newest_first)).one_or_none()
+    fields: dict[str, Any] = {
+        "seq": 1 if last is None else last.seq + 1,
+        "at": int(time.time() * 1000),
+        "actor_kind": str(origin.actor.kind),
+        "actor": _storable(origin.actor.name, MAX_NAME_LENGTH),
+        "action": action[:MAX_ACTION_LENGTH],
+        "target": _storable(target, MAX_TARGET_LENGTH),
+        "before": facts_json(before or {}),
+        "after": facts_json(after or {}),
+        "address": _storable(origin.address, MAX_ADDRESS_LENGTH),
+        "request_id": _storable(origin.request_id, MAX_REQUEST_ID_LENGTH),
+    }
+    sealed = seal("" if last is None else last.hash, **fields)
+    try:
+        await connection.execute(insert(entries).values(**fields, hash=sealed))
+    except UniqueViolation as error:
+        if error.constraint != PRIMARY:
+            raise
+        raise TransientConflict("another entry of the audit log came first") from None
+    return int(fields["seq"])
+
+
+async def newest(
+    connection: AsyncConnection, conditions: Sequence[ColumnElement[bool]], *, limit: int, offset: int = 0
+) -> list[AuditEntry]:
+    """Return entries that fulfil all conditions, the newest first."""
+    statement = select(entries).where(*conditions).order_by(entries.c.seq.desc()).limit(limit).offset(offset)
+    return [AuditEntry(*row) for row in await connection.execute(statement)]
+
+
+async def oldest(
+    connection: AsyncConnection, conditions: Sequence[ColumnElement[bool]], *, after: int, limit: int
+) -> list[AuditEntry]:
+    """Return entries that fulfil all conditions with numbers above ``after``, the oldest first."""
+    statement = select(entries).where(entries.c.seq > after, *conditions).order_by(entries.c.seq).limit(limit)
+    return [AuditEntry(*row) for row in await connection.execute(statement)]
+
+
+async def count(connection: AsyncConnection, conditions: Sequence[ColumnElement[bool]]) -> int:
+    """Return how many entries fulfil all conditions."""
+    statement = select(func.count()).select_from(entries).where(*conditions)
+    return int((await connection.execute(statement)).scalar_one())
+
+
+def _storable(text: str, length: int) -> str:
+    """Cut to the column, without what a database or a terminal chokes on: what was asked for may be anything."""
+    return "".join("?" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text[:length])

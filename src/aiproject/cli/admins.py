@@ -1,0 +1,135 @@
+"""``aiproject admin``: administrators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from aiproject.adapters.database import Database
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.administration import Administrators, Role
+from aiproject.administration.adopting import adopt
+from aiproject.administration.service import Change
+from aiproject.cli.common import origin, out, read_password, read_settings, run, tables
+from aiproject.config import Settings
+from aiproject.wiring import password_profile
+
+__all__ = ["administrators", "app"]
+
+app = typer.Typer(help="Administrators of the HTTP interface and its console.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The administrator's name.")]
+
+
+@asynccontextmanager
+async def administrators(settings: Settings, database: Database) -> AsyncIterator[Administrators]:
+    """Open what commands about administrators need."""
+    passwords = PasswordService(PasswordHasher(password_profile(settings)))
+    try:
+        yield Administrators(database, passwords)
+    finally:
+        await passwords.close()
+
+
+@asynccontextmanager
+async def _administrators() -> AsyncIterator[Administrators]:
+    settings = read_settings()
+    async with tables(settings) as database, administrators(settings, database) as opened:
+        yield opened
+
+
+@app.command()
+def add(
+    name: Name,
+    role: Annotated[
+        Role | None,
+        typer.Option(help="owner, admin or auditor; if not given, owner for the first one and admin for others."),
+    ] = None,
+) -> None:
+    """Make an administrator; the password is asked for, or read from standard input."""
+    password = read_password()
+
+    async def command() -> None:
+        async with _administrators() as found:
+            new = await found.add(name, password, role, origin())
+            out.print(f"added {new.name}, {new.role}", markup=False, highlight=False)
+
+    run(command)
+
+
+@app.command("list")
+def list_() -> None:
+    """List all administrators with their roles."""
+
+    async def command() -> None:
+        async with _administrators() as found:
+            table = Table("number", "name", "role", "since", "password of", box=None)
+            for each in await found.all():
+                changed = each.password_changed_at or each.created_at
+                table.add_row(
+                    str(each.admin_id),
+                    Text(each.name),  # a plain string would be read as markup
+                    str(each.role),
+                    f"{each.created_at:%Y-%m-%d}",
+                    f"{changed:%Y-%m-%d}",
+                )
+            out.print(table)
+
+    run(command)
+
+
+@app.command()
+def remove(name: Name) -> None:
+    """Remove an administrator, though never the last owner; every token of theirs is void at once."""
+
+    async def command() -> None:
+        async with _administrators() as found:
+            gone = await found.remove(name, origin(), owners_too=True)
+            out.print(f"removed {gone.name}", markup=False, highlight=False)
+
+    run(command)
+
+
+@app.command()
+def password(name: Name) -> None:
+    """Give an administrator another password, asked for or read from standard input; ends all sessions and the lock."""
+    new = read_password()
+
+    async def command() -> None:
+        async with _administrators() as found:
+            changed = await found.modify(name, Change(password=new), None, origin())
+            out.print(f"changed the password of {changed.name}", markup=False, highlight=False)
+
+    run(command)
+
+
+@app.command("adopt")
+def adopt_() -> None:
+    """Take over administrators and codes of the original project from its tables in this database; may be repeated."""
+
+    async def command() -> None:
+        async with tables(read_settings()) as database:
+            done = await adopt(database, origin())
+        for line in done.left:
+            out.print(f"left: {line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"administrators {done.administrators}", highlight=False)
+        out.print(f"vouchers       {done.vouchers}", highlight=False)
+
+    run(command)
+
+
+@app.command()
+def role(name: Name, role: Annotated[Role, typer.Argument(help="owner, admin or auditor.")]) -> None:
+    """Give an administrator another role; ends all sessions."""
+
+    async def command() -> None:
+        async with _administrators() as found:
+            changed = await found.modify(name, Change(role=role), None, origin())
+            out.print(f"{changed.name} is {changed.role}", markup=False, highlight=False)
+
+    run(command)

@@ -1,0 +1,103 @@
+"""``aiproject audit``: who did what."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+from rich.text import Text
+
+from aiproject.audit import AuditFilter, AuditLog
+from aiproject.cli.common import out, read_settings, run, tables
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The append-only log of administrative acts.", no_args_is_help=True)
+
+WIDTH = 240
+"""Columns where there is no terminal."""
+
+
+class Format(StrEnum):
+    """How entries are written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+Actor = Annotated[str | None, typer.Option(help="Only acts of this administrator or operating system's user.")]
+Action = Annotated[str | None, typer.Option(help="Only this action, or, with a dot at the end, all such: user.")]
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Entries at most.")] = 50,
+    actor: Actor = None,
+    action: Action = None,
+) -> None:
+    """List entries, the newest first."""
+
+    async def command() -> None:
+        table = Table(
+            Column("seq", justify="right"), "time (UTC)", "who", "action", "target", "before", "after", "from",
+            box=None,
+        )  # fmt: skip
+        async with tables(read_settings()) as database:
+            for entry in await AuditLog(database).newest(AuditFilter(actor=actor, action=action), limit=limit):
+                moment = datetime.fromtimestamp(entry.at / 1000, UTC)
+                table.add_row(
+                    str(entry.seq),
+                    f"{moment:%Y-%m-%d %H:%M:%S}",
+                    Text(f"{entry.actor} ({entry.actor_kind})"),
+                    entry.action,
+                    Text(entry.target),
+                    Text(entry.before),
+                    Text(entry.after),
+                    Text(entry.address),
+                )
+        out.print(table, width=None if out.is_terminal else WIDTH)
+
+    run(command)
+
+
+@app.command()
+def export(
+    format_: Annotated[Format, typer.Option("--format", help="csv or jsonl.")] = Format.CSV,
+    actor: Actor = None,
+    action: Action = None,
+) -> None:
+    """Write entries to standard output, the oldest first; docs/administration.md explains the columns."""
+
+    async def command() -> None:
+        async with tables(read_settings()) as database:
+            wanted = AuditFilter(actor=actor, action=action)
+            async for line in AuditLog(database).export("csv" if format_ is Format.CSV else "jsonl", wanted):
+                sys.stdout.write(line)
+
+    run(command)
+
+
+@app.command()
+def verify() -> None:
+    """Work the chain of hashes out anew; exit status 0 only if every entry is as it was written."""
+    count = 0
+
+    async def command() -> None:
+        nonlocal count
+        async with tables(read_settings()) as database:
+            log = AuditLog(database)
+            async for difference in log.verify():
+                count += 1
+                out.print(difference, style="red", markup=False, highlight=False, soft_wrap=True)
+            newest = await log.newest(limit=1)
+        out.print(f"entries    {newest[0].seq if newest else 0}", highlight=False)
+        out.print(f"newest     {newest[0].hash if newest else 'none'}", highlight=False, soft_wrap=True)
+        out.print(f"difference {count}", style="red" if count else "green", highlight=False)
+
+    run(command)
+    if count:
+        raise typer.Exit(1)

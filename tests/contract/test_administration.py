@@ -1,0 +1,520 @@
+"""Administrators, and what they do to accounts and vouchers, on real databases."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from argon2.profiles import CHEAPEST
+
+from aiproject.accounts import Account, Accounts
+from aiproject.accounts.closing import Closing
+from aiproject.accounts.guard import LoginGuard, Realm
+from aiproject.adapters.database import Database
+from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdict
+from aiproject.adapters.schema import administrator, administrator_session, api_key, browser_session, user
+from aiproject.administration import Administrators, Role
+from aiproject.administration.adopting import adopt
+from aiproject.administration.jwts import Signer
+from aiproject.administration.model import AdministratorUnknown, JwtRefused, NotPermitted
+from aiproject.administration.people import NewProfile, People
+from aiproject.administration.service import Change, Session
+from aiproject.administration.tables import Tables
+from aiproject.audit import Actor, ActorKind, AuditFilter, AuditLog, Origin
+from aiproject.errors import (
+    AccountUnknown,
+    InvalidInput,
+    LoginFailed,
+    NameTaken,
+    NotFound,
+    TooManyRequests,
+    VoucherRedeemed,
+    VoucherUnusable,
+)
+from aiproject.quotas import Capability, LeaseTimes, Quotas
+from aiproject.quotas.audit import verify
+from aiproject.vouchers import Vouchers
+from aiproject.vouchers.model import CodeTaken
+from bookkeeping import open_account, reread
+
+ORIGIN = Origin(Actor(ActorKind.ADMINISTRATOR, "boss"), "192.0.2.1", "request-1")
+PASSWORD = "four different horses"
+NEW_PASSWORD = "five different horses"
+
+
+class CountingHasher(PasswordHasher):
+    """A cheap hasher that counts its work."""
+
+    def __init__(self) -> None:
+        super().__init__(CHEAPEST)
+        self.works = 0
+
+    def verify(self, stored: str, password: str) -> Verdict:
+        self.works += 1
+        return super().verify(stored, password)
+
+    def dummy_verify(self) -> None:
+        self.works += 1
+        super().dummy_verify()
+
+
+@pytest.fixture
+def hasher() -> CountingHasher:
+    return CountingHasher()
+
+
+@pytest.fixture
+async def passwords(hasher: CountingHasher) -> AsyncIterator[PasswordService]:
+    service = PasswordService(hasher)
+    yield service
+    await service.close()
+
+
+@pytest.fixture
+def found(database: Database, passwords: PasswordService) -> Administrators:
+    return Administrators(database, passwords, Signer(b"k" * 32))
+
+
+@pytest.fixture
+def people(database: Database, passwords: PasswordService) -> People:
+    quotas = Quotas(database, LeaseTimes(30))
+    accounts = Accounts(
+        database, passwords, partial(quotas.open_books, tokens=1, pic_times=1, voice_ms=None)
+    )  # fmt: skip
+    return People(database, passwords, accounts, Closing(database), voice_ms=None)
+
+
+async def signed_in(found: Administrators, name: str, password: str = PASSWORD) -> Session:
+    tokens = await found.login(name, password, "192.0.2.1", "request")
+    return await found.authenticate(tokens.access_token, "access")
+
+
+async def acts(database: Database, **wanted: Any) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """The audit log, newest first: action, target, before, after."""
+    entries = await AuditLog(database).newest(AuditFilter(**wanted), limit=100)
+    return [(each.action, each.target, json.loads(each.before), json.loads(each.after)) for each in entries]
+
+
+class TestAdministrators:
+    async def test_the_first_is_an_owner_and_the_next_is_not(self, database: Database, found: Administrators) -> None:
+        assert not await found.exist()
+        assert (await found.add("Ann", PASSWORD, None, ORIGIN)).role is Role.OWNER
+        assert (await found.add("bob", PASSWORD, None, ORIGIN)).role is Role.ADMIN
+        assert [each.name for each in await found.all()] == ["Ann", "bob"]
+        with pytest.raises(NameTaken):
+            await found.add("ＡＮＮ ", PASSWORD, None, ORIGIN)
+        assert [act[:2] for act in await acts(database)] == [("admin.add", "bob"), ("admin.add", "Ann")]
+
+    @pytest.mark.parametrize("password", ["", "short", "password123", "Ann"])
+    async def test_bad_passwords(self, found: Administrators, password: str) -> None:
+        with pytest.raises(InvalidInput):
+            await found.add("Ann", password, None, ORIGIN)
+
+    async def test_ten_at_once_with_one_name(self, found: Administrators) -> None:
+        results = await asyncio.gather(
+            *(found.add("ann", PASSWORD, None, ORIGIN) for _ in range(10)), return_exceptions=True
+        )
+        assert sum(isinstance(each, NameTaken) for each in results) == 9
+        assert len(await found.all()) == 1
+
+    async def test_the_setup_makes_one(self, database: Database, found: Administrators) -> None:
+        results = await asyncio.gather(
+            *(found.set_up(f"first{n}", PASSWORD, "192.0.2.1", "request") for n in range(5)), return_exceptions=True
+        )
+        made = [each for each in results if not isinstance(each, BaseException)]
+        assert [each.role for each in made] == [Role.OWNER]
+        assert sum(isinstance(each, LoginFailed) for each in results) == 4
+        assert [act[0] for act in await acts(database)] == ["admin.setup"]
+
+    async def test_the_setup_after_the_command_line(self, found: Administrators) -> None:
+        await found.add("ann", PASSWORD, None, ORIGIN)
+        with pytest.raises(LoginFailed):
+            await found.set_up("bob", PASSWORD, "192.0.2.1", "request")
+
+
+class TestSessions:
+    async def test_unknown_and_wrong_are_the_same_work(self, found: Administrators, hasher: CountingHasher) -> None:
+        await found.add("ann", PASSWORD, None, ORIGIN)
+        for name in ("ann", "nobody", "nul\0", "\ud800"):
+            hasher.works = 0
+            with pytest.raises(LoginFailed):
+                await found.login(name, "wrong", "192.0.2.1", "request")
+            assert hasher.works == 1, name
+
+    async def test_an_old_hash_is_upgraded(self, database: Database, found: Administrators) -> None:
+        ann = await found.add("ann", PASSWORD, None, ORIGIN)
+        async with database.begin() as connection:
+            old = hashlib.md5(f"{PASSWORD}#_#".encode(), usedforsecurity=False).hexdigest()
+            await connection.execute(sa.update(administrator).values(password=old))
+        assert (await signed_in(found, "ann")).administrator.admin_id == ann.admin_id
+        async with database.connect() as connection:
+            assert str(await connection.scalar(sa.select(administrator.c.password))).startswith("$argon2id$")
+        await signed_in(found, "ann")
+
+    async def test_failures_lock_the_name_and_a_new_password_unlocks(
+        self, database: Database, passwords: PasswordService
+    ) -> None:
+        found = Administrators(database, passwords, Signer(b"k" * 32), guard=LoginGuard(database))
+        await found.add("ann", PASSWORD, None, ORIGIN)
+        refusals = []
+        for _ in range(20):
+            try:
+                await found.login("ann", "wrong", "192.0.2.1", "request")
+            except (LoginFailed, TooManyRequests) as error:
+                refusals.append(type(error))
+        assert refusals[0] is LoginFailed
+        assert refusals[-1] is TooManyRequests
+        with pytest.raises(TooManyRequests):
+            await found.login("ann", PASSWORD, "192.0.2.9", "request")
+        await found.modify("ann", Change(password=NEW_PASSWORD), None, ORIGIN)
+        await found.login("ann", NEW_PASSWORD, "192.0.2.9", "request")
+
+    async def test_the_realm_is_the_administrators_own(self, database: Database, found: Administrators) -> None:
+        await found.add("ann", PASSWORD, None, ORIGIN)
+        guard = LoginGuard(database)
+        for _ in range(20):
+            try:
+                async with guard.attempt(Realm.LOGIN, name="ann", address=None):
+                    raise LoginFailed
+            except (LoginFailed, TooManyRequests):
+                continue
+        await found.login("ann", PASSWORD, "192.0.2.1", "request")
+
+    async def test_sessions_end_with_a_new_password_a_new_role_and_removal(self, found: Administrators) -> None:
+        await found.add("boss", PASSWORD, Role.OWNER, ORIGIN)
+        for change in (Change(password=NEW_PASSWORD), Change(role=Role.AUDITOR), None):
+            await found.add("ann", PASSWORD, Role.ADMIN, ORIGIN)
+            tokens = await found.login("ann", PASSWORD, "192.0.2.1", "request")
+            if change is None:
+                await found.remove("ann", ORIGIN, owners_too=False)
+            else:
+                await found.modify("ann", change, None, ORIGIN)
+            for token in (tokens.access_token, tokens.refresh_token):
+                with pytest.raises(JwtRefused, match="revoked"):
+                    await found.authenticate(token, "access" if token == tokens.access_token else "refresh")
+            if change is not None:
+                await found.remove("ann", ORIGIN, owners_too=False)
+
+    async def test_a_new_name_and_the_same_role_end_nothing(self, found: Administrators) -> None:
+        await found.add("ann", PASSWORD, Role.OWNER, ORIGIN)
+        tokens = await found.login("ann", PASSWORD, "192.0.2.1", "request")
+        await found.modify("ann", Change(name="anna"), None, ORIGIN)
+        assert (await found.authenticate(tokens.access_token, "access")).administrator.name == "anna"
+
+    async def test_expired_sessions_are_forgotten(self, database: Database, passwords: PasswordService) -> None:
+        now = datetime.now(UTC)
+        moment = now - timedelta(days=31)
+        found = Administrators(database, passwords, Signer(b"k" * 32), clock=lambda: moment)
+        await found.add("ann", PASSWORD, Role.OWNER, ORIGIN)
+        old = await found.login("ann", PASSWORD, "192.0.2.1", "request")
+        moment = now
+        with pytest.raises(JwtRefused):
+            await found.authenticate(old.access_token, "access")
+        await found.login("ann", PASSWORD, "192.0.2.1", "request")
+        async with database.connect() as connection:
+            assert await connection.scalar(sa.select(sa.func.count()).select_from(administrator_session)) == 1
+
+
+class TestRights:
+    @pytest.fixture
+    async def three(self, found: Administrators) -> dict[Role, Session]:
+        for role in Role:
+            await found.add(f"the {role}", PASSWORD, role, ORIGIN)
+        return {role: await signed_in(found, f"the {role}") for role in Role}
+
+    @pytest.mark.parametrize("role", [Role.ADMIN, Role.AUDITOR])
+    async def test_only_their_own(self, found: Administrators, three: dict[Role, Session], role: Role) -> None:
+        by = three[role].administrator
+        for target in ("the owner", "nobody"):
+            for change in (Change(name="x"), Change(password=NEW_PASSWORD), Change(role=Role.OWNER)):
+                with pytest.raises(NotPermitted):
+                    await found.modify(target, change, by, ORIGIN)
+        with pytest.raises(NotPermitted):
+            await found.modify(by.name, Change(role=Role.OWNER), by, ORIGIN)
+        await found.modify(by.name, Change(name="somebody new", password=NEW_PASSWORD), by, ORIGIN)
+
+    async def test_an_owner_cannot_change_his_own_role(self, found: Administrators, three: dict[Role, Session]) -> None:
+        with pytest.raises(NotPermitted):
+            await found.modify("the owner", Change(role=Role.ADMIN), three[Role.OWNER].administrator, ORIGIN)
+
+    async def test_somebody_who_took_my_old_name_is_not_me(
+        self, found: Administrators, three: dict[Role, Session]
+    ) -> None:
+        me = three[Role.ADMIN].administrator  # as a call saw it that began before the two renamings
+        await found.modify(me.name, Change(name="renamed"), None, ORIGIN)
+        await found.modify("the auditor", Change(name=me.name), None, ORIGIN)
+        with pytest.raises(NotPermitted):
+            await found.modify(me.name, Change(password=NEW_PASSWORD), me, ORIGIN)
+
+    async def test_the_last_owner_stays(self, found: Administrators, three: dict[Role, Session]) -> None:
+        for act in (
+            partial(found.remove, "the owner", ORIGIN, owners_too=True),
+            partial(found.modify, "the owner", Change(role=Role.ADMIN), None, ORIGIN),
+        ):
+            with pytest.raises(InvalidInput, match="last owner"):
+                await act()
+        with pytest.raises(AdministratorUnknown):
+            await found.remove("the owner", ORIGIN, owners_too=False)
+
+    async def test_what_is_in_the_log(
+        self, database: Database, found: Administrators, three: dict[Role, Session]
+    ) -> None:
+        await found.modify("the admin", Change(name="n", password=NEW_PASSWORD, role=Role.AUDITOR), None, ORIGIN)
+        assert (await acts(database))[0] == (
+            "admin.modify",
+            "the admin",
+            {"name": "the admin", "role": "admin"},
+            {"name": "n", "role": "auditor", "password": "changed"},
+        )
+
+
+def profile(**fields: Any) -> NewProfile:
+    values: dict[str, Any] = {
+        "username": "ann",
+        "password": "",
+        "email": "a@example.org",
+        "academy": None,
+        "tokens": 10,
+        "pic_times": 3,
+    }
+    return NewProfile(**values | fields)
+
+
+async def assert_books_add_up(database: Database) -> None:
+    assert [str(difference) async for difference in verify(database)] == []
+
+
+class TestPeople:
+    async def test_adding(self, database: Database, people: People) -> None:
+        account = await people.add(profile(password=PASSWORD, tokens=0, pic_times=4), ORIGIN)
+        assert (account.tokens, account.pic_times) == (0, 4)
+        with pytest.raises(NameTaken):
+            await people.add(profile(username="ANN", password=PASSWORD), ORIGIN)
+        assert [act[0] for act in await acts(database)] == ["user.add", "user.grant"]
+        await assert_books_add_up(database)
+
+    async def test_balances_are_brought_to_their_new_values(self, database: Database, people: People) -> None:
+        ann = await open_account(database, "ann", tokens=100, pic_times=1)
+        await people.modify("ANN", profile(tokens=40, pic_times=5), ORIGIN)
+        after = await reread(database, "ann")
+        assert (after.tokens, after.pic_times, after.uuid) == (40, 5, ann.uuid)
+        assert (await acts(database))[0] == (
+            "user.modify",
+            "ann",
+            {"email": "someone@example.org", "tokens": 100, "pic_times": 1},
+            {"email": "a@example.org", "tokens": 40, "pic_times": 5},
+        )
+        await assert_books_add_up(database)
+
+    async def test_not_below_what_is_held(self, database: Database, people: People) -> None:
+        ann = await open_account(database, "ann", tokens=100)
+        async with Quotas.running(database, LeaseTimes(30)) as quotas:
+            await quotas.hold(ann, Capability.TOKENS, 60, request_id="running")
+            await people.modify("ann", profile(tokens=10), ORIGIN)
+        assert (await reread(database, "ann")).tokens == 60
+        assert (await acts(database))[0][3]["tokens"] == 60
+        await assert_books_add_up(database)
+
+    async def test_edits_beside_grants_lose_nothing(self, database: Database, people: People) -> None:
+        ann = await open_account(database, "ann", tokens=100, pic_times=3)
+        quotas = Quotas(database, LeaseTimes(30))
+        await asyncio.gather(
+            *(people.modify("ann", profile(tokens=50 + n), ORIGIN) for n in range(5)),
+            *(quotas.grant(ann, pic_times=1, origin=ORIGIN) for _ in range(5)),
+        )
+        assert (await reread(database, "ann")).tokens in range(50, 55)
+        await assert_books_add_up(database)
+        assert [each async for each in AuditLog(database).verify()] == []
+        changes = [act for act in await acts(database) if "tokens" in act[3]]
+        for newer, older in itertools.pairwise(changes):
+            assert newer[2]["tokens"] == older[3]["tokens"]
+
+    async def test_a_taken_name_changes_nothing(self, database: Database, people: People) -> None:
+        await open_account(database, "ann", tokens=100)
+        await open_account(database, "bob")
+        with pytest.raises(NameTaken):
+            await people.modify("ann", profile(username="Bob", tokens=5), ORIGIN)
+        assert (await reread(database, "ann")).tokens == 100
+        assert await acts(database) == []
+
+    async def test_a_new_password_ends_browser_sessions(self, database: Database, people: People) -> None:
+        ann = await open_account(database, "ann")
+        await give_access(database, ann)
+        await people.modify("ann", profile(), ORIGIN)
+        assert await access(database, ann) == (1, 1)
+        await people.modify("ann", profile(password=PASSWORD), ORIGIN)
+        assert await access(database, ann) == (0, 1)
+
+    async def test_deleting_removes_the_person_and_keeps_the_books(self, database: Database, people: People) -> None:
+        ann = await open_account(database, "ann", tokens=100, academy="文院")
+        await give_access(database, ann)
+        await people.delete(" Ann ", ORIGIN)
+        assert await access(database, ann) == (0, 0)
+        async with database.connect() as connection:
+            row = (await connection.execute(sa.select(user).where(user.c.AccountId == ann.account_id))).one()
+        assert row.DeletedAt is not None
+        assert row.DisabledAt is not None
+        kept = " ".join(str(value) for value in row)
+        for trace in ("ann", "someone@example.org", "文院", ann.uuid):
+            assert trace not in kept
+        assert row.Tokens == 100
+        for target in ("ann", row.UserName):
+            with pytest.raises(AccountUnknown):
+                await people.delete(target, ORIGIN)
+            with pytest.raises(AccountUnknown):
+                await people.modify(target, profile(), ORIGIN)
+        await assert_books_add_up(database)
+        assert (await people.add(profile(password=PASSWORD), ORIGIN)).account_id != ann.account_id
+        with pytest.raises(AccountUnknown):
+            await people.delete("nul\0", ORIGIN)
+
+
+async def give_access(database: Database, account: Account) -> None:
+    now = datetime.now(UTC)
+    async with database.begin() as connection:
+        await connection.execute(
+            sa.insert(browser_session).values(
+                token_hash="t", session_id="s", account_id=account.account_id, created_at=now, seen_at=now,
+                expires_at=now, address="", user_agent="",
+            )
+        )  # fmt: skip
+        await connection.execute(
+            sa.insert(api_key).values(
+                key_id=1, account_id=account.account_id, prefix="sk-1", secret_hash="h", name="n", created_at=now
+            )
+        )  # fmt: skip
+
+
+async def access(database: Database, account: Account) -> tuple[int, int]:
+    """Browser sessions, and API keys that are not revoked."""
+    async with database.connect() as connection:
+        sessions = await connection.scalar(
+            sa.select(sa.func.count())
+            .select_from(browser_session)
+            .where(browser_session.c.account_id == account.account_id)
+        )
+        keys = await connection.scalar(
+            sa.select(sa.func.count())
+            .select_from(api_key)
+            .where(api_key.c.account_id == account.account_id, api_key.c.revoked_at.is_(None))
+        )
+    return int(sessions or 0), int(keys or 0)
+
+
+class TestTables:
+    async def test_search_and_pages(self, database: Database) -> None:
+        for name in ("a%b", "a_b", "aXb", "A%B c", "a/b", "a\\b", "小明"):
+            await open_account(database, name)
+        tables = Tables(database)
+
+        async def names(search: str, start: int = 0, limit: int = 50) -> set[str]:
+            rows = await tables.page("user", start=start, limit=limit, search=search, shows_codes=True)
+            return {row["UserName"] for row in rows}
+
+        assert await names("a%b") == {"a%b", "A%B c"}
+        assert await names("a_b") == {"a_b"}
+        assert await names("/") == {"a/b"}
+        assert await names("\\") == {"a\\b"}
+        assert await names("小") == {"小明"}
+        assert await names("' OR 1=1 --") == await names("\0") == await names("\ud800") == set()
+        assert await tables.count("user", search="") == 7
+        assert len(await names("", 0, 3) | await names("", 3, 3) | await names("", 6, 3)) == 7
+        assert await names("", 7) == set()
+        with pytest.raises(NotFound):
+            await tables.row("user", "a%", shows_codes=True)
+        with pytest.raises(NotFound):
+            await tables.page("audit_entry", start=0, limit=1, search="", shows_codes=True)
+
+    async def test_vouchers(self, database: Database) -> None:
+        vouchers, tables = Vouchers(database), Tables(database)
+        await vouchers.add(code="SPRING-TERM", tokens=5, audience="文院")
+        row = await tables.row("token", "spring-term", shows_codes=True)
+        assert (row["Name"], row["Tokens"], row["TokenRange"], row["Available"]) == ("SPRING-TERM", 5, "文院", 1)
+        hidden = await tables.row("token", "spring-term", shows_codes=False)
+        assert hidden["Id"] == row["Id"]
+        assert "SPRING-TERM" not in str(hidden)
+
+
+class TestVouchers:
+    async def test_changing_and_deleting(self, database: Database) -> None:
+        vouchers = Vouchers(database)
+        ann, bob = await open_account(database, "ann"), await open_account(database, "bob")
+        await vouchers.add(code="ONE-TWO-THREE", tokens=5, max_uses=9, origin=ORIGIN)
+        with pytest.raises(CodeTaken):
+            await vouchers.add(code="one-two-three", tokens=5, origin=ORIGIN)
+        await vouchers.redeem(ann, "ONE-TWO-THREE")
+        changed = await vouchers.modify(
+            "one-two-three", tokens=7, pic_times=1, audience=" ", is_available=False, origin=ORIGIN
+        )
+        assert (changed.tokens, changed.audience, changed.max_uses, changed.uses) == (7, None, 9, 1)
+        with pytest.raises(VoucherUnusable):
+            await vouchers.redeem(bob, "ONE-TWO-THREE")
+        await vouchers.set_available("ONE-TWO-THREE", True, origin=ORIGIN)
+        await vouchers.redeem(bob, "ONE-TWO-THREE")
+        assert ((await reread(database, "ann")).tokens, (await reread(database, "bob")).tokens) == (5, 7)
+        with pytest.raises(InvalidInput):
+            await vouchers.modify("ONE-TWO-THREE", tokens=0, pic_times=0, audience=None, is_available=True)
+        await vouchers.delete("ONE-TWO-THREE", origin=ORIGIN)
+        for act in (
+            partial(vouchers.delete, "ONE-TWO-THREE"),
+            partial(vouchers.set_available, "ONE-TWO-THREE", True),
+            partial(vouchers.modify, "X", tokens=1, pic_times=1, audience=None, is_available=True),
+            partial(vouchers.redeem, bob, "ONE-TWO-THREE"),
+        ):
+            with pytest.raises(VoucherUnusable):
+                await act()
+        await vouchers.add(code="ONE-TWO-THREE", tokens=5)
+        with pytest.raises(VoucherRedeemed):
+            await vouchers.redeem(ann, "ONE-TWO-THREE")
+        await assert_books_add_up(database)
+        told = await acts(database)
+        assert [act[0] for act in told] == [
+            "voucher.delete", "voucher.enable", "voucher.modify", "voucher.add",
+        ]  # fmt: skip
+        assert "ONE-TWO-THREE" not in str(told)
+        assert told[2][2:] == (
+            {"tokens": 5, "pic_times": 0, "is_available": True},
+            {"tokens": 7, "pic_times": 1, "is_available": False},
+        )
+
+
+class TestAdopting:
+    async def test_an_original_s_tables(self, database: Database, found: Administrators) -> None:
+        quote, charset = ("`", "CHARACTER SET utf8mb4") if database.dialect == "mysql" else ('"', "")
+        old = hashlib.md5(f"{PASSWORD}#_#".encode(), usedforsecurity=False).hexdigest()
+        statements = [
+            "CREATE TABLE admin (~Id~ INT, ~Auth~ INT, ~Admin~ VARCHAR(50), ~PassWord~ VARCHAR(50)) CHARSET",
+            """CREATE TABLE token (~Id~ INT, ~Tokens~ BIGINT, ~PicTimes~ INT, ~TokenRange~ VARCHAR(50),
+                ~Name~ VARCHAR(50), ~Available~ INT) CHARSET""",
+            "INSERT INTO admin VALUES (1, 1, 'root', 'HASH'), (2, 0, 'helper', 'HASH')",
+            "INSERT INTO admin VALUES (3, 0, '', 'x'), (4, 0, 'bare', NULL)",
+            "INSERT INTO token VALUES (1, 100, 2, '文院', 'SPRING-2025', 1), (2, 5, NULL, NULL, 'OLD-CODE-9', 0)",
+            "INSERT INTO token VALUES (3, 0, 0, '', 'X', 1)",
+        ]
+        async with database.begin() as connection:
+            for statement in statements:
+                await connection.exec_driver_sql(
+                    statement.replace("~", quote).replace("HASH", old).replace("CHARSET", charset)
+                )
+        done = await adopt(database, ORIGIN)
+        assert (done.administrators, done.vouchers, len(done.left)) == (2, 2, 3)
+        roles = {each.name: each.role for each in await found.all()}
+        assert roles == {"root": Role.OWNER, "helper": Role.ADMIN}
+        assert (await signed_in(found, "root")).administrator.role is Role.OWNER
+        row = await Tables(database).row("token", "old-code-9", shows_codes=True)
+        assert (row["Tokens"], row["PicTimes"], row["TokenRange"], row["Available"]) == (5, 0, "", 0)
+        again = await adopt(database, ORIGIN)
+        assert (again.administrators, again.vouchers, len(again.left)) == (0, 0, 7)
+        assert old not in str(await acts(database))
+
+    async def test_where_there_is_nothing(self, database: Database) -> None:
+        done = await adopt(database, ORIGIN)
+        assert (done.administrators, done.vouchers, done.left) == (0, 0, [])
