@@ -98,11 +98,11 @@ class ModelTrial:
         parts: list[str] = []
         try:
             with self._calls.streaming(stream):
-                while True:
-                    event = await stream.receive()
-                    parts.append(event.text)
-                    if event.is_last:
-                        break
+                is_whole = False
+                while not is_whole:
+                    for event in await stream.receive():
+                        parts.append(event.text)
+                        is_whole = event.is_last
         finally:
             stream.close()
         content = "".join(parts)
