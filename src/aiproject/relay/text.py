@@ -139,7 +139,9 @@ class _TextEndpoint(Endpoint):
         body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
         call = _parse(body, has_key=bearer_of(scope) is not None, has_cookie=self._identities.has_cookie(scope))
         uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
-        caller = await self._identities.of_fields(scope, uuid, username)
+        caller = await self._identities.of_fields(
+            scope, uuid, username, is_confirmed_later=not self._replay.is_asked(scope)
+        )
         caller.require(Capability.TOKENS, self._defaults.model)
         async with (
             self._limits.enter(scope, caller, tokens=lambda: self._most(call.dialog)) as running,
@@ -172,6 +174,7 @@ class _TextEndpoint(Endpoint):
             need=prompt + 1,
             request_id=request_id(scope),
             key_id=caller.key_id,
+            pair=caller.unconfirmed,
             prompt_estimate=prompt,
             completion_limit=defaults.max_tokens,
         )

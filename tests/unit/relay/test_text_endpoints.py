@@ -150,6 +150,9 @@ class World:
             if claim.is_wanted and not claim.is_settled:
                 self.journal.append("give the key up")
 
+    def is_asked(self, scope: Scope) -> bool:
+        return bool(self.key)
+
     # -- upstream --
 
     async def ask(self, request: ChatRequest) -> ChatStream:
@@ -320,7 +323,7 @@ class TestOrder:
             "send",
             "close",
         ]
-        assert world.facts == {"key_id": None, "prompt_estimate": PROMPT, "completion_limit": 100}
+        assert world.facts == {"key_id": None, "pair": None, "prompt_estimate": PROMPT, "completion_limit": 100}
         assert world.answer == {"code": 0, "msg": "文本大模型回复成功", "content": "你好！", "consume_token": 14}
         assert world.record["outcome"] == "ok"
         assert (world.record["sid"], world.record["tokens"], world.record["account"]) == (SID, 14, 7)
