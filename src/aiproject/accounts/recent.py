@@ -1,8 +1,8 @@
 """Pairs of uuid and name that were right a moment ago, so that a call need not ask the database who calls.
 
 What stands here proves nothing. Whoever acts by it has it confirmed in the transaction that holds the quota, which
-reads the account's row anyway (`aiproject.quotas.model.OpenHold`); so a changed uuid, another name and a disabled account
-count at once, on every node.
+reads the account's row anyway (`aiproject.quotas.model.OpenHold`); so a changed uuid, another name and a disabled
+account count at once, on every node.
 """
 
 from __future__ import annotations
