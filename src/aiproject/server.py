@@ -171,6 +171,7 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
         http=guarded(  # type: ignore[arg-type]
             head_timeout=serving.settings.body_timeout,
             max_connections=connection_limit(serving.settings.max_connections),
+            reader_timeout=serving.settings.reader_timeout,
         ),
         ws="none",
         lifespan="off",

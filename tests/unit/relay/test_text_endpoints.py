@@ -734,7 +734,7 @@ class TestWatch:
                 await hang_up.wait()
                 return {"type": "http.disconnect"}
 
-            with watch_client(receive, lambda: told.append("first")) as client:
+            with watch_client({}, receive, lambda: told.append("first")) as client:
                 await asyncio.sleep(1)
                 was_gone = client.is_gone
                 client.on_gone = lambda: told.append("second")
@@ -753,7 +753,7 @@ class TestWatch:
                 await asyncio.sleep(5)
                 return {"type": "http.disconnect"}
 
-            with watch_client(receive, lambda: told.append("gone")):
+            with watch_client({}, receive, lambda: told.append("gone")):
                 await asyncio.sleep(1)
             await asyncio.sleep(10)
             assert told == []
