@@ -48,6 +48,8 @@ def nodes(_platform: Platform, database_file: Path) -> Iterator[list[Node]]:
         "AIPROJECT_HOLD_LEASE": str(LEASE),
         "AIPROJECT_CLIENT_GONE_DRAIN": "0",
         "AIPROJECT_SPARK_MAX_TOKENS": "12",
+        # A connection opened ahead would be seen by the platform, too.
+        "AIPROJECT_SPARK_WARM_CONNECTIONS": "0",
     }
     nodes = [Node(f"idempotency{index}", settings, database_file.parent, forker=shared_forker()) for index in range(2)]
     for node in nodes:

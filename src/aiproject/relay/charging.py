@@ -87,7 +87,8 @@ class Charge:
             outcome,
             self._stage,
             reported=reported,
-            estimated=self.estimate(),
+            # Where upstream told a number, that is what counts, whatever the outcome.
+            estimated=0 if reported is not None and self._stage is Stage.LAST_FRAME else self.estimate(),
             sid=self._sid,
             answer=answer,
         )

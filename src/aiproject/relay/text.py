@@ -259,14 +259,18 @@ class TextChat(_TextEndpoint):
                 parts.append(event.text)
                 is_whole = event.is_last
 
-        def body(usage: Usage) -> bytes:
-            content = "".join(parts)
-            return json_bytes(success("文本大模型回复成功", content=content, consume_token=usage.total_tokens))
+        answer = b""
 
-        usage = await self.settle(turn, lambda usage: turn.claim.stored(body(usage)))
+        def stored(usage: Usage) -> tuple[str, str, bytes] | None:
+            nonlocal answer
+            content = "".join(parts)
+            answer = json_bytes(success("文本大模型回复成功", content=content, consume_token=usage.total_tokens))
+            return turn.claim.stored(answer)
+
+        await self.settle(turn, stored)
         note(turn.scope, outcome="ok")
         reach("before reply")
-        await send_json(turn.send, 200, body(usage))
+        await send_json(turn.send, 200, answer)
 
     async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
         await send_json(send, 200, stored)

@@ -62,7 +62,7 @@ class TestWaysOut:
             charge.reached(Stage.LAST_FRAME, sid="sid")
             assert await charge.settle(FINISHED, reported=9, answer=GIVEN) == 42
         assert recorder.notes == [Stage.SENT, Stage.LAST_FRAME]
-        facts = {"reported": 9, "estimated": 7, "sid": "sid", "answer": GIVEN}
+        facts = {"reported": 9, "estimated": 0, "sid": "sid", "answer": GIVEN}
         assert recorder.orders == [(FINISHED, Stage.LAST_FRAME, facts)]
 
     async def test_only_the_first_order_counts(self) -> None:
