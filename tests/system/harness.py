@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -25,6 +24,7 @@ import pytest
 import uvicorn
 import uvloop
 
+import program
 from aiproject import wiring
 from aiproject.accounts import Accounts
 from aiproject.adapters.database import Database
@@ -337,20 +337,14 @@ class ServerProcess:
     def __init__(self, directory: Path, environment: dict[str, str], *arguments: str) -> None:
         self.log_path = directory / "server.log"
         self.port = 0
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        command = Path(sys.executable).with_name("aiproject")
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(command), "serve", "--port", "0", *arguments],
+                [*program.COMMAND, "serve", "--port", "0", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
-                env={
-                    **inherited,
-                    "AIPROJECT_DATA_DIR": str(directory / "data"),
-                    **environment,
-                },
+                env={**program.environment(AIPROJECT_DATA_DIR=str(directory / "data")), **environment},
                 start_new_session=True,
             )
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import program
 from aiproject.accounts import ApiKeys
 from aiproject.accounts.capability import Capability
 from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit, draw_key, networks_of
@@ -261,11 +260,14 @@ async def test_the_secret_is_told_once_and_kept_nowhere(
     person = await open_account(process.port, "小明")
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        environment |= {"AIPROJECT_DATA_DIR": str(directory / "data"), "AIPROJECT_LOG_LEVEL": "debug"}
-        program = str(Path(sys.executable).with_name("aiproject"))
         return subprocess.run(
-            [program, *words], env=environment, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+            [*program.COMMAND, *words],
+            env=program.environment(AIPROJECT_DATA_DIR=str(directory / "data"), AIPROJECT_LOG_LEVEL="debug"),
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     made = await asyncio.to_thread(command, "key", "add", person.username, "--name", "ci", "--pic-times", "1")

@@ -11,10 +11,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from urllib.parse import quote
 
 import pytest
 
+import program
 from system import wire
 from system.harness import Person, Platform, ServerProcess, post_json, question
 from system.samples import jpeg, pcm
@@ -337,16 +336,14 @@ def test_set_ups_that_fail_do_not_tell_why_in_secrets(tmp_path: Path, case: str,
     secret = OPERATORS[case.partition(",")[0].removesuffix(" in an address")]
     settings = {name: value.format(secret) for name, value in BROKEN[case].items()}
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("aiproject")), *command],
+        [*program.COMMAND, *command],
         check=False,
         capture_output=True,
         timeout=60,
         cwd=tmp_path,
-        env={
-            "PATH": os.environ["PATH"],
-            "AIPROJECT_LOG_LEVEL": "debug",
-            **{f"AIPROJECT_{name}": value for name, value in settings.items()},
-        },
+        env=program.environment(
+            AIPROJECT_LOG_LEVEL="debug", **{f"AIPROJECT_{name}": value for name, value in settings.items()}
+        ),
     )
     told = done.stdout + done.stderr
     assert told
