@@ -256,6 +256,12 @@ class LocalServer:
         finally:
             self._ready.set()
 
+    @property
+    def application(self) -> Any:
+        """The ASGI application that runs."""
+        assert self._server is not None
+        return self._server.config.app
+
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine in the server's own loop."""
         assert self._loop is not None
