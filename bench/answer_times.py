@@ -1,10 +1,11 @@
 """Does the time of an answer tell who exists? Medians of interleaved refusals, known against unknown.
 
 A server of its own on SQLite, passwords hashed as they are set. Logins, of accounts and of administrators: wrong
-passwords of names that exist and of names that nobody has, five each (the first that waits would be the seventh). Uuids:
-of a name that exists with a wrong uuid, with one that is wrong in its last digit only, and of a name that nobody has.
-API keys: with the public prefix of one that exists and a wrong secret, wrong in its last character only, and with a
-prefix that nobody has. The limit on addresses is off, as in `bench.login_storm`.
+passwords of names that exist and of names that nobody has, five each (the first that waits would be the seventh).
+Uuids: of a name that exists with a wrong uuid, with one that is wrong in its last digit only, and of a name that nobody
+has. API keys, all with a right checksum: with the public prefix of one that exists and a wrong secret, with one that is
+wrong in its last character only, and with a prefix that nobody has. The limit on addresses is off, as in
+`bench.login_storm`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import aiohttp
 import uvloop
 
 from aiproject.accounts import Account, ApiKeys
-from aiproject.accounts.key_model import PREFIX_LENGTH, KeyTerms, draw_key
+from aiproject.accounts.key_model import CHECKSUM_LENGTH, PREFIX_LENGTH, KeyTerms, draw_key, with_checksum
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
@@ -139,11 +140,12 @@ async def _keys(http: aiohttp.ClientSession, keys: Sequence[str]) -> Times:
     orders: list[tuple[str, Callable[[], Awaitable[None]]]] = []
     for _ in range(CALLS):
         key = secrets.choice(keys)
-        near = key[:-1] + ("0" if key[-1] != "0" else "1")
+        body, unknown = key[:-CHECKSUM_LENGTH], draw_key()
+        near = body[:-1] + ("0" if body[-1] != "0" else "1")
         for case, text in (
-            ("known", key[:PREFIX_LENGTH] + draw_key()[PREFIX_LENGTH:]),
-            ("known, last character wrong", near),
-            ("unknown", draw_key()),
+            ("known", with_checksum(body[:PREFIX_LENGTH] + unknown[PREFIX_LENGTH:-CHECKSUM_LENGTH])),
+            ("known, last character wrong", with_checksum(near)),
+            ("unknown", unknown),
         ):
             orders.append((case, lambda text=text: ask(text)))  # type: ignore[misc]
     return await _measure(orders)

@@ -27,6 +27,7 @@ import uvloop
 import program
 from aiproject import wiring
 from aiproject.accounts import Accounts
+from aiproject.accounts.key_model import CHECKSUM_LENGTH, PREFIX_LENGTH, draw_key, with_checksum
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.setup import SetupCode
@@ -53,6 +54,7 @@ __all__ = [
     "post_json",
     "question",
     "taken_port",
+    "with_other_secret",
 ]
 
 T = TypeVar("T")
@@ -123,6 +125,11 @@ class Person:
 def question(text: str) -> list[dict[str, str]]:
     """A dialog exactly as the existing desktop app sends it."""
     return [{"role": "system", "content": ""}, {"role": "user", "content": text}]
+
+
+def with_other_secret(key: str) -> str:
+    """An API key with the public prefix of ``key`` and a secret of its own; its checksum is right."""
+    return with_checksum(key[:PREFIX_LENGTH] + draw_key()[PREFIX_LENGTH:-CHECKSUM_LENGTH])
 
 
 def estimated(dialog: list[dict[str, str]], answer: str) -> int:

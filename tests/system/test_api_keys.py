@@ -19,7 +19,16 @@ from aiproject.accounts import ApiKeys
 from aiproject.accounts.capability import Capability
 from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit, draw_key, networks_of
 from system import wire
-from system.harness import LocalServer, Person, Platform, ServerProcess, open_account, post_json, question
+from system.harness import (
+    LocalServer,
+    Person,
+    Platform,
+    ServerProcess,
+    open_account,
+    post_json,
+    question,
+    with_other_secret,
+)
 from system.samples import jpeg, pcm
 
 TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
@@ -159,7 +168,7 @@ class TestABadKey:
             later = ApiKeys(database, clock=lambda: datetime.now(UTC) - timedelta(days=1))
             over = datetime.now(UTC) - timedelta(minutes=1)
             await later.change(old.account_id, old.prefix, lambda terms: replace(terms, expires_at=over))
-        wrong_secret = good.text[:13] + draw_key()[13:]
+        wrong_secret = with_other_secret(good.text)
         for text in (draw_key(), wrong_secret, revoked.text, expired.text, of_disabled.text, "sk-", "", "x" * 3000):
             for answer in await Holder(server.port, text).all():
                 assert summary(answer) == (401, NOT_SIGNED_IN, "Bearer"), text[:13]
@@ -278,7 +287,7 @@ async def test_the_secret_is_told_once_and_kept_nowhere(
     holder = Holder(process.port, text)
     answers = [await holder.chat(), await holder.voice(b"no sound"), await holder.chat("x" * 3_000_000)]
     assert answers[0].json()["code"] == 0
-    wrong = Holder(process.port, prefix + draw_key()[13:])
+    wrong = Holder(process.port, with_other_secret(text))
     answers += [await wrong.chat()]
     listed = await asyncio.to_thread(command, "key", "list", person.username)
     assert prefix in listed.stdout

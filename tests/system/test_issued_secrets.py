@@ -16,19 +16,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from argon2.profiles import CHEAPEST
 
 import mail_server
 import services
-from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.administration import Administrators
 from aiproject.administration import Role as AdminRole
 from aiproject.config import load_settings
-from aiproject.wiring import open_database
 from mail_server import MailBox, make_certificate, running_mail_server
 from services import Redis
 from system import wire
-from system.administrators import ADMIN_PASSWORD, TEST_ORIGIN, Console
+from system.administrators import ADMIN_PASSWORD, Console, administrator
 from system.browser import Browser
 from system.harness import Person, Platform, ServerProcess, post_json, question
 
@@ -208,12 +204,7 @@ async def by_session(life: Life, person: Person) -> None:
 
 
 async def as_administrator(life: Life, port: int) -> None:
-    async with open_database(load_settings(data_dir=life.data)) as database:
-        passwords = PasswordService(PasswordHasher(CHEAPEST))
-        try:
-            await Administrators(database, passwords).add("boss", ADMIN_PASSWORD, AdminRole.OWNER, TEST_ORIGIN)
-        finally:
-            await passwords.close()
+    await administrator(load_settings(data_dir=life.data), "boss", AdminRole.OWNER)
     console = Console(port)
     answer = life.keep(
         "admin login", await console.call("POST", "/admin/login", {"admin": "boss", "password": ADMIN_PASSWORD})

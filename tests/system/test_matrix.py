@@ -17,13 +17,12 @@ from typing import Any
 import pytest
 from starlette.routing import Mount, Route
 
-from aiproject.accounts.key_model import draw_key
 from aiproject.administration import Role as AdminRole
 from aiproject.web.openapi import describe
 from system import wire
 from system.administrators import Console, sign_in
 from system.browser import Browser
-from system.harness import PASSWORD, LocalServer, Person, Platform, post_json, question
+from system.harness import PASSWORD, LocalServer, Person, Platform, post_json, question, with_other_secret
 from system.samples import jpeg, pcm
 
 
@@ -251,7 +250,7 @@ class Cast:
         self.callers |= {
             Role.ACCOUNT: pair(person),
             Role.API_KEY: bearer(key),
-            Role.WRONG_KEY: bearer(key[:13] + draw_key()[13:]),
+            Role.WRONG_KEY: bearer(with_other_secret(key)),
             Role.SESSION: Caller((*cookie, ("X-CSRF-Token", browser.csrf))),
             Role.UNPROVEN: Caller(cookie),
             Role.ENDED: Caller(over),
