@@ -1,9 +1,11 @@
 """Does the time of an answer tell who exists? Medians of interleaved refusals, known against unknown.
 
-A server of its own on SQLite, passwords hashed as they are set. Logins: wrong passwords of accounts that exist and of
-names that nobody has, five each (the first that waits would be the seventh). Uuids: of a name that exists with a wrong
-uuid, with one that is wrong in its last digit only, and of a name that nobody has. The limit on addresses is off, as
-in `bench.login_storm`.
+A server of its own on SQLite, passwords hashed as they are set. Logins, of accounts and of administrators: wrong
+passwords of names that exist and of names that nobody has, five each (the first that waits would be the seventh).
+Uuids: of a name that exists with a wrong uuid, with one that is wrong in its last digit only, and of a name that nobody
+has. API keys, all with a right checksum: with the public prefix of one that exists and a wrong secret, with one that is
+wrong in its last character only, and with a prefix that nobody has. The limit on addresses is off, as in
+`bench.login_storm`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,17 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from aiproject.accounts import Account
+from aiproject.accounts import Account, ApiKeys
+from aiproject.accounts.key_model import CHECKSUM_LENGTH, PREFIX_LENGTH, KeyTerms, draw_key, with_checksum
 from aiproject.adapters import log as logging_setup
-from aiproject.config import load_settings
-from bench.login_storm import fill, process
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.administration import Administrators, Role
+from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.config import Settings, load_settings
+from aiproject.wiring import open_database, password_profile
+from bench.login_storm import PASSWORD, fill, process
 
-__all__ = ["LOGIN_BOUND", "UUID_BOUND_MS", "run"]
+__all__ = ["LOGIN_BOUND", "LOOKUP_BOUND_MS", "differs", "run"]
 
 NAMES = 20
 LOGINS_A_NAME = 5
@@ -34,7 +41,11 @@ CALLS = 600
 LOGIN_BOUND = 0.1
 """By how much of the shorter one two medians of logins may differ; hashing is nearly all of the time."""
 
-UUID_BOUND_MS = 0.5
+LOOKUP_BOUND_MS = 0.5
+"""By how much two medians of refused uuids or API keys may differ."""
+
+LOGINS = {"login": ("/auth/login", "username", "storm"), "administrator's login": ("/admin/login", "admin", "boss")}
+"""By what is asked: its address, the field of the name, and what existing names begin with."""
 
 Times = dict[str, list[float]]
 
@@ -50,27 +61,54 @@ def run() -> Mapping[str, Mapping[str, float]]:
     }
 
 
+def differs(kind: str, medians: Mapping[str, float]) -> bool:
+    """Whether the medians of what was asked, in milliseconds, are further apart than their bound."""
+    shortest, longest = min(medians.values()), max(medians.values())
+    if kind in LOGINS:
+        return longest > shortest * (1 + LOGIN_BOUND)
+    return longest - shortest > LOOKUP_BOUND_MS
+
+
 async def _run(folder: Path) -> Mapping[str, Times]:
-    people = await fill(load_settings(data_dir=folder))
+    settings = load_settings(data_dir=folder)
+    people = await fill(settings)
+    keys = await _add_administrators_and_keys(settings, people)
     environment = {"AIPROJECT_DATA_DIR": str(folder), "AIPROJECT_LIMITS": "off", "AIPROJECT_LOG_LEVEL": "warning"}
     with process(["serve", "--port", "0"], environment, r"listens on http://\S+", folder / "server.log") as line:
         async with aiohttp.ClientSession(line.rpartition(" ")[2]) as http:
-            return {"login": await _logins(http), "uuid": await _uuids(http, people)}
+            return {
+                **{kind: await _logins(http, *how) for kind, how in LOGINS.items()},
+                "uuid": await _uuids(http, people),
+                "api key": await _keys(http, keys),
+            }
 
 
-async def _logins(http: aiohttp.ClientSession) -> Times:
+async def _add_administrators_and_keys(settings: Settings, people: Sequence[Account]) -> list[str]:
+    passwords = PasswordService(PasswordHasher(password_profile(settings)))
+    try:
+        async with open_database(settings) as database:
+            origin = Origin(Actor(ActorKind.COMMAND_LINE, "benchmark"), "", "")
+            for number in range(NAMES):
+                await Administrators(database, passwords).add(f"boss{number}", PASSWORD, Role.ADMIN, origin)
+            keys = ApiKeys(database)
+            try:
+                return [(await keys.create(person.account_id, KeyTerms("a key"))).text for person in people]
+            finally:
+                await keys.close()
+    finally:
+        await passwords.close()
+
+
+async def _logins(http: aiohttp.ClientSession, path: str, field: str, known: str) -> Times:
     async def ask(name: str) -> None:
-        async with http.post("/auth/login", json={"username": name, "password": "a wrong guess"}) as answer:
+        async with http.post(path, json={field: name, "password": "a wrong guess"}) as answer:
             if (await answer.json())["code"] != "LOGIN_ERROR":
                 raise RuntimeError("a wrong password was answered otherwise")
 
     orders = [
-        (case, f"{case}{number}")
-        for number in range(NAMES)
-        for case in ("storm", "nobody")
-        for _ in range(LOGINS_A_NAME)
+        (case, f"{case}{number}") for number in range(NAMES) for case in (known, "nobody") for _ in range(LOGINS_A_NAME)
     ]
-    names = {"storm": "known", "nobody": "unknown"}
+    names = {known: "known", "nobody": "unknown"}
     return await _measure([(names[case], lambda name=name: ask(name)) for case, name in orders])  # type: ignore[misc]
 
 
@@ -90,6 +128,26 @@ async def _uuids(http: aiohttp.ClientSession, people: Sequence[Account]) -> Time
             ("unknown", f"nobody{len(orders)}", secrets.token_hex(16)),
         ):
             orders.append((case, lambda name=name, uuid=uuid: ask(name, uuid)))  # type: ignore[misc]
+    return await _measure(orders)
+
+
+async def _keys(http: aiohttp.ClientSession, keys: Sequence[str]) -> Times:
+    async def ask(key: str) -> None:
+        async with http.get("/v1/usage", headers={"Authorization": f"Bearer {key}"}) as answer:
+            if answer.status != 401:
+                raise RuntimeError("a wrong key was let in")
+
+    orders: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+    for _ in range(CALLS):
+        key = secrets.choice(keys)
+        body, unknown = key[:-CHECKSUM_LENGTH], draw_key()
+        near = body[:-1] + ("0" if body[-1] != "0" else "1")
+        for case, text in (
+            ("known", with_checksum(body[:PREFIX_LENGTH] + unknown[PREFIX_LENGTH:-CHECKSUM_LENGTH])),
+            ("known, last character wrong", with_checksum(near)),
+            ("unknown", unknown),
+        ):
+            orders.append((case, lambda text=text: ask(text)))  # type: ignore[misc]
     return await _measure(orders)
 
 

@@ -31,9 +31,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SOURCES", "Forker", "Served", "shared_forker"]
+from program import environment
 
-SOURCES = Path(__file__).resolve().parent.parent / "src"
+__all__ = ["Forker", "Served", "shared_forker"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -72,10 +72,7 @@ class Forker:
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={
-                **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
-                "PYTHONPATH": str(SOURCES),
-            },
+            env=environment(),
             start_new_session=True,
         )
         self._starting: dict[str, queue.SimpleQueue[Served | None]] = {}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+import program
 from aiproject import __version__
 from aiproject.accounts.key_model import prefix_of
 from aiproject.adapters import log
@@ -68,15 +67,14 @@ class TestProcess:
 
     @staticmethod
     def spawn(*words: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIPROJECT_")}
         return subprocess.run(
-            [sys.executable, "-m", "aiproject", *words],
+            [*program.COMMAND, *words],
             input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
-            env={**kept, **{f"AIPROJECT_{name}": value for name, value in variables.items()}},
+            env=program.environment(**{f"AIPROJECT_{name}": value for name, value in variables.items()}),
         )
 
     def test_version(self) -> None:

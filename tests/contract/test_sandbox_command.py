@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+import program
 from aiproject.sandbox import SandboxAddress
 from sandbox_client import chat_request, say
 
@@ -24,13 +23,12 @@ START = (
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_prints_settings_that_work_and_stops_on_a_signal(stop: signal.Signals) -> None:
-    source = str(Path(__file__).resolve().parents[2] / "src")
     with subprocess.Popen(
         [sys.executable, "-c", START],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": source},
+        env=program.environment(),
     ) as process:
         try:
             assert process.stdout is not None

@@ -12,6 +12,8 @@ from argon2.profiles import CHEAPEST
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
 from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.config import Settings
+from aiproject.wiring import open_database
 from system import wire
 from system.harness import LocalServer
 
@@ -65,9 +67,9 @@ class Console:
         return told
 
 
-async def administrator(server: LocalServer, name: str, role: Role, password: str = ADMIN_PASSWORD) -> None:
-    """Make an administrator by the operator's door."""
-    async with server.database() as database:
+async def administrator(settings: Settings, name: str, role: Role, password: str = ADMIN_PASSWORD) -> None:
+    """Make an administrator by the operator's door, beside a server with these settings."""
+    async with open_database(settings) as database:
         passwords = PasswordService(PasswordHasher(CHEAPEST))
         try:
             await Administrators(database, passwords).add(name, password, role, TEST_ORIGIN)
@@ -77,7 +79,7 @@ async def administrator(server: LocalServer, name: str, role: Role, password: st
 
 async def sign_in(server: LocalServer, name: str, role: Role) -> Console:
     """Make an administrator, and a console in which he is logged in."""
-    await administrator(server, name, role)
+    await administrator(server.settings, name, role)
     console = Console(server.port)
     assert (await console.login(name))["code"] == 0
     return console

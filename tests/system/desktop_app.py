@@ -1,8 +1,8 @@
-"""How the existing desktop app reads a stream, written from the description of its behaviour.
+"""How the existing desktop app calls and reads, written from the description of its behaviour.
 
-It asks by `requests` with ``stream=True``, takes pieces of 2048 bytes, decodes each piece alone, appends it to a text,
-and tries to read JSON from the text's first ``{`` to its last ``}``. A piece that ends inside a character ends the
-program; two frames in one piece lose the rest of the answer.
+A stream is asked for by `requests` with ``stream=True``; the app takes pieces of 2048 bytes, decodes each piece alone,
+appends it to a text, and tries to read JSON from the text's first ``{`` to its last ``}``. A piece that ends inside a
+character ends the program; two frames in one piece lose the rest of the answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-__all__ = ["Shown", "ask", "take"]
+__all__ = ["DesktopApp", "Shown", "Told", "ask", "take"]
 
 
 @dataclass
@@ -81,3 +81,63 @@ def take(shown: Shown, piece: bytes) -> None:
         return  # the app keeps its buffer and goes on
     shown.frames.append(frame)
     shown.unread = shown.unread[end + 1 :]
+
+
+@dataclass
+class Told:
+    """What a call came to: the body of a 200, or ``None`` where the app shows its own words for a network failure.
+
+    Attributes:
+        tries: how often it was sent.
+    """
+
+    body: dict[str, Any] | None
+    tries: int
+
+
+class DesktopApp:
+    """The calls of the app beside the stream, each as it sends them; the account's fields are what it keeps on disk."""
+
+    def __init__(self, port: int) -> None:
+        self._base = f"http://127.0.0.1:{port}"
+        self.uuid = ""
+        self.username = ""
+        self.tokens = 0
+        self.pictures = 0
+
+    def register(self, username: str, password: str, email: str = "", academy: str = "") -> Told:
+        """Any one field may be empty; it is never sent twice."""
+        entry = {"username": username, "password": password, "email": email, "academy": academy}
+        headers = {"Content-Type": "application/json"}
+        return self._send("/auth/register", tries=1, data=json.dumps(entry), headers=headers)
+
+    def login(self, username: str, password: str) -> Told:
+        """On success all of what it keeps must be there. Raises KeyError where the app would have ended."""
+        told = self._send("/auth/login", json={"username": username, "password": password})
+        if told.body is not None and told.body["code"] == 0:
+            self.uuid, self.username = told.body["uuid"], told.body["username"]
+            self.tokens, self.pictures = told.body["tokens"], told.body["picTimes"]
+        return told
+
+    def voice(self, pcm: bytes) -> Told:
+        return self._upload("/voiceModel/chat", "20240928120000.pcm", pcm)
+
+    def picture(self, data: bytes) -> Told:
+        return self._upload("/PictureToTextModel/chat", "图片.jpg", data)
+
+    def redeem(self, code: str, academy: str = "") -> Told:
+        return self._send("/user/get_token", json={"token_id": code, "user_id": self.uuid, "user_academy": academy})
+
+    def _upload(self, path: str, name: str, data: bytes) -> Told:
+        headers = {"uuid": self.uuid, "username": self.username}
+        return self._send(path, files={"file": (name, data)}, headers=headers)
+
+    def _send(self, path: str, *, tries: int = 2, **options: Any) -> Told:
+        """Once more on any status but 200, as for a lost connection."""
+        for number in range(1, tries + 1):
+            answer = requests.post(self._base + path, timeout=30, **options)
+            if answer.status_code == 200:
+                body = answer.json()
+                assert isinstance(body["msg"], str)
+                return Told(body, number)
+        return Told(None, tries)

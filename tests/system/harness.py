@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -25,8 +24,10 @@ import pytest
 import uvicorn
 import uvloop
 
+import program
 from aiproject import wiring
 from aiproject.accounts import Accounts
+from aiproject.accounts.key_model import CHECKSUM_LENGTH, PREFIX_LENGTH, draw_key, with_checksum
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.setup import SetupCode
@@ -53,6 +54,7 @@ __all__ = [
     "post_json",
     "question",
     "taken_port",
+    "with_other_secret",
 ]
 
 T = TypeVar("T")
@@ -123,6 +125,11 @@ class Person:
 def question(text: str) -> list[dict[str, str]]:
     """A dialog exactly as the existing desktop app sends it."""
     return [{"role": "system", "content": ""}, {"role": "user", "content": text}]
+
+
+def with_other_secret(key: str) -> str:
+    """An API key with the public prefix of ``key`` and a secret of its own; its checksum is right."""
+    return with_checksum(key[:PREFIX_LENGTH] + draw_key()[PREFIX_LENGTH:-CHECKSUM_LENGTH])
 
 
 def estimated(dialog: list[dict[str, str]], answer: str) -> int:
@@ -258,6 +265,12 @@ class LocalServer:
         finally:
             self._ready.set()
 
+    @property
+    def application(self) -> Any:
+        """The ASGI application that runs."""
+        assert self._server is not None
+        return self._server.config.app
+
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine in the server's own loop."""
         assert self._loop is not None
@@ -339,20 +352,14 @@ class ServerProcess:
     def __init__(self, directory: Path, environment: dict[str, str], *arguments: str) -> None:
         self.log_path = directory / "server.log"
         self.port = 0
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        command = Path(sys.executable).with_name("aiproject")
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(command), "serve", "--port", "0", *arguments],
+                [*program.COMMAND, "serve", "--port", "0", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
-                env={
-                    **inherited,
-                    "AIPROJECT_DATA_DIR": str(directory / "data"),
-                    **environment,
-                },
+                env={**program.environment(AIPROJECT_DATA_DIR=str(directory / "data")), **environment},
                 start_new_session=True,
             )
 

@@ -122,7 +122,7 @@ class TestJwtLayer:
 class TestLogin:
     async def test_what_the_console_reads(self, server: LocalServer, platform: Platform) -> None:
         name = fresh("owner")
-        await administrator(server, name, Role.OWNER)
+        await administrator(server.settings, name, Role.OWNER)
         told = await Console(server.port).login(name)
         assert told["code"] == 0
         assert told["msg"] == "管理员登录成功"
@@ -133,7 +133,7 @@ class TestLogin:
 
     async def test_wrong_and_unknown_are_the_same(self, server: LocalServer) -> None:
         name = fresh("owner")
-        await administrator(server, name, Role.OWNER)
+        await administrator(server.settings, name, Role.OWNER)
         console = Console(server.port)
         refused = {"code": "LOGIN_ERROR", "msg": "登录失败"}
         assert await console.login(name, "wrong") == refused
@@ -147,7 +147,7 @@ class TestLogin:
 
     async def test_failures_in_a_row_are_slowed_down(self, server: LocalServer) -> None:
         name = fresh("owner")
-        await administrator(server, name, Role.OWNER)
+        await administrator(server.settings, name, Role.OWNER)
         console, seen = Console(server.port), []
         for _ in range(8):
             answer = await console.call("POST", "/admin/login", {"admin": name, "password": "wrong"})
@@ -196,7 +196,7 @@ class TestModifyAdmin:
     @pytest.mark.parametrize("role", [Role.ADMIN, Role.AUDITOR])
     async def test_nobody_else_s(self, server: LocalServer, role: Role) -> None:
         other = fresh("other")
-        await administrator(server, other, Role.AUDITOR)
+        await administrator(server.settings, other, Role.AUDITOR)
         console = await sign_in(server, fresh("self"), role)
         refused = {"code": "PERMISSION_NOT_ALLOW", "msg": "权限不足"}
         for target in (other, fresh("nobody")):
@@ -204,8 +204,8 @@ class TestModifyAdmin:
 
     async def test_refusals(self, server: LocalServer, owner: Console) -> None:
         name, taken = fresh("a"), fresh("b")
-        await administrator(server, name, Role.ADMIN)
-        await administrator(server, taken, Role.ADMIN)
+        await administrator(server.settings, name, Role.ADMIN)
+        await administrator(server.settings, taken, Role.ADMIN)
         for body, code, msg in (
             ({"target_admin": fresh("nobody"), "new_name": "x"}, "USER_NOT_FOUND", "找不到目标用户"),
             ({"target_admin": name, "new_name": taken.upper()}, "USER_NAME_REPEAT", "用户名已存在"),
@@ -227,7 +227,7 @@ class TestModifyAdmin:
 
     async def test_no_owner_is_deleted_here(self, server: LocalServer, owner: Console) -> None:
         name = fresh("peer")
-        await administrator(server, name, Role.OWNER)
+        await administrator(server.settings, name, Role.OWNER)
         refused = {"code": "USER_NOT_FOUND", "msg": "目标用户不存在或权限不足"}
         assert await owner.post("delete_admin", {"target_admin": name}) == refused
 
@@ -460,7 +460,7 @@ class TestTables:
 
     async def test_admins(self, server: LocalServer, owner: Console) -> None:
         name = fresh("listed")
-        await administrator(server, name, Role.OWNER)
+        await administrator(server.settings, name, Role.OWNER)
         row = (await owner.get("query_table_data", table="admin", target_name=name))["data"]
         assert {key: row[key] for key in ("Auth", "Admin", "PassWord", "Role")} == {
             "Auth": 1,

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import program
 from aiproject.administration.setup import SetupCode
 from system.administrators import ADMIN_PASSWORD, Console
 from system.harness import LocalServer, ServerProcess
@@ -69,14 +69,13 @@ def on_terminal(tmp_path: Path) -> Iterator[Callable[[], tuple[int, str]]]:
 
     def start() -> tuple[int, str]:
         leader, follower = pty.openpty()
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("aiproject")), "serve", "--port", "0", "--workers", "2"],
+            [*program.COMMAND, "serve", "--port", "0", "--workers", "2"],
             stdin=subprocess.DEVNULL,
             stdout=follower,
             stderr=follower,
             cwd=tmp_path,
-            env={**kept, "AIPROJECT_DATA_DIR": str(tmp_path / "data"), "COLUMNS": "120"},
+            env=program.environment(AIPROJECT_DATA_DIR=str(tmp_path / "data"), COLUMNS="120"),
             start_new_session=True,
         )
         os.close(follower)

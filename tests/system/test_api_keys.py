@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,11 +14,21 @@ from typing import Any
 
 import pytest
 
+import program
 from aiproject.accounts import ApiKeys
 from aiproject.accounts.capability import Capability
 from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit, draw_key, networks_of
 from system import wire
-from system.harness import LocalServer, Person, Platform, ServerProcess, open_account, post_json, question
+from system.harness import (
+    LocalServer,
+    Person,
+    Platform,
+    ServerProcess,
+    open_account,
+    post_json,
+    question,
+    with_other_secret,
+)
 from system.samples import jpeg, pcm
 
 TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
@@ -160,7 +168,7 @@ class TestABadKey:
             later = ApiKeys(database, clock=lambda: datetime.now(UTC) - timedelta(days=1))
             over = datetime.now(UTC) - timedelta(minutes=1)
             await later.change(old.account_id, old.prefix, lambda terms: replace(terms, expires_at=over))
-        wrong_secret = good.text[:13] + draw_key()[13:]
+        wrong_secret = with_other_secret(good.text)
         for text in (draw_key(), wrong_secret, revoked.text, expired.text, of_disabled.text, "sk-", "", "x" * 3000):
             for answer in await Holder(server.port, text).all():
                 assert summary(answer) == (401, NOT_SIGNED_IN, "Bearer"), text[:13]
@@ -261,11 +269,14 @@ async def test_the_secret_is_told_once_and_kept_nowhere(
     person = await open_account(process.port, "小明")
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        environment |= {"AIPROJECT_DATA_DIR": str(directory / "data"), "AIPROJECT_LOG_LEVEL": "debug"}
-        program = str(Path(sys.executable).with_name("aiproject"))
         return subprocess.run(
-            [program, *words], env=environment, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+            [*program.COMMAND, *words],
+            env=program.environment(AIPROJECT_DATA_DIR=str(directory / "data"), AIPROJECT_LOG_LEVEL="debug"),
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     made = await asyncio.to_thread(command, "key", "add", person.username, "--name", "ci", "--pic-times", "1")
@@ -276,7 +287,7 @@ async def test_the_secret_is_told_once_and_kept_nowhere(
     holder = Holder(process.port, text)
     answers = [await holder.chat(), await holder.voice(b"no sound"), await holder.chat("x" * 3_000_000)]
     assert answers[0].json()["code"] == 0
-    wrong = Holder(process.port, prefix + draw_key()[13:])
+    wrong = Holder(process.port, with_other_secret(text))
     answers += [await wrong.chat()]
     listed = await asyncio.to_thread(command, "key", "list", person.username)
     assert prefix in listed.stdout

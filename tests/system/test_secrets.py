@@ -11,10 +11,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +20,12 @@ from urllib.parse import quote
 
 import pytest
 
+import program
+from aiproject.administration import Role as AdminRole
+from aiproject.config import load_settings
+from aiproject.web.openapi import describe
 from system import wire
+from system.administrators import Console, administrator
 from system.harness import Person, Platform, ServerProcess, post_json, question
 from system.samples import jpeg, pcm
 
@@ -59,6 +62,18 @@ POSTED = [
     "/user/get_token",
 ]
 READ = ["/v1/usage", "/v1/usage/0123456789abcdef01234567", "/health", "/ready", "/docs", "/openapi.json", "/nowhere"]
+SELF_SERVICE = [
+    (method.upper(), path.replace("{", "").replace("}", ""))
+    for path, methods in describe()["paths"].items()
+    for method in methods
+    if path.startswith("/v1/") and path not in READ
+]
+ADMINISTRATION = [
+    (method.upper(), path)
+    for path, methods in describe()["paths"].items()
+    for method in methods
+    if path.startswith("/admin/")
+]
 FIELDS = ["username", "password", "email", "academy", "uuid", "user_id", "token_id", "dialog", "else"]
 
 Answers = list[wire.Answer]
@@ -144,6 +159,82 @@ async def in_what_is_no_http(port: int, person: Person, secret: str) -> Answers:
     return found
 
 
+async def in_self_service(port: int, person: Person, secret: str) -> Answers:
+    """Where an owner's client types: of nobody, in the wrong header, and in the right call's wrong member."""
+    found = [answer for path in SELF_SERVICE for answer in await _by_strangers(port, path, secret)]
+    account, wrong = "/v1/account", {"password": f"not {PASSWORD}"}
+    for path, body in (
+        ("/v1/sessions", {"username": secret, "password": secret}),
+        ("/v1/email/verification", {"token": secret}),
+        ("/v1/password-reset", {"username": secret}),
+        ("/v1/password-reset/confirm", {"token": secret, "new_password": secret}),
+        (f"{account}/password", {"current_password": wrong["password"], "new_password": secret}),
+        (f"{account}/uuid", {"password": f"{secret}."}),
+        (f"{account}/keys", {"name": "k", "password": PASSWORD, secret: secret}),
+        (f"{account}/keys", {"name": "k", "password": PASSWORD, "capabilities": [secret]}),
+        (f"{account}/keys", {"name": "k", "password": PASSWORD, "addresses": [secret]}),
+        (f"{account}/keys", {"name": "k", "password": PASSWORD, "expires_at": secret}),
+        (f"{account}/keys", {"name": "k", "password": PASSWORD, "limits": {secret: {secret: secret}}}),
+    ):
+        found.append(await post_json(port, path, body, *person.headers))
+    # Nobody can tell a password from a name: where it stands in an address, it is logged.
+    for method in ("GET", "PATCH", "DELETE") if secret != PASSWORD else ():
+        sent = json.dumps(wrong).encode()
+        # A whole credential where its public name belongs.
+        for path in (f"{account}/keys/{secret}", f"{account}/sessions/{secret}", f"/v1/usage/{secret}", f"/{secret}"):
+            found += [await wire.request(port, method, path, [JSON, *person.headers], sent)]
+    return found
+
+
+async def in_administration(port: int, person: Person, secret: str) -> Answers:
+    """Where an administrator's console types, with and without a good JWT."""
+    found = [answer for path in ADMINISTRATION for answer in await _by_strangers(port, path, secret)]
+    console = Console(port)
+    assert (await console.login("boss"))["code"] == 0
+    user = {"username": f"u{len(secret)}", "tokens": 1, "pictimes": 1, "email": "", "academy": ""}
+    info = {"new_username": "x", "new_tokens": 1, "new_email": "", "new_pictimes": 1, "new_academy": ""}
+    for path, body in (
+        ("login", {"admin": secret, "password": secret}),
+        ("setup", {"code": secret, "admin": secret, "password": secret}),
+        ("add_normal_user", {**user, "password": secret}),
+        ("modify_normal_user", {"target_user": secret, "new_user_info": {**info, "new_password": secret}}),
+        ("modify_normal_user", {"target_user": user["username"], "new_user_info": {secret: secret}}),
+        ("delete_normal_user", {"target_username": secret}),
+        ("modify_admin", {"target_admin": secret, "new_password": secret}),
+        ("delete_admin", {"target_admin": secret}),
+        ("modify_token", {"target_token": secret, "new_token_limit": {secret: secret}}),
+        ("delete_token", {"target_token": secret}),
+        ("console_test", {"dialog": [], "limit": secret, "top_k": secret, "temperature": secret}),
+        ("console_test", {"dialog": [{"role": secret, "content": secret}]}),
+    ):
+        found.append(await console.call("POST", f"/admin/{path}", body))
+    for query in (
+        f"query_table?table={quote(secret)}&query_range=1&start=0",
+        f"query_table?table=user&query_range={quote(secret)}&start={quote(secret)}",
+        f"query_table_count?table={quote(secret)}",
+        f"query_table_data?table=user&target_name={quote(secret)}",
+        f"control_token?is_available=1&token_name={quote(secret)}",
+        f"audit?actor={quote(secret)}&action={quote(secret)}&before={quote(secret)}",
+        "query_table?table=user&query_range=100&start=0",
+        "audit?limit=100",
+    ):
+        found += [await console.call("GET", f"/admin/{query}")]
+    return found
+
+
+async def _by_strangers(port: int, operation: tuple[str, str], secret: str) -> Answers:
+    method, path = operation
+    body = json.dumps(dict.fromkeys([*FIELDS, "admin", "target_user", "token", "name"], secret)).encode()
+    return [
+        await wire.request(port, method, path, headers, data)
+        for headers, data in (
+            ([JSON], body),
+            ([JSON, ("Authorization", f"Bearer {secret}")], body[:-1]),
+            ([JSON, ("Cookie", f"aiproject_session={secret}"), ("X-CSRF-Token", secret)], b"{}"),
+        )
+    ]
+
+
 async def with_keys_of_repetition(port: int, person: Person, secret: str) -> Answers:
     """As the key of calls that succeed, and again for another question."""
     key = ("Idempotency-Key", secret)
@@ -171,6 +262,8 @@ PLACES: list[Place] = [
     in_uploads,
     in_what_is_no_http,
     with_a_vendor_that_fails,
+    in_self_service,
+    in_administration,
 ]
 EVERYWHERE = ("password", "uuid", "api key")
 """Planted in all places; the others are of the same forms, and only where a hasty client would put them."""
@@ -224,6 +317,7 @@ def evidence(_platform: Platform, directory: Path) -> Iterator[Evidence]:
 async def gather(found: Evidence) -> None:
     port = (await found.process.until_ready()).port
     person = await with_password(port, "holder", PASSWORD)
+    await administrator(load_settings(data_dir=found.process.log_path.parent / "data"), "boss", AdminRole.OWNER)
 
     async def plant(name: str, secret: str) -> None:
         places = PLACES if name in EVERYWHERE else PLACES[:3]
@@ -337,16 +431,14 @@ def test_set_ups_that_fail_do_not_tell_why_in_secrets(tmp_path: Path, case: str,
     secret = OPERATORS[case.partition(",")[0].removesuffix(" in an address")]
     settings = {name: value.format(secret) for name, value in BROKEN[case].items()}
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("aiproject")), *command],
+        [*program.COMMAND, *command],
         check=False,
         capture_output=True,
         timeout=60,
         cwd=tmp_path,
-        env={
-            "PATH": os.environ["PATH"],
-            "AIPROJECT_LOG_LEVEL": "debug",
-            **{f"AIPROJECT_{name}": value for name, value in settings.items()},
-        },
+        env=program.environment(
+            AIPROJECT_LOG_LEVEL="debug", **{f"AIPROJECT_{name}": value for name, value in settings.items()}
+        ),
     )
     told = done.stdout + done.stderr
     assert told

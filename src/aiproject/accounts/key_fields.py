@@ -31,8 +31,8 @@ def terms_with(terms: KeyTerms, fields: Mapping[str, Any]) -> KeyTerms:
     Raises:
         InvalidInput: a field is unknown (a misspelt limit must not look like one) or of another type.
     """
-    if unknown := sorted(fields.keys() - FIELDS):
-        raise InvalidInput(f"未知字段 {unknown[0][:60]}")
+    if fields.keys() - FIELDS:  # not quoted: it may be anything that was pasted
+        raise InvalidInput(f"含有未知字段，可用的有 {'、'.join(sorted(FIELDS))}")
     changes: dict[str, Any] = {}
     if "name" in fields:
         changes["name"] = text_field(fields, "name")

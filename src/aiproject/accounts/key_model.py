@@ -27,6 +27,7 @@ from aiproject.accounts.capability import MAX_UNITS, Capability
 from aiproject.errors import InvalidInput
 
 __all__ = [
+    "CHECKSUM_LENGTH",
     "MAX_KEYS",
     "MAX_NAME_LENGTH",
     "PREFIX_LENGTH",
@@ -43,6 +44,7 @@ __all__ = [
     "hash_of",
     "networks_of",
     "prefix_of",
+    "with_checksum",
 ]
 
 MAX_KEYS = 100
@@ -57,11 +59,11 @@ MAX_RATE = 1_000_000
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _MARK = "sk-"
-_PUBLIC, _SECRET, _CHECK = 10, 32, 7
+_PUBLIC, _SECRET, CHECKSUM_LENGTH = 10, 32, 7
 
 PREFIX_LENGTH = len(_MARK) + _PUBLIC
 
-_SHAPE = re.compile(rf"{_MARK}[{_ALPHABET}]{{{_PUBLIC + _SECRET + _CHECK}}}")
+_SHAPE = re.compile(rf"{_MARK}[{_ALPHABET}]{{{_PUBLIC + _SECRET + CHECKSUM_LENGTH}}}")
 _MODEL = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 
 Network = IPv4Network | IPv6Network
@@ -73,12 +75,17 @@ Network = IPv4Network | IPv6Network
 def draw_key() -> str:
     """Return the text of a new key."""
     body = _MARK + "".join(secrets.choice(_ALPHABET) for _ in range(_PUBLIC + _SECRET))
+    return with_checksum(body)
+
+
+def with_checksum(body: str) -> str:
+    """Return the text of the key whose prefix and secret are ``body``."""
     return body + _checksum(body)
 
 
 def prefix_of(text: str) -> str | None:
     """Return the public part of what somebody shows as a key; ``None``: it cannot be one."""
-    if _SHAPE.fullmatch(text) is None or text[-_CHECK:] != _checksum(text[:-_CHECK]):
+    if _SHAPE.fullmatch(text) is None or text[-CHECKSUM_LENGTH:] != _checksum(text[:-CHECKSUM_LENGTH]):
         return None
     return text[:PREFIX_LENGTH]
 
@@ -90,7 +97,7 @@ def hash_of(text: str) -> str:
 
 def _checksum(text: str) -> str:
     number = zlib.crc32(text.encode())
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range((_CHECK - 1) * 5, -1, -5))
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range((CHECKSUM_LENGTH - 1) * 5, -1, -5))
 
 
 # -- what a key may do -------------------------------------------------------------------------------------------------
@@ -243,13 +250,13 @@ def networks_of(words: Iterable[str]) -> tuple[Network, ...]:
         InvalidInput: one of them is neither.
     """
     found = []
-    for word in words:
+    for number, word in enumerate(words, 1):
         try:
             if "%" in word:  # the zone of a link-local address, which is this machine's own affair
                 raise ValueError
             found.append(ip_network(word.strip(), strict=False))
         except ValueError:
-            raise InvalidInput(f"{word[:60]!r} 不是 IP 地址或网段") from None
+            raise InvalidInput(f"第 {number} 项不是 IP 地址或网段") from None
     return tuple(dict.fromkeys(found))
 
 

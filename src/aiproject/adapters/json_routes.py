@@ -13,9 +13,9 @@ from aiproject.adapters.asgi import note
 from aiproject.adapters.uploads import read_body
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AiProjectError, InvalidInput
-from aiproject.protocols.seed import failure_of, json_bytes
+from aiproject.protocols.seed import Failure, failure_of, json_bytes
 
-__all__ = ["answer", "answer_failure", "optional_text_field", "read_fields", "text_field"]
+__all__ = ["answer", "answer_failure", "optional_text_field", "read_fields", "tell", "text_field"]
 
 MAX_BODY_BYTES = 64 * 1024
 """Bytes of such a body; the longest legal one, a registration, has about two thousand."""
@@ -37,7 +37,11 @@ def answer_failure(request: Request, error: AiProjectError, code: Code) -> Respo
     Args:
         code: what this endpoint calls a failure without a code of its own.
     """
-    failure = failure_of(error, code=code)
+    return tell(request, error, failure_of(error, code=code))
+
+
+def tell(request: Request, error: AiProjectError, failure: Failure) -> Response:
+    """Return the answer to ``error`` that ``failure`` says, and leave it in the log's line."""
     note(request.scope, outcome=str(failure.code), error=type(error).__name__)
     headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
     if failure.status == 401:

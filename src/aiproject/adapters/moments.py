@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from aiproject.errors import InvalidInput
 
-__all__ = ["read_moment", "told"]
+__all__ = ["read_moment", "told", "told_ms"]
 
 
 def told(moment: datetime | None) -> str | None:
@@ -14,6 +14,11 @@ def told(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def told_ms(milliseconds: int | None) -> str | None:
+    """Write a moment that is stored as milliseconds since 1970; nothing stays nothing."""
+    return None if milliseconds is None else told(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 def read_moment(text: str, name: str) -> datetime:

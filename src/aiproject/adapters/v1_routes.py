@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aiproject.adapters.asgi import note
-from aiproject.adapters.json_routes import answer, read_fields
+from aiproject.adapters.json_routes import read_fields, tell
 from aiproject.adapters.uploads import ClientGone
 from aiproject.errors import AiProjectError
 from aiproject.protocols.v1 import failure_of
@@ -47,14 +47,7 @@ def v1_route(path: str, handlers: Mapping[str, Handler]) -> Route:
 
 def answer_v1_failure(request: Request, error: AiProjectError) -> Response:
     """Return how ``/v1`` tells ``error``, and leave it in the log's line."""
-    failure = failure_of(error)
-    note(request.scope, outcome=str(failure.code), error=type(error).__name__)
-    headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
-    if failure.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2, asks for one
-    if failure.ends_connection:
-        headers["Connection"] = "close"
-    return answer(failure.body(), failure.status, headers)
+    return tell(request, error, failure_of(error))
 
 
 async def read_optional_fields(request: Request) -> dict[str, Any]:

@@ -7,12 +7,12 @@ import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement
 
 from aiproject.adapters.database import Database, retry_transient
+from aiproject.adapters.moments import told_ms
 from aiproject.adapters.schema import audit_entry as entries
 from aiproject.audit import store
 from aiproject.audit.model import AuditEntry, Fact, Origin, seal
@@ -153,8 +153,7 @@ class AuditLog:
 
 def exported(entry: AuditEntry) -> dict[str, Any]:
     """Return an entry's fields, with its moment also as text."""
-    moment = datetime.fromtimestamp(entry.at / 1000, UTC).isoformat(timespec="milliseconds")
-    return asdict(entry) | {"time": moment.replace("+00:00", "Z")}
+    return asdict(entry) | {"time": told_ms(entry.at)}
 
 
 def _harmless(value: Any) -> Any:

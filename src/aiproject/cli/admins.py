@@ -15,7 +15,7 @@ from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
 from aiproject.administration.adopting import adopt
 from aiproject.administration.service import Change
-from aiproject.cli.common import origin, out, read_password, read_settings, run, tables
+from aiproject.cli.common import origin, out, print_table, read_password, read_settings, run, tables
 from aiproject.config import Settings
 from aiproject.wiring import password_profile
 
@@ -78,7 +78,7 @@ def list_() -> None:
                     f"{each.created_at:%Y-%m-%d}",
                     f"{changed:%Y-%m-%d}",
                 )
-            out.print(table)
+            print_table(table)
 
     run(command)
 

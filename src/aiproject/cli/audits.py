@@ -12,14 +12,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aiproject.audit import AuditFilter, AuditLog
-from aiproject.cli.common import out, read_settings, run, tables
+from aiproject.cli.common import out, print_table, read_settings, run, tables
 
 __all__ = ["app"]
 
 app = typer.Typer(help="The append-only log of administrative acts.", no_args_is_help=True)
-
-WIDTH = 240
-"""Columns where there is no terminal."""
 
 
 class Format(StrEnum):
@@ -59,7 +56,7 @@ def list_(
                     Text(entry.after),
                     Text(entry.address),
                 )
-        out.print(table, width=None if out.is_terminal else WIDTH)
+        print_table(table)
 
     run(command)
 

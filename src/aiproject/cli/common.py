@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters import log as logging_setup
@@ -23,7 +24,21 @@ from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
 from aiproject.wiring import open_database, prepare_schema
 
-__all__ = ["complain", "errors", "noting", "origin", "out", "read_password", "read_settings", "run", "tables"]
+__all__ = [
+    "complain",
+    "errors",
+    "noting",
+    "origin",
+    "out",
+    "print_table",
+    "read_password",
+    "read_settings",
+    "run",
+    "tables",
+]
+
+TABLE_WIDTH = 240
+"""Columns of a table where there is no terminal: enough for the longest of each, since programs read it."""
 
 out = Console()
 complain = Console(stderr=True)
@@ -35,6 +50,11 @@ EXIT_STATUSES: tuple[tuple[type[AiProjectError], int], ...] = (
     (AdministratorUnknown, 67),
     (Refused, 65),  # EX_DATAERR
 )
+
+
+def print_table(table: Table) -> None:
+    """Print a table, as wide as the terminal, or whole where there is none."""
+    out.print(table, width=None if out.is_terminal else TABLE_WIDTH)
 
 
 @contextmanager

@@ -95,6 +95,14 @@ def examine_files(settings: Settings) -> list[Finding]:
             if loose
             else Finding("ok", "data", f"{folder} is readable by its owner only")
         ]
+    if key is None and settings.redis_url is not None:
+        findings.append(
+            Finding(
+                "note",
+                "admin key",
+                "Redis is for several nodes, which need one key for administrators' tokens: AIPROJECT_ADMIN_KEY_FILE",
+            )
+        )
     if key is not None and key.exists() and _is_open(key):
         findings.append(Finding("mend", "admin key", f"other users of this machine may read {key}; chmod go= it"))
     return findings

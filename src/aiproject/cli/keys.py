@@ -18,7 +18,7 @@ from aiproject.accounts.capability import Capability
 from aiproject.accounts.key_model import PREFIX_LENGTH, ApiKey, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
 from aiproject.accounts.keys import WithKey
 from aiproject.audit import record
-from aiproject.cli.common import complain, origin, out, read_settings, run, tables
+from aiproject.cli.common import complain, origin, out, print_table, read_settings, run, tables
 from aiproject.cli.users import MOST, Name, rooms
 from aiproject.config import Settings
 from aiproject.quotas.spending import day_of
@@ -123,7 +123,7 @@ def list_(account: Name) -> None:
                     f"{key.last_used_at.astimezone(zone):%Y-%m-%d %H:%M}" if key.last_used_at else "never",
                     key.last_used_address or "",
                 )
-            out.print(table)
+            print_table(table)
 
     run(command)
 

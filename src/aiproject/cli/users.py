@@ -14,7 +14,7 @@ from aiproject.accounts import Account, Accounts
 from aiproject.adapters.database import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.audit import CHANGED, AuditLog
-from aiproject.cli.common import noting, origin, out, read_password, read_settings, run, tables
+from aiproject.cli.common import noting, origin, out, print_table, read_password, read_settings, run, tables
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput
 from aiproject.quotas import LeaseTimes, Quotas
@@ -82,7 +82,7 @@ def list_() -> None:
                     _voice(account),
                     "disabled" if account.is_disabled else "active",
                 )
-            out.print(table)
+            print_table(table)
 
     run(command)
 

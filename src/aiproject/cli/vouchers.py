@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from aiproject.cli.common import origin, out, read_settings, run, tables
+from aiproject.cli.common import origin, out, print_table, read_settings, run, tables
 from aiproject.errors import InvalidInput, VoucherUnusable
 from aiproject.vouchers import Voucher, Vouchers
 from aiproject.vouchers.model import MOST_UNITS
@@ -19,9 +19,6 @@ from aiproject.vouchers.model import MOST_UNITS
 __all__ = ["app"]
 
 app = typer.Typer(help="Vouchers (令牌): codes that add quota, once for each account.", no_args_is_help=True)
-
-WIDTH = 240
-"""Columns where there is no terminal: enough for the longest code and academy."""
 
 Code = Annotated[str, typer.Argument(help="The voucher's code.")]
 
@@ -79,7 +76,7 @@ def list_() -> None:
         async with _vouchers() as vouchers:
             async for voucher in vouchers.all():
                 table.add_row(*_cells(voucher, now))
-        out.print(table, width=None if out.is_terminal else WIDTH)
+        print_table(table)
 
     run(command)
 

@@ -589,10 +589,12 @@ async def _refunds(connection: AsyncConnection, *conditions: ColumnElement[bool]
 
 
 async def _miscounted_vouchers(connection: AsyncConnection) -> list[Difference]:
+    # A code that was deleted keeps its redemptions; a new voucher of that code counts from its own beginning.
+    is_its_own = and_(redemptions.c.code == vouchers.c.code, redemptions.c.redeemed_at >= vouchers.c.created_at)
     redeemed = func.count(redemptions.c.account_id)
     rows = await connection.execute(
         select(vouchers.c.code, vouchers.c.uses, redeemed)
-        .select_from(vouchers.outerjoin(redemptions, redemptions.c.code == vouchers.c.code))
+        .select_from(vouchers.outerjoin(redemptions, is_its_own))
         .group_by(vouchers.c.code, vouchers.c.uses)
         .having(vouchers.c.uses != redeemed)
         .order_by(vouchers.c.code)

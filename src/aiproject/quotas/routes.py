@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -11,6 +10,7 @@ from starlette.responses import Response
 from aiproject.accounts.identity import Identities
 from aiproject.adapters.asgi import note
 from aiproject.adapters.json_routes import answer, answer_failure
+from aiproject.adapters.moments import told_ms
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput
 from aiproject.protocols.seed import success
@@ -86,7 +86,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
     )
     return {
         "seq": entry.seq,
-        "time": _moment(entry.created_at),
+        "time": told_ms(entry.created_at),
         "kind": entry.kind,
         "capability": entry.capability,
         "unit": UNITS[entry.capability],
@@ -114,12 +114,6 @@ def _attempt(receipt: Receipt) -> dict[str, Any]:
         "explanation": explain(receipt)._asdict(),
         "sid": receipt.sid,
         "rule": rule_facts(receipt.rule),
-        "opened_at": _moment(receipt.opened_at),
-        "closed_at": None if receipt.closed_at is None else _moment(receipt.closed_at),
+        "opened_at": told_ms(receipt.opened_at),
+        "closed_at": told_ms(receipt.closed_at),
     }
-
-
-def _moment(milliseconds: int) -> str:
-    """Write a moment as RFC 3339 does, in UTC, with milliseconds."""
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

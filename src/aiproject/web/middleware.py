@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ from aiproject.protocols.seed import failure_of, json_bytes
 from aiproject.web.forwarding import Forwarding
 from aiproject.web.limits import AddressLimits
 
-__all__ = ["BODY_TIMEOUT", "OPEN", "Bodies", "Doorway", "Faults", "Requests", "with_middleware"]
+__all__ = ["BODY_TIMEOUT", "OPEN", "Bodies", "Doorway", "Faults", "Requests", "path_to_log", "with_middleware"]
 
 log = get_logger("web")
 
@@ -44,6 +45,9 @@ BODY_TIMEOUT = 30.0
 
 MIN_BODY_RATE = 4096
 """Bytes a second that a request's body must come at, over all of it; twice the slowest modem's of a mobile phone."""
+
+_CREDENTIAL = re.compile(r"(sk-[0-9A-Za-z]{10})[0-9A-Za-z]{8,}|[\w.-]{32,}")
+"""API keys, of which the prefix may be told; uuids, tokens and JWTs. No name in our own addresses is as long."""
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 TLS_ONLY = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
@@ -98,12 +102,17 @@ class Requests:
             tell(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                path=path_to_log(scope["path"]),
                 client=client_address(scope),
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
                 **record,
             )
+
+
+def path_to_log(path: str) -> str:
+    """Return a path without what may be a credential: hasty clients put whole keys where their public names belong."""
+    return _CREDENTIAL.sub(lambda found: f"{found[1] or ''}…", path)
 
 
 class Faults:
@@ -138,7 +147,7 @@ class Faults:
                 await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
         except Exception as error:  # noqa: BLE001 - told as 500, logged loudly
             # Only the place is logged: an exception's text may quote what the caller sent.
-            log.error("bug", error=type(error).__name__, where=_where(error), path=scope["path"], **record)
+            log.error("bug", error=type(error).__name__, where=_where(error), path=path_to_log(scope["path"]), **record)
             record.update(outcome=str(Code.APP_INTERNAL_ERROR))
             if not has_started:
                 body = {"code": str(Code.APP_INTERNAL_ERROR), "msg": MESSAGES[Code.APP_INTERNAL_ERROR]}

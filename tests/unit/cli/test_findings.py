@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from aiproject.cli.findings import examine_exposure, is_loopback
+from aiproject.cli.findings import examine_exposure, examine_files, is_loopback
 from aiproject.config import Settings
 
 PUBLIC: dict[str, Any] = {"host": "192.0.2.7", "trusted_proxies": ("10.0.0.2",), "voice_anonymous": False}
@@ -43,6 +44,17 @@ def test_each_weak_spot_is_to_be_mended(settings: dict[str, Any], subject: str) 
     found = levels(**{**PUBLIC, **settings})
     assert found[subject] == "mend"
     assert [name for name, level in found.items() if level == "mend"] == [subject]
+
+
+def test_several_nodes_want_one_key(tmp_path: Path) -> None:
+    def level(**settings: Any) -> list[str]:
+        found = examine_files(Settings(data_dir=tmp_path / "none", **settings))
+        return [finding.level for finding in found if finding.subject == "admin key"]
+
+    redis = SecretStr("redis://127.0.0.1:1")
+    assert level() == []
+    assert level(redis_url=redis) == ["note"]
+    assert level(redis_url=redis, admin_key_file=tmp_path / "shared.key") == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 from aiproject.adapters.asgi import Message, Receive, Scope, Send, send_json
 from aiproject.errors import BodyEncoded, BodyTooSlow
-from aiproject.web.middleware import MIN_BODY_RATE, Bodies, Requests
+from aiproject.web.middleware import MIN_BODY_RATE, Bodies, Requests, path_to_log
+from aiproject.web.openapi import describe
 
 CHUNKED = [(b"transfer-encoding", b"chunked")]
 
@@ -99,3 +100,22 @@ async def test_browsers_are_told_to_stay_with_tls_only_over_tls(scheme: str, exp
     headers = dict(sent[0]["headers"])
     assert (b"strict-transport-security" in headers) is expected
     assert headers[b"x-content-type-options"] == b"nosniff"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/v1/account/keys/sk-0123456789", "/v1/account/keys/sk-0123456789"),
+        ("/v1/account/keys/sk-0123456789abcdefghijklmnop", "/v1/account/keys/sk-0123456789…"),
+        ("/v1/usage/0123456789abcdef01234567", "/v1/usage/0123456789abcdef01234567"),
+        ("/v1/usage/0123456789abcdef0123456789abcdef/x", "/v1/usage/…/x"),
+        ("/eyJhbGciOiJIUzI1NiJ9.eyJwbGFudGVkIjoxfQ.c2lnbmF0dXJl", "/…"),
+        ("/static-offline-docs/swagger-ui-bundle.js", "/static-offline-docs/swagger-ui-bundle.js"),
+    ],
+)
+def test_paths_are_logged_without_credentials(path: str, told: str) -> None:
+    assert path_to_log(path) == told
+
+
+def test_no_address_of_ours_is_taken_for_a_credential() -> None:
+    assert all(path_to_log(path) == path for path in describe()["paths"])
