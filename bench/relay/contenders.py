@@ -22,11 +22,16 @@ PEOPLE = 20
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A running server and how it is called."""
+    """A running server and how it is called.
+
+    Attributes:
+        folder: of its data, where it has some.
+    """
 
     name: str
     process: Started
     accounts: list[tuple[str, str]]
+    folder: Path | None = None
 
     def target(self, path: str, orders: str, frames: int) -> Target:
         """Return a call of it that orders ``frames`` frames."""
@@ -65,7 +70,7 @@ def aiproject(
         }
         process = start("bench.relay.gateway", cores=cores, environment=environment, log=folder / "log")
         stack.callback(process.stop)
-        yield Contender(name, process, [_register(process.port, f"person {n}") for n in range(people)])
+        yield Contender(name, process, [_register(process.port, f"person {n}") for n in range(people)], folder)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-__all__ = ["LOAD_CORES", "SERVER_CORE", "Started", "cpu_seconds", "memory_bytes", "start"]
+__all__ = ["LOAD_CORES", "SERVER_CORE", "Started", "cpu_seconds", "descriptors", "memory_bytes", "start"]
 
 CLONE = Path(__file__).resolve().parents[2]
 CORES = sorted(os.sched_getaffinity(0))
@@ -52,6 +52,11 @@ def memory_bytes(pid: int) -> int:
     return total
 
 
+def descriptors(pid: int) -> int:
+    """Return how many files and sockets a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 class Started:
     """A process that printed its port as its first line and ends with its standard input."""
 
@@ -59,6 +64,14 @@ class Started:
         self._process = process
         self.pid = process.pid
         self.port = port
+
+    def tasks(self) -> int:
+        """Return the number of its unfinished tasks; `bench.relay.gateway` tells it, of one worker."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("it was started without pipes")
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
     def stop(self) -> None:
         """End it, and wait."""

@@ -17,7 +17,7 @@ from bench.relay.contenders import Contender, aiproject, bare_relay, seed_stack
 from bench.relay.load import Called, call_many, close_all, hold_open
 from bench.relay.processes import LOAD_CORES, Started, cpu_seconds, memory_bytes, start
 
-__all__ = ["concurrency", "cost", "many_streams", "slow_streams", "soak", "time_to_first_frame", "workers"]
+__all__ = ["concurrency", "cost", "many_streams", "slow_streams", "time_to_first_frame", "workers"]
 
 CHAT = "/textModel/chat"
 STREAM = "/textModel/stream"
@@ -223,46 +223,3 @@ def workers(*, calls: int = 4000) -> dict[str, Any]:
                     "cores_used": cpu * called.calls / called.seconds / 1e6,
                 }
     return found
-
-
-def soak(*, minutes: float = 30.0, callers: int = 32) -> dict[str, Any]:
-    """Run at about half load; tell the slope of memory after the warm-up, and what is left over at the end."""
-    os.sched_setaffinity(0, LOAD_CORES)
-    samples: list[tuple[float, float, int]] = []
-    with upstream() as platform, aiproject(platform.port) as contender:
-        pid = contender.process.pid
-        targets = [contender.target(CHAT, "", 50), contender.target(STREAM, "every=20", 50)]
-        began = time.monotonic()
-        total = 0
-
-        async def breathe() -> None:
-            nonlocal total
-            while (now := time.monotonic() - began) < minutes * 60:
-                for target, is_stream in zip(targets, (False, True), strict=True):
-                    called = await call_many(target, callers=callers, calls=callers * 4, is_stream=is_stream)
-                    total += called.calls
-                    if called.wrong:
-                        raise RuntimeError(called.complaint)
-                samples.append((now, memory_bytes(pid) / 2**20, _descriptors(pid)))
-                # As long again: half load.
-                await asyncio.sleep(time.monotonic() - began - now)
-
-        uvloop.run(breathe())
-        time.sleep(40)  # what was kept warm is let go of
-        end = {"memory_mib": memory_bytes(pid) / 2**20, "descriptors": _descriptors(pid)}
-    warm = [(at / 3600, memory) for at, memory, _ in samples if at > minutes * 60 / 6]
-    slope = statistics.linear_regression(*zip(*warm, strict=True)).slope if len(warm) > 1 else 0.0
-    return {
-        "minutes": minutes,
-        "calls": total,
-        "memory_mib_first": samples[0][1],
-        "memory_mib_last": samples[-1][1],
-        "slope_mib_an_hour": slope,
-        "descriptors_first": samples[0][2],
-        "at_the_end": end,
-        "samples": [(round(at), round(memory, 2), files) for at, memory, files in samples],
-    }
-
-
-def _descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
