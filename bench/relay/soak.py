@@ -14,8 +14,8 @@ import uvloop
 
 from bench.relay.contenders import Contender, aiproject
 from bench.relay.load import Called, call_many
-from bench.relay.processes import LOAD_CORES, cpu_seconds, descriptors, memory_bytes
-from bench.relay.scenarios import CHAT, STREAM, measured, upstream
+from bench.relay.measuring import CHAT, STREAM, measured, upstream
+from bench.relay.processes import cpu_seconds, descriptors, memory_bytes
 
 __all__ = ["soak"]
 
@@ -36,7 +36,6 @@ def soak(*, minutes: float = 30.0) -> dict[str, Any]:
     Half load: chats and streams as fast as they go, then a rest of the same time, over and over; beside them, all the
     time, streams of 50 frames a second.
     """
-    os.sched_setaffinity(0, LOAD_CORES)
     with upstream() as platform, aiproject(platform.port) as contender:
         pid = contender.process.pid
         measured(contender, CHAT, 50, calls=200, callers=CALLERS)
