@@ -7,6 +7,7 @@ error frame, and everything is closed in reverse.
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -51,6 +52,9 @@ CLIENT_TIMEOUT = 120.0
 """Seconds that a client may take nothing of what it is sent, by will or because its network is gone, until it is given
 up. Without it a stopped app would hold its call, and upstream's connection, for as long as it likes."""
 
+GARBAGE_YOUNG = 10_000
+"""New objects after which the young ones are searched for garbage; Python's own is 700. Some megabytes."""
+
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
 
@@ -84,6 +88,7 @@ class _Server(uvicorn.Server):
         ) as application:
             self._calls = application.calls
             self.config.app = application.asgi
+            settle_memory()
             await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -97,6 +102,17 @@ class _Server(uvicorn.Server):
             log.info("stopping", running_calls=len(self._calls))
             await self._calls.drain(self._serving.settings.shutdown_grace, in_a_hurry=lambda: self.force_exit)
         await super().shutdown(sockets)
+
+
+def settle_memory() -> None:
+    """Keep what is loaded by now, which is there to stay, out of every later search for garbage, and search less often.
+
+    A search walks through all objects that may hold others, some hundred thousand after the start, and at Python's own
+    pace one of a call's few hundred short-lived objects sets it off every other call: a tenth of a call's cost.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_YOUNG, *gc.get_threshold()[1:])
 
 
 def bind(host: str, port: int, *, client_timeout: float = CLIENT_TIMEOUT) -> socket.socket:
@@ -155,6 +171,7 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
         http=guarded(  # type: ignore[arg-type]
             head_timeout=serving.settings.body_timeout,
             max_connections=connection_limit(serving.settings.max_connections),
+            reader_timeout=serving.settings.reader_timeout,
         ),
         ws="none",
         lifespan="off",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
@@ -160,6 +161,36 @@ class TestHolding:
             await connection.execute(sa.delete(users))
         with pytest.raises(AccountUnknown):
             await hold(quotas, account, TOKENS, 1)
+
+
+class TestWhoMayHold:
+    """A credential that was looked up a moment ago is confirmed in the transaction that holds."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"Id": "another uuid"}, {"NameKey": "bob"}, {"DisabledAt": datetime(2026, 1, 1, tzinfo=UTC)}],
+        ids=["another uuid", "another name", "disabled"],
+    )
+    async def test_a_pair_that_is_no_longer_right_holds_nothing(
+        self, quotas: Quotas, database: Database, change: dict[str, object]
+    ) -> None:
+        alice = await opened(database, tokens=100)
+        pair = (alice.uuid, "alice")
+        first = await quotas.hold(alice, TOKENS, 10, request_id=next(request_ids), pair=pair)
+        async with database.begin() as connection:
+            await connection.execute(sa.update(users).values(**change))
+        with pytest.raises(AccountUnknown):
+            await quotas.hold(alice, TOKENS, 10, request_id=next(request_ids), pair=pair)
+        assert await held(database) == (10, 0, 0)
+        # What runs already is settled all the same.
+        assert await quotas.settle(first, Outcome.FINISHED, Stage.LAST_FRAME, reported=7) == 7
+
+    async def test_without_a_pair_nobody_is_asked(self, quotas: Quotas, database: Database) -> None:
+        alice = await opened(database, tokens=100)
+        async with database.begin() as connection:
+            await connection.execute(sa.update(users).values(Id="another uuid"))
+        hold_ = await quotas.hold(alice, TOKENS, 10, request_id=next(request_ids))
+        await quotas.settle(hold_, Outcome.FINISHED, Stage.LAST_FRAME, reported=1)
 
 
 class TestSettling:

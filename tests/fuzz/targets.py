@@ -257,7 +257,9 @@ class _Http:
     async def serve(self, pieces: list[bytes]) -> _Transport:
         state = ServerState()
         loop = asyncio.get_running_loop()
-        connection = GuardedConnection(self.config, state, {}, loop, head_timeout=30, max_connections=10)
+        connection = GuardedConnection(
+            self.config, state, {}, loop, head_timeout=30, max_connections=10, reader_timeout=30
+        )
         transport = _Transport()
         connection.connection_made(transport)
         for piece in pieces:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from aiproject.accounts.capability import Capability
 from aiproject.accounts.key_model import ApiKey
 from aiproject.accounts.model import Account
+from aiproject.accounts.recent import Pair
 from aiproject.errors import NotAllowed
 
 __all__ = ["Caller", "Credential"]
@@ -28,12 +29,15 @@ class Caller:
     Attributes:
         key: the API key, with what it may do; ``None`` for the other credentials.
         session_id: the browser session's public name; ``None`` for the other credentials.
+        unconfirmed: uuid and name that were right a moment ago; the hold's transaction must look again. ``None``: the
+            database was asked.
     """
 
     account: Account
     credential: Credential
     key: ApiKey | None = None
     session_id: str | None = None
+    unconfirmed: Pair | None = None
 
     @property
     def key_id(self) -> int | None:

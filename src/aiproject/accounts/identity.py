@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 from aiproject.accounts.caller import Caller, Credential
 from aiproject.accounts.cookie_identity import CookieIdentity
 from aiproject.accounts.keys import ApiKeys
+from aiproject.accounts.recent import Pair, RecentPairs
 from aiproject.accounts.service import Accounts
 from aiproject.adapters.asgi import Scope, client_address, note
+from aiproject.adapters.schema import name_key
 from aiproject.adapters.uploads import header_candidates
 
 __all__ = ["Identities", "bearer_of"]
@@ -27,14 +32,18 @@ class Identities:
         self._accounts = accounts
         self._keys = keys
         self._cookies = cookies
+        self._recent = RecentPairs(time.monotonic)
 
     def has_cookie(self, scope: Scope) -> bool:
         """Whether the request has a session's cookie, good or not."""
         return self._cookies is not None and self._cookies.is_there(scope)
 
-    async def of_headers(self, scope: Scope) -> Caller:
+    async def of_headers(self, scope: Scope, *, is_confirmed_later: bool = False) -> Caller:
         """Return who calls an endpoint whose credentials stand in headers: an API key, ``uuid`` and ``username``, or
         a session's cookie.
+
+        Args:
+            is_confirmed_later: the caller of this method has `Caller.unconfirmed` confirmed before it acts.
 
         Raises:
             AccountUnknown: uuid and name do not belong together, or the account is disabled.
@@ -48,15 +57,17 @@ class Identities:
         uuids = header_candidates(headers, b"uuid")
         if not uuids and (caller := await self._of_cookie(scope)) is not None:
             return caller
-        account = await self._accounts.identify(
-            uuids[0] if uuids else "", header_candidates(headers, b"username"), address=client_address(scope)
-        )
-        note(scope, account=account.account_id)
-        return Caller(account, Credential.UUID)
+        names = header_candidates(headers, b"username")
+        return await self._of_pair(scope, uuids[0] if uuids else "", names, is_confirmed_later)
 
-    async def of_fields(self, scope: Scope, uuid: str | None, username: str | None) -> Caller:
+    async def of_fields(
+        self, scope: Scope, uuid: str | None, username: str | None, *, is_confirmed_later: bool = False
+    ) -> Caller:
         """Return who calls an endpoint whose body names ``uuid`` and ``username``, if no API key is shown; or,
         where it names no ``uuid``, whose cookie there is.
+
+        Args:
+            is_confirmed_later: as in `of_headers`.
 
         Raises:
             AccountUnknown, NotSignedIn, NotAllowed: as in `of_headers`.
@@ -65,8 +76,17 @@ class Identities:
             return await self._of_key(scope, shown)
         if not uuid and (caller := await self._of_cookie(scope)) is not None:
             return caller
-        account = await self._accounts.identify(uuid or "", [username or ""], address=client_address(scope))
+        return await self._of_pair(scope, uuid or "", [username or ""], is_confirmed_later)
+
+    async def _of_pair(self, scope: Scope, uuid: str, names: Sequence[str], is_confirmed_later: bool) -> Caller:
+        spelling = names[0] if names else ""
+        if is_confirmed_later and (found := self._recent.find(uuid, spelling)) is not None:
+            account, pair = found
+            note(scope, account=account.account_id)
+            return Caller(account, Credential.UUID, unconfirmed=pair)
+        account = await self._accounts.identify(uuid, names, address=client_address(scope))
         note(scope, account=account.account_id)
+        self._recent.remember(uuid, spelling, account, Pair(account.uuid, name_key(account.username)))
         return Caller(account, Credential.UUID)
 
     async def _of_key(self, scope: Scope, shown: str) -> Caller:

@@ -28,6 +28,15 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RECORD = "aiproject.record"
+
+CHUNKS = "aiproject.chunks"
+"""An extension of our own server's scopes: ``await scope["extensions"][CHUNKS]([piece, …])`` sends pieces of a chunked
+body that has begun, each as a chunk of its own, all in one write. Elsewhere each takes a message."""
+
+HANG_UP = "aiproject.hang_up"
+"""The same: ``scope["extensions"][HANG_UP](callback)`` has ``callback`` called when the client hangs up; ``None`` ends
+that. Elsewhere somebody has to wait for ``http.disconnect``."""
+
 HEADERS = "aiproject.headers"
 
 

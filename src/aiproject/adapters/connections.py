@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from aiproject.adapters.asgi import CHUNKS, HANG_UP
 from aiproject.codes import MESSAGES, Code
 from aiproject.protocols.seed import json_bytes
 
@@ -43,15 +44,21 @@ RESERVED_DESCRIPTORS: Final = 64
 """Open files beside clients' and upstream's connections: database, log, event loop, libraries."""
 
 
-def guarded(*, head_timeout: float, max_connections: int) -> Callable[..., GuardedConnection]:
+def guarded(*, head_timeout: float, max_connections: int, reader_timeout: float) -> Callable[..., GuardedConnection]:
     """Return what makes uvicorn's connections.
 
     Args:
         head_timeout: seconds within which a request's head must be whole, from its first byte on; also how long a
             fresh connection may say nothing.
         max_connections: clients at once; further ones are told 503.
+        reader_timeout: seconds after which a client that takes nothing of its answer is cut off.
     """
-    return partial(GuardedConnection, head_timeout=head_timeout, max_connections=max_connections)
+    return partial(
+        GuardedConnection,
+        head_timeout=head_timeout,
+        max_connections=max_connections,
+        reader_timeout=reader_timeout,
+    )
 
 
 def connection_limit(wanted: int) -> int:
@@ -69,6 +76,14 @@ def connection_limit(wanted: int) -> int:
     return max(1, min(wanted, (soft - RESERVED_DESCRIPTORS) // 2))
 
 
+async def _write_chunks(cycle: RequestResponseCycle, pieces: Sequence[bytes]) -> None:
+    """See `aiproject.adapters.asgi.CHUNKS`."""
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if not cycle.disconnected:
+        cycle.transport.write(b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]))
+
+
 class GuardedConnection(HttpToolsProtocol):
     """uvicorn's connection with bounds; see `guarded`."""
 
@@ -81,8 +96,13 @@ class GuardedConnection(HttpToolsProtocol):
         *,
         head_timeout: float,
         max_connections: int,
+        reader_timeout: float,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._reader_timeout = reader_timeout
+        self._reader_timer: asyncio.TimerHandle | None = None
+        self._unread = 0
+        self._on_hang_up: Callable[[], object] | None = None
         self._head_timeout = head_timeout
         self._max_connections = max_connections
         self._head_timer: asyncio.TimerHandle | None = None
@@ -105,6 +125,20 @@ class GuardedConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+        self._stop_waiting_for_reader()
+        on_hang_up, self._on_hang_up = self._on_hang_up, None
+        if on_hang_up is not None:
+            on_hang_up()
+
+    def pause_writing(self) -> None:
+        """Called when the client is behind: nothing more is written until it has caught up."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """Called when it has."""
+        self._stop_waiting_for_reader()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -150,6 +184,38 @@ class GuardedConnection(HttpToolsProtocol):
         self._body += len(body)
         self._body_in_reading += len(body)
         super().on_body(body)
+
+    # -- for the application ------------------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        extensions: dict[str, Any] = {
+            CHUNKS: partial(_write_chunks, cycle),
+            HANG_UP: partial(self._watch_hang_up, cycle),
+        }
+        cycle.scope["extensions"] = extensions
+        super()._start_asgi_task(cycle, app)
+
+    def _watch_hang_up(self, cycle: RequestResponseCycle, callback: Callable[[], object] | None) -> None:
+        if callback is not None and cycle.disconnected:
+            self.loop.call_soon(callback)
+        else:
+            self._on_hang_up = callback
+
+    def _wait_for_reader(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._reader_timer = self.loop.call_later(self._reader_timeout, self._reader_is_late)
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _reader_is_late(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._wait_for_reader()  # slow, but it reads
+        else:
+            self._reader_timer = None
+            self.transport.abort()  # its call learns that the client is gone, and is charged as such
 
     # -- refusals -----------------------------------------------------------------------------------------------------
 

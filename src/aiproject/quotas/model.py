@@ -143,6 +143,7 @@ class OpenHold:
         rule: price and rule as they are now; kept with the hold and its entries.
         key_id: the API key that the call is made with, whose own limits count as well; ``None``: none.
         zone: in which its days begin.
+        pair: uuid and name key that the account must still have, and be enabled; ``None``: that was just looked at.
     """
 
     account_id: int
@@ -156,6 +157,7 @@ class OpenHold:
     rule: str
     key_id: int | None = None
     zone: tzinfo = UTC
+    pair: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

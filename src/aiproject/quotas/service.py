@@ -130,6 +130,7 @@ class Quotas:
         attempt: int = 1,
         need: int | None = None,
         key_id: int | None = None,
+        pair: tuple[str, str] | None = None,
         **facts: int | str,
     ) -> Hold:
         """Set quota aside before anything is sent upstream; return once that is committed.
@@ -138,12 +139,13 @@ class Quotas:
             amount: the most that the call can consume: tokens, pictures or milliseconds.
             need: less than this is of no use to the call; ``None``: all of ``amount``.
             key_id: the API key that the call is made with; what it may spend counts as well.
+            pair: see `OpenHold.pair`.
             facts: what the rule was worked out from, kept with the hold (estimates, limits).
 
         Raises:
             QuotaExhausted: less than ``need`` is free.
             SpendLimitReached: the key may spend less than ``need``.
-            AccountUnknown: the account was deleted meanwhile.
+            AccountUnknown: the account was deleted meanwhile, or ``pair`` is no longer its owner's.
             NotSignedIn: the key was.
             Unavailable: the database is away; nothing was held.
 
@@ -162,6 +164,7 @@ class Quotas:
                 rule=snapshot(rule=RULE_VERSION, **facts),
                 key_id=key_id,
                 zone=self._zone,
+                pair=pair,
             )
         )
         self._open[hold.request_id, hold.attempt] = Stage.HELD

@@ -9,6 +9,7 @@ renewal changes no more than the lease and the stage of holds that are its own.)
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -73,6 +74,8 @@ ACCOUNT_COLUMNS = (
     "LedgerHash",
     "AccountId",
 )
+# Behind it stands what is only looked at: who may act for the account.
+ACCOUNT_READ = (*ACCOUNT_COLUMNS, "Id", "NameKey", "DisabledAt")
 BALANCE_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, column in BALANCE.items()}
 HELD_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, column in HELD.items()}
 VOICE_USED, SEQ, HASH, ACCOUNT_ID = range(len(ACCOUNT_COLUMNS) - 4, len(ACCOUNT_COLUMNS))
@@ -151,6 +154,7 @@ class _Batch:
         self._dialect = dialect
         self._now = int(time.time() * 1000)
         self._accounts: dict[int, list[Any]] = {}
+        self._owners: dict[int, Sequence[Any]] = {}
         self._changed: dict[int, list[Any]] = {}
         self._holds: dict[tuple[str, int], _Hold] = {}
         self._keys = Keys(dialect)
@@ -200,8 +204,10 @@ class _Batch:
                 keys.add(order.key)
         if account_ids:
             numbers = [(account_id,) for account_id in sorted(account_ids)]
-            rows = yield select_rows(self._dialect, users, ACCOUNT_COLUMNS, ("AccountId",), numbers, is_locked=True)
-            self._accounts = {row[ACCOUNT_ID]: list(row)[:-1] for row in rows}
+            rows = yield select_rows(self._dialect, users, ACCOUNT_READ, ("AccountId",), numbers, is_locked=True)
+            for row in rows:
+                self._accounts[row[ACCOUNT_ID]] = list(row[: len(ACCOUNT_COLUMNS)])
+                self._owners[row[ACCOUNT_ID]] = row[len(ACCOUNT_COLUMNS) : -1]
         else:
             rows = yield Statement(f"SELECT {NOW_MS[self._dialect]}", ())
         self._look_at_clock(rows)
@@ -259,7 +265,7 @@ class _Batch:
         if known is not None:
             return self._recognise(order, known)
         books = self._accounts.get(order.account_id)
-        if books is None:
+        if books is None or not self._is_still(order):
             return AccountUnknown()
         capability = order.capability
         held_at = HELD_AT[capability]
@@ -290,6 +296,14 @@ class _Batch:
             )
         )  # fmt: skip
         return Hold(order.account_id, capability, amount, order.request_id, order.attempt)
+
+    def _is_still(self, order: OpenHold) -> bool:
+        """Whether the caller's credential, remembered from a moment ago, is still good."""
+        if order.pair is None:
+            return True
+        uuid, name_key, disabled_at = self._owners[order.account_id]
+        is_right = hmac.compare_digest(str(uuid).encode(), order.pair[0].encode("utf-8", "replace"))
+        return is_right and name_key == order.pair[1] and disabled_at is None
 
     def _recognise(self, order: OpenHold, known: _Hold) -> Result:
         """There is such a hold: of an earlier try of this order, whose commit was in doubt, or of another call."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from aiproject.adapters.asgi import Receive, Scope, Send, note, send_json
+from aiproject.adapters.asgi import HANG_UP, Receive, Scope, Send, note, send_json
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.uploads import ClientGone
 from aiproject.codes import Code
@@ -93,15 +93,27 @@ class ClientWatch:
 
 
 @contextmanager
-def watch_client(receive: Receive, on_gone: Callable[[], object]) -> Iterator[ClientWatch]:
+def watch_client(scope: Scope, receive: Receive, on_gone: Callable[[], object]) -> Iterator[ClientWatch]:
     """Watch for a client that hangs up while inside. The request's body must have been read."""
     watch = ClientWatch(on_gone)
+
+    def gone() -> None:
+        watch.is_gone = True
+        watch.on_gone()
+
+    tell: Callable[[Callable[[], object] | None], None] | None = scope.get("extensions", {}).get(HANG_UP)
+    if tell is not None:
+        tell(gone)
+        try:
+            yield watch
+        finally:
+            tell(None)
+        return
 
     async def wait() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        watch.is_gone = True
-        watch.on_gone()
+        gone()
 
     watcher = asyncio.create_task(wait())
     try:

@@ -60,7 +60,7 @@ class PictureText(Endpoint):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
-        caller = await self._identities.of_headers(scope)
+        caller = await self._identities.of_headers(scope, is_confirmed_later=not self._replay.is_asked(scope))
         caller.require(Capability.PIC_TIMES)
         account = caller.account
         async with (
@@ -71,7 +71,12 @@ class PictureText(Endpoint):
                 await send_json(send, 200, claim.answer)
                 return
             hold = await self._quotas.hold(
-                account, Capability.PIC_TIMES, 1, request_id=request_id(scope), key_id=caller.key_id
+                account,
+                Capability.PIC_TIMES,
+                1,
+                request_id=request_id(scope),
+                key_id=caller.key_id,
+                pair=caller.unconfirmed,
             )
             async with Charge(self._quotas, hold, self.service, estimate=lambda: 1) as charge:
                 picture = await self._workers.run(prepare_picture, data)
@@ -143,6 +148,7 @@ class VoiceText(Endpoint):
                     milliseconds,
                     request_id=request_id(scope),
                     key_id=caller.key_id,
+                    pair=caller.unconfirmed,
                 )
             async with Charge(self._quotas, hold, self.service, estimate=lambda: milliseconds) as charge:
                 charge.reached(Stage.SENT)
@@ -157,7 +163,7 @@ class VoiceText(Endpoint):
 
     async def _caller(self, scope: Scope) -> Caller | None:
         try:
-            caller = await self._identities.of_headers(scope)
+            caller = await self._identities.of_headers(scope, is_confirmed_later=not self._replay.is_asked(scope))
         except AccountUnknown:
             # The document asks for no headers here, and the original looked at none: wrong ones are as good as none.
             # An API key that is not good is refused: whoever shows one means to be known.

@@ -91,6 +91,10 @@ class Replay:
         is_meant = _row.scope == _scope_name(account_id), _row.state == "done"
         await connection.execute(delete(stored_answer).where(*is_meant))
 
+    def is_asked(self, scope: Scope) -> bool:
+        """Whether the request has a key, good or not."""
+        return any(name == b"idempotency-key" for name, _ in scope["headers"])
+
     @asynccontextmanager
     async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[Claim]:
         """Claim the request's key for one call; without a key, do nothing.

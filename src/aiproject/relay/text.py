@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import msgspec
 
 from aiproject.accounts.caller import Caller
 from aiproject.accounts.identity import Identities, bearer_of
-from aiproject.adapters.asgi import Receive, Scope, Send, note, request_id, send_json
+from aiproject.adapters.asgi import CHUNKS, Receive, Scope, Send, note, request_id, send_json
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.uploads import ClientGone, read_body
@@ -139,7 +139,9 @@ class _TextEndpoint(Endpoint):
         body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
         call = _parse(body, has_key=bearer_of(scope) is not None, has_cookie=self._identities.has_cookie(scope))
         uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
-        caller = await self._identities.of_fields(scope, uuid, username)
+        caller = await self._identities.of_fields(
+            scope, uuid, username, is_confirmed_later=not self._replay.is_asked(scope)
+        )
         caller.require(Capability.TOKENS, self._defaults.model)
         async with (
             self._limits.enter(scope, caller, tokens=lambda: self._most(call.dialog)) as running,
@@ -172,6 +174,7 @@ class _TextEndpoint(Endpoint):
             need=prompt + 1,
             request_id=request_id(scope),
             key_id=caller.key_id,
+            pair=caller.unconfirmed,
             prompt_estimate=prompt,
             completion_limit=defaults.max_tokens,
         )
@@ -185,7 +188,7 @@ class _TextEndpoint(Endpoint):
         """Ask upstream and pass its answer on; a client that hangs up is noticed at any time."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - an endpoint runs in a task
-        with watch_client(receive, task.cancel) as client:
+        with watch_client(scope, receive, task.cancel) as client:
             charge.reached(Stage.SENT)
             try:
                 stream = await self._upstream.ask(answer.request)
@@ -338,13 +341,19 @@ class _Frames:
         self._as_events = _wants_event_stream(scope["headers"])
         self._prefix, self._suffix = (b"data: ", b"\n\n") if self._as_events else (b"", b"\n")
         self._send = send
+        self._send_chunks: Callable[[Sequence[bytes]], Awaitable[None]] | None = scope.get("extensions", {}).get(CHUNKS)
 
     async def send(self, frames: Sequence[bytes]) -> None:
-        if not self.count and frames:
+        if not frames:
+            return
+        if not self.count:
             await self._send(_stream_start(self._as_events))
         self.count += len(frames)
-        for frame in frames:
-            body = b"%b%b%b" % (self._prefix, frame, self._suffix)
+        bodies = [b"%b%b%b" % (self._prefix, frame, self._suffix) for frame in frames]
+        if self._send_chunks is not None:
+            await self._send_chunks(bodies)
+            return
+        for body in bodies:
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self) -> None:

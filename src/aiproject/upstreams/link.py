@@ -66,6 +66,7 @@ class Link:
         self._offset = timedelta(0)
         self._ssl = ssl_context or client_tls()
         self._dialer = Dialer()
+        self._latest: tuple[tuple[str, str, datetime], str] | None = None
 
     @property
     def clock_offset_seconds(self) -> float:
@@ -74,13 +75,19 @@ class Link:
 
     def signed(self, url: str, method: Literal["GET", "POST"]) -> str:
         """Return ``url`` signed for this moment. A secret for the next 300 s: never log it."""
-        return sign_url(
-            url,
-            method=method,
-            api_key=self.credentials.api_key,
-            api_secret=self.credentials.api_secret,
-            date=http_date(self._clock() + self._offset),
-        )
+        moment = (self._clock() + self._offset).replace(microsecond=0)
+        asked = (url, method, moment)
+        if self._latest is None or self._latest[0] != asked:
+            # What is signed is the address and the second, nothing else: all calls of a second have the same signature.
+            signed = sign_url(
+                url,
+                method=method,
+                api_key=self.credentials.api_key,
+                api_secret=self.credentials.api_secret,
+                date=http_date(moment),
+            )
+            self._latest = (asked, signed)
+        return self._latest[1]
 
     async def open(self, url: str) -> WebSocketConnection:
         """Open a signed websocket connection.

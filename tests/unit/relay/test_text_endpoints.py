@@ -150,6 +150,9 @@ class World:
             if claim.is_wanted and not claim.is_settled:
                 self.journal.append("give the key up")
 
+    def is_asked(self, scope: Scope) -> bool:
+        return bool(self.key)
+
     # -- upstream --
 
     async def ask(self, request: ChatRequest) -> ChatStream:
@@ -320,7 +323,7 @@ class TestOrder:
             "send",
             "close",
         ]
-        assert world.facts == {"key_id": None, "prompt_estimate": PROMPT, "completion_limit": 100}
+        assert world.facts == {"key_id": None, "pair": None, "prompt_estimate": PROMPT, "completion_limit": 100}
         assert world.answer == {"code": 0, "msg": "文本大模型回复成功", "content": "你好！", "consume_token": 14}
         assert world.record["outcome"] == "ok"
         assert (world.record["sid"], world.record["tokens"], world.record["account"]) == (SID, 14, 7)
@@ -731,7 +734,7 @@ class TestWatch:
                 await hang_up.wait()
                 return {"type": "http.disconnect"}
 
-            with watch_client(receive, lambda: told.append("first")) as client:
+            with watch_client({}, receive, lambda: told.append("first")) as client:
                 await asyncio.sleep(1)
                 was_gone = client.is_gone
                 client.on_gone = lambda: told.append("second")
@@ -750,7 +753,7 @@ class TestWatch:
                 await asyncio.sleep(5)
                 return {"type": "http.disconnect"}
 
-            with watch_client(receive, lambda: told.append("gone")):
+            with watch_client({}, receive, lambda: told.append("gone")):
                 await asyncio.sleep(1)
             await asyncio.sleep(10)
             assert told == []
