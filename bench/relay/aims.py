@@ -51,7 +51,7 @@ def judge(results: Mapping[str, Any]) -> list[Aim]:
 def _cost(cost: Mapping[str, Any]) -> Iterator[Aim]:
     if OURS not in cost:
         return
-    ours, bare, flask = (cost.get(name) for name in (OURS, BARE, FLASK))
+    ours, bare, flask = cost[OURS], cost[BARE], cost.get(FLASK)
     for path, most, share in ((CHAT, 1.6, 1 / 5), (STREAM, 1.5, 1 / 4)):
         name = path.rpartition("/")[2]
         yield Aim(f"CPU of a {name}, of the bare relay's", most, ours[path]["ratio"])

@@ -41,7 +41,10 @@ def main(words: Sequence[str]) -> None:
         results = report.keep(name, SCENARIOS[name](options))
         report.show({name: results[name]}, console)
         os.sched_setaffinity(0, cores)
-    report.write_document(report.load())
+    results = report.load()
+    if not results:
+        sys.exit("nothing was measured yet")
+    report.write_document(results)
     if BENCH_PYTHON.exists():
         report.plot(str(BENCH_PYTHON))
     else:

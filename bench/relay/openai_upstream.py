@@ -20,7 +20,7 @@ import uvloop
 
 from bench.relay.upstream import parse_orders
 
-__all__ = ["events", "main", "piece", "whole"]
+__all__ = ["events", "main", "piece", "response", "whole"]
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 200, "total_tokens": 205}
 
@@ -85,12 +85,13 @@ class _Conversation(asyncio.Protocol):
         count = parse_orders(self._body).frames
         answer = self.answers.get((count, is_stream))
         if answer is None:
-            answer = self.answers[count, is_stream] = _response(count, is_stream)
+            answer = self.answers[count, is_stream] = response(count, is_stream=is_stream)
         self._transport.write(answer)
         self._begin()
 
 
-def _response(count: int, is_stream: bool) -> bytes:
+def response(count: int, *, is_stream: bool) -> bytes:
+    """Return a whole HTTP answer."""
     if not is_stream:
         body = whole(count)
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
