@@ -91,6 +91,9 @@ def aiproject(
             "AIPROJECT_SPARK_URL": f"ws://127.0.0.1:{upstream}/v3.5/chat",
             "AIPROJECT_SIGNUP_TOKENS": str(10**12),
             "AIPROJECT_LIMITS": "off",
+            # Passwords are not what is measured here; they make the accounts before.
+            "AIPROJECT_ARGON2_MEMORY": "19456",
+            "AIPROJECT_ARGON2_PASSES": "1",
             **({"AIPROJECT_DATABASE_URL": database} if database else {}),
             **(settings or {}),
         }

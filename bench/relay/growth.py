@@ -128,7 +128,7 @@ def _filled(scratch: Path | None, scale: Scale) -> Iterator[tuple[Path, list[tup
 
 
 def growth(
-    *, rounds: int, calls: int = 1500, scales: Sequence[Scale] = SCALES, scratch: Path | None = None
+    *, rounds: int, calls: int = 1000, scales: Sequence[Scale] = SCALES, scratch: Path | None = None
 ) -> dict[str, Any]:
     """Compare the cost of a chat on databases of several sizes, in alternating rounds."""
     found: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ __all__ = ["concurrency", "cost", "many_streams", "peers", "slow_streams", "time
 COLD: Mapping[str, str] = {"AIPROJECT_SPARK_WARM_CONNECTIONS": "0"}
 
 
-def cost(*, rounds: int, calls: int = 1500, flask_python: str | None) -> dict[str, Any]:
+def cost(*, rounds: int, calls: int = 1000, flask_python: str | None) -> dict[str, Any]:
     """Compare the CPU of a whole chat and of a stream, and of one frame more. Rounds alternate, medians are told."""
     with ExitStack() as stack:
         port = stack.enter_context(upstream()).port
@@ -41,7 +42,7 @@ def cost(*, rounds: int, calls: int = 1500, flask_python: str | None) -> dict[st
     return results
 
 
-def peers(*, rounds: int, calls: int = 1500, litellm_python: str) -> dict[str, Any]:
+def peers(*, rounds: int, calls: int = 1000, litellm_python: str) -> dict[str, Any]:
     """Compare with LiteLLM's proxy: each by its own dialect, in front of its own stand-in, with the same pieces."""
     with ExitStack() as stack:
         spark = stack.enter_context(upstream()).port
@@ -53,7 +54,7 @@ def peers(*, rounds: int, calls: int = 1500, litellm_python: str) -> dict[str, A
     return results
 
 
-def concurrency(levels: Sequence[int] = (10, 100, 1000), *, rounds: int, calls: int = 1500) -> dict[str, Any]:
+def concurrency(levels: Sequence[int] = (10, 100, 1000), *, rounds: int, calls: int = 1000) -> dict[str, Any]:
     """Tell what a chat costs at more and more calls at once; levels and contenders alternate."""
     found: dict[str, dict[str, Any]] = {}
     with upstream() as platform, bare_relay(platform.port) as bare, aiproject(platform.port) as ours:
@@ -125,7 +126,14 @@ def _crowd(contender: Contender, streams: int, every_ms: int, seconds: int) -> d
 
 
 def slow_streams(*, streams: int = 10_000, every_ms: int = 10_000, seconds: int = 30) -> dict[str, Any]:
-    """Hold many slow streams open in one process; tell its memory."""
+    """Hold many slow streams open in one process; tell its memory.
+
+    Each takes two descriptors of the server. Where the system's hard limit does not allow so many, fewer are held, and
+    ``asked`` tells how many were meant.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    asked, streams = streams, streams if hard == resource.RLIM_INFINITY else min(streams, (hard - 200) // 2)
     settings = {**COLD, "AIPROJECT_UPSTREAM_CALL_TIMEOUT": "3600"}
     with upstream() as platform, aiproject(platform.port, settings=settings) as contender:
         measured(contender, STREAM, 50, calls=200, callers=20)
@@ -142,6 +150,7 @@ def slow_streams(*, streams: int = 10_000, every_ms: int = 10_000, seconds: int 
 
         alive, memory = uvloop.run(run())
     return {
+        "asked": asked,
         "streams": streams,
         "alive": alive,
         "memory_mib": memory / 2**20,
@@ -178,7 +187,7 @@ def _first(seconds: Sequence[float], rtt_ms: float, thinking_ms: float) -> dict[
     }
 
 
-def workers(*, rounds: int, calls: int = 800, share: float = 0.3) -> dict[str, Any]:
+def workers(*, rounds: int, calls: int = 400, share: float = 0.2) -> dict[str, Any]:
     """Compare the throughput of one worker and of two, each held to ``share`` of a core where that is possible.
 
     Where it is not, the load takes part of the cores; then what counts is the throughput for each core that was used.
@@ -202,16 +211,20 @@ def _one_and_two(
     port: int, new_database: Callable[[], str], *, rounds: int, calls: int, share: float | None
 ) -> dict[str, dict[str, float]]:
     found: dict[int, list[tuple[Called, float]]] = {1: [], 2: []}
-    for count, rows in found.items():
-        settings = {"AIPROJECT_WORKERS": str(count)}
-        with ExitStack() as stack:
-            contender = stack.enter_context(
-                aiproject(port, settings=settings, cores=ALL_CORES, database=new_database(), people=CALLERS)
+    with ExitStack() as stack:
+        contenders = {
+            count: stack.enter_context(
+                aiproject(port, settings={"AIPROJECT_WORKERS": str(count)}, cores=ALL_CORES, database=new_database())
             )
-            measured(contender, CHAT, 50, calls=calls, callers=CALLERS)
-            if share is not None:
-                stack.enter_context(shares.limited(workers_of(contender.process.pid), share))
-            rows += [measured(contender, CHAT, 50, calls=calls * count, callers=CALLERS * count) for _ in range(rounds)]
+            for count in found
+        }
+        for number in range(rounds + 1):
+            for count, contender in contenders.items():
+                one = measured(contender, CHAT, 50, calls=calls * count, callers=CALLERS * count)
+                if number:  # the first round warms up, unlimited
+                    found[count].append(one)
+                elif share is not None:
+                    stack.enter_context(shares.limited(workers_of(contender.process.pid), share))
     return {
         str(count): {
             "calls_a_second": statistics.median(called.calls / called.seconds for called, _ in rows),
