@@ -38,7 +38,7 @@ def tables(results: Results) -> Iterator[Table]:
         yield Table("Aims", ("what", "aim", "measured", ""), rows)
     for name, render in RENDERERS.items():
         if name in results:
-            yield render(results[name])
+            yield render({key: found for key, found in results[name].items() if key != "run"})
 
 
 def markdown(table: Table) -> str:
