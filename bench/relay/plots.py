@@ -43,7 +43,7 @@ def _concurrency(results: Results, axes: Any) -> None:
     for name, by_level in _contenders(results).items():
         axes.plot([int(level) for level in by_level], [one["cpu_us"] for one in by_level.values()], "o-", label=name)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.set_xlabel("chats at once")
     axes.set_ylabel("CPU µs a chat")
     axes.legend(fontsize=8)
@@ -64,7 +64,7 @@ def _growth(results: Results, axes: Any) -> None:
     scales = results["scales"]
     axes.plot([scale["entries"] for scale in scales], [scale["cpu_us"] for scale in scales], "o-")
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.set_xlabel("ledger entries")
     axes.set_ylabel("CPU µs a chat")
 
@@ -72,7 +72,7 @@ def _growth(results: Results, axes: Any) -> None:
 def _soak(results: Results, axes: Any) -> None:
     minutes = [at / 60 for at, _, _ in results["samples"]]
     axes.plot(minutes, [memory for _, memory, _ in results["samples"]])
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.set_xlabel("minutes")
     axes.set_ylabel("MiB, not shared with others")
 

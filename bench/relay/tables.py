@@ -29,8 +29,8 @@ def tables(results: Results) -> Iterator[Table]:
         rows = [
             (
                 aim.what,
-                f"{'≥' if aim.is_least else '≤'} {aim.bound:,.4g} {aim.unit}".rstrip(),
-                f"{aim.measured:,.4g} {aim.unit}".rstrip(),
+                f"{'≥' if aim.is_least else '≤'} {_short(aim.bound)} {aim.unit}".rstrip(),
+                f"{_short(aim.measured)} {aim.unit}".rstrip(),
                 "met" if aim.is_met else "NOT met",
             )
             for aim in aims
@@ -39,6 +39,10 @@ def tables(results: Results) -> Iterator[Table]:
     for name, render in RENDERERS.items():
         if name in results:
             yield render({key: found for key, found in results[name].items() if key != "run"})
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def markdown(table: Table) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bench.relay import report
@@ -27,7 +29,7 @@ def cost(cpu_us: float, ratio: float, a_frame: float = 2.0) -> dict[str, object]
     return {CHAT: figures, STREAM: figures, "memory_mib": 100.0}
 
 
-RESULTS = {
+RESULTS: dict[str, dict[str, Any]] = {
     "cost": {
         "run": {"measured": "2026-11-22", "revision": "abc", "load": 1.0},
         "bare ASGI relay": cost(400, 1.0, 2.0),
@@ -84,6 +86,53 @@ class TestTables:
     def test_markdown(self) -> None:
         table = Table("Costs", ("through", "µs"), [("bare", "400")], "A note.")
         assert markdown(table) == "### Costs\n\n| through | µs |\n|---|---|\n| bare | 400 |\n\nA note.\n"
+
+    def test_every_scenario_has_one_with_a_cell_for_each_column(self) -> None:
+        run = RESULTS["cost"]["run"]
+        crowd = {
+            "dropped_streams": 0,
+            "delay_ms": {"0.5": 1.0, "0.99": 15.0},
+            "share_within_20_ms": 0.995,
+            "spacing_ms_p99": 3.0,
+            "share_of_a_core": 0.7,
+            "cpu_us_a_frame": 35.0,
+            "kib_a_stream": 47.0,
+        }
+        chats = {"cpu_us": 600, "calls_a_second": 900, "whole_ms_p50": 10, "whole_ms_p99": 20, "cores_used": 0.5}
+        first = {"first_ms_p50": 150, "first_ms_p99": 160, "round_trips": 1.2, "of_the_least": 1.07}
+        state = {"memory_mib": 120, "descriptors": 50, "threads": 15, "tasks": 3, "open_holds": 0}
+        scale = {"accounts": 1000, "entries": 1000, "database_mib": 1, "cpu_us": 600, "ratio": 1, "whole_ms_p50": 9}
+        contenders = ("bare ASGI relay", "AiProject")
+        results = {
+            "cost": RESULTS["cost"],
+            "peers": {"run": run, "AiProject": cost(600, 1), "LiteLLM proxy": cost(9000, 15)},
+            "concurrency": {"run": run, **{name: {"10": chats, "1000": chats} for name in contenders}},
+            "many-streams": {
+                "run": run, "streams": 2000, "frames_a_second_each": 10.0, "seconds": 20,
+                **dict.fromkeys(contenders, crowd),
+            },
+            "slow-streams": {
+                "run": run, "asked": 10_000, "streams": 9_900, "alive": 9_900,
+                "memory_mib": 615, "kib_a_stream": 49,
+            },
+            "first-frame": {"run": run, "rtt_ms": 40.0, "thinking_ms": 100, "AiProject, warm": first},
+            "workers": {"run": run, "share_of_a_core": 0.2, "SQLite": {"1": chats, "2": chats}},
+            "growth": {"run": run, "scales": [scale, scale]},
+            "soak": {
+                "run": run, "minutes": 30.0, "calls": 9, "share_of_a_core": 0.5, "slope_mib_an_hour": -0.1,
+                "before": state, "after": {**state, "tasks": 4},
+            },
+        }
+        aims, *rest = tables(results)
+        assert len(rest) == len(results)
+        for table in (aims, *rest):
+            assert table.rows
+            assert {len(row) for row in table.rows} == {len(table.columns)}
+        verdicts = {aim.what: aim.is_met for aim in judge(results)}
+        assert not verdicts["tasks left over after 30 minutes"]
+        assert not verdicts["slow streams open in one process"]
+        assert verdicts["dropped of 2,000 streams"]
+        assert not verdicts["throughput of two workers, of one's, SQLite"]
 
 
 class TestDocument:
