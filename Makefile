@@ -4,7 +4,8 @@
 #   make test     set up and run the whole test suite; starts the database servers it needs
 #   make check    formatter, linter, types, import directions, licences, vulnerabilities and the bill of materials
 #   make setup    only the set-up
-#   make bench    the benchmarks
+#   make bench    the benchmarks; make bench ONLY='relay cost many-streams', make bench ONLY='relay soak --minutes 30'
+#   make bench-peers  AiProject beside LiteLLM's proxy, which it installs into .venv-peers (750 MB)
 #   make sbom     only the bill of materials, build/sbom.cdx.json
 #   make fuzz     the parsers, by atheris: 200,000 inputs each (make fuzz RUNS=1000, make fuzz TARGETS='wav http')
 #   make fuzz-api the whole HTTP interface, by schemathesis: 1000 calls an operation (make fuzz-api EXAMPLES=100)
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup run test check bench lock wheel clean services format sbom fuzz fuzz-api
+.PHONY: setup run test check bench bench-peers lock wheel clean services format sbom fuzz fuzz-api
 
 setup: $(VENV)/.run
 
@@ -70,8 +71,22 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev services
-	$(BIN)/python -m bench
+# The Flask relay that we are compared with, and matplotlib for the plots.
+$(VENV)-bench/.bench: requirements/bench.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
+
+$(VENV)-peers/.peers: requirements/peers.txt
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
+
+bench: $(VENV)/.dev $(VENV)-bench/.bench services
+	$(BIN)/python -m bench $(ONLY)
+
+bench-peers: $(VENV)/.dev $(VENV)-bench/.bench $(VENV)-peers/.peers
+	$(BIN)/python -m bench relay peers
 
 fuzz: $(VENV)/.fuzz
 	PYTHONPATH=src:tests $(BIN)/python -m fuzz $(TARGETS) $(if $(RUNS),--runs $(RUNS))
@@ -86,4 +101,4 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m hatchling build -t wheel
 
 clean:
-	rm -rf $(VENV) .services build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-peers .services build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,6 +1,6 @@
 """``make bench``: run the benchmarks, print a table, write it under ``bench/results/``.
 
-``python -m bench ledger`` runs one of them.
+``python -m bench ledger`` runs one of them; ``python -m bench relay --help`` tells what the relay's takes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import answer_times, ledger, login_storm, websocket_clients
+from bench.relay import command as relay
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -134,6 +135,7 @@ BENCHMARKS: Mapping[str, Callable[[Console], None]] = {
     "ledger": measure_ledger,
     "login-storm": measure_login_storm,
     "answer-times": measure_answer_times,
+    "relay": lambda _: relay.main([]),
 }
 
 
@@ -144,6 +146,9 @@ def write(name: str, **content: Any) -> None:
 
 
 def main(names: list[str]) -> None:
+    if names[:1] == ["relay"]:
+        relay.main(names[1:])
+        return
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")

@@ -1,7 +1,12 @@
-"""AiProject itself, as ``aiproject serve`` runs it, on a free port that it prints; ends with standard input."""
+"""AiProject itself, as ``aiproject serve`` runs it, on a free port that it prints; ends with standard input.
+
+Each line of standard input is answered with the number of the process' unfinished tasks.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import signal
 import sys
@@ -22,7 +27,8 @@ def main() -> None:
     listener = bind("127.0.0.1", 0)
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        for _ in sys.stdin.buffer:
+            print(sum(isinstance(one, asyncio.Task) and not one.done() for one in gc.get_objects()), flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -27,7 +28,8 @@ class Target:
 
     Attributes:
         frames: that a whole answer has; a stream with fewer counts as dropped.
-        accounts: pairs of uuid and name; callers take turns.
+        accounts: pairs of uuid and name; calls take turns.
+        dialog_body: the body in another dialect than the seed's; an answer then is OpenAI's.
     """
 
     port: int
@@ -36,7 +38,7 @@ class Target:
     frames: int
     accounts: list[tuple[str, str]] = field(default_factory=lambda: [("u", "n")])
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: Mapping[str, object] | None = None
+    dialog_body: Mapping[str, object] | None = None
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Called:
         first: from the request's sending to its first byte of body.
         whole: to its last.
         delays: of stamped frames, from upstream's sending to our reading.
+        spacing: by how much the gap between two stamped frames differs from the gap at upstream.
         wrong: calls that failed or were cut.
     """
 
@@ -57,20 +60,21 @@ class Called:
     first: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
+    spacing: list[float] = field(default_factory=list)
     complaint: str = ""
 
 
 def body_of(target: Target, number: int) -> bytes:
-    """Return the body of caller ``number``'s request."""
-    if target.body is not None:
-        return json.dumps(target.body).encode()
+    """Return the body of a request by account ``number``, counted round and round."""
+    if target.dialog_body is not None:
+        return json.dumps(target.dialog_body).encode()
     uuid, name = target.accounts[number % len(target.accounts)]
     dialog = [{"role": "user", "content": f"please {target.orders}"}]
     return json.dumps({"uuid": uuid, "username": name, "dialog": dialog}).encode()
 
 
 def request_bytes(target: Target, number: int) -> bytes:
-    """Return the whole request of caller ``number``."""
+    """Return the whole request of `body_of`."""
     body = body_of(target, number)
     extra = "".join(f"{name}: {value}\r\n" for name, value in target.headers.items())
     head = (
@@ -81,8 +85,8 @@ def request_bytes(target: Target, number: int) -> bytes:
 
 
 class _Caller(asyncio.Protocol):
-    def __init__(self, request: bytes, done: asyncio.Queue[_Caller]) -> None:
-        self._request = request
+    def __init__(self, requests: Iterator[bytes], done: asyncio.Queue[_Caller]) -> None:
+        self._requests = requests
         self._done = done
         self.reset()
 
@@ -102,7 +106,7 @@ class _Caller(asyncio.Protocol):
     def ask(self) -> None:
         self.reset()
         self.began = time.monotonic()
-        self.transport.write(self._request)
+        self.transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -129,19 +133,24 @@ class _Caller(asyncio.Protocol):
             self._done.put_nowait(self)
 
 
-async def _connect(target: Target, callers: int, done: asyncio.Queue[_Caller]) -> list[_Caller]:
+def _requests(target: Target) -> Iterator[bytes]:
+    """Return the requests of all accounts, round and round; rendered before anything is measured."""
+    return itertools.cycle([request_bytes(target, number) for number in range(len(target.accounts))])
+
+
+async def _connect(
+    target: Target, requests: Iterator[bytes], callers: int, done: asyncio.Queue[_Caller]
+) -> list[_Caller]:
     loop = asyncio.get_running_loop()
     made: list[_Caller] = []
     gate = asyncio.Semaphore(100)
 
-    async def one(number: int) -> None:
+    async def one() -> None:
         async with gate:
-            _, caller = await loop.create_connection(
-                lambda: _Caller(request_bytes(target, number), done), "127.0.0.1", target.port
-            )
+            _, caller = await loop.create_connection(lambda: _Caller(requests, done), "127.0.0.1", target.port)
         made.append(caller)
 
-    await asyncio.gather(*(one(number) for number in range(callers)))
+    await asyncio.gather(*(one() for _ in range(callers)))
     return made
 
 
@@ -152,7 +161,8 @@ async def call_many(target: Target, *, callers: int, calls: int, is_stream: bool
         spread: seconds over which the callers begin, for calls that last longer than that.
     """
     done: asyncio.Queue[_Caller] = asyncio.Queue()
-    made = await _connect(target, callers, done)
+    requests = _requests(target)
+    made = await _connect(target, requests, callers, done)
     result = Called()
     began = time.monotonic()
     left = calls
@@ -174,7 +184,7 @@ async def call_many(target: Target, *, callers: int, calls: int, is_stream: bool
             if caller.is_lost or caller.transport.is_closing():
                 with contextlib.suppress(ValueError):
                     made.remove(caller)
-                (caller,) = await _connect(target, 1, done)
+                (caller,) = await _connect(target, requests, 1, done)
                 made.append(caller)
             caller.ask()
     result.seconds = time.monotonic() - began
@@ -187,9 +197,9 @@ async def call_many(target: Target, *, callers: int, calls: int, is_stream: bool
 def _account(result: Called, caller: _Caller, target: Target, is_stream: bool) -> None:
     result.calls += 1
     body = b"".join(caller.body_parts)
-    frames = body.count(b'"seq":') + body.count(b'"seq" :') if is_stream else target.frames
-    if target.body is not None and is_stream:
-        frames = body.count(b"data: {")
+    frames = target.frames
+    if is_stream:
+        frames = body.count(b'"seq":') if target.dialog_body is None else body.count(b"data: {")
     if caller.is_lost or caller.status != 200 or frames < target.frames or not _is_success(body, is_stream):
         result.wrong += 1
         result.complaint = result.complaint or f"{caller.status} lost={caller.is_lost} {frames} frames {body[:200]!r}"
@@ -198,16 +208,17 @@ def _account(result: Called, caller: _Caller, target: Target, is_stream: bool) -
     result.first.append(caller.first - caller.began)
     result.whole.append(caller.ended - caller.began)
     result.delays += caller.stamps
+    result.spacing += [abs(later - earlier) for earlier, later in itertools.pairwise(caller.stamps)]
 
 
 def _is_success(body: bytes, is_stream: bool) -> bool:
-    return is_stream or b'"code":0' in body or b'"code": 0' in body or b'"choices"' in body
+    return is_stream or b'"code":0' in body or b'"code": 0' in body or b'"choices"' in body  # the seed's and OpenAI's
 
 
 async def hold_open(target: Target, count: int) -> list[_Caller]:
     """Begin ``count`` calls and return them running."""
     done: asyncio.Queue[_Caller] = asyncio.Queue()
-    made = await _connect(target, count, done)
+    made = await _connect(target, _requests(target), count, done)
     for number, caller in enumerate(made):
         caller.ask()
         if number % 50 == 49:

@@ -10,10 +10,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-__all__ = ["LOAD_CORES", "SERVER_CORE", "Started", "cpu_seconds", "memory_bytes", "start"]
+__all__ = [
+    "ALL_CORES",
+    "LOAD_CORES",
+    "SERVER_CORE",
+    "Started",
+    "cpu_seconds",
+    "descriptors",
+    "memory_bytes",
+    "start",
+    "workers_of",
+]
 
 CLONE = Path(__file__).resolve().parents[2]
 CORES = sorted(os.sched_getaffinity(0))
+ALL_CORES = set(CORES)
 SERVER_CORE = {CORES[0]}
 LOAD_CORES = set(CORES[1:2] or CORES)
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -52,6 +63,21 @@ def memory_bytes(pid: int) -> int:
     return total
 
 
+def descriptors(pid: int) -> int:
+    """Return how many files and sockets a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that answer calls: the workers that a supervisor spawned, or the one process itself."""
+    spawned = [child for child in _tree(pid) if child != pid and b"spawn_main" in _command(child)]
+    return spawned or [pid]
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 class Started:
     """A process that printed its port as its first line and ends with its standard input."""
 
@@ -59,6 +85,14 @@ class Started:
         self._process = process
         self.pid = process.pid
         self.port = port
+
+    def tasks(self) -> int:
+        """Return the number of its unfinished tasks; `bench.relay.gateway` tells it, of one worker."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("it was started without pipes")
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
     def stop(self) -> None:
         """End it, and wait."""
@@ -82,7 +116,7 @@ def start(
     python: str = sys.executable,
     log: Path | None = None,
 ) -> Started:
-    """Start ``python -m module words`` on ``cores``; it prints its port. ``log`` takes what it says on standard error."""
+    """Start ``python -m module words`` on ``cores``; it prints its port. ``log`` takes its standard error."""
     with open(log or os.devnull, "ab") as said:
         process = _start([python, "-m", module, *words], said, cores, environment or {})
     assert process.stdout is not None

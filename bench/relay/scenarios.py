@@ -1,160 +1,140 @@
-"""What is measured, one function each; every one returns plain data for JSON, tables and plots."""
+"""What is measured of the relay, one function each; every one returns plain data for JSON, tables and plots."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import resource
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import uvloop
 
-from bench.relay import direct
-from bench.relay.contenders import Contender, aiproject, bare_relay, seed_stack
+from bench.relay import direct, shares
+from bench.relay.contenders import Contender, aiproject, bare_relay, litellm, seed_stack
+from bench.relay.databases import mysql
 from bench.relay.load import Called, call_many, close_all, hold_open
-from bench.relay.processes import LOAD_CORES, Started, cpu_seconds, memory_bytes, start
+from bench.relay.measuring import CALLERS, CHAT, STREAM, by_quantile, compare, measured, quantile, upstream
+from bench.relay.processes import ALL_CORES, cpu_seconds, memory_bytes, workers_of
 
-__all__ = ["concurrency", "cost", "many_streams", "slow_streams", "soak", "time_to_first_frame", "workers"]
+__all__ = ["concurrency", "cost", "many_streams", "peers", "slow_streams", "time_to_first_frame", "workers"]
 
-CHAT = "/textModel/chat"
-STREAM = "/textModel/stream"
-
-CALLERS = 64
-"""Calls at once where nothing else is said."""
-
-FRAMES = (50, 150)
-"""Frames of an answer; the difference gives the price of one more."""
+COLD: Mapping[str, str] = {"AIPROJECT_SPARK_WARM_CONNECTIONS": "0"}
 
 
-@contextmanager
-def upstream(rtt_ms: float = 0.0) -> Iterator[Started]:
-    """Run the Spark stand-in beside the load."""
-    process = start("bench.relay.upstream", "--rtt", str(rtt_ms), cores=LOAD_CORES)
-    try:
-        yield process
-    finally:
-        process.stop()
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value below which ``share`` of them lie; 0 without any."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
-
-
-def measured(contender: Contender, path: str, frames: int, *, calls: int, callers: int) -> tuple[Called, float]:
-    """Make calls; return what came of them, and the CPU microseconds that each cost the contender."""
-    target = contender.target(path, "", frames)
-    before = cpu_seconds(contender.process.pid)
-    called = uvloop.run(call_many(target, callers=callers, calls=calls, is_stream=path == STREAM))
-    used = cpu_seconds(contender.process.pid) - before
-    if called.wrong:
-        raise RuntimeError(f"{contender.name}: {called.wrong} of {calls} calls failed: {called.complaint}")
-    return called, used / calls * 1e6
-
-
-def cost(*, rounds: int, calls: int, mysql: str | None, flask_python: str | None) -> dict[str, Any]:
+def cost(*, rounds: int, calls: int = 1000, flask_python: str | None) -> dict[str, Any]:
     """Compare the CPU of a whole chat and of a stream, and of one frame more. Rounds alternate, medians are told."""
-    os.sched_setaffinity(0, LOAD_CORES)
     with ExitStack() as stack:
         port = stack.enter_context(upstream()).port
         contenders = [stack.enter_context(bare_relay(port)), stack.enter_context(aiproject(port))]
-        if mysql is not None:
-            contenders.append(stack.enter_context(aiproject(port, name="AiProject on MySQL", database=mysql)))
+        if (server := stack.enter_context(mysql())) is not None:
+            on_mysql = aiproject(
+                port, name="AiProject on MySQL", database=server.new_database(), database_pid=server.pid
+            )
+            contenders.append(stack.enter_context(on_mysql))
         if flask_python is not None:
             contenders.append(stack.enter_context(seed_stack(port, flask_python)))
-        results: dict[str, dict[str, Any]] = {contender.name: {} for contender in contenders}
-        for path in (CHAT, STREAM):
-            by_frames = {frames: _alternate(contenders, path, frames, rounds, calls) for frames in FRAMES}
-            for contender in contenders:
-                few, many = (by_frames[frames][contender.name] for frames in FRAMES)
-                a_frame = (many["cpu_us"] - few["cpu_us"]) / (FRAMES[1] - FRAMES[0])
-                results[contender.name][path] = {**few, "cpu_us_a_frame": a_frame}
+        results = compare(contenders, rounds=rounds, calls=calls)
         for contender in contenders:
             results[contender.name]["memory_mib"] = memory_bytes(contender.process.pid) / 2**20
     return results
 
 
-def _alternate(
-    contenders: Sequence[Contender], path: str, frames: int, rounds: int, calls: int
-) -> dict[str, dict[str, float]]:
-    found: dict[str, list[tuple[Called, float]]] = {contender.name: [] for contender in contenders}
-    for contender in contenders:
-        measured(contender, path, frames, calls=calls // 4, callers=CALLERS)
-    for _ in range(rounds):
+def peers(*, rounds: int, calls: int = 1000, litellm_python: str) -> dict[str, Any]:
+    """Compare with LiteLLM's proxy: each by its own dialect, in front of its own stand-in, with the same pieces."""
+    with ExitStack() as stack:
+        spark = stack.enter_context(upstream()).port
+        openai = stack.enter_context(upstream(module="bench.relay.openai_upstream")).port
+        contenders = [stack.enter_context(aiproject(spark)), stack.enter_context(litellm(openai, litellm_python))]
+        results = compare(contenders, rounds=rounds, calls=calls)
         for contender in contenders:
-            share = 4 if contender.name.startswith("Flask") else 1
-            found[contender.name].append(measured(contender, path, frames, calls=calls // share, callers=CALLERS))
-    return {
-        name: {
-            "cpu_us": statistics.median(cpu for _, cpu in rounds_),
-            "calls_a_second": statistics.median(called.calls / called.seconds for called, _ in rounds_),
-            "first_ms_p50": quantile([x for called, _ in rounds_ for x in called.first], 0.5) * 1000,
-            "whole_ms_p50": quantile([x for called, _ in rounds_ for x in called.whole], 0.5) * 1000,
-            "whole_ms_p99": quantile([x for called, _ in rounds_ for x in called.whole], 0.99) * 1000,
-        }
-        for name, rounds_ in found.items()
-    }
+            results[contender.name]["memory_mib"] = memory_bytes(contender.process.pid) / 2**20
+    return results
 
 
-def concurrency(levels: Sequence[int] = (10, 100, 1000), *, calls: int = 3000, rounds: int = 3) -> dict[str, Any]:
-    """Tell what a chat costs at more and more calls at once."""
-    os.sched_setaffinity(0, LOAD_CORES)
-    found: dict[str, Any] = {}
-    with upstream() as platform, aiproject(platform.port) as contender:
-        measured(contender, CHAT, 50, calls=500, callers=64)
-        for level in levels:
-            costs = [measured(contender, CHAT, 50, calls=max(calls, 3 * level), callers=level) for _ in range(rounds)]
-            found[str(level)] = {
-                "cpu_us": statistics.median(cpu for _, cpu in costs),
-                "calls_a_second": statistics.median(called.calls / called.seconds for called, _ in costs),
+def concurrency(levels: Sequence[int] = (10, 100, 1000), *, rounds: int, calls: int = 1000) -> dict[str, Any]:
+    """Tell what a chat costs at more and more calls at once; levels and contenders alternate."""
+    found: dict[str, dict[str, Any]] = {}
+    with upstream() as platform, bare_relay(platform.port) as bare, aiproject(platform.port) as ours:
+        rows: dict[tuple[str, int], list[tuple[Called, float]]] = {}
+        for number in range(rounds + 1):
+            for level in levels:
+                for contender in (bare, ours):
+                    one = measured(contender, CHAT, 50, calls=max(calls, 2 * level), callers=level)
+                    if number:  # the first round warms up
+                        rows.setdefault((contender.name, level), []).append(one)
+        for (name, level), measurements in rows.items():
+            whole = [seconds for called, _ in measurements for seconds in called.whole]
+            found.setdefault(name, {})[str(level)] = {
+                "cpu_us": statistics.median(cpu for _, cpu in measurements),
+                "calls_a_second": statistics.median(called.calls / called.seconds for called, _ in measurements),
+                "whole_ms_p50": quantile(whole, 0.5) * 1000,
+                "whole_ms_p99": quantile(whole, 0.99) * 1000,
             }
     return found
 
 
 def many_streams(*, streams: int = 2000, every_ms: int = 100, seconds: int = 20) -> dict[str, Any]:
-    """Let many streams run at reading speed; tell by how much we delay their frames, and what an open one takes."""
-    os.sched_setaffinity(0, LOAD_CORES)
-    frames = seconds * 1000 // every_ms
-    settings = {"AIPROJECT_SPARK_WARM_CONNECTIONS": "0"}
-    with upstream() as platform, aiproject(platform.port, settings=settings) as contender:
-        measured(contender, STREAM, 50, calls=200, callers=20)
-        idle = memory_bytes(contender.process.pid)
-        target = contender.target(STREAM, f"every={every_ms} stamps=1", frames)
-        before = cpu_seconds(contender.process.pid)
-        peak = 0
+    """Let many streams run at reading speed; tell by how much their frames are late, and what an open one takes.
 
-        async def run() -> Called:
-            nonlocal peak
-            calls = asyncio.create_task(
-                call_many(target, callers=streams, calls=streams, is_stream=True, spread=seconds / 4)
-            )
-            await asyncio.sleep(seconds / 2)
-            peak = memory_bytes(contender.process.pid)
-            return await calls
+    What is late by the load and the stand-in themselves, which share a core, shows in the bare relay's figures.
+    """
+    found: dict[str, Any] = {"streams": streams, "frames_a_second_each": 1000 / every_ms, "seconds": seconds}
+    with upstream() as platform:
+        with bare_relay(platform.port) as bare:
+            found[bare.name] = _crowd(bare, streams, every_ms, seconds)
+        with aiproject(platform.port, settings=COLD) as ours:
+            found[ours.name] = _crowd(ours, streams, every_ms, seconds)
+    return found
 
-        called = uvloop.run(run())
-        used = cpu_seconds(contender.process.pid) - before
+
+def _crowd(contender: Contender, streams: int, every_ms: int, seconds: int) -> dict[str, Any]:
+    pid = contender.process.pid
+    measured(contender, STREAM, 50, calls=200, callers=20)
+    target = contender.target(STREAM, f"every={every_ms} stamps=1", seconds * 1000 // every_ms)
+    memory: dict[int, int] = {}
+
+    async def run(count: int) -> Called:
+        calls = asyncio.create_task(
+            call_many(target, callers=count, calls=count, is_stream=True, spread=seconds * count / streams / 2)
+        )
+        # All are open, and none has ended.
+        await asyncio.sleep(seconds * count / streams / 2 + seconds / 4)
+        memory[count] = memory_bytes(pid)
+        return await calls
+
+    few = streams // 10
+    uvloop.run(run(few))  # what the first streams make the process take is not the price of a further one
+    before = cpu_seconds(pid)
+    called = uvloop.run(run(streams))
+    used = cpu_seconds(pid) - before
     return {
-        "streams": streams,
-        "frames_a_second_each": 1000 / every_ms,
         "dropped_streams": called.wrong,
+        "complaint": called.complaint,
         "frames": called.frames,
-        "delay_ms_p50": quantile(called.delays, 0.5) * 1000,
-        "delay_ms_p99": quantile(called.delays, 0.99) * 1000,
+        "delay_ms": by_quantile(called.delays),
         "delay_ms_worst": max(called.delays, default=0.0) * 1000,
+        "spacing_ms_p50": quantile(called.spacing, 0.5) * 1000,
+        "spacing_ms_p99": quantile(called.spacing, 0.99) * 1000,
+        "share_within_20_ms": sum(delay < 0.02 for delay in called.delays) / max(1, len(called.delays)),
         "share_of_a_core": used / called.seconds,
-        "kib_a_stream": (peak - idle) / streams / 1024,
+        "cpu_us_a_frame": used / max(1, called.frames) * 1e6,
+        "kib_a_stream": (memory[streams] - memory[few]) / (streams - few) / 1024,
     }
 
 
-def slow_streams(*, streams: int = 10_000, every_ms: int = 10_000, seconds: int = 60) -> dict[str, Any]:
-    """Hold many slow streams open in one process; tell its memory."""
-    os.sched_setaffinity(0, LOAD_CORES)
-    settings = {"AIPROJECT_SPARK_WARM_CONNECTIONS": "0", "AIPROJECT_UPSTREAM_CALL_TIMEOUT": "3600"}
+def slow_streams(*, streams: int = 10_000, every_ms: int = 10_000, seconds: int = 30) -> dict[str, Any]:
+    """Hold many slow streams open in one process; tell its memory.
+
+    Each takes two descriptors of the server. Where the system's hard limit does not allow so many, fewer are held, and
+    ``asked`` tells how many were meant.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    asked, streams = streams, streams if hard == resource.RLIM_INFINITY else min(streams, (hard - 200) // 2)
+    settings = {**COLD, "AIPROJECT_UPSTREAM_CALL_TIMEOUT": "3600"}
     with upstream() as platform, aiproject(platform.port, settings=settings) as contender:
         measured(contender, STREAM, 50, calls=200, callers=20)
         idle = memory_bytes(contender.process.pid)
@@ -163,13 +143,14 @@ def slow_streams(*, streams: int = 10_000, every_ms: int = 10_000, seconds: int 
         async def run() -> tuple[int, int]:
             made = await hold_open(target, streams)
             await asyncio.sleep(seconds)
-            alive = sum(caller.chunks > 0 and not caller.is_lost for caller in made)
+            alive = sum(caller.chunks > 0 and not caller.is_lost and not caller.ended for caller in made)
             memory = memory_bytes(contender.process.pid)
             close_all(made)
             return alive, memory
 
         alive, memory = uvloop.run(run())
     return {
+        "asked": asked,
         "streams": streams,
         "alive": alive,
         "memory_mib": memory / 2**20,
@@ -179,14 +160,13 @@ def slow_streams(*, streams: int = 10_000, every_ms: int = 10_000, seconds: int 
 
 def time_to_first_frame(*, rtt_ms: float = 40.0, thinking_ms: int = 100, calls: int = 30) -> dict[str, Any]:
     """Tell when the first frame is there, over a long line: without a gateway, and through us cold and warm."""
-    os.sched_setaffinity(0, LOAD_CORES)
     orders = f"delay={thinking_ms} every=20"
     found: dict[str, Any] = {"rtt_ms": rtt_ms, "thinking_ms": thinking_ms}
     with upstream(rtt_ms) as platform:
         first = uvloop.run(direct.first_frames(platform.port, f"frames=10 {orders}", calls))
-        found["direct"] = _first(first, rtt_ms, thinking_ms)
-        for name, warm in (("cold", "0"), ("warm", "16")):
-            with aiproject(platform.port, settings={"AIPROJECT_SPARK_WARM_CONNECTIONS": warm}) as contender:
+        found["direct client"] = _first(first, rtt_ms, thinking_ms)
+        for name, settings in (("AiProject, cold", COLD), ("AiProject, warm", {})):
+            with aiproject(platform.port, settings=settings) as contender:
                 target = contender.target(STREAM, orders, 10)
                 uvloop.run(call_many(target, callers=1, calls=3, is_stream=True))
                 time.sleep(1)
@@ -197,72 +177,59 @@ def time_to_first_frame(*, rtt_ms: float = 40.0, thinking_ms: int = 100, calls: 
     return found
 
 
-def _first(seconds: Sequence[float], rtt_ms: float, thinking_ms: float) -> Mapping[str, float]:
+def _first(seconds: Sequence[float], rtt_ms: float, thinking_ms: float) -> dict[str, float]:
     median = statistics.median(seconds) * 1000
     return {
         "first_ms_p50": median,
         "first_ms_p99": quantile(seconds, 0.99) * 1000,
         "round_trips": (median - thinking_ms) / rtt_ms,
-        "of_one_round_trip_and_thinking": median / (rtt_ms + thinking_ms),
+        "of_the_least": median / (rtt_ms + thinking_ms),
     }
 
 
-def workers(*, calls: int = 4000) -> dict[str, Any]:
-    """Tell the throughput of one worker and of two, each on all cores, with the CPU that they got."""
-    found: dict[str, Any] = {}
-    everywhere = os.sched_getaffinity(0) | LOAD_CORES
-    with upstream() as platform:
-        for count in (1, 2):
-            settings = {"AIPROJECT_WORKERS": str(count)}
-            with aiproject(platform.port, settings=settings, cores=everywhere) as contender:
-                measured(contender, CHAT, 50, calls=500, callers=CALLERS)
-                called, cpu = measured(contender, CHAT, 50, calls=calls, callers=CALLERS)
-                found[f"{count} workers"] = {
-                    "calls_a_second": called.calls / called.seconds,
-                    "cpu_us": cpu,
-                    "cores_used": cpu * called.calls / called.seconds / 1e6,
-                }
+def workers(*, rounds: int, calls: int = 400, share: float = 0.2) -> dict[str, Any]:
+    """Compare the throughput of one worker and of two, each held to ``share`` of a core where that is possible.
+
+    Where it is not, the load takes part of the cores; then what counts is the throughput for each core that was used.
+    """
+    is_limited = shares.is_possible()
+    found: dict[str, Any] = {"share_of_a_core": share if is_limited else None}
+    with ExitStack() as stack:
+        port = stack.enter_context(upstream()).port
+        server = stack.enter_context(mysql())
+        kinds: dict[str, Callable[[], str]] = {"SQLite": str}
+        if server is not None:
+            kinds["MySQL"] = server.new_database
+        for kind, new_database in kinds.items():
+            found[kind] = _one_and_two(
+                port, new_database, rounds=rounds, calls=calls, share=share if is_limited else None
+            )
     return found
 
 
-def soak(*, minutes: float = 30.0, callers: int = 32) -> dict[str, Any]:
-    """Run at about half load; tell the slope of memory after the warm-up, and what is left over at the end."""
-    os.sched_setaffinity(0, LOAD_CORES)
-    samples: list[tuple[float, float, int]] = []
-    with upstream() as platform, aiproject(platform.port) as contender:
-        pid = contender.process.pid
-        targets = [contender.target(CHAT, "", 50), contender.target(STREAM, "every=20", 50)]
-        began = time.monotonic()
-        total = 0
-
-        async def breathe() -> None:
-            nonlocal total
-            while (now := time.monotonic() - began) < minutes * 60:
-                for target, is_stream in zip(targets, (False, True), strict=True):
-                    called = await call_many(target, callers=callers, calls=callers * 4, is_stream=is_stream)
-                    total += called.calls
-                    if called.wrong:
-                        raise RuntimeError(called.complaint)
-                samples.append((now, memory_bytes(pid) / 2**20, _descriptors(pid)))
-                # As long again: half load.
-                await asyncio.sleep(time.monotonic() - began - now)
-
-        uvloop.run(breathe())
-        time.sleep(40)  # what was kept warm is let go of
-        end = {"memory_mib": memory_bytes(pid) / 2**20, "descriptors": _descriptors(pid)}
-    warm = [(at / 3600, memory) for at, memory, _ in samples if at > minutes * 60 / 6]
-    slope = statistics.linear_regression(*zip(*warm, strict=True)).slope if len(warm) > 1 else 0.0
+def _one_and_two(
+    port: int, new_database: Callable[[], str], *, rounds: int, calls: int, share: float | None
+) -> dict[str, dict[str, float]]:
+    found: dict[int, list[tuple[Called, float]]] = {1: [], 2: []}
+    with ExitStack() as stack:
+        contenders = {
+            count: stack.enter_context(
+                aiproject(port, settings={"AIPROJECT_WORKERS": str(count)}, cores=ALL_CORES, database=new_database())
+            )
+            for count in found
+        }
+        for number in range(rounds + 1):
+            for count, contender in contenders.items():
+                one = measured(contender, CHAT, 50, calls=calls * count, callers=CALLERS * count)
+                if number:  # the first round warms up, unlimited
+                    found[count].append(one)
+                elif share is not None:
+                    stack.enter_context(shares.limited(workers_of(contender.process.pid), share))
     return {
-        "minutes": minutes,
-        "calls": total,
-        "memory_mib_first": samples[0][1],
-        "memory_mib_last": samples[-1][1],
-        "slope_mib_an_hour": slope,
-        "descriptors_first": samples[0][2],
-        "at_the_end": end,
-        "samples": [(round(at), round(memory, 2), files) for at, memory, files in samples],
+        str(count): {
+            "calls_a_second": statistics.median(called.calls / called.seconds for called, _ in rows),
+            "cpu_us": statistics.median(cpu for _, cpu in rows),
+            "cores_used": statistics.median(cpu * called.calls / called.seconds / 1e6 for called, cpu in rows),
+        }
+        for count, rows in found.items()
     }
-
-
-def _descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))

@@ -23,6 +23,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 import picows
 import uvloop
@@ -56,21 +57,18 @@ def parse_orders(question: bytes) -> Orders:
 def render(number: int, count: int, text: str = PIECE) -> bytes:
     """Return frame ``number`` of ``count``, as Spark writes it."""
     status = 2 if number == count - 1 else 1 if number else 0
-    usage = (
-        ',"usage":{"text":{"question_tokens":4,"prompt_tokens":5,"completion_tokens":%d,"total_tokens":%d}}'
-        % (count * 4, count * 4 + 5)
-        if status == 2
-        else ""
-    )
-    return (
-        '{"header":{"code":0,"message":"Success","sid":"cht000cb087@dx18793cd421fb894542","status":%d},'
-        '"payload":{"choices":{"status":%d,"seq":%d,"text":[{"content":"%s","role":"assistant","index":0}]}%s}}'
-        % (status, status, number, text, usage)
-    ).encode()
+    usage = ""
+    if status == 2:
+        tokens = f'"question_tokens":4,"prompt_tokens":5,"completion_tokens":{count * 4},"total_tokens":{count * 4 + 5}'
+        usage = f',"usage":{{"text":{{{tokens}}}}}'
+    header = f'{{"code":0,"message":"Success","sid":"cht000cb087@dx18793cd421fb894542","status":{status}}}'
+    piece = f'{{"content":"{text}","role":"assistant","index":0}}'
+    choices = f'{{"status":{status},"seq":{number},"text":[{piece}]}}'
+    return f'{{"header":{header},"payload":{{"choices":{choices}{usage}}}}}'.encode()
 
 
 class _Conversation(picows.WSListener):
-    rendered: dict[int, list[bytes]] = {}
+    rendered: ClassVar[dict[int, list[bytes]]] = {}
 
     def __init__(self, later: Callable[[Callable[[], None]], None]) -> None:
         self._later = later
