@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -104,6 +105,18 @@ async def acts(database: Database, **wanted: Any) -> list[tuple[str, str, dict[s
 
 
 class TestAdministrators:
+    async def test_logins_at_once_that_renew_the_hash_all_succeed(
+        self, database: Database, found: Administrators
+    ) -> None:
+        await found.add("ann", PASSWORD, None, ORIGIN)
+        stronger = PasswordService(PasswordHasher(replace(CHEAPEST, time_cost=2)), threads=4)
+        try:
+            renewing = Administrators(database, stronger, Signer(b"k" * 32))
+            tokens = await asyncio.gather(*(renewing.login("ann", PASSWORD, "192.0.2.1", "r") for _ in range(4)))
+            assert len({each.access_token for each in tokens}) == 4
+        finally:
+            await stronger.close()
+
     async def test_the_first_is_an_owner_and_the_next_is_not(self, database: Database, found: Administrators) -> None:
         assert not await found.exist()
         assert (await found.add("Ann", PASSWORD, None, ORIGIN)).role is Role.OWNER

@@ -261,7 +261,13 @@ class Administrators:
                 )
                 await record(connection, origin, "admin.login", administrator.name)
 
-        await retry_transient(once)
+        try:
+            await retry_transient(once)
+        except LoginFailed:
+            if better is None:
+                raise
+            # Another login at this moment may have renewed the hash; whether it is still this password is asked anew.
+            return await self.login(name, password, address, request_id)
         claims, signer = Claims(administrator.admin_id, session_id), self._the_signer
         return SignedIn(
             administrator,
