@@ -128,8 +128,9 @@ def _many(results: Results) -> Table:
         f"{results['streams']:,} streams of {results['frames_a_second_each']:g} frames/s for {results['seconds']} s",
         (*columns, "spacing error p99 ms", "cores", "CPU µs a frame", "KiB a stream"),
         rows,
-        "Late: from the stand-in's writing to the load's reading. What the two of them add, which share a core, is in "
-        "the bare relay's figures, too.",
+        f"Late: from the stand-in's writing to the client's reading, of {results['watched']} streams that a process of "
+        "its own watches. What the harness itself adds, on a core that it shares with others, is in the bare relay's "
+        "figures, too.",
     )
 
 
