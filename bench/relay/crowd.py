@@ -20,7 +20,7 @@ import uvloop
 from bench.relay.contenders import Contender, aiproject, bare_relay
 from bench.relay.load import Called, Target, call_many
 from bench.relay.measuring import COLD, STREAM, by_quantile, measured, quantile, upstream
-from bench.relay.processes import cpu_seconds, memory_bytes
+from bench.relay.processes import cpu_seconds, memory_bytes, waited_seconds
 
 __all__ = ["many_streams"]
 
@@ -72,9 +72,9 @@ def _crowd(contender: Contender, streams: int, every_ms: int, seconds: int) -> d
     uvloop.run(run(few, None))  # what the first streams make the process take is not the price of a further one
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_hurry) as watch:
         watch.submit(os.getpid).result()  # it runs
-        before = cpu_seconds(pid)
+        before, waited = cpu_seconds(pid), waited_seconds(pid)
         called, seen = uvloop.run(run(streams, watch))
-        used = cpu_seconds(pid) - before
+        used, waited = cpu_seconds(pid) - before, waited_seconds(pid) - waited
     total = called.frames + seen.frames
     return {
         "dropped_streams": called.wrong + seen.wrong,
@@ -86,6 +86,7 @@ def _crowd(contender: Contender, streams: int, every_ms: int, seconds: int) -> d
         "spacing_ms_p99": quantile(seen.spacing, 0.99) * 1000,
         "share_within_20_ms": sum(delay < 0.02 for delay in seen.delays) / max(1, len(seen.delays)),
         "share_of_a_core": used / called.seconds,
+        "share_of_the_time_without_a_core": waited / called.seconds,
         "cpu_us_a_frame": used / max(1, total) * 1e6,
         "kib_a_stream": (memory[streams] - memory[few]) / (streams - few) / 1024,
     }
