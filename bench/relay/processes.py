@@ -28,7 +28,6 @@ CORES = sorted(os.sched_getaffinity(0))
 ALL_CORES = set(CORES)
 SERVER_CORE = {CORES[0]}
 LOAD_CORES = set(CORES[1:2] or CORES)
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _tree(pid: int) -> Iterator[int]:
