@@ -106,7 +106,8 @@ def _flatness(results: Mapping[str, Any]) -> Iterator[Aim]:
     if (concurrency := results.get("concurrency")) and {"10", "1000"} <= set(concurrency[OURS]):
         levels = concurrency[OURS]
         ratio = levels["1000"]["cpu_us"] / levels["10"]["cpu_us"]
-        yield Aim("CPU of a chat at 1,000 calls at once, of that at 10", 1.1, ratio)
+        yield Aim("CPU of a chat at 1,000 calls at once, of that at 10 (bound of ours)", 1.1, ratio)
     if growth := results.get("growth"):
-        last = growth["scales"][-1]
-        yield Aim(f"CPU of a chat with {last['entries']:,} entries, of that with few", 1.1, last["ratio"])
+        worst = max(growth["scales"], key=lambda scale: scale["ratio"])
+        what = f"CPU of a chat with {worst['entries']:,} entries (the dearest), of that with few (bound of ours)"
+        yield Aim(what, 1.1, worst["ratio"])

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.relay import report, scenarios
+from bench.relay.crowd import many_streams
 from bench.relay.growth import growth
 from bench.relay.processes import CLONE
 from bench.relay.soak import soak
@@ -68,7 +69,7 @@ SCENARIOS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "cost": lambda options: scenarios.cost(rounds=options.rounds, flask_python=_flask_python()),
     "peers": lambda options: scenarios.peers(rounds=options.rounds, litellm_python=_litellm_python()),
     "concurrency": lambda options: scenarios.concurrency(rounds=options.rounds),
-    "many-streams": lambda _: scenarios.many_streams(),
+    "many-streams": lambda _: many_streams(),
     "slow-streams": lambda _: scenarios.slow_streams(),
     "first-frame": lambda _: scenarios.time_to_first_frame(),
     "workers": lambda options: scenarios.workers(rounds=options.rounds),

@@ -85,8 +85,9 @@ def request_bytes(target: Target, number: int) -> bytes:
 
 
 class _Caller(asyncio.Protocol):
-    def __init__(self, requests: Iterator[bytes], done: asyncio.Queue[_Caller]) -> None:
+    def __init__(self, requests: Iterator[bytes], done: asyncio.Queue[_Caller], *, is_stamped: bool) -> None:
         self._requests = requests
+        self._is_stamped = is_stamped
         self._done = done
         self.reset()
 
@@ -119,8 +120,9 @@ class _Caller(asyncio.Protocol):
         if not self.first:
             self.first = now
         self.chunks += 1
-        for stamp in STAMP.findall(data):
-            self.stamps.append(now - int(stamp) / 1e9)
+        if self._is_stamped:
+            for stamp in STAMP.findall(data):
+                self.stamps.append(now - int(stamp) / 1e9)
         self.body_parts.append(data)
 
     def on_message_complete(self) -> None:
@@ -147,7 +149,9 @@ async def _connect(
 
     async def one() -> None:
         async with gate:
-            _, caller = await loop.create_connection(lambda: _Caller(requests, done), "127.0.0.1", target.port)
+            _, caller = await loop.create_connection(
+                lambda: _Caller(requests, done, is_stamped="stamps=1" in target.orders), "127.0.0.1", target.port
+            )
         made.append(caller)
 
     await asyncio.gather(*(one() for _ in range(callers)))

@@ -17,6 +17,7 @@ from bench.relay.processes import LOAD_CORES, Started, cpu_seconds, start
 __all__ = [
     "CALLERS",
     "CHAT",
+    "COLD",
     "FRAMES",
     "QUANTILES",
     "STREAM",
@@ -38,6 +39,9 @@ FRAMES = (50, 150)
 """Frames of an answer; the difference gives the price of one more."""
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+
+COLD: Mapping[str, str] = {"AIPROJECT_SPARK_WARM_CONNECTIONS": "0"}
+"""Settings of an AiProject that keeps no connections open."""
 
 Measurement = tuple[Called, float]
 

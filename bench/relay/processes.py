@@ -19,6 +19,7 @@ __all__ = [
     "descriptors",
     "memory_bytes",
     "start",
+    "waited_seconds",
     "workers_of",
 ]
 
@@ -27,7 +28,6 @@ CORES = sorted(os.sched_getaffinity(0))
 ALL_CORES = set(CORES)
 SERVER_CORE = {CORES[0]}
 LOAD_CORES = set(CORES[1:2] or CORES)
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -50,6 +50,11 @@ def cpu_seconds(pid: int) -> float:
             with contextlib.suppress(OSError):
                 total += int(stat.read_text().split()[0])
     return total / 1e9
+
+
+def waited_seconds(pid: int) -> float:
+    """Return how long a process' main thread could have run and had to wait, because others had its core."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def memory_bytes(pid: int) -> int:

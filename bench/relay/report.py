@@ -72,7 +72,9 @@ def with_figures(text: str, results: Mapping[str, Any]) -> str:
     ]
     parts = [markdown(table) for table in tables(results)]
     parts.append(
-        "\n".join(["### When", "", "| scenario | day | revision | load average before |", "|---|---|---|---|", *runs])
+        "\n".join(
+            ["### When", "", "| scenario | day | revision | load average at its end |", "|---|---|---|---|", *runs]
+        )
     )
     return "".join([before, begin, "\n\n", "\n".join(parts), "\n\n", end, after])
 

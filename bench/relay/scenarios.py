@@ -6,22 +6,20 @@ import asyncio
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import uvloop
 
 from bench.relay import direct, shares
-from bench.relay.contenders import Contender, aiproject, bare_relay, litellm, seed_stack
+from bench.relay.contenders import aiproject, bare_relay, litellm, seed_stack
 from bench.relay.databases import mysql
 from bench.relay.load import Called, call_many, close_all, hold_open
-from bench.relay.measuring import CALLERS, CHAT, STREAM, by_quantile, compare, measured, quantile, upstream
-from bench.relay.processes import ALL_CORES, cpu_seconds, memory_bytes, workers_of
+from bench.relay.measuring import CALLERS, CHAT, COLD, STREAM, compare, measured, quantile, upstream
+from bench.relay.processes import ALL_CORES, memory_bytes, workers_of
 
-__all__ = ["concurrency", "cost", "many_streams", "peers", "slow_streams", "time_to_first_frame", "workers"]
-
-COLD: Mapping[str, str] = {"AIPROJECT_SPARK_WARM_CONNECTIONS": "0"}
+__all__ = ["concurrency", "cost", "peers", "slow_streams", "time_to_first_frame", "workers"]
 
 
 def cost(*, rounds: int, calls: int = 1000, flask_python: str | None) -> dict[str, Any]:
@@ -74,55 +72,6 @@ def concurrency(levels: Sequence[int] = (10, 100, 1000), *, rounds: int, calls: 
                 "whole_ms_p99": quantile(whole, 0.99) * 1000,
             }
     return found
-
-
-def many_streams(*, streams: int = 2000, every_ms: int = 100, seconds: int = 20) -> dict[str, Any]:
-    """Let many streams run at reading speed; tell by how much their frames are late, and what an open one takes.
-
-    What is late by the load and the stand-in themselves, which share a core, shows in the bare relay's figures.
-    """
-    found: dict[str, Any] = {"streams": streams, "frames_a_second_each": 1000 / every_ms, "seconds": seconds}
-    with upstream() as platform:
-        with bare_relay(platform.port) as bare:
-            found[bare.name] = _crowd(bare, streams, every_ms, seconds)
-        with aiproject(platform.port, settings=COLD) as ours:
-            found[ours.name] = _crowd(ours, streams, every_ms, seconds)
-    return found
-
-
-def _crowd(contender: Contender, streams: int, every_ms: int, seconds: int) -> dict[str, Any]:
-    pid = contender.process.pid
-    measured(contender, STREAM, 50, calls=200, callers=20)
-    target = contender.target(STREAM, f"every={every_ms} stamps=1", seconds * 1000 // every_ms)
-    memory: dict[int, int] = {}
-
-    async def run(count: int) -> Called:
-        calls = asyncio.create_task(
-            call_many(target, callers=count, calls=count, is_stream=True, spread=seconds * count / streams / 2)
-        )
-        # All are open, and none has ended.
-        await asyncio.sleep(seconds * count / streams / 2 + seconds / 4)
-        memory[count] = memory_bytes(pid)
-        return await calls
-
-    few = streams // 10
-    uvloop.run(run(few))  # what the first streams make the process take is not the price of a further one
-    before = cpu_seconds(pid)
-    called = uvloop.run(run(streams))
-    used = cpu_seconds(pid) - before
-    return {
-        "dropped_streams": called.wrong,
-        "complaint": called.complaint,
-        "frames": called.frames,
-        "delay_ms": by_quantile(called.delays),
-        "delay_ms_worst": max(called.delays, default=0.0) * 1000,
-        "spacing_ms_p50": quantile(called.spacing, 0.5) * 1000,
-        "spacing_ms_p99": quantile(called.spacing, 0.99) * 1000,
-        "share_within_20_ms": sum(delay < 0.02 for delay in called.delays) / max(1, len(called.delays)),
-        "share_of_a_core": used / called.seconds,
-        "cpu_us_a_frame": used / max(1, called.frames) * 1e6,
-        "kib_a_stream": (memory[streams] - memory[few]) / (streams - few) / 1024,
-    }
 
 
 def slow_streams(*, streams: int = 10_000, every_ms: int = 10_000, seconds: int = 30) -> dict[str, Any]:

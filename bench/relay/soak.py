@@ -19,7 +19,7 @@ from bench.relay.processes import cpu_seconds, descriptors, memory_bytes
 
 __all__ = ["soak"]
 
-SAMPLE_SECONDS = 10.0
+SAMPLE_SECONDS = 30.0
 WARM_UP_SHARE = 1 / 6
 """Of the time; the slope is told of what comes after it."""
 

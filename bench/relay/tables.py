@@ -117,6 +117,7 @@ def _many(results: Results) -> Table:
             f"{100 * figures['share_within_20_ms']:.2f} %",
             f"{figures['spacing_ms_p99']:.1f}",
             f"{figures['share_of_a_core']:.2f}",
+            f"{100 * figures['share_of_the_time_without_a_core']:.0f} %",
             f"{figures['cpu_us_a_frame']:.1f}",
             f"{figures['kib_a_stream']:.1f}",
         )
@@ -126,10 +127,12 @@ def _many(results: Results) -> Table:
     columns = ("through", "dropped", "late p50 ms", "p99", "p99.9", "< 20 ms")
     return Table(
         f"{results['streams']:,} streams of {results['frames_a_second_each']:g} frames/s for {results['seconds']} s",
-        (*columns, "spacing error p99 ms", "cores", "CPU µs a frame", "KiB a stream"),
+        (*columns, "spacing error p99 ms", "cores", "kept waiting", "CPU µs a frame", "KiB a stream"),
         rows,
-        "Late: from the stand-in's writing to the load's reading. What the two of them add, which share a core, is in "
-        "the bare relay's figures, too.",
+        f"Late: from the stand-in's writing to the client's reading, of {results['watched']} streams that a process of "
+        "its own watches. Kept waiting: the share of the time in which the server could have run and others had its "
+        "core. What the harness itself adds, on a core that it shares with others, is in the bare relay's "
+        "figures, too.",
     )
 
 

@@ -83,10 +83,10 @@ class _Conversation(picows.WSListener):
                 transport.disconnect()
 
     def _begin(self, transport: picows.WSTransport, orders: Orders) -> None:
+        frames = self.rendered.get(orders.frames)
+        if frames is None:
+            frames = self.rendered[orders.frames] = [render(n, orders.frames) for n in range(orders.frames)]
         if not orders.every and not orders.delay and not orders.stamps:
-            frames = self.rendered.get(orders.frames)
-            if frames is None:
-                frames = self.rendered[orders.frames] = [render(n, orders.frames) for n in range(orders.frames)]
             for one in frames:
                 transport.send(picows.WSMsgType.TEXT, one)
             return
@@ -96,8 +96,8 @@ class _Conversation(picows.WSListener):
         def send(number: int) -> None:
             if transport.is_disconnected:
                 return
-            text = str(time.monotonic_ns()) if orders.stamps else PIECE
-            transport.send(picows.WSMsgType.TEXT, render(number, orders.frames, text))
+            stamped = render(number, orders.frames, str(time.monotonic_ns())) if orders.stamps else frames[number]
+            transport.send(picows.WSMsgType.TEXT, stamped)
             if number + 1 < orders.frames:
                 loop.call_at(begin + (number + 1) * orders.every / 1000, send, number + 1)
 

@@ -95,6 +95,7 @@ class TestTables:
             "share_within_20_ms": 0.995,
             "spacing_ms_p99": 3.0,
             "share_of_a_core": 0.7,
+            "share_of_the_time_without_a_core": 0.1,
             "cpu_us_a_frame": 35.0,
             "kib_a_stream": 47.0,
         }
@@ -112,6 +113,7 @@ class TestTables:
                 "streams": 2000,
                 "frames_a_second_each": 10.0,
                 "seconds": 20,
+                "watched": 50,
                 **dict.fromkeys(contenders, crowd),
             },
             "slow-streams": {
