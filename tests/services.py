@@ -560,7 +560,7 @@ class Redis(Server):
             await client.aclose()
 
     async def _copy(self, template: str, database: str) -> None:
-        raise NotImplementedError("Redis keeps nothing that would be worth a copy")
+        raise RuntimeError("Redis keeps nothing that would be worth a copy")
 
     def url(self, database: str = "0") -> str:
         return f"redis://:{urllib.parse.quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
