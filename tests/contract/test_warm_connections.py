@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -43,6 +44,7 @@ async def spark(address: SandboxAddress, *, attempts: int = 1) -> AsyncIterator[
         yield upstream
     finally:
         upstream.close()
+        await asyncio.sleep(0.2)  # what is being opened is closed once it is open
 
 
 async def ask(upstream: SparkUpstream) -> bool:
@@ -156,13 +158,17 @@ def test_tls_sessions_are_resumed(
         writer.write(await reader.readline())
         await writer.drain()
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     async def scenario() -> list[bool]:
         server = await asyncio.start_server(echo, "localhost", 0, ssl=server_context)
         async with server:
             port = server.sockets[0].getsockname()[1]
             context = make_client()
-            return [await _reused(context, port) for _ in range(3)]
+            found = [await _reused(context, port) for _ in range(3)]
+            await asyncio.sleep(0.1)  # the server's side of the last one
+            return found
 
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(scenario()) == [False, True, True]

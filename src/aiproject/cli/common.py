@@ -54,7 +54,10 @@ EXIT_STATUSES: tuple[tuple[type[AiProjectError], int], ...] = (
 
 def print_table(table: Table) -> None:
     """Print a table, as wide as the terminal, or whole where there is none."""
-    out.print(table, width=None if out.is_terminal else TABLE_WIDTH)
+    if out.is_terminal:
+        out.print(table)
+    else:
+        Console(width=TABLE_WIDTH).print(table)
 
 
 @contextmanager
