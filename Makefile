@@ -16,7 +16,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Test files run side by side in so many processes, each with database servers of its own (0.5 GB in all). The suite
-# waits as often as it computes, so one more than there are processors.
+# waits as often as it computes, so twice as many as there are processors.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) \* 2)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
