@@ -169,8 +169,8 @@ class Stock:
             return
         self.counts.opened += 1
         waiting = _Waiting(connection, loop.time())
-        if self._is_closed:
-            self._drop(waiting)
+        if self._is_closed or len(self._waiting) >= self._target:
+            self._drop(waiting)  # nobody wants it any more: it was ordered before a quiet while, or a word of too many
         else:
             self._waiting.append(waiting)
 

@@ -210,6 +210,20 @@ def test_a_platform_that_says_too_many_is_relieved_at_once() -> None:
     run(scenario())
 
 
+def test_what_was_being_opened_when_the_platform_said_too_many_does_not_wait() -> None:
+    async def scenario() -> None:
+        platform = Platform()
+        stock = stock_of(platform)
+        stock.take()
+        await asyncio.sleep(HANDSHAKE / 2)
+        stock.too_many()
+        await asyncio.sleep(HANDSHAKE)
+        assert len(platform.lines) == 1
+        assert platform.waiting == 0
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("pause", [0.0, HANDSHAKE / 2, 1.0])
 def test_closed_it_lets_go_of_all(pause: float) -> None:
     async def scenario() -> None:
