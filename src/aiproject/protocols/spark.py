@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -73,6 +73,7 @@ _MAX_SID: Final = 64
 _MAX_CODE: Final = 999_999_999  # the documents' codes have five digits, and six in one place
 _ROLES: Final[tuple[Role, ...]] = ("system", "user", "assistant")
 _STATUS_FIRST, _STATUS_MIDDLE, _STATUS_LAST = 0, 1, 2
+_LF, _CR = b"\n\r"
 
 
 # -- what the models take ----------------------------------------------------------------------------------------------
@@ -311,7 +312,43 @@ class _Frame(msgspec.Struct, gc=False):
     code: Any = msgspec.UNSET
 
 
+# What nearly every frame of an answer is: a piece of the model's words, as the documents show it. The decoder tells it
+# by its type alone; whatever is different is looked at with care.
+
+
+class _PlainHeader(msgspec.Struct, gc=False):
+    code: Literal[0]
+    status: Literal[0, 1]
+    sid: str = ""
+    message: str = ""
+
+
+class _PlainText(msgspec.Struct, gc=False):
+    content: Annotated[str, msgspec.Meta(min_length=1)]
+    role: Literal["assistant"] = "assistant"
+    reasoning_content: None = None
+    function_call: None = None
+
+
+class _PlainChoices(msgspec.Struct, gc=False):
+    text: tuple[_PlainText]
+    status: int | None = None
+    seq: int | None = None
+
+
+class _PlainPayload(msgspec.Struct, gc=False):
+    choices: _PlainChoices
+    usage: _Usage | None = None
+
+
+class _PlainFrame(msgspec.Struct, gc=False):
+    header: _PlainHeader
+    payload: _PlainPayload
+    code: msgspec.UnsetType = msgspec.UNSET
+
+
 _decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_plain_frame = msgspec.json.Decoder(_PlainFrame).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -334,6 +371,41 @@ class SparkAnswer:
         self.frames = 0
         self._size = 0
         self._closed = False
+
+    def receive_all(self, frames: Iterable[bytes], events: list[ChatEvent]) -> None:
+        """Read the next frames, each as `receive` does; what follows the last frame of the answer is not looked at.
+
+        Args:
+            events: takes what they say, also of those before a frame that is refused.
+
+        Raises:
+            UpstreamFailed: as `receive`.
+        """
+        if self._closed:
+            raise UpstreamNonsense("a frame came after the last one", sid=self.sid)
+        for frame in frames:
+            if (
+                self.sid is not None
+                and len(frame) <= MAX_CLIENT_FRAME
+                and self.frames < MAX_FRAMES
+                and _LF not in frame
+                and _CR not in frame
+            ):
+                # Nearly every frame passes here, in a third of the time; `receive` would say the same of it.
+                try:
+                    text = _decode_plain_frame(frame).payload.choices.text[0].content
+                    if not frame.isascii():
+                        frame.decode()  # msgspec does not look into the strings that it skips
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    pass
+                else:
+                    self.frames += 1
+                    self._grow(text)
+                    events.append(ChatEvent(text, "", None, None, False, frame))
+                    continue
+            events.append(self.receive(frame))
+            if self.finished:
+                return
 
     def receive(self, frame: bytes) -> ChatEvent:
         """Read the next frame.
@@ -424,7 +496,11 @@ class SparkAnswer:
                 call = element.function_call
                 if call is not None and event.tool_call is None:
                     event.tool_call = ToolCall(call.name, call.arguments)
-        self._measure(event)
+        self._grow(event.text)
+        if event.reasoning:
+            self._grow(event.reasoning)
+        if event.tool_call is not None:
+            self._grow(event.tool_call.name + event.tool_call.arguments)
 
         if event.is_last:
             is_fit = is_fit and has_text
@@ -447,13 +523,9 @@ class SparkAnswer:
             self.finished = self._closed = True
         return event
 
-    def _measure(self, event: ChatEvent) -> None:
+    def _grow(self, text: str) -> None:
         """Count what the answer has grown by, and stop one without end."""
-        self._size += _utf8_length(event.text)
-        if event.reasoning:
-            self._size += _utf8_length(event.reasoning)
-        if event.tool_call is not None:
-            self._size += _utf8_length(event.tool_call.arguments) + _utf8_length(event.tool_call.name)
+        self._size += len(text) if text.isascii() else len(text.encode())
         if self._size > MAX_ANSWER_BYTES:
             raise self._nonsense(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
@@ -512,10 +584,6 @@ class _WrongTypeError(Exception):
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _utf8_length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _integer(value: object) -> int | None:

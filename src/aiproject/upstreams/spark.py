@@ -135,16 +135,14 @@ class SparkStream:
             raise  # not reached: after the last frame nobody asks for another
         events: list[ChatEvent] = []
         try:
-            for frame in frames:
-                events.append(self._answer.receive(frame))
-                if events[-1].is_last:
-                    # The platform closes after the last frame; what it says then does not matter (chat chapter A7).
-                    self._connection.close()
-                    break
+            self._answer.receive_all(frames, events)
         except UpstreamFailed as failure:
             if not events:
                 raise
             self._failure = failure
+        if self._answer.finished:
+            # The platform closes after the last frame; what it says then does not matter (chat chapter A7).
+            self._connection.close()
         return events
 
     def abort(self, reason: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -494,6 +495,108 @@ def assert_survived(frame: bytes) -> None:
         if event.usage is not None:
             assert event.usage.total_tokens >= 0
             assert frame_shown["payload"]["usage"]["text"]["total_tokens"] == event.usage.total_tokens
+
+
+# Frames as they come, and the same with one member missing, another or more.
+ODD = st.sampled_from([None, 0, 1, 2, -1, True, "", "x", "1", 0.0, [], {}, [said("y")], {"text": None}])
+PATHS = st.sampled_from(
+    [
+        ("header",),
+        *(("header", name) for name in ("code", "status", "sid", "message", "new")),
+        ("payload",),
+        ("payload", "choices"),
+        ("payload", "usage"),
+        *(("payload", "choices", name) for name in ("status", "seq", "text", "new")),
+        ("code",),
+    ]
+)
+ELEMENT = st.sampled_from(
+    [
+        said("a"),
+        said("中文"),
+        said(""),
+        said(None),
+        said("\ud800"),
+        said("x" * 2100),
+        said("汉" * 700),
+        said("a", role="tool"),
+        said("a", role=None),
+        said("a", role=1),
+        said("a", reasoning_content="r"),
+        said("a", reasoning_content=1),
+        said("a", function_call={"name": "f"}),
+        said("a", index="0"),
+        {},
+        None,
+    ]
+)
+
+
+@st.composite
+def near_frames(draw: st.DrawFn) -> bytes:
+    texts = draw(st.lists(ELEMENT, min_size=1, max_size=2) | st.just([said("a")]))
+    frame: Any = frame_of(status=draw(st.sampled_from([0, 1, 1, 1, 1, 2])))
+    frame["payload"]["choices"]["text"] = texts
+    if draw(st.integers(0, 3)) == 0:
+        *way, name = draw(PATHS)
+        parent = frame
+        for step in way:
+            parent = parent[step]
+        if draw(st.booleans()):
+            parent[name] = draw(ODD)
+        else:
+            parent.pop(name, None)
+    ascii_only, indent = draw(st.booleans()), draw(st.sampled_from([None, None, None, 1]))
+    return json.dumps(frame, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+
+
+def fate(read: Callable[[SparkAnswer, list[ChatEvent]], None]) -> tuple[object, ...]:
+    answer, events, failure = SparkAnswer(), list[ChatEvent](), ""
+    try:
+        read(answer, events)
+    except UpstreamFailed as error:
+        failure = f"{type(error).__name__} {error}"
+    return events, failure, answer.sid, answer.usage, answer.finished, answer.frames
+
+
+class TestManyAtOnce:
+    @given(st.lists(near_frames() | st.just(MIDDLE), max_size=8))
+    def test_many_say_what_they_say_one_by_one(self, frames: list[bytes]) -> None:
+        def one_by_one(answer: SparkAnswer, events: list[ChatEvent]) -> None:
+            for frame in frames:
+                events.append(answer.receive(frame))
+                if events[-1].is_last:
+                    return
+
+        assert fate(lambda answer, events: answer.receive_all([FIRST, *frames], events)) == fate(
+            lambda answer, events: (events.append(answer.receive(FIRST)), one_by_one(answer, events))[1]
+        )
+
+    def test_what_is_plain_passes_untouched(self) -> None:
+        events: list[ChatEvent] = []
+        SparkAnswer().receive_all([FIRST, MIDDLE, LAST, b"nonsense behind the last"], events)
+        assert [event.spark_frame for event in events] == [FIRST, MIDDLE, LAST]
+        assert [event.is_last for event in events] == [False, False, True]
+
+    def test_an_answer_without_end_is_stopped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("aiproject.protocols.spark.MAX_ANSWER_BYTES", 20)
+        events: list[ChatEvent] = []
+        with pytest.raises(UpstreamNonsense, match="20 bytes"):
+            SparkAnswer().receive_all([FIRST, MIDDLE, MIDDLE, MIDDLE], events)
+        assert [event.text for event in events] == ["有", "什么问题"]
+
+    def test_so_is_one_of_too_many_frames(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("aiproject.protocols.spark.MAX_FRAMES", 2)
+        events: list[ChatEvent] = []
+        with pytest.raises(UpstreamNonsense, match="2 frames"):
+            SparkAnswer().receive_all([FIRST, MIDDLE, MIDDLE], events)
+        assert len(events) == 2
+
+    def test_nothing_comes_after_the_last(self) -> None:
+        answer = SparkAnswer()
+        answer.receive_all([FIRST, LAST], [])
+        with pytest.raises(UpstreamNonsense, match="after the last"):
+            answer.receive_all([MIDDLE], [])
 
 
 MESSAGES = st.lists(
