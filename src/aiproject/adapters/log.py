@@ -6,10 +6,13 @@ are named by their number, calls by their request id, the vendor's part by its `
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
+import msgspec
 import structlog
 
 __all__ = ["configure", "get_logger"]
@@ -36,7 +39,7 @@ def configure(level: str = "info", style: Literal["json", "console"] | None = No
     final: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if as_console
-        else [WITHOUT_LOCALS, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else [WITHOUT_LOCALS, structlog.processors.JSONRenderer(_json)]
     )
     structlog.configure(
         processors=[*shared, *final],
@@ -58,6 +61,18 @@ def configure(level: str = "info", style: Literal["json", "console"] | None = No
     logging.getLogger("uvicorn.access").disabled = True
     # A malformed form is its sender's matter and answered as such.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+def _json(event: Any, *, default: Callable[[Any], Any]) -> str:
+    """Return an event as JSON; msgspec takes a tenth of the time of Python's own encoder.
+
+    Args:
+        default: makes something of what JSON has no word for.
+    """
+    try:
+        return msgspec.json.encode(event, enc_hook=default).decode()
+    except (UnicodeEncodeError, TypeError, OverflowError):  # half a character, an odd key, a number without end
+        return json.dumps(event, default=default)
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:

@@ -116,7 +116,8 @@ class WebSocketConnection(picows.WSListener):
             if self._queued > MAX_QUEUED_BYTES and not self._paused:
                 self._paused = True
                 transport.underlying_transport.pause_reading()
-            self._wake()
+            if self._waiter is not None:
+                self._wake()
         elif kind is _CLOSE:
             code = _number(frame.get_close_code())
             reason = (frame.get_close_message() or b"").decode("utf-8", "replace")
@@ -260,7 +261,8 @@ class WebSocketConnection(picows.WSListener):
             self._wake()
 
     def _wake(self) -> None:
-        waiter = self._waiter
+        # Told once: what else the same reading brings need not look.
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

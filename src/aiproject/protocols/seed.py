@@ -48,9 +48,12 @@ def success(msg: str, **fields: Any) -> dict[str, Any]:
     return {"code": 0, "msg": msg, **fields}
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def json_bytes(value: Any) -> bytes:
     """Serialise an answer, ASCII-escaped as the original's are."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _encode(value).encode("ascii")
 
 
 QUOTA_CODES = {

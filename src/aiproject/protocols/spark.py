@@ -400,7 +400,9 @@ class SparkAnswer:
                     pass
                 else:
                     self.frames += 1
-                    self._grow(text)
+                    self._size += len(text) if text.isascii() else len(text.encode())
+                    if self._size > MAX_ANSWER_BYTES:
+                        raise self._endless()
                     events.append(ChatEvent(text, "", None, None, False, frame))
                     continue
             events.append(self.receive(frame))
@@ -527,7 +529,10 @@ class SparkAnswer:
         """Count what the answer has grown by, and stop one without end."""
         self._size += len(text) if text.isascii() else len(text.encode())
         if self._size > MAX_ANSWER_BYTES:
-            raise self._nonsense(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            raise self._endless()
+
+    def _endless(self) -> UpstreamNonsense:
+        return self._nonsense(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
     def _read_usage(self, given: _UsageText) -> tuple[Usage | None, bool]:
         """Read the numbers; also say whether the frame may stay as it is, with respect to them.

@@ -411,6 +411,8 @@ def quotable(text: str, limit: int = MAX_QUOTED) -> str:
     Characters that steer a terminal or the direction of writing are left out, and so are lone surrogates, which
     nothing downstream could encode.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable() and "  " not in text:  # session ids, most messages
+        return text.strip()
     # Cut first, so that the work is bounded too; a factor is left for what is then thrown out.
     kept = [
         " " if character.isspace() or unicodedata.category(character) == "Cc" else character

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -72,12 +72,13 @@ class Requests:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._identities = _identities()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = secrets.token_hex(12)
+        identity = next(self._identities)
         record: dict[str, object] = {"request_id": identity}
         scope[RECORD] = record
         # Whatever is added to it until the answer begins goes out with it.
@@ -108,6 +109,18 @@ class Requests:
                 ms=round((time.perf_counter() - began) * 1000, 1),
                 **record,
             )
+
+
+def _identities() -> Iterator[str]:
+    """Yield 24 random hexadecimal digits for each request.
+
+    They are drawn from the system a few hundred at a time: each drawing lets go of the interpreter, and where another
+    thread is busy (SQLite's) it takes a while to come back.
+    """
+    while True:
+        drawn = secrets.token_hex(12 * 256)
+        for start in range(0, len(drawn), 24):
+            yield drawn[start : start + 24]
 
 
 def path_to_log(path: str) -> str:
