@@ -63,13 +63,11 @@ class BrowserRules:
 
         A name that comes twice counts as none: one of them was planted, and which one cannot be told.
         """
+        cookies = [value for name, value in scope["headers"] if name == b"cookie"]
+        if not cookies:
+            return None
         name = self.cookie_name(scope).encode()
-        pairs = (
-            pair.strip().partition(b"=")
-            for key, value in scope["headers"]
-            if key == b"cookie"
-            for pair in value.split(b";")
-        )
+        pairs = (pair.strip().partition(b"=") for value in cookies for pair in value.split(b";"))
         values = [value.strip() for key, _, value in pairs if key == name]
         return values[0].decode("latin-1") if len(values) == 1 and values[0] else None
 

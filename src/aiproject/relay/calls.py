@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Protocol, TypeVar
 
 from aiproject.errors import Unavailable
 
@@ -18,11 +18,32 @@ class Abortable(Protocol):
     def abort(self, reason: BaseException) -> None: ...
 
 
+T = TypeVar("T")
+
+
+class _Inside(Generic[T]):
+    """Keeps something in a collection while inside."""
+
+    __slots__ = ("_all", "_one")
+
+    def __init__(self, everyone: dict[T, None], one: T) -> None:
+        self._all = everyone
+        self._one = one
+
+    def __enter__(self) -> None:
+        self._all[self._one] = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._all.pop(self._one, None)
+
+
 class RunningCalls:
     """Every relayed call passes here. After `drain` no new one is let in."""
 
     def __init__(self) -> None:
-        self._streams: set[Abortable] = set()
+        self._streams: dict[Abortable, None] = {}
         self._tasks: dict[asyncio.Task[object], None] = {}
         self._is_draining = False
 
@@ -34,9 +55,8 @@ class RunningCalls:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    @contextmanager
-    def enter(self) -> Iterator[None]:
-        """Count the current task as a running call.
+    def enter(self) -> _Inside[asyncio.Task[object]]:
+        """Count the current task as a running call while inside: ``with calls.enter(): …``.
 
         Raises:
             Unavailable: the server is stopping.
@@ -46,20 +66,11 @@ class RunningCalls:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a call runs in a task")
-        self._tasks[task] = None
-        try:
-            yield
-        finally:
-            self._tasks.pop(task, None)
+        return _Inside(self._tasks, task)
 
-    @contextmanager
-    def streaming(self, stream: Abortable) -> Iterator[None]:
+    def streaming(self, stream: Abortable) -> _Inside[Abortable]:
         """While inside, `drain` ends the call by waking ``stream``, so that its client gets an error frame."""
-        self._streams.add(stream)
-        try:
-            yield
-        finally:
-            self._streams.discard(stream)
+        return _Inside(self._streams, stream)
 
     async def drain(self, grace: float, *, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
         """Let no new call in, give the running ones ``grace`` seconds, then end those that are left with a reason.

@@ -19,6 +19,9 @@ __all__ = ["Charge", "outcome_of"]
 log = get_logger("relay")
 
 
+_POINTS = {stage: f"at {stage}" for stage in Stage}
+
+
 class Charge:
     """Settles its hold when left: by `settle` where the call ended well, else by the error that it is left with.
 
@@ -62,7 +65,7 @@ class Charge:
         self._stage = stage
         self._sid = sid or self._sid
         self._quotas.note(self.hold, stage)
-        reach(f"at {stage}")
+        reach(_POINTS[stage])
 
     async def settle(
         self, outcome: Outcome, *, reported: int | None = None, answer: tuple[str, str, bytes] | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from aiproject.adapters.asgi import HANG_UP, Receive, Scope, Send, note, send_json
 from aiproject.adapters.log import get_logger
@@ -16,7 +16,7 @@ from aiproject.protocols.seed import Failure, failure_of, json_bytes
 from aiproject.protocols.vendor_codes import Service
 from aiproject.relay.calls import RunningCalls
 
-__all__ = ["ClientWatch", "Endpoint", "watch_client"]
+__all__ = ["ClientWatch", "Endpoint"]
 
 log = get_logger("relay")
 
@@ -80,43 +80,44 @@ class Endpoint(ABC):
 
 
 class ClientWatch:
-    """Notices a client that hangs up.
+    """Notices a client that hangs up, while inside: ``with ClientWatch(…) as client: …``.
+
+    The request's body must have been read.
 
     Attributes:
         is_gone: it did.
         on_gone: called at that moment; may be set anew as the call goes on.
     """
 
-    def __init__(self, on_gone: Callable[[], object]) -> None:
+    __slots__ = ("_receive", "_tell", "_watcher", "is_gone", "on_gone")
+
+    def __init__(self, scope: Scope, receive: Receive, on_gone: Callable[[], object]) -> None:
+        self._tell: Callable[[Callable[[], object] | None], None] | None = scope.get("extensions", {}).get(HANG_UP)
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
         self.is_gone = False
         self.on_gone = on_gone
 
+    def __enter__(self) -> ClientWatch:
+        if self._tell is not None:
+            self._tell(self._gone)
+        else:
+            self._watcher = asyncio.create_task(self._wait())
+        return self
 
-@contextmanager
-def watch_client(scope: Scope, receive: Receive, on_gone: Callable[[], object]) -> Iterator[ClientWatch]:
-    """Watch for a client that hangs up while inside. The request's body must have been read."""
-    watch = ClientWatch(on_gone)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tell is not None:
+            self._tell(None)
+        if self._watcher is not None:
+            self._watcher.cancel()
 
-    def gone() -> None:
-        watch.is_gone = True
-        watch.on_gone()
+    def _gone(self) -> None:
+        self.is_gone = True
+        self.on_gone()
 
-    tell: Callable[[Callable[[], object] | None], None] | None = scope.get("extensions", {}).get(HANG_UP)
-    if tell is not None:
-        tell(gone)
-        try:
-            yield watch
-        finally:
-            tell(None)
-        return
-
-    async def wait() -> None:
-        while (await receive())["type"] != "http.disconnect":
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        gone()
-
-    watcher = asyncio.create_task(wait())
-    try:
-        yield watch
-    finally:
-        watcher.cancel()
+        self._gone()

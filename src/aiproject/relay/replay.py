@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from sqlalchemy import ColumnElement, and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -95,23 +95,23 @@ class Replay:
         """Whether the request has a key, good or not."""
         return any(name == b"idempotency-key" for name, _ in scope["headers"])
 
-    @asynccontextmanager
-    async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[Claim]:
-        """Claim the request's key for one call; without a key, do nothing.
+    def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AbstractAsyncContextManager[Claim]:
+        """Return what a call runs inside of: it claims the request's key, and does nothing where there is none.
 
         Args:
             account_id: whose key it is; ``None`` for anonymous callers, whose keys mean nothing.
             body: what was asked.
 
         Raises:
-            InvalidInput: the key is malformed, or was used with another body.
-            TooManyRequests: the first call still runs.
-            Unavailable: the database is away.
+            InvalidInput: the key is malformed; on entering: it was used with another body.
+            TooManyRequests: on entering: the first call still runs.
+            Unavailable: on entering: the database is away.
         """
         given = None if account_id is None else _key(scope)
-        if given is None:
-            yield Claim()
-            return
+        return nullcontext(Claim()) if given is None else self._claimed(scope, account_id, given, body)
+
+    @asynccontextmanager
+    async def _claimed(self, scope: Scope, account_id: int | None, given: bytes, body: bytes) -> AsyncIterator[Claim]:
         key = Key(_scope_name(account_id), hashlib.sha256(given).hexdigest())
         asked = hashlib.sha256(scope["path"].encode() + b"\n" + scope["query_string"] + b"\n" + body).hexdigest()
         identity = request_id(scope)

@@ -25,7 +25,7 @@ from aiproject.protocols.vendor_codes import Service
 from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.charging import Charge, outcome_of
-from aiproject.relay.endpoint import ClientWatch, Endpoint, watch_client
+from aiproject.relay.endpoint import ClientWatch, Endpoint
 from aiproject.relay.limits import CallLimits
 from aiproject.relay.replay import Claim, Replay
 from aiproject.upstreams import ChatStream, ChatUpstream
@@ -188,7 +188,7 @@ class _TextEndpoint(Endpoint):
         """Ask upstream and pass its answer on; a client that hangs up is noticed at any time."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - an endpoint runs in a task
-        with watch_client(scope, receive, task.cancel) as client:
+        with ClientWatch(scope, receive, task.cancel) as client:
             charge.reached(Stage.SENT)
             try:
                 stream = await self._upstream.ask(answer.request)

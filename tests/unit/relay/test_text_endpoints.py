@@ -29,7 +29,7 @@ from aiproject.protocols.spark import estimate_tokens, render
 from aiproject.quotas import Capability, Hold, Key, KeyLost, Outcome, Quotas, Stage
 from aiproject.quotas.rules import charge
 from aiproject.relay.calls import RunningCalls
-from aiproject.relay.endpoint import watch_client
+from aiproject.relay.endpoint import ClientWatch
 from aiproject.relay.limits import CallLimits, Ceilings
 from aiproject.relay.replay import Claim, Replay
 from aiproject.relay.text import ChatDefaults, TextChat, TextStream
@@ -734,7 +734,7 @@ class TestWatch:
                 await hang_up.wait()
                 return {"type": "http.disconnect"}
 
-            with watch_client({}, receive, lambda: told.append("first")) as client:
+            with ClientWatch({}, receive, lambda: told.append("first")) as client:
                 await asyncio.sleep(1)
                 was_gone = client.is_gone
                 client.on_gone = lambda: told.append("second")
@@ -753,7 +753,7 @@ class TestWatch:
                 await asyncio.sleep(5)
                 return {"type": "http.disconnect"}
 
-            with watch_client({}, receive, lambda: told.append("gone")):
+            with ClientWatch({}, receive, lambda: told.append("gone")):
                 await asyncio.sleep(1)
             await asyncio.sleep(10)
             assert told == []
