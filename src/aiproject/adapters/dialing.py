@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from functools import lru_cache
 from typing import Any
 
 import aiohappyeyeballs
@@ -121,6 +122,7 @@ def client_tls() -> ResumingContext:
     return context
 
 
+@lru_cache(maxsize=64)
 def _is_number(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

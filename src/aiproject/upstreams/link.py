@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
+from aiproject.adapters.deadlines import Deadline
 from aiproject.adapters.dialing import Dialer, client_tls
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.websocket import WebSocketConnection, connect
@@ -139,7 +140,7 @@ class Link:
         deadline = loop.time() + self.limits.call
         for number in range(1, self.limits.attempts + 1):
             try:
-                async with asyncio.timeout_at(deadline):
+                with Deadline(loop, deadline):
                     return await call()
             except TimeoutError:
                 raise UpstreamTimeout("call", self.limits.call) from None
