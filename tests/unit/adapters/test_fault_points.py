@@ -64,4 +64,6 @@ def test_every_place_that_the_code_names_can_be_chosen() -> None:
     """A stage's place is named after it: at sent, at first frame, at last frame."""
     code = "".join(path.read_text("utf-8") for path in SOURCES.rglob("*.py") if path.name != "fault_points.py")
     for point in FAULT_POINTS:
-        assert f'reach("{point}")' in code or (point.startswith("at ") and '{stage: f"at {stage}" for stage in Stage}' in code), point
+        assert f'reach("{point}")' in code or (
+            point.startswith("at ") and '{stage: f"at {stage}" for stage in Stage}' in code
+        ), point
