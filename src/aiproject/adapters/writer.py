@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import sqlite3
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncmy
@@ -117,29 +119,83 @@ def open_writer(database: Database) -> Writer:
 # -- SQLite ------------------------------------------------------------------------------------------------------------
 
 
+_Job = tuple[asyncio.Future[Any], Callable[[], Any]]
+
+
+class _Thread:
+    """A thread that does one job after the other, and tells the loop. An executor's would cost as much as the job.
+
+    It ends with the process, whatever it does then; the database file is as safe from that as from a power cut.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        threading.Thread(target=_do_jobs, args=(self._jobs,), name="writer", daemon=True).start()
+
+    def do(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        """Return a future of what the job returns or raises; cancelled before its turn has come, it is not done."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._jobs.put((done, job))
+        return done
+
+    def end(self) -> None:
+        """End when everything is done."""
+        self._jobs.put(None)
+
+
+def _do_jobs(jobs: queue.SimpleQueue[_Job | None]) -> None:
+    while (entry := jobs.get()) is not None:
+        done, job = entry
+        if not done.cancelled():
+            _do_job(done, job)
+        del entry, done, job  # else they lived on until the next
+
+
+def _do_job(done: asyncio.Future[Any], job: Callable[[], Any]) -> None:
+    result, error = None, None
+    try:
+        result = job()
+    except BaseException as raised:  # noqa: BLE001 - it belongs to whoever waits
+        error = raised
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        done.get_loop().call_soon_threadsafe(_tell, done, result, error)
+    del result, error  # an error's traceback holds this frame
+
+
+def _tell(done: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if done.done():
+        return  # cancelled meanwhile
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)
+
+
 class _SqliteWriter(Writer):
     """A whole transaction in one go, in a thread of its own: the loop changes threads twice and not sixty times."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: sqlite3.Connection | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: _Thread | None = None
 
     async def run(self, make: Callable[[], Steps[T]]) -> T:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         try:
             async with asyncio.timeout(TRANSACTION_SECONDS), self._database.writers_turn():
-                return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, make)
+                if self._thread is None:
+                    self._thread = _Thread()
+                return await self._thread.do(partial(self._transact, make))
         except TimeoutError:
             # The thread goes on, and may still commit. What it does next comes after that, so looking then is enough.
             raise CommitInDoubt(f"the disk did not answer within {TRANSACTION_SECONDS:g} s") from None
 
     async def close(self) -> None:
-        if self._thread is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        thread = self._thread
+        if thread is not None:
+            await thread.do(self._disconnect)
+            if self._thread is thread:
+                self._thread = None
+                thread.end()
 
     def _transact(self, make: Callable[[], Steps[T]]) -> T:
         sql = "BEGIN IMMEDIATE"

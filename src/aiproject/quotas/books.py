@@ -1,7 +1,8 @@
 """Group commit: the orders of concurrent calls share transactions, and each waits until its own is committed.
 
-There is no timer. While one transaction is on its way, orders gather; the next takes them all. Alone, an order goes at
-once. What the database does to a batch is dealt with here:
+There is no timer. While one transaction is on its way, orders gather; the next takes them all, and those that the event
+loop is just about to bring: a transaction costs as much as some ten orders, so that few large ones are half the work of
+many small ones. Alone, an order goes at once. What the database does to a batch is dealt with here:
 
 * in the way of others (deadlock, busy): the batch is done again;
 * its commit is in doubt: done again, looking first whether it was done;
@@ -46,6 +47,9 @@ log = get_logger("quotas")
 MAX_BATCH = 256
 """Orders of one transaction; keeps its locks short (some milliseconds) and its statements small."""
 
+GATHER_ROUNDS = 4
+"""Rounds of the event loop that a batch waits at most while each brings more orders."""
+
 FIRST_PAUSE = 0.01
 """Seconds before a batch that met others is done again; doubled each time, drawn at random below."""
 
@@ -57,6 +61,9 @@ CONFLICT_ATTEMPTS = 25
 
 SETTLE_PATIENCE = 5.0
 """Seconds that a finished call waits for its settlement before it hears that it is `Kept`."""
+
+PATIENCE_LOOK = 1.0
+"""Seconds between two looks at who waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +172,9 @@ class Books:
         for pending in left:
             log.error("an order was not committed before the end", order=type(pending.order).__name__)
             self._tell(pending, Unavailable("the server stopped"))
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         await self._writer.close()
 
     # -- the queue ------------------------------------------------------------------------------------------------
@@ -175,7 +185,18 @@ class Books:
         self._queue.append(pending)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
+            if self._patience is None:
+                self._patience = loop.call_later(PATIENCE_LOOK, self._look_after_the_patient)
         return pending
+
+    async def _gather(self) -> None:
+        """Let the loop go round as long as that brings more orders. Alone, an order waits for one empty round."""
+        known = len(self._queue)
+        for _ in range(GATHER_ROUNDS):
+            await asyncio.sleep(0)
+            if len(self._queue) == known or known >= MAX_BATCH:
+                return
+            known = len(self._queue)
 
     def _next_batch(self) -> list[_Pending]:
         queue = self._queue
@@ -223,9 +244,9 @@ class Books:
 
     async def _work(self) -> None:
         pause, conflicts = FIRST_PAUSE, 0
-        self._look_after_the_patient()
         try:
             while self._queue or (self._is_away and not self._is_closing):
+                await self._gather()
                 batch = self._batch = self._next_batch()
                 try:
                     results = await self._commit(batch)
@@ -257,8 +278,6 @@ class Books:
                 pause = min(pause * 2, LONGEST_PAUSE)
         finally:
             self._worker = None
-            if self._patience is not None:
-                self._patience.cancel()
 
     async def _commit(self, batch: list[_Pending]) -> list[Result]:
         orders = [pending.order for pending in batch]
@@ -303,13 +322,19 @@ class Books:
             self._tell(pending, word)
 
     def _look_after_the_patient(self) -> None:
-        """Tell who has waited long for a settlement that it is kept; look again soon."""
+        """Tell who has waited long for a settlement that it is kept; look again soon if anybody may wait then.
+
+        One timer that runs on over the moments without orders, since there are many of those in a second.
+        """
+        self._patience = None
+        if self._worker is None:
+            return
         loop = asyncio.get_running_loop()
         long_ago = loop.time() - SETTLE_PATIENCE
         for pending in (*self._batch, *self._queue):
             if isinstance(pending.order, Settle) and pending.since <= long_ago and not pending.done.done():
                 pending.done.set_result(Kept())
-        self._patience = loop.call_later(1.0, self._look_after_the_patient)
+        self._patience = loop.call_later(PATIENCE_LOOK, self._look_after_the_patient)
 
 
 def _release_of(hold: Hold, outcome: Outcome) -> Settle:

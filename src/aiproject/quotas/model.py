@@ -1,13 +1,19 @@
-"""The words of the quota engine; no I/O."""
+"""The words of the quota engine; no I/O.
+
+What each call makes anew is a `Struct` of msgspec's, which takes a fifth of a dataclass's time.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from aiproject.accounts.capability import MAX_UNITS, Capability
 from aiproject.errors import Unavailable
@@ -79,8 +85,7 @@ class Outcome(StrEnum):
     SERVER_KILLED = "server killed"
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """The right to make one call, until it is settled.
 
     Attributes:
@@ -133,8 +138,7 @@ class KeyLost(Unavailable):
 # -- what the books are asked to do ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHold:
+class OpenHold(Struct, frozen=True):
     """Hold at most ``want`` units, at least ``need``.
 
     Attributes:
@@ -160,8 +164,7 @@ class OpenHold:
     pair: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(Struct, frozen=True):
     """Close a hold: capture ``charge`` units, 0 releases it.
 
     Attributes:
@@ -186,8 +189,7 @@ class Settle:
         return None if self.answer is None else Key(*self.answer[:2])
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """Add ``amount`` units; a negative number takes away what is not held, down to zero.
 
     Attributes:
@@ -201,8 +203,7 @@ class Grant:
     reference: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refund:
+class Refund(Struct, frozen=True):
     """Give back what a call was charged, once.
 
     Attributes:
@@ -214,8 +215,7 @@ class Refund:
     attempt: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Refunded:
+class Refunded(Struct, frozen=True):
     """What a refund gave back."""
 
     capability: Capability
@@ -223,8 +223,7 @@ class Refunded:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(Struct, frozen=True):
     """Prolong the leases of open holds, and of keys whose calls run.
 
     Attributes:
@@ -234,11 +233,10 @@ class Renew:
 
     stages: Mapping[tuple[str, int], Stage]
     lease_ms: int
-    keys: Mapping[Key, str] = field(default_factory=dict)
+    keys: Mapping[Key, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimKey:
+class ClaimKey(Struct, frozen=True):
     """Claim a key for one call, if it is free or if whoever has it let its lease run out.
 
     Attributes:
@@ -252,16 +250,14 @@ class ClaimKey:
     lease_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class GiveKeyUp:
+class GiveKeyUp(Struct, frozen=True):
     """Free a key whose call failed, unless it is answered or in other hands."""
 
     key: Key
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """What a settlement did.
 
     Attributes:
