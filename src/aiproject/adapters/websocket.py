@@ -13,10 +13,14 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import cast
 
 import picows
+from picows.picows import WSProtocol  # type: ignore[attr-defined] # left out of its stubs
+from picows.url import parse_url
 
+from aiproject.adapters.deadlines import Deadline
 from aiproject.adapters.dialing import Dialer
 from aiproject.errors import UpstreamTimeout, UpstreamUnreachable
 
@@ -46,6 +50,9 @@ MAX_FRAGMENTS = 10_000
 MAX_QUEUED_BYTES = 256 * 1024
 """Unread bytes at which reading from the socket pauses. A chat frame has about 250 bytes: some thousand frames. What
 one reading brings is kept whole, so that up to the system's receive buffer (some megabytes) may come on top."""
+
+READ_BUFFER_BYTES = 16 * 1024
+"""What a connection's read buffer begins with; it grows with what one reading brings."""
 
 MAX_HANDSHAKE_BODY = 2048
 """Bytes of a refusal's body that are looked at; the gateway's are about a hundred."""
@@ -320,41 +327,8 @@ async def connect(
         UpstreamUnreachable: refused, reset, no such host, bad certificate, or an HTTP answer other than 101; never
             quotes the address, since a signed one holds a signature.
     """
-    # In a task of its own, because picows lets go of nothing when it is cancelled in the handshake: it is left to end
-    # by its own time limit then, and whatever comes of it is closed.
-    loop = asyncio.get_running_loop()
-    opening = loop.create_task(
-        picows.ws_connect(
-            _listener,
-            url,
-            ssl_context=ssl_context,
-            websocket_handshake_timeout=timeout,
-            logger_name=_SILENCE,
-            max_frame_size=MAX_MESSAGE_BYTES,
-            max_redirects=0,
-            socket_factory=None if dialer is None else lambda place: dialer.connect(place.host, place.port),
-            # picows' own sockets wait by the loop's `add_reader`, and uvloop's gives up on a socket that is reset while
-            # nothing is to be read (libuv reports EBADF and stops polling): nobody would hear of the reset. uvloop's
-            # transports tell it, and a chat of 50 frames costs a sixth less CPU over them.
-            use_aiofastnet=False,
-        )
-    )
-    # What `asyncio.shield` within `asyncio.timeout` would do, for a fifth of their price.
-    settled: asyncio.Future[None] = loop.create_future()
-    opening.add_done_callback(lambda _: _settle(settled))
-    limit = loop.call_later(timeout, _settle, settled)
     try:
-        await settled
-    except BaseException:
-        opening.add_done_callback(_abandon)
-        raise
-    finally:
-        limit.cancel()
-    if not opening.done():
-        opening.add_done_callback(_abandon)
-        raise UpstreamTimeout("connect", timeout, retryable=True)
-    try:
-        _, listener = opening.result()
+        listener = await _open(_parsed(url), timeout, ssl_context, dialer)
     except TimeoutError:
         raise UpstreamTimeout("connect", timeout, retryable=True) from None
     except picows.WSInvalidStatusError as error:
@@ -381,21 +355,63 @@ async def connect(
     return listener
 
 
+async def _open(
+    place: picows.WSParsedURL, timeout: float, ssl_context: ssl.SSLContext | None, dialer: Dialer | None
+) -> picows.WSListener | None:
+    """Do what `picows.ws_connect` does, with picows' protocol and our own way to the peer.
+
+    Around the protocol, that one looks for proxies and redirects, reads the address anew and builds a logger each time,
+    which costs more than the protocol itself; and it lets go of nothing when it is cancelled. See
+    ``docs/decisions/0024-dialing-by-ourselves.md``.
+    """
+    loop = asyncio.get_running_loop()
+    protocol = WSProtocol(
+        place.netloc,
+        place.resource_name,
+        True,  # a client
+        _listener,
+        _SILENCE,
+        True,  # an exception in a listener ends the connection
+        None,  # no time limit of its own
+        False,  # no pings of ours
+        None,
+        None,
+        picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+        True,  # pongs to theirs
+        MAX_MESSAGE_BYTES,
+        None,  # no header fields of ours
+        READ_BUFFER_BYTES,
+    )
+    secure = (ssl_context or True) if place.is_secure else None
+    try:
+        with Deadline(loop, loop.time() + timeout):
+            sock = None if dialer is None else await dialer.connect(place.host, place.port)
+            # By uvloop's transports, not picows' own sockets: those wait by the loop's `add_reader`, and uvloop's gives
+            # up on a socket that is reset while nothing is to be read (libuv reports EBADF and stops polling), so that
+            # nobody would hear of the reset. And a chat of 50 frames costs a sixth less CPU over them.
+            if sock is None:
+                await loop.create_connection(lambda: protocol, place.host, place.port, ssl=secure)
+            else:
+                name = None if secure is None else place.host
+                await loop.create_connection(lambda: protocol, sock=sock, ssl=secure, server_hostname=name)
+            await protocol.wait_until_handshake_complete()
+    except BaseException:
+        if protocol.transport is not None:
+            protocol.transport.disconnect(graceful=False)
+        raise
+    listener: picows.WSListener | None = protocol.listener
+    return listener
+
+
+@lru_cache(maxsize=64)
+def _parsed(url: str) -> picows.WSParsedURL:
+    # A signed address serves all connections of its second.
+    return parse_url(url)
+
+
 def _listener(_: picows.WSUpgradeRequest, __: picows.WSUpgradeResponse) -> WebSocketConnection:
     # With both arguments, since picows tries these first, and a TypeError costs.
     return WebSocketConnection()
-
-
-def _settle(settled: asyncio.Future[None]) -> None:
-    if not settled.done():
-        settled.set_result(None)
-
-
-def _abandon(opening: asyncio.Task[tuple[picows.WSTransport, picows.WSListener]]) -> None:
-    """Close a connection that nobody waits for any more."""
-    if not opening.cancelled() and opening.exception() is None:
-        transport, _ = opening.result()
-        transport.disconnect(graceful=False)
 
 
 def _number(close_code: object) -> int:

@@ -24,6 +24,7 @@ from aiproject.adapters.asgi import (
     client_address,
     send_json,
 )
+from aiproject.adapters.deadlines import Deadline
 from aiproject.adapters.gate import Gate
 from aiproject.adapters.log import get_logger
 from aiproject.codes import MESSAGES, Code
@@ -212,13 +213,14 @@ class _PacedReceive:
     async def __call__(self) -> Message:
         if self._is_whole:  # only a hang-up is still to come, which may take its time
             return await self._receive()
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(min(self._timeout, self._patience)):
+            with Deadline(loop, began + min(self._timeout, self._patience)):
                 message = await self._receive()
         except TimeoutError:
             raise BodyTooSlow from None
-        self._patience += len(message.get("body", b"")) / MIN_BODY_RATE - (time.monotonic() - began)
+        self._patience += len(message.get("body", b"")) / MIN_BODY_RATE - (loop.time() - began)
         self._is_whole = not message.get("more_body", False)
         return message
 
