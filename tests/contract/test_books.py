@@ -20,7 +20,7 @@ from aiproject.errors import AccountUnknown, InvalidInput, QuotaExhausted, Unava
 from aiproject.quotas import Capability, Hold, Kind, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.quotas import books as books_module
 from aiproject.quotas.audit import verify
-from aiproject.quotas.books import MAX_BATCH, Books, Kept
+from aiproject.quotas.books import GATHER_ROUNDS, MAX_BATCH, Books, Kept
 from aiproject.quotas.model import MAX_UNITS, Grant, HoldState, OpenHold, Refunded, Settle, Settled
 from bookkeeping import open_account, reread
 from services import Server
@@ -131,6 +131,26 @@ class TestGroupCommit:
         await asyncio.gather(first, *others)
         assert small_house.writer.runs == 2
         assert await small_house.balance() == (1000, 510)
+
+    async def test_what_the_loop_is_about_to_bring_shares_it_too(self, small_house: House) -> None:
+        async def order_after(rounds: int) -> Hold:
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            return await small_house.books.order(small_house.opening(f"{rounds}"))
+
+        await asyncio.gather(*(order_after(rounds) for rounds in range(GATHER_ROUNDS)))
+        assert small_house.writer.runs == 1
+
+    async def test_but_is_not_waited_for_for_ever(self, small_house: House) -> None:
+        small_house.writer.gate.clear()
+        orders = []
+        for number in range(50):
+            orders.append(asyncio.create_task(small_house.books.order(small_house.opening(f"{number}"))))
+            await asyncio.sleep(0)
+        assert small_house.writer.runs == 1
+        small_house.writer.gate.set()
+        await asyncio.gather(*orders)
+        assert small_house.writer.runs == 2
 
     async def test_very_many_are_several_transactions(self, small_house: House) -> None:
         await small_house.quotas.grant(small_house.account, tokens=100_000)

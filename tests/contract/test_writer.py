@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -139,6 +140,25 @@ class TestTransactions:
             assert set(await losses.all()) in (set(), {"a", "b"})
             async with losses.database.begin() as connection:
                 await connection.execute(sa.delete(operator_loss))
+
+    @pytest.mark.parametrize("database_kind", ["sqlite"])
+    async def test_who_leaves_before_the_thread_has_come_to_it_has_asked_for_nothing(
+        self, writer: Writer, losses: Losses
+    ) -> None:
+        release = threading.Event()
+
+        def slow() -> Steps[None]:
+            release.wait(10)
+            yield from losses.add("a")
+
+        for make in (slow, lambda: losses.add("b")):
+            running = asyncio.create_task(writer.run(make))
+            await asyncio.sleep(0.05)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        release.set()
+        await writer.run(lambda: losses.add("c"))
+        assert set(await losses.all()) == {"a", "c"}
 
     async def test_after_its_end_it_can_begin_again(self, writer: Writer, losses: Losses) -> None:
         await writer.run(lambda: losses.add("a"))

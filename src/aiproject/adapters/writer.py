@@ -17,12 +17,12 @@ import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import asyncmy
 import asyncpg
+from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.database import (
@@ -48,8 +48,7 @@ GOODBYE_SECONDS = 2.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True):
     """SQL in the driver's own words.
 
     Attributes:

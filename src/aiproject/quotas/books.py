@@ -17,8 +17,9 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import overload
+
+from msgspec import Struct
 
 from aiproject.adapters.database import CommitInDoubt, Database, StatementFailed, TransientConflict
 from aiproject.adapters.fault_points import reach
@@ -66,13 +67,11 @@ PATIENCE_LOOK = 1.0
 """Seconds between two looks at who waits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """A settlement is not committed yet; it is kept and tried again until the database is back."""
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
+class _Pending(Struct, eq=False):
     """An order, and who waits for it.
 
     Attributes:

@@ -5,14 +5,16 @@ What each call makes anew is a `Struct` of msgspec's, which takes a fifth of a d
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii as quoted
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from aiproject.accounts.capability import MAX_UNITS, Capability
@@ -293,10 +295,18 @@ class Entry:
     hash: str
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_encode = msgspec.json.Encoder(order="sorted").encode
+_NOT_PLAIN = re.compile(r"[^ -~]")
 
 
 def snapshot(**facts: int | str) -> str:
     """Return a rule's snapshot: compact JSON in ASCII, keys in order, at most 500 characters by construction of its
-    callers."""
-    return _encode(facts)
+    callers.
+
+    What json.dumps would write, in half the time: it stands in entries that are sealed.
+    """
+    return _NOT_PLAIN.sub(_escaped, _encode(facts).decode())
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return quoted(found[0])[1:-1]

@@ -65,29 +65,14 @@ def select_rows(
         values: at least one tuple of keys; sorted, since rows are locked in this order.
         is_locked: until the end of the transaction.
     """
-    flat: Sequence[Any]
-    names = [_quoted(dialect, key) for key in keys]
+    before, row, between, behind = _select(dialect, table, columns, keys, is_locked=is_locked)
     if dialect == "postgresql":
-        flat = tuple(zip(*values, strict=True))
-        arrays = _arrays(table, keys)
-        where = f"({', '.join(names)}) IN (SELECT * FROM unnest({arrays}))"  # noqa: S608 - names are ours, here and below
-        if len(keys) == 1:
-            where = f"{names[0]} = ANY({arrays})"
-    else:
-        flat = [value for key in values for value in key]
-        mark = "?" if dialect == "sqlite" else "%s"
-        if len(keys) == 1:
-            where = f"{names[0]} IN ({', '.join([mark] * len(values))})"
-        else:  # (a, b) IN (…) does without the index on MariaDB
-            where = " OR ".join([f"({' AND '.join(f'{name} = {mark}' for name in names)})"] * len(values))
-    sql = f"SELECT {_listed(dialect, columns)}, {NOW_MS[dialect]} FROM {_table(dialect, table)}"  # noqa: S608
-    if dialect == "mysql" and table is users:
-        # Else a small table is read as a whole, and its rows are locked in another order.
-        sql += " FORCE INDEX (uq_user_account_id)"
-    sql += f" WHERE {where}"
-    if is_locked and dialect != "sqlite":  # where whoever writes is alone anyway
-        sql += f" ORDER BY {_listed(dialect, keys)} FOR UPDATE"
-    return Statement(sql, flat)
+        return Statement(before, tuple(zip(*values, strict=True)))
+    if dialect == "sqlite":
+        # Prepared once for each number of rows, of which it remembers some dozens only: round them up.
+        values = [*values, *[values[-1]] * ((1 << (len(values) - 1).bit_length()) - len(values))]
+    flat = [value for key in values for value in key]
+    return Statement(f"{before}{between.join([row] * len(values))}{behind}", flat)
 
 
 def select_in_order(
@@ -179,6 +164,32 @@ def _over_rows(dialect: str, text: tuple[str, str, str], rows: Sequence[Row]) ->
             return Statement(before, tuple(zip(*rows, strict=True)))
         case _:
             return Statement(before + row * (len(rows) - 1) + behind, [value for row in rows for value in row])
+
+
+@lru_cache
+def _select(
+    dialect: str, table: sa.Table, columns: tuple[str, ...], keys: tuple[str, ...], *, is_locked: bool
+) -> tuple[str, str, str, str]:
+    """Return the text before the rows, that of one, what stands between two, and what behind them all."""
+    names = [_quoted(dialect, key) for key in keys]
+    before = f"SELECT {_listed(dialect, columns)}, {NOW_MS[dialect]} FROM {_table(dialect, table)}"  # noqa: S608 - names are ours, here and below
+    if dialect == "mysql" and table is users:
+        # Else a small table is read as a whole, and its rows are locked in another order.
+        before += " FORCE INDEX (uq_user_account_id)"
+    behind = ""
+    if is_locked and dialect != "sqlite":  # where whoever writes is alone anyway
+        behind = f" ORDER BY {_listed(dialect, keys)} FOR UPDATE"
+    if dialect == "postgresql":
+        arrays = _arrays(table, keys)
+        where = f"({', '.join(names)}) IN (SELECT * FROM unnest({arrays}))"  # noqa: S608
+        if len(keys) == 1:
+            where = f"{names[0]} = ANY({arrays})"
+        return f"{before} WHERE {where}{behind}", "", "", ""
+    mark = "?" if dialect == "sqlite" else "%s"
+    if len(keys) == 1:
+        return f"{before} WHERE {names[0]} IN (", mark, ", ", f"){behind}"
+    # (a, b) IN (…) does without the index on MariaDB
+    return f"{before} WHERE ", f"({' AND '.join(f'{name} = {mark}' for name in names)})", " OR ", behind
 
 
 @lru_cache

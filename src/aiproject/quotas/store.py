@@ -12,9 +12,9 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -123,8 +123,7 @@ def steps(orders: Sequence[Order], *, dialect: str, may_be_done: bool = False) -
     return _Batch(dialect).work(orders, may_be_done)
 
 
-@dataclass(slots=True)
-class _Hold:
+class _Hold(Struct):
     """A hold's row, as far as it matters."""
 
     account_id: int

@@ -47,6 +47,15 @@ class TestSnapshots:
         assert text.isascii()
         assert json.loads(text) == facts
 
+    @given(facts=st.dictionaries(names, st.integers() | st.text()))
+    def test_are_what_the_standard_library_writes(self, facts: dict[str, int | str]) -> None:
+        """Books that exist hold such texts, under seals."""
+        assert snapshot(**facts) == json.dumps(facts, sort_keys=True, separators=(",", ":"))
+
+    @pytest.mark.parametrize("fact", ["\x00\x1f\x7f", '"\\/', "\b\f\n\r\t\v", "é\u2028图😀", -1, 0, 1 << 70])
+    def test_also_of_what_is_seldom_written(self, fact: int | str) -> None:
+        assert snapshot(fact=fact, a=1) == json.dumps({"a": 1, "fact": fact}, separators=(",", ":"))
+
     def test_of_a_chat_fit_into_their_column(self) -> None:
         text = snapshot(rule=RULE_VERSION, prompt_estimate=MAX_UNITS, completion_limit=MAX_UNITS)
         assert len(text) <= ledger_entry.c.rule.type.length / 4  # type: ignore[attr-defined]
