@@ -74,9 +74,12 @@ class ConnectionEnded(Exception):
     """
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"websocket ended: {code} {reason}".rstrip())
+        super().__init__(code, reason)
         self.code = code
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"websocket ended: {self.code} {self.reason}".rstrip()
 
 
 class WebSocketConnection(picows.WSListener):
@@ -152,7 +155,8 @@ class WebSocketConnection(picows.WSListener):
             # picows keeps it in a future, too, which complains loudly if nobody asks for it.
             asking = self._loop.create_task(transport.wait_disconnected())
             asking.add_done_callback(lambda task: None if task.cancelled() else task.exception())
-        self._finish(ConnectionEnded(1006, "connection lost"))
+        if self._end is None:
+            self._finish(ConnectionEnded(1006, "connection lost"))
         self._disarm()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
@@ -244,9 +248,11 @@ class WebSocketConnection(picows.WSListener):
 
     def close(self) -> None:
         """Say goodbye (1000) if there is still somebody, and let go of the socket without waiting for an answer."""
+        if self._closed:
+            return
         self._finish(ConnectionEnded(1000, "closed by us"))
         self._disarm()
-        if self._closed or self._transport is None:
+        if self._transport is None:
             return
         self._closed = True
         transport = self._transport
