@@ -27,6 +27,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from aiproject.adapters.dialing import Dialer
 from aiproject.adapters.websocket import (
     MAX_MESSAGE_BYTES,
     MAX_QUEUED_BYTES,
@@ -685,6 +686,73 @@ class TestHandshake:
                 await connecting
             async with asyncio.timeout(3):
                 await hung_up.wait()
+
+    @LOOPS
+    @pytest.mark.parametrize("how", ["cancelled", "limit"])
+    @pytest.mark.parametrize("way", ["number", "name", "tls", "name and tls"])
+    def test_whatever_it_waits_for_the_socket_is_given_back(
+        self, way: str, how: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
+        async def scenario() -> None:
+            asked, hung_up = asyncio.Event(), asyncio.Event()
+
+            async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.read(1)
+                asked.set()
+                while await reader.read(1000):
+                    pass
+                hung_up.set()
+
+            async with raw_server(listen) as port:
+                host = "localhost" if "name" in way else "127.0.0.1"
+                url = f"{'wss' if 'tls' in way else 'ws'}://{host}:{port}/"
+                limit = 0.3 if how == "limit" else 30.0
+                connecting = asyncio.create_task(connect(url, timeout=limit, ssl_context=None, dialer=Dialer()))
+                async with asyncio.timeout(3):
+                    await asked.wait()
+                if how == "cancelled":
+                    connecting.cancel()
+                with pytest.raises(asyncio.CancelledError if how == "cancelled" else UpstreamTimeout):
+                    await connecting
+                async with asyncio.timeout(3):
+                    await hung_up.wait()
+
+        run(scenario(), new_loop)
+
+    @LOOPS
+    def test_cancelled_at_any_step_it_leaves_nothing(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """A caller may leave in each turn of the loop, also in the one in which the connection opens."""
+
+        async def scenario() -> None:
+            opened, ended = 0, 0
+
+            async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                nonlocal opened, ended
+                opened += 1
+                try:
+                    await accept_upgrade(reader, writer)
+                    await reader.read()
+                except asyncio.IncompleteReadError:
+                    pass
+                finally:
+                    ended += 1
+
+            async with raw_server(talk) as port:
+                for turns in range(40):
+                    connecting = asyncio.create_task(
+                        connect(f"ws://127.0.0.1:{port}/", timeout=5, ssl_context=None, dialer=Dialer())
+                    )
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    connecting.cancel()
+                    try:
+                        (await connecting).close()
+                    except asyncio.CancelledError:
+                        assert connecting.cancelled()
+            # The server has seen each of them go.
+            assert opened == ended > 0
+
+        run(scenario(), new_loop)
 
     async def test_nobody_listens(self) -> None:
         server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
