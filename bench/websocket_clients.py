@@ -103,7 +103,7 @@ def run() -> dict[str, float]:
         results: dict[str, list[float]] = {}
         async with aiohttp.ClientSession() as session:
             contenders: dict[str, Callable[[str], Awaitable[None]]] = {
-                "picows (our adapter)": _adapter,
+                "our adapter": _adapter,
                 "websockets": _websockets,
                 "aiohttp": _aiohttp(session),
             }

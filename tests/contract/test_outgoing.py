@@ -117,9 +117,9 @@ def test_every_client_in_the_code_is_one_that_follows_nobody() -> None:
                 assert given.get("allow_redirects") == "False", (path, name)
                 ways_out[path.name] = name
             elif name.endswith("ws_connect"):
-                raise AssertionError(f"a websocket client besides our adapter, in {path}")
+                raise AssertionError(f"a websocket client besides our own, in {path}")
             elif name.rpartition(".")[2] in ("create_connection", "open_connection", "start_connection"):
                 ways_out[path.name] = name
             assert name not in ("urlopen", "urllib.request.urlopen", "requests.get", "httpx.get"), path
-    # The websocket adapter knows neither redirects nor proxies (the tests above); its dialer connects where it is told.
+    # Our own client knows neither redirects nor proxies (the tests above); its dialer connects to what it is told.
     assert set(ways_out) == {"wiring.py", "ocr.py", "websocket.py", "dialing.py"}
