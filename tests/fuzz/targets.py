@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import logging
 import wave
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from PIL import Image
@@ -25,6 +26,7 @@ from uvicorn.server import ServerState
 from aiproject.adapters.asgi import Message, Receive, Scope, Send, send_json
 from aiproject.adapters.connections import GuardedConnection
 from aiproject.adapters.uploads import ClientGone, header_candidates, read_upload
+from aiproject.adapters.websocket import WebSocketConnection
 from aiproject.errors import InvalidInput, Refused, UpstreamFailed
 from aiproject.media import prepare_audio, prepare_picture
 from aiproject.protocols.chat import Usage
@@ -124,6 +126,75 @@ def dictation_question(data: bytes) -> None:
     with contextlib.suppress(DictationRequestError):
         for frame in data[1:].split(b"\n"):
             session.receive(frame)
+
+
+class Wire:
+    """A transport that counts what is written to it, and never closes."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def resume_reading(self) -> None: ...
+
+    abort, pause_reading = close, resume_reading
+
+
+@contextlib.contextmanager
+def dialled() -> Iterator[tuple[WebSocketConnection, Wire]]:
+    """A connection whose handshake is not answered yet."""
+    loop = asyncio.new_event_loop()
+    try:
+        wire = Wire()
+        connection = WebSocketConnection(loop, b"GET / HTTP/1.1\r\nSec-WebSocket-Key: ")
+        connection.connection_made(cast("asyncio.BaseTransport", wire))
+        yield connection, wire
+        connection.give_up()
+        assert wire.is_closed
+    finally:
+        loop.close()
+
+
+def fed(connection: WebSocketConnection, data: bytes) -> None:
+    """Give it ``data`` in readings whose size the first byte chooses."""
+    size = 1 + (data[0] if data else 0)
+    for start in range(1, len(data), size):
+        connection.data_received(data[start : start + size])
+
+
+def websocket(data: bytes) -> None:
+    """What a platform sends on an open connection; the first byte chooses the size of the readings."""
+    with dialled() as (connection, wire):
+        answer = hashlib.sha1(connection._key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()  # noqa: S324 - as the RFC has it
+        connection.data_received(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + base64.b64encode(answer) + b"\r\n\r\n"
+        )
+        assert connection.is_open
+        asked = wire.written
+        fed(connection, data)
+        assert sum(map(len, connection._messages)) <= connection._queued <= 32 * len(data)
+        assert wire.written - asked <= 3 * len(data) + 8  # pongs are masked, and at most as many as pings
+        assert wire.is_closed is not connection.is_open
+
+
+def websocket_answer(data: bytes) -> None:
+    """The answer to a handshake; the first byte chooses the size of the readings."""
+    with dialled() as (connection, _):
+        fed(connection, data)
+        refusal = connection.refusal()
+        if refusal is not None:
+            check_told(str(refusal))
+            assert refusal.status is None or 100 <= refusal.status <= 999
 
 
 SERVICES = [
@@ -328,6 +399,34 @@ def spark_question_seeds() -> list[bytes]:
     ]
 
 
+def websocket_seeds() -> list[bytes]:
+    def frame(first: int, payload: bytes) -> bytes:
+        length = len(payload)
+        return bytes((first, length)) if length < 126 else bytes((first, 126)) + length.to_bytes(2, "big")
+
+    texts = [b"{}", b"x" * 125, b"y" * 126, b"z" * 300]
+    whole = b"".join(frame(0x81, text) + text for text in texts)
+    return [
+        b"\xff" + whole,
+        b"\x00" + whole,
+        b"\x06" + frame(0x01, b"abc") + b"abc" + frame(0x00, b"") + frame(0x89, b"?") + b"?" + frame(0x80, b"d") + b"d",
+        b"\x10" + frame(0x82, b"ab") + b"ab" + frame(0x88, b"\x03\xe8bye") + b"\x03\xe8bye",
+        b"\x20" + b"\x81\x7f" + (1 << 20).to_bytes(8, "big") + b"short",
+        b"\x20" + b"\xc1\x02ab" + b"\x81\x82abcd",
+    ]
+
+
+def websocket_answer_seeds() -> list[bytes]:
+    head = b"HTTP/1.1 403 Forbidden\r\nDate: Sun, 22 Nov 2026 10:00:00 GMT\r\n"
+    return [
+        b"\xff" + head + b"Content-Length: 13\r\n\r\nbad signature",
+        b"\x08" + head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nbad\r\n0\r\n\r\n",
+        b"\x03" + head + b"\r\n",
+        b"\xff" + b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x01a",
+        b"\xff" + b"HTTP/1.1 100 Continue\r\n\r\n" + head,
+    ]
+
+
 def dictation_seeds() -> list[bytes]:
     words = [{"bg": 0, "cw": [{"sc": 0, "w": "你好"}]}]
     piece = {"sn": 1, "ls": True, "pgs": "rpl", "rg": [1, 1], "ws": words}
@@ -443,6 +542,8 @@ def http_seeds() -> list[bytes]:
 def _all() -> Iterator[Target]:
     yield Target("spark", spark, spark_seeds)
     yield Target("spark-question", spark_question, spark_question_seeds)
+    yield Target("websocket", websocket, websocket_seeds)
+    yield Target("websocket-answer", websocket_answer, websocket_answer_seeds)
     yield Target("dictation", dictation, dictation_seeds)
     yield Target("dictation-piece", dictation_piece, dictation_piece_seeds)
     yield Target("dictation-question", dictation_question, dictation_question_seeds)

@@ -1,8 +1,10 @@
 """Outgoing websocket connections: a client of RFC 6455 on the event loop's transports.
 
-Messages are whole and awaited, with a limit on each wait; the sender is held back while the reader is behind. One file
-of our own because most of what a connection costs is spent around the frames and not on them, see
-``docs/decisions/0003-websocket-client.md``. No extension is offered and no redirect followed.
+Messages are whole and awaited, with a limit on each wait; the sender is held back while the reader is behind. No
+extension is offered, no redirect followed, no proxy asked.
+
+This is the relay's own leg to the platform, a connection for each chat, and what it costs decides what a chat costs; so
+it is our own code and no library's, see ``docs/decisions/0024-own-websocket-client.md``.
 """
 
 from __future__ import annotations
