@@ -70,7 +70,7 @@ def aiproject(
     filled: tuple[Path, list[tuple[str, str]]] | None = None,
     database_pid: int | None = None,
 ) -> Iterator[Contender]:
-    """Run AiProject, full path: accounts, limits, books, log.
+    """Run AiProject, full path but for the rate limits, since all callers come from one address: accounts, books, log.
 
     Args:
         upstream: port of `bench.relay.upstream`.
