@@ -720,7 +720,10 @@ class TestHandshake:
         run(scenario(), new_loop)
 
     @LOOPS
-    def test_cancelled_at_any_step_it_leaves_nothing(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    def test_cancelled_at_any_step_it_leaves_nothing(
+        self, host: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
         """A caller may leave in each turn of the loop, also in the one in which the connection opens."""
 
         async def scenario() -> None:
@@ -738,9 +741,10 @@ class TestHandshake:
                     ended += 1
 
             async with raw_server(talk) as port:
+                dialer = Dialer()
                 for turns in range(40):
                     connecting = asyncio.create_task(
-                        connect(f"ws://127.0.0.1:{port}/", timeout=5, ssl_context=None, dialer=Dialer())
+                        connect(f"ws://{host}:{port}/", timeout=5, ssl_context=None, dialer=dialer)
                     )
                     for _ in range(turns):
                         await asyncio.sleep(0)
