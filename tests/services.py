@@ -353,9 +353,17 @@ class _MySQLFamily(Server):
         credentials = f"{USER}:{urllib.parse.quote(PASSWORD, safe='')}"
         return f"{self.name}://{credentials}@/{database}?unix_socket={self.socket_path}"
 
+    def _scratch(self) -> str:
+        """Its own folder for passing tables: a server that starts removes those that it finds, also another's that is
+        being made at this moment."""
+        path = self.directory / "tmp"
+        path.mkdir(exist_ok=True)
+        return str(path)
+
     def _shared_options(self) -> list[str]:
         return [
             *(["--user=root"] if os.geteuid() == 0 else []),
+            f"--tmpdir={self._scratch()}",
             f"--datadir={self.directory / 'data'}",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
@@ -400,7 +408,7 @@ class MariaDB(_MySQLFamily):
         ]
         if os.geteuid() == 0:
             command.append("--user=root")
-        self._run(command)
+        self._run(command, TMPDIR=self._scratch())
 
     def _command(self) -> list[str]:
         return [self._server, "--no-defaults", *self._shared_options(), "--debug-no-sync"]
@@ -426,7 +434,7 @@ class MySQL(_MySQLFamily):
         ]
         if os.geteuid() == 0:
             command.append("--user=root")
-        self._run(command)
+        self._run(command, TMPDIR=self._scratch())
 
     def _command(self) -> list[str]:
         return [
