@@ -199,6 +199,7 @@ async def prepare_schema(database: Database) -> None:
 
     Raises:
         Misconfigured: ``aiproject db upgrade`` is needed, or a later release of this program.
+        Unavailable: the database is away, or somebody's upgrade of it does not end.
     """
     status = await migrations.status(database)
     if status.is_current:
@@ -210,6 +211,10 @@ async def prepare_schema(database: Database) -> None:
     if status.is_empty or (database.dialect == "sqlite" and not status.is_foreign):
         report = await migrations.upgrade(database)
         log.info("database brought up to date", revision=report.to_revision)
+        return
+    # Another worker or node may be at it in this moment, having found it empty.
+    status = await migrations.settled_status(database)
+    if status.is_current:
         return
     raise Misconfigured(
         "the database holds the original project's accounts; adopt them with: aiproject db upgrade"

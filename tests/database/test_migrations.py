@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
@@ -17,6 +18,7 @@ from aiproject.adapters import migrations
 from aiproject.adapters.database import CheckViolation, Database, UniqueViolation
 from aiproject.adapters.schema import metadata, name_key, new_account_id, user
 from aiproject.errors import Misconfigured
+from aiproject.wiring import prepare_schema
 from services import Server
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
@@ -131,6 +133,37 @@ class TestUpgrade:
             for node in nodes:
                 await node.close()
         assert sorted(len(report.notes) for report in reports) == [0, 0, 1]
+
+    async def test_a_start_waits_for_the_upgrade_of_another(self, database_url: str) -> None:
+        """MySQL shows each step: a second worker must not take a half built schema for one of an earlier release."""
+        database = await Database.open(database_url)
+        try:
+            async with database.maintenance() as connection, migrations._exclusive(connection, database):
+                await connection.run_sync(lambda inner: command.upgrade(migrations.alembic_config(inner), "0002"))
+                start = asyncio.create_task(prepare_schema(database))
+                done, _ = await asyncio.wait([start], timeout=0.5)
+                assert not done, "it did not wait"
+                await connection.run_sync(lambda inner: command.upgrade(migrations.alembic_config(inner), "head"))
+            async with asyncio.timeout(30):
+                await start
+            assert (await migrations.status(database)).is_current
+        finally:
+            await database.close()
+
+    async def test_a_start_does_not_upgrade_somebody_s_database(self, database_url: str) -> None:
+        database = await Database.open(database_url)
+        try:
+            async with database.maintenance() as connection, migrations._exclusive(connection, database):
+                await connection.run_sync(lambda inner: command.upgrade(migrations.alembic_config(inner), "0002"))
+            if database.dialect == "sqlite":
+                await prepare_schema(database)
+                assert (await migrations.status(database)).is_current
+            else:
+                with pytest.raises(Misconfigured, match="revision 0002"):
+                    await prepare_schema(database)
+                assert (await migrations.status(database)).current == "0002"
+        finally:
+            await database.close()
 
     async def test_a_later_release_s_database_is_refused(self, database: Database) -> None:
         async with database.begin() as connection:

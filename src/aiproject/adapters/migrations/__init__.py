@@ -32,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.adapters.database import MAINTENANCE_SECONDS, Database, TransientConflict
 from aiproject.errors import Misconfigured, Unavailable
 
-__all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "alembic_config", "status", "upgrade"]
+__all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "alembic_config", "settled_status", "status", "upgrade"]
 
 VERSION_TABLE = "alembic_version"
 
@@ -88,6 +88,16 @@ async def status(database: Database) -> SchemaStatus:
         Unavailable: it does not answer.
     """
     async with database.connect() as connection:
+        return await connection.run_sync(_status)
+
+
+async def settled_status(database: Database) -> SchemaStatus:
+    """Say where a database stands once nobody upgrades it: MySQL shows an upgrade's steps while it runs.
+
+    Raises:
+        Unavailable: no connection, or a node's upgrade took too long.
+    """
+    async with _turn(), database.maintenance() as connection, _exclusive(connection, database):
         return await connection.run_sync(_status)
 
 
