@@ -47,7 +47,8 @@ SCALES = (Scale(1_000, 1_000), Scale(100_000, 1_000_000), Scale(1_000_000, 10_00
 
 ACCOUNT_ID = "700000000000 + i * 4096"
 REQUEST_ID = "printf('%08x%06x%010x', i * (4294967296 / :accounts), s, i)"
-"""24 hexadecimal digits like a real one's, spread evenly, and rising with the account."""
+"""24 hexadecimal digits, spread evenly, and rising with the account. A real one begins with the time, so that those of the
+calls stand together somewhere between them."""
 
 OPENED_AT = "1780000000000 + i * 1000 + s * 10"
 NUMBERS = """
@@ -117,6 +118,8 @@ async def _migrate(path: Path) -> None:
 
 @contextmanager
 def _filled(scratch: Path | None, scale: Scale) -> Iterator[tuple[Path, list[tuple[str, str]], float]]:
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="aiproject-bench-growth-", dir=scratch))
     try:
         began = time.monotonic()
