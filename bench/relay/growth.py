@@ -47,8 +47,8 @@ SCALES = (Scale(1_000, 1_000), Scale(100_000, 1_000_000), Scale(1_000_000, 10_00
 
 ACCOUNT_ID = "700000000000 + i * 4096"
 REQUEST_ID = "printf('%08x%06x%010x', i * (4294967296 / :accounts), s, i)"
-"""24 hexadecimal digits, spread evenly, and rising with the account. A real one begins with the time, so that those of the
-calls stand together somewhere between them."""
+"""24 hexadecimal digits, spread evenly, and rising with the account. A real one begins with the time, so that those of
+the calls stand together somewhere between them."""
 
 OPENED_AT = "1780000000000 + i * 1000 + s * 10"
 NUMBERS = """
