@@ -29,7 +29,7 @@ from aiproject.adapters.uploads import ClientGone, header_candidates, read_uploa
 from aiproject.adapters.websocket import WebSocketConnection
 from aiproject.errors import InvalidInput, Refused, UpstreamFailed
 from aiproject.media import prepare_audio, prepare_picture
-from aiproject.protocols.chat import Usage
+from aiproject.protocols.chat import ChatEvent, Usage
 from aiproject.protocols.dictation import DictationDialect, dictation_conversation
 from aiproject.protocols.dictation.server import DictationRequestError, DictationServerSession
 from aiproject.protocols.ocr import ocr_service
@@ -67,14 +67,17 @@ def check_told(text: str) -> None:
 
 
 def spark(data: bytes) -> None:
-    """Frames of a chat, one a line: what passes on to clients is one line of JSON with whole usage."""
+    """Frames of a chat, one a line: what passes on to clients is one line of JSON with whole usage, and frames that are
+    read together say what they say one by one."""
     answer = SparkAnswer()
+    events: list[ChatEvent] = []
     for frame in data.split(b"\n"):
         try:
             event = answer.receive(frame)
         except UpstreamFailed as error:
             check_told(str(error))
             break
+        events.append(event)
         event.text.encode()
         if event.spark_frame is not None:
             assert b"\n" not in event.spark_frame
@@ -85,6 +88,10 @@ def spark(data: bytes) -> None:
                 assert mended["payload"]["usage"]["text"]["total_tokens"] == 3
         if answer.usage is not None:
             assert answer.usage.total_tokens >= 0
+    together: list[ChatEvent] = []
+    with contextlib.suppress(UpstreamFailed):
+        SparkAnswer().receive_all(data.split(b"\n"), together)
+    assert together == events
     with contextlib.suppress(UpstreamFailed):
         answer.connection_ended()
     assert answer.sid is None or len(answer.sid) <= 64
