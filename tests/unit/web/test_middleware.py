@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,29 @@ async def test_browsers_are_told_to_stay_with_tls_only_over_tls(scheme: str, exp
     headers = dict(sent[0]["headers"])
     assert (b"strict-transport-security" in headers) is expected
     assert headers[b"x-content-type-options"] == b"nosniff"
+
+
+async def test_request_ids_tell_the_moment_and_come_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of time they stand together in the holds' index."""
+    now = 1_795_000_000_000
+    monkeypatch.setattr("aiproject.web.middleware.time.time_ns", lambda: now * 1_000_000)
+    told: list[str] = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send_json(send, 200, b"{}")
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            told.append(dict(message["headers"])[b"x-request-id"].decode())
+
+    requests = Requests(answer)
+    for _ in range(300):
+        await requests({**scope([]), "client": ("192.0.2.1", 1)}, sender(), send)
+        now += 1
+    assert told == sorted(told)
+    assert all(re.fullmatch("[0-9a-f]{24}", one) for one in told)
+    assert [int(one[:11], 16) for one in told] == list(range(now - 300, now))
+    assert len({one[11:] for one in told}) == 300
 
 
 @pytest.mark.parametrize(
