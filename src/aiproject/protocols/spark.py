@@ -391,18 +391,11 @@ class SparkAnswer:
                 and _LF not in frame
                 and _CR not in frame
             ):
-                # Nearly every frame passes here, in a third of the time; `receive` would say the same of it.
-                try:
-                    text = _decode_plain_frame(frame).payload.choices.text[0].content
-                    if not frame.isascii():
-                        frame.decode()  # msgspec does not look into the strings that it skips
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    pass
-                else:
+                # Nearly every frame passes here, in half of the time; `receive` would say the same of it.
+                text = _plain_text(frame)
+                if text is not None:
                     self.frames += 1
-                    self._size += len(text) if text.isascii() else len(text.encode())
-                    if self._size > MAX_ANSWER_BYTES:
-                        raise self._endless()
+                    self._grow(text)
                     events.append(ChatEvent(text, "", None, None, False, frame))
                     continue
             events.append(self.receive(frame))
@@ -529,10 +522,8 @@ class SparkAnswer:
         """Count what the answer has grown by, and stop one without end."""
         self._size += len(text) if text.isascii() else len(text.encode())
         if self._size > MAX_ANSWER_BYTES:
-            raise self._endless()
-
-    def _endless(self) -> UpstreamNonsense:
-        return self._nonsense(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            self._closed = True
+            raise self._nonsense(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
     def _read_usage(self, given: _UsageText) -> tuple[Usage | None, bool]:
         """Read the numbers; also say whether the frame may stay as it is, with respect to them.
@@ -581,6 +572,17 @@ class SparkAnswer:
 
     def _nonsense(self, detail: str) -> UpstreamNonsense:
         return UpstreamNonsense(f"Spark sent {detail}", sid=self.sid)
+
+
+def _plain_text(frame: bytes) -> str | None:
+    """The piece of the answer in a frame as documented; ``None``: it is none, to be looked at with care."""
+    try:
+        text = _decode_plain_frame(frame).payload.choices.text[0].content
+        if not frame.isascii():
+            frame.decode()  # msgspec does not look into the strings that it skips
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return text
 
 
 class _WrongTypeError(Exception):

@@ -579,9 +579,12 @@ class TestManyAtOnce:
     def test_an_answer_without_end_is_stopped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("aiproject.protocols.spark.MAX_ANSWER_BYTES", 20)
         events: list[ChatEvent] = []
+        answer = SparkAnswer()
         with pytest.raises(UpstreamNonsense, match="20 bytes"):
-            SparkAnswer().receive_all([FIRST, MIDDLE, MIDDLE, MIDDLE], events)
+            answer.receive_all([FIRST, MIDDLE, MIDDLE, MIDDLE], events)
         assert [event.text for event in events] == ["有", "什么问题"]
+        with pytest.raises(UpstreamNonsense, match="after the last"):
+            answer.receive_all([MIDDLE], events)
 
     def test_so_is_one_of_too_many_frames(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("aiproject.protocols.spark.MAX_FRAMES", 2)
