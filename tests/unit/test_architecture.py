@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import logging
 import pkgutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,16 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@pytest.fixture
+def loggers_as_they_were() -> Iterator[None]:
+    """Import-linter configures logging anew, which disables every logger that exists by then."""
+    before = {name: logging.getLogger(name).disabled for name in logging.root.manager.loggerDict}
+    yield
+    for name, is_disabled in before.items():
+        logging.getLogger(name).disabled = is_disabled
+
+
+@pytest.mark.usefixtures("loggers_as_they_were")
 def test_imports_run_downhill(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", [str(ROOT / "src"), *sys.path])
