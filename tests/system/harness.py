@@ -221,7 +221,7 @@ class LocalServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: uvicorn.Server | None = None
         self._failure: BaseException | None = None
-        self._idle_tasks = 0
+        self.idle_tasks = 0
         self._thread = threading.Thread(target=self._run, name="server-under-test", daemon=True)
         self._people = 0
 
@@ -233,7 +233,7 @@ class LocalServer:
             self._ready.wait(30)
         if self._failure is not None:
             raise self._failure
-        self._idle_tasks = self.task_count()
+        self.idle_tasks = self.task_count()
         return self
 
     def stop(self) -> None:
@@ -292,7 +292,7 @@ class LocalServer:
     async def settles(self) -> None:
         """Wait until no call has left a task or a client's connection behind."""
         await eventually(lambda: self.connection_count() == 0, "all clients' connections are closed")
-        await eventually(lambda: self.task_count() <= self._idle_tasks, "no task is left in the server")
+        await eventually(lambda: self.task_count() <= self.idle_tasks, "no task is left in the server")
 
     async def person(self, name: str = "") -> Person:
         """Open an account of its own for a test."""

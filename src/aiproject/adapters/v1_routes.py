@@ -11,7 +11,6 @@ from starlette.routing import Route
 
 from aiproject.adapters.asgi import note
 from aiproject.adapters.json_routes import read_fields, tell
-from aiproject.adapters.uploads import ClientGone
 from aiproject.errors import AiProjectError
 from aiproject.protocols.v1 import failure_of
 
@@ -34,9 +33,6 @@ def v1_route(path: str, handlers: Mapping[str, Handler]) -> Route:
         handler = handlers["GET" if request.method == "HEAD" else request.method]
         try:
             response = await handler(request)
-        except ClientGone:
-            note(request.scope, outcome="client gone")
-            return Response(status_code=400)  # nobody reads it
         except AiProjectError as error:
             return answer_v1_failure(request, error)
         note(request.scope, outcome="ok")

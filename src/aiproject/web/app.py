@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from aiproject import __version__
 from aiproject.accounts.routes import AuthRoutes
-from aiproject.adapters.asgi import ASGIApp, Receive, Scope, Send
+from aiproject.adapters.asgi import ASGIApp, Receive, Scope, Send, note
+from aiproject.adapters.uploads import ClientGone
 from aiproject.codes import MESSAGES, Code
 from aiproject.protocols.seed import json_bytes
 from aiproject.quotas.routes import UsageRoutes
@@ -113,6 +114,10 @@ def build_app(
         code = HTTP_FAULTS.get(status, Code.APP_QUERY_METHOD_ERROR if status < 500 else Code.APP_INTERNAL_ERROR)
         return _json({"code": str(code), "msg": MESSAGES[code]}, status, headers)
 
+    async def client_gone(request: Request, error: Exception) -> Response:
+        note(request.scope, outcome="client gone")
+        return Response(status_code=400)  # nobody reads it
+
     calls: dict[str, Any] = {
         "/textModel/chat": endpoints.text_chat,
         "/textModel/stream": endpoints.text_stream,
@@ -120,6 +125,7 @@ def build_app(
         "/PictureToTextModel/chat": endpoints.picture,
     }
     app.add_exception_handler(HTTPException, http_fault)
+    app.add_exception_handler(ClientGone, client_gone)
     # Starlette answers a bug in plain text otherwise, before `Requests` sees it; it raises it again afterwards.
     app.add_exception_handler(Exception, http_fault)
     for path, endpoint, methods in (
