@@ -149,6 +149,16 @@ class TestRefund:
     def test_of_nobody(self, run: Run, call: str) -> None:
         assert run("ledger", "refund", "nobody", call).exit_code == 67
 
+    def test_is_an_act_of_the_audit_log(self, run: Run, books: sqlite3.Connection, call: str) -> None:
+        run("ledger", "refund", "小明", call)
+        run("ledger", "refund", "小明", call)  # refused, so that it leaves no entry
+        acts = "SELECT actor_kind, target, before, after FROM audit_entry WHERE action = 'ledger.refund'"
+        ((actor_kind, target, before, after),) = books.execute(acts).fetchall()
+        ((account_id,),) = books.execute("SELECT AccountId FROM user").fetchall()
+        assert (actor_kind, target, json.loads(before)) == ("command line", "小明", {"tokens": 9975})
+        assert json.loads(after) == {"tokens": 10_005, "account": account_id, "call": "call", "attempt": 2}
+        assert run("audit", "verify").exit_code == 0
+
 
 class TestLogging:
     """What a command did, it prints; its log is for what goes wrong, unless somebody wants it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +20,7 @@ __all__ = [
     "Origin",
     "facts_json",
     "seal",
+    "server_origin",
 ]
 
 MAX_NAME_LENGTH = 100
@@ -34,6 +36,8 @@ MAX_FACT_LENGTH = 300
 FIELDS = frozenset(
     {
         "account",  # its number
+        "call",  # the X-Request-Id of a call that was charged
+        "attempt",  # which try of it
         "username",
         "email",
         "academy",
@@ -114,6 +118,11 @@ class Origin:
     actor: Actor
     address: str
     request_id: str
+
+
+def server_origin() -> Origin:
+    """Return the origin of an act that nobody asked for: the server's own."""
+    return Origin(Actor(ActorKind.SERVER, "server"), "", secrets.token_hex(12))
 
 
 @dataclass(frozen=True, slots=True)

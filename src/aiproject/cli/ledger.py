@@ -16,7 +16,7 @@ import typer
 
 from aiproject.adapters import migrations
 from aiproject.adapters.database import Database
-from aiproject.cli.common import out, read_settings, run
+from aiproject.cli.common import origin, out, read_settings, run
 from aiproject.cli.users import rooms
 from aiproject.config import Settings
 from aiproject.errors import Misconfigured
@@ -102,13 +102,13 @@ def refund(
         int | None, typer.Option(min=1, help="Which try of the call; the one that was charged if not given.")
     ] = None,
 ) -> None:
-    """Give back what one call was charged, once."""
+    """Give back what one call was charged, once; the audit log says who did."""
 
     async def command() -> None:
         settings = read_settings()
         async with _books(settings) as database, rooms(settings, database) as (accounts, quotas):
             found = await accounts.named(account)
-            refunded = await quotas.refund(found, request_id, attempt=attempt)
+            refunded = await quotas.refund(found, request_id, attempt=attempt, origin=origin())
             out.print(
                 f"refunded {refunded.amount} of {refunded.capability} for request {request_id}, "
                 f"attempt {refunded.attempt}",

@@ -7,11 +7,12 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from functools import partial
+from types import MappingProxyType
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +21,7 @@ from aiproject.accounts import Account
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.schema import user as users
-from aiproject.audit import Origin, record
+from aiproject.audit import Fact, Origin, record, server_origin
 from aiproject.errors import AiProjectError
 from aiproject.quotas import store
 from aiproject.quotas.books import Books, Kept
@@ -307,11 +308,14 @@ class Quotas:
             "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
         )
 
-    async def refund(self, account: Account, request_id: str, *, attempt: int | None = None) -> Refunded:
-        """Give back what one call was charged, once, in one transaction.
+    async def refund(
+        self, account: Account, request_id: str, *, attempt: int | None = None, origin: Origin | None = None
+    ) -> Refunded:
+        """Give back what one call was charged, once, in one transaction with its entry of the audit log.
 
         Args:
             attempt: which try of the call; ``None``: the one that was charged.
+            origin: who refunds; ``None``: the server itself.
 
         Raises:
             AccountUnknown: there is no such account.
@@ -319,16 +323,21 @@ class Quotas:
             CommitInDoubt: it may be done; asking again tells.
         """
         order = Refund(account.account_id, request_id, attempt)
+        by = server_origin() if origin is None else origin
 
-        async def once() -> list[store.Result]:
+        async def once() -> Refunded:
             async with self._database.begin() as connection:
-                return await store.apply(connection, [order], dialect=self._database.dialect)
+                (result,) = await store.apply(connection, [order], dialect=self._database.dialect)
+                if isinstance(result, AiProjectError):
+                    raise result
+                if not isinstance(result, Refunded):
+                    raise TypeError(f"a refund ended as {type(result).__name__}")
+                given_back = {result.capability: result.amount}
+                call: dict[str, Fact] = {"call": request_id, "attempt": result.attempt}
+                await _record_balances(connection, by, "ledger.refund", account.account_id, given_back, call)
+            return result
 
-        (result,) = await retry_transient(once)
-        if isinstance(result, AiProjectError):
-            raise result
-        if not isinstance(result, Refunded):
-            raise TypeError(f"a refund ended as {type(result).__name__}")
+        result = await retry_transient(once)
         log.info("charge refunded", account=account.account_id, request_id=request_id, amount=result.amount)
         return result
 
@@ -435,18 +444,28 @@ async def apply_grants(
             raise result
         applied[order.capability] = result if isinstance(result, int) else 0
     if origin is not None:
-        statement = select(users.c.UserName, *store.BALANCE.values()).where(users.c.AccountId == orders[0].account_id)
-        name, *balances = (await connection.execute(statement)).one()
-        now = dict(zip(store.BALANCE, balances, strict=True))
-        await record(
-            connection,
-            origin,
-            "user.grant",
-            name,
-            before={str(each): _shown(each, now[each] - amount) for each, amount in applied.items()},
-            after={str(each): _shown(each, now[each]) for each in applied},
-        )
+        await _record_balances(connection, origin, "user.grant", orders[0].account_id, applied)
     return applied
+
+
+async def _record_balances(
+    connection: AsyncConnection,
+    origin: Origin,
+    action: str,
+    account_id: int,
+    changes: Mapping[Capability, int],
+    facts: Mapping[str, Fact] = MappingProxyType({}),
+) -> None:
+    """Append an entry to the audit log about balances that this transaction has changed by ``changes``.
+
+    `aiproject.quotas.audit` compares it with the ledger: by the account's number, since names are changed.
+    """
+    statement = select(users.c.UserName, *store.BALANCE.values()).where(users.c.AccountId == account_id)
+    name, *balances = (await connection.execute(statement)).one()
+    now = dict(zip(store.BALANCE, balances, strict=True))
+    before: dict[str, Fact] = {str(each): _shown(each, now[each] - amount) for each, amount in changes.items()}
+    after: dict[str, Fact] = {str(each): _shown(each, now[each]) for each in changes}
+    await record(connection, origin, action, name, before=before, after={**after, "account": account_id, **facts})
 
 
 def _shown(capability: Capability, units: int) -> int | float:
