@@ -350,7 +350,7 @@ async def open_application(
                         anonymous=settings.voice_anonymous,
                     ),
                     picture=PictureText(calls, identities, quotas, ocr, workers, replay, call_limits),
-                    vouchers=VoucherRoutes(accounts, vouchers, limiter),
+                    vouchers=VoucherRoutes(accounts, vouchers, gate),
                     usage=UsageRoutes(identities, Receipts(database)),
                     more=[
                         *session_routes.routes(),

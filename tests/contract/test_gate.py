@@ -306,8 +306,6 @@ class TestAway:
             await limiter.hit(convenience, "a")
             with pytest.raises(Unavailable):
                 await limiter.hit(money, "a")
-            with pytest.raises(Unavailable):
-                await limiter.check(money, "a")
         with pytest.raises(TooManyRequests):
             await limiter.hit(convenience, "a")
 
@@ -395,10 +393,8 @@ class TestEvents:
     async def test_so_many_and_no_more(self, limiter: Limiter) -> None:
         rate, key = Rate("registration", "3/minute", guards_money=True), secrets.token_hex(4)
         for _ in range(3):
-            await limiter.check(rate, key)
             await limiter.hit(rate, key)
-        for look in (limiter.hit, limiter.check):
-            with pytest.raises(TooManyRequests) as caught:
-                await look(rate, key)
-            assert 1 <= caught.value.retry_after <= 61
+        with pytest.raises(TooManyRequests) as caught:
+            await limiter.hit(rate, key)
+        assert 1 <= caught.value.retry_after <= 61
         await limiter.hit(rate, f"{key} another")

@@ -1,7 +1,7 @@
 """Limits on single kinds of events, by the `limits` library: so many for a key in a moving window.
 
 In memory, or in the Redis that nodes share. They are for what happens rarely: a moving window remembers each event.
-Every request passes `aiproject.adapters.gate` instead.
+Every request passes `aiproject.adapters.gate` instead, and failures are counted by `aiproject.adapters.attempts`.
 """
 
 from __future__ import annotations
@@ -64,33 +64,25 @@ class Limiter:
             TooManyRequests: the limit is reached; the event is not counted.
             Unavailable: Redis is away, and the rate guards money.
         """
-        if self._enabled:
-            await self._look(rate, key, counting=True)
-
-    async def check(self, rate: Rate, key: str) -> None:
-        """Like `hit`, but count nothing: for limits on failures, counted once the failure is known."""
-        if self._enabled:
-            await self._look(rate, key, counting=False)
-
-    async def _look(self, rate: Rate, key: str, *, counting: bool) -> None:
+        if not self._enabled:
+            return
         if self._link is not None and self._shared is not None:
             shared = self._shared
             try:
-                wait = await self._link.run(lambda: _wait(shared, rate, key, counting=counting))
+                wait = await self._link.run(lambda: _wait(shared, rate, key))
             except RedisAway:
                 if rate.guards_money:
                     raise
-                wait = await _wait(self._own, rate, key, counting=counting)
+                wait = await _wait(self._own, rate, key)
         else:
-            wait = await _wait(self._own, rate, key, counting=counting)
+            wait = await _wait(self._own, rate, key)
         if wait:
             raise TooManyRequests(wait)
 
 
-async def _wait(window: MovingWindowRateLimiter, rate: Rate, key: str, *, counting: bool) -> int:
-    """Return 0 if the event may happen, else the seconds until it may."""
-    look = window.hit if counting else window.test
-    if await look(rate.item, rate.name, key):
+async def _wait(window: MovingWindowRateLimiter, rate: Rate, key: str) -> int:
+    """Count the event and return 0 if it may happen, else return the seconds until it may."""
+    if await window.hit(rate.item, rate.name, key):
         return 0
     stats = await window.get_window_stats(rate.item, rate.name, key)
     return max(1, int(stats.reset_time - time.time()) + 1)

@@ -7,8 +7,10 @@ from starlette.responses import Response
 
 from aiproject.accounts import Accounts
 from aiproject.adapters.asgi import client_group, note
+from aiproject.adapters.attempts import AttemptLimit
+from aiproject.adapters.gate import Gate
 from aiproject.adapters.json_routes import answer, answer_failure, optional_text_field, read_fields, text_field
-from aiproject.adapters.limiter import Limiter, Rate
+from aiproject.adapters.limiter import Rate
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, VoucherUnusable
 from aiproject.protocols.seed import success
@@ -24,12 +26,17 @@ FAILED_REDEMPTIONS_BY_ACCOUNT = Rate("failed redemption of an account", "20/minu
 
 
 class VoucherRoutes:
-    """The endpoint; `aiproject.web` mounts its method."""
+    """The endpoint; `aiproject.web` mounts its method.
 
-    def __init__(self, accounts: Accounts, vouchers: Vouchers, limiter: Limiter) -> None:
+    Args:
+        gate: counts failed redemptions; ``None`` (``AIPROJECT_LIMITS=off``) counts none.
+    """
+
+    def __init__(self, accounts: Accounts, vouchers: Vouchers, gate: Gate | None) -> None:
         self._accounts = accounts
         self._vouchers = vouchers
-        self._limiter = limiter
+        self._by_address = AttemptLimit(gate, FAILED_REDEMPTIONS_BY_ADDRESS, (AccountUnknown, VoucherUnusable))
+        self._by_account = AttemptLimit(gate, FAILED_REDEMPTIONS_BY_ACCOUNT, (VoucherUnusable,))
 
     async def redeem(self, request: Request) -> Response:
         """Redeem the code ``token_id`` for the account with the uuid ``user_id``.
@@ -58,16 +65,12 @@ class VoucherRoutes:
 
     async def _redeem(self, request: Request, uuid: str, code: str, claimed_academy: str) -> None:
         address = client_group(request.scope)
-        await self._limiter.check(FAILED_REDEMPTIONS_BY_ADDRESS, address)
-        try:
+        async with self._by_address.attempt(address) as of_address:
             account = await self._accounts.identify_by_uuid(uuid, address=address)
             note(request.scope, account=account.account_id)
-            await self._limiter.check(FAILED_REDEMPTIONS_BY_ACCOUNT, str(account.account_id))
-            try:
+            async with self._by_account.attempt(str(account.account_id)) as of_account:
+                await self._vouchers.check(account, code, claimed_academy=claimed_academy)
+                # The code is right. Redeeming may queue for its row, and must not keep others out meanwhile.
+                of_account.give_back()
+                of_address.give_back()
                 await self._vouchers.redeem(account, code, claimed_academy=claimed_academy)
-            except VoucherUnusable:
-                await self._limiter.hit(FAILED_REDEMPTIONS_BY_ACCOUNT, str(account.account_id))
-                raise
-        except (AccountUnknown, VoucherUnusable):
-            await self._limiter.hit(FAILED_REDEMPTIONS_BY_ADDRESS, address)
-            raise

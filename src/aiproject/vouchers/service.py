@@ -208,6 +208,25 @@ class Vouchers:
 
         return await retry_transient(once)
 
+    async def check(self, account: Account, code: str, *, claimed_academy: str = "") -> None:
+        """Look whether the account might redeem a code, and change nothing: cheap, and without waiting for anybody.
+
+        A code that the account has redeemed already passes: `redeem` says so.
+
+        Raises:
+            VoucherUnusable: as in `redeem`.
+        """
+        code = normal_code(code)
+        async with self._database.connect() as connection:
+            voucher = await store.find(connection, code) if code else None
+            if voucher is None:
+                raise VoucherUnusable
+            is_usable = voucher.state(self._clock()) == "available" and voucher.is_for(
+                account.academy, claimed=claimed_academy
+            )
+            if not is_usable and await store.redeemed_at(connection, code, account.account_id) is None:
+                raise VoucherUnusable
+
     async def redeem(self, account: Account, code: str, *, claimed_academy: str = "") -> Voucher:
         """Add a voucher's worth to an account: the use, the redemption and the balances in one transaction.
 

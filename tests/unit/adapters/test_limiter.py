@@ -65,16 +65,6 @@ async def test_the_window_moves(clock: Clock) -> None:
     await refused(limiter, RATE, "a")
 
 
-async def test_check_counts_nothing(clock: Clock) -> None:
-    limiter = Limiter(enabled=True)
-    for _ in range(10):
-        await limiter.check(RATE, "a")
-    for _ in range(3):
-        await limiter.hit(RATE, "a")
-    with pytest.raises(TooManyRequests):
-        await limiter.check(RATE, "a")
-
-
 async def test_a_refused_event_is_not_counted(clock: Clock) -> None:
     limiter = Limiter(enabled=True)
     for _ in range(3):
@@ -90,4 +80,3 @@ async def test_switched_off(clock: Clock) -> None:
     limiter = Limiter(enabled=False)
     for _ in range(100):
         await limiter.hit(RATE, "a")
-        await limiter.check(RATE, "a")
