@@ -16,10 +16,11 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from aiproject.adapters.asgi import CHUNKS, HANG_UP
+from aiproject.adapters.http1 import Http1Connection, knows_chunks
 from aiproject.codes import MESSAGES, Code
 from aiproject.protocols.seed import json_bytes
 
@@ -84,8 +85,8 @@ async def _write_chunks(cycle: RequestResponseCycle, pieces: Sequence[bytes]) ->
         cycle.transport.write(b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]))
 
 
-class GuardedConnection(HttpToolsProtocol):
-    """uvicorn's connection with bounds; see `guarded`."""
+class GuardedConnection(Http1Connection):
+    """A client's connection with bounds; see `guarded`."""
 
     def __init__(
         self,
@@ -188,10 +189,9 @@ class GuardedConnection(HttpToolsProtocol):
     # -- for the application ------------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        extensions: dict[str, Any] = {
-            CHUNKS: partial(_write_chunks, cycle),
-            HANG_UP: partial(self._watch_hang_up, cycle),
-        }
+        extensions: dict[str, Any] = {HANG_UP: partial(self._watch_hang_up, cycle)}
+        if knows_chunks(cycle.scope):
+            extensions[CHUNKS] = partial(_write_chunks, cycle)
         cycle.scope["extensions"] = extensions
         super()._start_asgi_task(cycle, app)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from aiproject import __version__
 from aiproject.accounts.routes import AuthRoutes
@@ -89,6 +90,7 @@ def build_app(
         version=__version__,
         redirect_slashes=False,
     )
+    _answer_head(app.routes)
 
     async def health(request: Request) -> Response:
         return _json(
@@ -142,6 +144,13 @@ def build_app(
     app.router.routes.extend(endpoints.more)
     app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
     return with_middleware(CallsFirst(calls, WithPages(app)), cors_origins, doorway, body_timeout=body_timeout)
+
+
+def _answer_head(routes: Iterable[BaseRoute]) -> None:
+    """Let FastAPI's own pages answer ``HEAD``, as Starlette's routes do (RFC 9110, section 9.3.2)."""
+    for route in routes:
+        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
+            route.methods.add("HEAD")
 
 
 class CallsFirst:
