@@ -1,12 +1,14 @@
 """One frozen `Settings`, read once from the environment and a TOML file; the environment wins.
 
 Every field is one documented setting: its variable is ``AIPROJECT_`` and the field's name in capitals, its key in the
-file (named by ``AIPROJECT_CONFIG``) is the field's name. `load_settings` reports all complaints at once.
+file (named by ``AIPROJECT_CONFIG``) is the field's name. `load_settings` reports all complaints at once, names that are
+no setting included (`aiproject.setting_names`).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -31,8 +34,9 @@ from pydantic_settings import (
 
 from aiproject.errors import Misconfigured
 from aiproject.protocols.addresses import parse_network
+from aiproject.setting_names import PREFIX, SERVICE_LINK_IN_PORT, is_service_address, unknown_keys, unknown_variables
 
-__all__ = ["IflytekCredentials", "Settings", "load_settings"]
+__all__ = ["IflytekCredentials", "Settings", "config_path", "load_settings"]
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -123,7 +127,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="AIPROJECT_", frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, env_ignore_empty=True
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -300,9 +304,14 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments over environment over the TOML file."""
-        path = os.environ.get("AIPROJECT_CONFIG")
+        path = config_path()
         sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
         return (*sources, TomlConfigSettingsSource(settings_cls, Path(path))) if path else sources
+
+
+def config_path() -> str:
+    """Return what ``AIPROJECT_CONFIG`` names, in whatever case it is written, as with all variables; empty: no file."""
+    return next((value for name, value in os.environ.items() if name.upper() == f"{PREFIX}CONFIG" and value), "")
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -311,17 +320,31 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         Misconfigured: with every complaint, a line each, and no value in any (a value may be a secret).
     """
-    path = os.environ.get("AIPROJECT_CONFIG")
+    path = config_path()
+    complaints = list(unknown_variables(os.environ, Settings.model_fields))
     if path and not Path(path).is_file():
-        raise Misconfigured(f"AIPROJECT_CONFIG: there is no file {path}")
+        raise Misconfigured("\n".join([*complaints, f"AIPROJECT_CONFIG: there is no file {path}"]))
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as error:
-        lines = []
-        for complaint in error.errors(include_input=False, include_url=False):
-            field = "_".join(str(part) for part in complaint["loc"][:1])
-            message = complaint["msg"].removeprefix("Value error, ")
-            lines.append(f"AIPROJECT_{field.upper()}: {message}" if field else message)
-        raise Misconfigured("\n".join(lines)) from None
+        complaints += [told for fault in error.errors(include_url=False) for told in _told(fault, path)]
+        raise Misconfigured("\n".join(complaints)) from None
     except ValueError as error:  # a TOML file that is no TOML
-        raise Misconfigured(f"AIPROJECT_CONFIG: {path} cannot be read: {error}") from None
+        complaints.append(f"AIPROJECT_CONFIG: {path} cannot be read: {error}")
+        raise Misconfigured("\n".join(complaints)) from None
+    if complaints:
+        raise Misconfigured("\n".join(complaints))
+    return settings
+
+
+def _told(fault: ErrorDetails, path: str) -> Iterator[str]:
+    """Yield the complaints about one fault, without its value."""
+    field = str(fault["loc"][0]) if fault["loc"] else ""
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        for complaint in unknown_keys(field, fault["input"], Settings.model_fields):
+            yield f"AIPROJECT_CONFIG: {path}: {complaint}"
+    elif field == "port" and is_service_address(str(fault["input"])):
+        yield SERVICE_LINK_IN_PORT
+    else:
+        yield f"{PREFIX}{field.upper()}: {message}" if field else message

@@ -90,6 +90,16 @@ class TestProcess:
         assert "hunter2" not in done.stderr
         assert "Traceback" not in done.stderr
 
+    @pytest.mark.parametrize(
+        "words", ["serve", "sandbox --port 0", "doctor", "db status", "user list", "ledger verify", "audit verify"]
+    )
+    def test_no_command_starts_with_a_misspelt_setting(self, words: str, tmp_path: Path) -> None:
+        """The default would be in force: here, open registration."""
+        done = self.spawn(*words.split(), REGISTRATON="closed", DATA_DIR=str(tmp_path))
+        assert (done.returncode, done.stdout) == (78, "")
+        assert done.stderr == "aiproject: AIPROJECT_REGISTRATON: is no setting; did you mean AIPROJECT_REGISTRATION?\n"
+        assert not list(tmp_path.iterdir())
+
     def test_a_password_is_read_and_never_shown(self, tmp_path: Path) -> None:
         data = tmp_path / "data"
         done = self.spawn(

@@ -117,9 +117,46 @@ class TestEnvironment:
         environment(PORT="9000")
         assert load_settings(port=9001).port == 9001
 
-    def test_unknown_variables_are_nobodys_business(self, environment: Set) -> None:
-        environment(SOMETHING_OF_A_LATER_RELEASE="1")
-        load_settings()
+    def test_the_case_of_a_name_does_not_matter(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "aiproject.toml").write_text("port = 9000\n")
+        monkeypatch.setenv("aiproject_registration", "closed")
+        monkeypatch.setenv("AiProject_Config", str(tmp_path / "aiproject.toml"))
+        assert (load_settings().registration, load_settings().port) == ("closed", 9000)
+
+
+class TestUnknownNames:
+    """A misspelt setting must not leave the default in force."""
+
+    def test_a_variable_stops_the_start(self, environment: Set) -> None:
+        environment(REGISTRATON="closed")
+        assert complaints() == ["AIPROJECT_REGISTRATON: is no setting; did you mean AIPROJECT_REGISTRATION?"]
+
+    def test_they_are_told_with_all_other_complaints(self, environment: Set, tmp_path: Path) -> None:
+        path = tmp_path / "aiproject.toml"
+        path.write_text(f'registraton = "{SECRET}"\nhost = 1\n[limits_of]\naddress_requests = "{SECRET}"\n')
+        environment(CONFIG=str(path), LIMTS="on", PORT="x")
+        lines = complaints()
+        assert {line.partition(": ")[0] for line in lines} == {
+            f"AIPROJECT_{name}" for name in ("LIMTS", "PORT", "HOST", "CONFIG")
+        }
+        assert f"AIPROJECT_CONFIG: {path}: registraton is no setting; did you mean registration?" in lines
+        assert any(f"{path}: limits_of.address_requests is no setting; settings stand in no table" in x for x in lines)
+        assert len(lines) == 5
+        assert SECRET not in "".join(lines)
+
+    def test_they_are_told_beside_a_missing_or_broken_file(self, environment: Set, tmp_path: Path) -> None:
+        environment(CONFIG=str(tmp_path / "none.toml"), LIMTS="on")
+        assert len(complaints()) == 2
+        (tmp_path / "none.toml").write_text("[")
+        assert len(complaints()) == 2
+
+    def test_a_services_address_for_a_port_is_explained(self, environment: Set) -> None:
+        environment(PORT="tcp://10.96.3.7:8080", SERVICE_HOST="10.96.3.7", SERVICE_PORT="8080")
+        (line,) = complaints()
+        assert line.startswith("AIPROJECT_PORT: ")
+        assert "Kubernetes" in line
+        assert "enableServiceLinks: false" in line
+        assert "10.96.3.7" not in line
 
 
 class TestCredentials:

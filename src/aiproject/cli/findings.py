@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aiproject.config import Settings
+from aiproject.config import Settings, config_path
 
 __all__ = ["Finding", "examine_configuration_file", "examine_exposure", "examine_files"]
 
@@ -110,7 +109,7 @@ def examine_files(settings: Settings) -> list[Finding]:
 
 def examine_configuration_file() -> list[Finding]:
     """Look whether the configuration file is as secret as what stands in it."""
-    name = os.environ.get("AIPROJECT_CONFIG")
+    name = config_path()
     if not name:
         return []
     path = Path(name)

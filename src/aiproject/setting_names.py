@@ -1,0 +1,130 @@
+"""Names that are no setting: in the environment and in the settings file.
+
+A misspelt name would leave the default in force, which may be the open one (`AIPROJECT_REGISTRATION`). So a name with
+our prefix that nothing reads is an error, and the error says which name was probably meant. No function here reads the
+environment or a file, and no complaint quotes a value, since a value may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Final
+
+__all__ = [
+    "NOT_SETTINGS",
+    "PREFIX",
+    "SERVICE_LINK_IN_PORT",
+    "is_service_address",
+    "unknown_keys",
+    "unknown_variables",
+]
+
+PREFIX: Final = "AIPROJECT_"
+
+NOT_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "AIPROJECT_CONFIG": "names the settings file, so it cannot stand in it",
+        "AIPROJECT_REQUIRE_SERVICES": "read by the tests: a missing database server fails them instead of skipping",
+        "AIPROJECT_REQUIRE_AUDIT": "read by tools/audit.py: an unreachable advisory database fails the check",
+        "AIPROJECT_TEST_EACH_POWER_CUT": "read by the tests of migrations: breaks upgrades off at every statement",
+    }
+)
+"""Variables with our prefix that are not fields of `Settings`, and why. The environment of a server may hold them."""
+
+SERVICE_LINK_IN_PORT: Final = (
+    "AIPROJECT_PORT: holds the address of a Kubernetes Service named `aiproject`, not a port; set "
+    "`enableServiceLinks: false` in the pod's spec, give AIPROJECT_PORT a number there, or rename the Service"
+)
+
+# Kubernetes gives every pod these variables for each Service of its namespace, as Docker's links did: a Service named
+# `aiproject-db` makes AIPROJECT_DB_SERVICE_HOST, AIPROJECT_DB_PORT_3306_TCP_ADDR and so on (Kubernetes documentation,
+# "Service", section "Environment variables"). End and value must fit, and the Service's host must be there, so that no
+# misspelt setting passes for one.
+_LINK_HOST: Final = "_SERVICE_HOST"
+_LINK_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://[^\s/@]+:\d+")
+_HOST: Final = re.compile(r"[0-9A-Fa-f.:]+")
+_NUMBER: Final = re.compile(r"\d+")
+_LINK_ENDS: Final = (
+    (re.compile(_LINK_HOST), _HOST),
+    (re.compile(r"_SERVICE_PORT(_[A-Z0-9_]+)?"), _NUMBER),
+    (re.compile(r"_PORT"), _LINK_ADDRESS),
+    (re.compile(r"_PORT_\d+_(TCP|UDP|SCTP)"), _LINK_ADDRESS),
+    (re.compile(r"_PORT_\d+_(TCP|UDP|SCTP)_PROTO"), re.compile(r"tcp|udp|sctp")),
+    (re.compile(r"_PORT_\d+_(TCP|UDP|SCTP)_PORT"), _NUMBER),
+    (re.compile(r"_PORT_\d+_(TCP|UDP|SCTP)_ADDR"), _HOST),
+)
+
+_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9_].*", re.DOTALL)
+_NOT_IN_A_KEY: Final = re.compile(r"[^A-Za-z0-9_.-].*", re.DOTALL)
+_LONGEST_SHOWN: Final = 80  # characters; twice as long as the longest name of a setting
+
+
+def unknown_variables(environment: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
+    """Yield a complaint for each variable with our prefix that is no setting, or that is set in two spellings.
+
+    The case of a name does not matter. An empty variable counts as not set, so its name is not looked at.
+
+    Args:
+        environment: the process's variables.
+        settings: the names of the settings, in lower case and without the prefix.
+    """
+    known = {PREFIX + name.upper() for name in settings}
+    services = [name.removesuffix(_LINK_HOST) for name in environment if name.endswith(_LINK_HOST)]
+    seen: dict[str, str] = {}
+    for name, value in sorted(environment.items()):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or not value:
+            continue
+        if upper in seen:
+            yield f"{name}: is set as {seen[upper]}, too; unset one of the two"
+        seen[upper] = name
+        if upper not in known and upper not in NOT_SETTINGS and not _is_service_link(name, value, services):
+            meant = _nearest(
+                upper.removeprefix(PREFIX), (name.removeprefix(PREFIX) for name in known | {*NOT_SETTINGS})
+            )
+            yield f"{_shown(name, _NOT_IN_A_NAME)}: is no setting; {_suggestion(meant and PREFIX + meant)}"
+
+
+def unknown_keys(key: str, value: object, settings: Collection[str]) -> Iterator[str]:
+    """Yield a complaint for a key of the settings file that is no setting, one for each key inside if it is a table.
+
+    Args:
+        key: as it stands in the file; inside a table with the table's name and a dot before it.
+        value: what the file has there; only the keys of tables are looked at.
+        settings: the names of the settings.
+    """
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from unknown_keys(f"{key}.{name}", inner, settings)
+        return
+    name = key.rpartition(".")[2].lower().removeprefix(PREFIX.lower())
+    in_table = "settings stand in no table; " if "." in key else ""
+    yield f"{_shown(key, _NOT_IN_A_KEY)} is no setting; {in_table}{_suggestion(_nearest(name, settings))}"
+
+
+def is_service_address(value: str) -> bool:
+    """Whether a value is what Kubernetes puts into ``…_PORT`` to tell where a Service is, such as ``tcp://10.0.0.1:80``."""
+    return _LINK_ADDRESS.fullmatch(value) is not None
+
+
+def _is_service_link(name: str, value: str, services: Collection[str]) -> bool:
+    ends = (name.removeprefix(service) for service in services if name.startswith(service))
+    return any(pattern.fullmatch(end) and values.fullmatch(value) for end in ends for pattern, values in _LINK_ENDS)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like ``name``; empty where none is like it."""
+    return next(iter(get_close_matches(name, sorted(known), n=1)), "")
+
+
+def _suggestion(meant: str) -> str:
+    return f"did you mean {meant}?" if meant else "the README lists all settings"
+
+
+def _shown(name: str, not_in_it: re.Pattern[str]) -> str:
+    """The part of a name that can be one: what follows may be a value, as in ``NAME value`` for ``NAME=value``."""
+    shown = not_in_it.sub("…", name)
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
