@@ -11,7 +11,6 @@ from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
-import aiohttp
 import argon2
 
 from aiproject.accounts import Accounts, ApiKeys
@@ -35,6 +34,7 @@ from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.database import Database
 from aiproject.adapters.gate import Gate, MemoryGate
+from aiproject.adapters.http_client import open_session
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
@@ -250,8 +250,7 @@ async def open_application(
             PasswordHasher(password_profile(settings)), threads=hash_threads(settings), queue=HASHES_WAITING
         )
         stack.push_async_callback(passwords.close)
-        # Cookies have no place between two servers, and an upstream's redirect is never followed.
-        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        http = await stack.enter_async_context(open_session())
 
         workers = Workers(MEDIA_THREADS)
         stack.push_async_callback(workers.close)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import select
 import socket
 import ssl
 from functools import lru_cache
@@ -15,13 +16,17 @@ from typing import Any
 
 import aiohappyeyeballs
 
-__all__ = ["Dialer", "ResumingContext", "client_tls"]
+__all__ = ["Dialer", "ResumingContext", "client_tls", "read_pending"]
 
 REMEMBERED_SECONDS = 60.0
 """How long a host's addresses are used without asking again. The platform's names live for minutes."""
 
 HEAD_START = 0.25
 """Seconds that an address has until the next one is tried beside it; RFC 8305, section 8, recommends it."""
+
+MAX_PENDING_READS = 16
+"""Turns of the event loop that `read_pending` waits for: one or two read what is there, and a peer that goes on sending
+must not hold us up."""
 
 AddrInfo = tuple[int, int, int, str, Any]
 
@@ -120,6 +125,30 @@ def client_tls() -> ResumingContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context
+
+
+async def read_pending(transport: asyncio.BaseTransport) -> None:
+    """Let the event loop read what the system holds for a connection, an end of it included.
+
+    What is there now was sent before anything that we send next, so it answers nothing of that. Costs one poll where
+    nothing is there, which is nearly always.
+    """
+    for _ in range(MAX_PENDING_READS):
+        if transport.is_closing() or not _has_pending(transport):
+            break
+        await asyncio.sleep(0)
+    if transport.is_closing():
+        await asyncio.sleep(0)  # the protocol hears of the end one turn later
+
+
+def _has_pending(transport: asyncio.BaseTransport) -> bool:
+    sock = transport.get_extra_info("socket")
+    number = -1 if sock is None else sock.fileno()
+    if number < 0:
+        return False
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @lru_cache(maxsize=64)

@@ -26,8 +26,8 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from aiproject.adapters.deadlines import Deadline
-from aiproject.adapters.dialing import Dialer
-from aiproject.errors import UpstreamTimeout, UpstreamUnreachable
+from aiproject.adapters.dialing import Dialer, read_pending
+from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
 
 __all__ = ["ConnectionEnded", "WebSocketConnection", "connect"]
 
@@ -183,6 +183,22 @@ class WebSocketConnection(asyncio.Protocol):
             raise RuntimeError("send before the connection is open")
         self._transport.write(_frame(_TEXT, message))
 
+    async def check_silence(self) -> None:
+        """Check that the peer has said nothing yet; for protocols in which it only answers, before the first `send`.
+
+        Whatever came with the handshake, while the connection waited, or just now answers no question of ours. Pings
+        and pongs are no message (RFC 6455, section 5.5) and may come at any time. A connection that was closed passes:
+        `send` tells.
+
+        Raises:
+            UpstreamNonsense: it has begun a message; the connection is closed. Another one may serve.
+        """
+        if self._transport is not None:
+            await read_pending(self._transport)
+        if self.has_spoken:
+            self._break_off(1002, "spoke before it was asked")
+            raise UpstreamNonsense("spoke before it was asked", retryable=True)
+
     async def drain(self) -> None:
         """Wait until the socket takes more; returns at once most of the time."""
         if self._writable is not None:
@@ -252,6 +268,13 @@ class WebSocketConnection(asyncio.Protocol):
     def is_open(self) -> bool:
         """True while messages may still come."""
         return self._end is None
+
+    @property
+    def has_spoken(self) -> bool:
+        """True while the peer has begun a message, or sent some, that nobody has read."""
+        if self._messages or self._fragments:
+            return True
+        return bool(self._rest) and self._rest[0] & 0x0F not in (_PING, _PONG, _CLOSE)
 
     def when_disconnected(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the socket is gone."""

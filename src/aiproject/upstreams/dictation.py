@@ -46,7 +46,7 @@ class IflytekDictation:
         conversation = dictation_conversation(
             self._dialect, app_id=self._link.credentials.app_id, options=self._options
         )
-        connection = await self._link.open(self._url)
+        connection = await self._open()
         loop = asyncio.get_running_loop()
         # The last sign of progress, either way: while audio is still being sent, upstream may have nothing to say yet.
         progress = loop.time()
@@ -78,6 +78,15 @@ class IflytekDictation:
             await asyncio.gather(sender, return_exceptions=True)
             connection.close()
         return Dictated(conversation.text, conversation.sid)
+
+    async def _open(self) -> WebSocketConnection:
+        connection = await self._link.open(self._url)
+        try:
+            await connection.check_silence()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def _send(
         self,

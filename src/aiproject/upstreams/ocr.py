@@ -8,6 +8,7 @@ import io
 import aiohttp
 from yarl import URL
 
+from aiproject.adapters.http_client import SpokeTooSoon
 from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
 from aiproject.media import Picture
 from aiproject.protocols.ocr import MAX_BODY_BYTES, OcrText, ocr_service
@@ -20,7 +21,7 @@ class IflytekOcr:
     """The picture-text service. Implements `OcrUpstream`.
 
     Args:
-        http: a session of the process, which pools connections; not closed here.
+        http: the session of the process (`aiproject.adapters.http_client`), which pools connections; not closed here.
     """
 
     def __init__(self, link: Link, *, url: str, http: aiohttp.ClientSession) -> None:
@@ -60,6 +61,8 @@ class IflytekOcr:
                     if len(body) > MAX_BODY_BYTES:
                         raise UpstreamNonsense(f"an answer of more than {MAX_BODY_BYTES} bytes")
                 status, server_date = response.status, response.headers.get("Date")
+        except SpokeTooSoon:
+            raise UpstreamNonsense("ocr: spoke before it was asked", retryable=True) from None
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamTimeout("connect", limits.connect, retryable=True) from None
         except aiohttp.ServerTimeoutError:

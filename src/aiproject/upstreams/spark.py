@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from aiproject.adapters.websocket import ConnectionEnded, WebSocketConnection
-from aiproject.errors import UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from aiproject.errors import UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
 from aiproject.protocols.spark import SparkAnswer, build_request
 from aiproject.upstreams.interface import ChatStream
@@ -49,10 +49,11 @@ class SparkUpstream:
             if warm is not None:
                 try:
                     return await self._begin(warm, question, is_warm=True)
-                except UpstreamTruncated as failure:
+                except (UpstreamTruncated, UpstreamNonsense) as failure:
                     if not failure.retryable:
                         raise
-                    # It ended while it waited, and nothing was answered: not worth a pause, nor one of the tries.
+                    # It ended while it waited and nothing was answered, or it spoke before it was asked: not worth a
+                    # pause, nor one of the tries.
             return await self._begin(await self._link.open(self._url), question, is_warm=False)
         except UpstreamRefused as refusal:
             if refusal.code in TOO_MANY:
@@ -107,6 +108,7 @@ class SparkStream:
 
     async def start(self, question: bytes) -> None:
         """Send the question and wait for the first event."""
+        await self._connection.check_silence()
         try:
             self._connection.send(question)
         except ConnectionEnded:

@@ -2,7 +2,8 @@
 
 Spark takes one question a connection, but an open one may wait up to 60 s for it (chat chapter A7). The stock holds as
 many as calls have been coming lately: it grows by one for each call that found it empty, gives up what a while of calls
-did not need, and empties itself when nobody calls. A connection that is taken is replaced at once.
+did not need, and empties itself when nobody calls. A connection that is taken is replaced at once. One that says
+anything before it is asked is dropped: it answers some other question, or none.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class StockCounts:
         hits: calls that found a connection.
         misses: calls that had to open their own.
         opened: connections opened for the stock.
-        wasted: those that were closed without a question: too old, not needed, or ended by the platform.
+        wasted: those that were closed without a question: too old, not needed, ended by the platform, or spoken on.
         failed: those that could not be opened.
     """
 
@@ -56,6 +57,10 @@ class StockCounts:
 class _Waiting:
     connection: WebSocketConnection
     since: float
+
+    def is_usable(self, now: float) -> bool:
+        """Whether a question may be sent on it."""
+        return self.connection.is_open and not self.connection.has_spoken and now - self.since < MAX_AGE
 
 
 class Stock:
@@ -95,7 +100,7 @@ class Stock:
         found = None
         while self._waiting and found is None:
             waiting = self._waiting.popleft()
-            if waiting.connection.is_open and now - waiting.since < MAX_AGE:
+            if waiting.is_usable(now):
                 found = waiting.connection
             else:
                 self._drop(waiting)
@@ -188,7 +193,7 @@ class Stock:
         # What waited all the time since the last look was one too many, at least.
         self._target -= min(self._target, self._least_waiting // 2)
         for waiting in list(self._waiting):
-            if len(self._waiting) > self._target or not waiting.connection.is_open or now - waiting.since > MAX_AGE:
+            if len(self._waiting) > self._target or not waiting.is_usable(now):
                 self._waiting.remove(waiting)
                 self._drop(waiting)
         self._least_waiting = len(self._waiting)

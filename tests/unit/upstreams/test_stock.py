@@ -16,10 +16,11 @@ HANDSHAKE = 0.1
 
 
 class Line:
-    """A connection that knows only whether it is open."""
+    """A connection that knows only whether it is open, and whether its peer has said anything."""
 
     def __init__(self) -> None:
         self.is_open = True
+        self.has_spoken = False
 
     def close(self) -> None:
         self.is_open = False
@@ -119,6 +120,22 @@ def test_a_connection_is_used_before_it_is_too_old_or_renewed() -> None:
             await asyncio.sleep(2 * HANDSHAKE)
             assert len(platform.lines) > began  # replaced at once
         assert stock.counts.misses == 2
+
+    run(scenario())
+
+
+def test_one_that_speaks_before_it_is_asked_is_dropped() -> None:
+    async def scenario() -> None:
+        platform = Platform()
+        stock = stock_of(platform)
+        await call(stock)
+        platform.lines[0].has_spoken = True
+        await call(stock)
+        assert not platform.lines[0].is_open
+        assert (stock.counts.hits, stock.counts.misses, stock.counts.wasted) == (0, 2, 1)
+        platform.lines[1].has_spoken = True
+        await asyncio.sleep(LOOK_EVERY + HANDSHAKE)
+        assert not platform.lines[1].is_open, "it waits on, although nobody may ask it"
 
     run(scenario())
 
