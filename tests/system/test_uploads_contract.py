@@ -12,7 +12,7 @@ import requests
 
 from system import wire
 from system.harness import PASSWORD, LocalServer, Person, Platform
-from system.samples import bmp, jpeg, pcm, png, wav
+from system.samples import bmp, header_only_wav, jpeg, pcm, png, wav
 
 VOICE = "/voiceModel/chat"
 PICTURE = "/PictureToTextModel/chat"
@@ -56,6 +56,12 @@ class TestPictures:
         answer = await wire.request(server.port, "POST", PICTURE, [*person.headers, header], body)
         assert answer.json()["code"] == 0
         assert platform.last("ocr")["sha256"] == hashlib.sha256(jpeg()).hexdigest()
+
+    async def test_a_picture_without_a_byte_is_none(self, server: LocalServer) -> None:
+        person = await server.person()
+        header, body = wire.multipart(b"")
+        answer = await wire.request(server.port, "POST", PICTURE, [*person.headers, header], body)
+        assert answer.json() == {"code": "GET_FILE_FAIL", "msg": "表单字段 file 为空"}
 
     def test_as_the_desktop_app_sends_it(self, server: LocalServer, platform: Platform) -> None:
         headers = register(server, "desktop")
@@ -143,6 +149,42 @@ class TestSound:
         platform.order("dictation", "silence")
         person = await server.person()
         assert (await person.voice(pcm(1.0))).json() == {"code": 0, "msg": "请求成功", "content": ""}
+
+    @pytest.mark.parametrize("data", [b"", header_only_wav(), b"#!AMR\n"], ids=["no bytes", "WAV header", "AMR header"])
+    async def test_a_recording_of_nothing_is_silence_and_free(
+        self, start_server: Callable[..., LocalServer], platform: Platform, data: bytes
+    ) -> None:
+        """A desktop app uploads one when its button is only tapped, and ends if that is refused."""
+        server = start_server(signup_voice_seconds=0)  # who has no seconds left may tap as well
+        person: Person = await server.person()
+        seen = platform.counts("dictation")["seen"]
+        header, body = wire.multipart(data, filename="20240928120000.wav")
+        for headers in ([], person.headers, [*person.headers, ("Idempotency-Key", "tapped")]):
+            for _ in range(2):
+                answer = await wire.request(server.port, "POST", VOICE, [*headers, header], body)
+                assert (answer.status, answer.json()) == (200, {"code": 0, "msg": "请求成功", "content": ""})
+        assert platform.counts("dictation")["seen"] == seen
+
+    async def test_a_key_that_was_used_for_silence_is_used(self, server: LocalServer, platform: Platform) -> None:
+        person = await server.person()
+        header, body = wire.multipart(b"")
+        headers = [*person.headers, ("Idempotency-Key", "tapped")]
+        assert (await wire.request(server.port, "POST", VOICE, [*headers, header], body)).json()["code"] == 0
+        header, body = wire.multipart(pcm(0.1))
+        refused = (await wire.request(server.port, "POST", VOICE, [*headers, header], body)).json()
+        assert refused == {"code": "AUDIO_TO_TEXT_ERROR", "msg": "该 Idempotency-Key 已用于另一个请求"}
+
+    async def test_the_receipt_of_silence_says_that_nothing_was_charged(self, server: LocalServer) -> None:
+        person = await server.person()
+        header, body = wire.multipart(b"")
+        answer = await wire.request(server.port, "POST", VOICE, [*person.headers, header], body)
+        path = f"/v1/usage/{answer.header('x-request-id')}"
+        (attempt,) = (await wire.request(server.port, "GET", path, person.headers)).json()["attempts"]
+        assert (attempt["held"], attempt["charged"], attempt["outcome"]) == (0, 0, "finished")
+
+    async def test_nothing_at_all_is_no_recording(self, server: LocalServer) -> None:
+        person = await server.person()
+        assert (await person.voice(b"")).json() == {"code": "GET_FILE_FAIL", "msg": "请求体为空，没有收到文件"}
 
     async def test_with_names_demanded_nobody_is_heard_without(self, start_server: Callable[..., LocalServer]) -> None:
         server = start_server(voice_anonymous=False)

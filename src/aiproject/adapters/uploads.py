@@ -69,7 +69,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-async def read_upload(receive: Receive, headers: Headers, *, limit: int) -> bytes:
+async def read_upload(receive: Receive, headers: Headers, *, limit: int, may_be_empty: bool = False) -> bytes:
     """Read an uploaded file: the form field ``file`` of ``multipart/form-data``, or the body under any other type.
 
     Of several fields ``file`` the first counts. Other fields are read and forgotten; they and the form's own bytes may
@@ -79,9 +79,10 @@ async def read_upload(receive: Receive, headers: Headers, *, limit: int) -> byte
         receive: the ASGI channel.
         headers: the ASGI header list, names in lower case.
         limit: most bytes of the file.
+        may_be_empty: whether a form's file may have no bytes. A bare body without any is no file in either case.
 
     Returns:
-        The file's bytes, at least one.
+        The file's bytes.
 
     Raises:
         FileMissing: no bytes, no field ``file``, or a form that is damaged or incomplete; the detail says which.
@@ -96,7 +97,10 @@ async def read_upload(receive: Receive, headers: Headers, *, limit: int) -> byte
             raise FileMissing("请求体为空，没有收到文件")
         return content
     boundary = {name.strip().lower(): value for name, value in options.items()}.get(b"boundary", b"")
-    return await _read_form(_Body(receive, headers), boundary, limit)
+    content = await _read_form(_Body(receive, headers), boundary, limit)
+    if not content and not may_be_empty:
+        raise FileMissing("表单字段 file 为空")
+    return content
 
 
 async def _read_form(body: _Body, boundary: bytes, limit: int) -> bytes:
@@ -118,8 +122,6 @@ async def _read_form(body: _Body, boundary: bytes, limit: int) -> bytes:
         await body.refuse(FileMissing("multipart 表单格式有误"))
     except Refused as refusal:
         await body.refuse(refusal)
-    if form.is_file_found and not form.content and form.is_complete:
-        raise FileMissing("表单字段 file 为空")
     if not form.is_complete:
         raise FileMissing("multipart 表单不完整")
     if not form.is_file_found:

@@ -23,7 +23,8 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from aiproject.errors import FileMissing, InvalidInput, UnusableFile
+from aiproject.errors import InvalidInput, UnusableFile
+from aiproject.media._empty import is_header_only
 from aiproject.media._signatures import recognise
 
 __all__ = ["MAX_SECONDS", "Pcm", "prepare_audio"]
@@ -61,6 +62,8 @@ _SUBTYPES: Final = {
 }
 # A WAVE_FORMAT_EXTENSIBLE sub-format is a GUID that begins with the old format tag and ends with these bytes.
 _SUBFORMAT_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
+# Chunks that a recorder writes beside the samples. With another one, the name `data` may be what was damaged.
+_BESIDE_SAMPLES: Final = frozenset({b"fmt ", b"fact", b"LIST", b"JUNK", b"junk", b"bext"})
 _CODEC_NAMES: Final = {
     0x0002: "MS ADPCM",
     0x0011: "IMA ADPCM",
@@ -77,7 +80,7 @@ class Pcm:
     """Sound as dictation takes it: 16-bit little-endian mono, without a header.
 
     Attributes:
-        samples: two bytes a sample, at least one sample, at most 60 s.
+        samples: two bytes a sample, at most 60 s; none where somebody recorded nothing.
         sample_rate: 16000 or 8000, in Hz.
     """
 
@@ -86,7 +89,7 @@ class Pcm:
 
     @property
     def duration_ms(self) -> int:
-        """Length in milliseconds, rounded up, so that sound is never of no length."""
+        """Length in milliseconds, rounded up, so that only the lack of sound has no length."""
         return -(-len(self.samples) // 2 * 1000 // self.sample_rate)
 
 
@@ -113,22 +116,22 @@ def prepare_audio(data: bytes, *, rate: int = 16000) -> Pcm:
     at 8 kHz, because the platform has a model for telephone sound and inventing the upper half of the spectrum would
     only double the bytes; every other rate becomes 16 kHz. 16-bit mono at these rates passes through bit by bit.
     A data chunk whose size was left open by a streaming writer reaches to the end of the file; one that claims more
-    than there is means that the upload was cut, and is refused.
+    than there is means that the upload was cut, and is refused. No bytes, or the header of a format without sound
+    behind it, is a recording of nothing: its `Pcm` has no samples.
 
     Args:
-        data: the upload.
+        data: the upload; may be empty.
         rate: what the caller says of raw PCM, 16000 or 8000 Hz; raw PCM is 16-bit little-endian mono.
 
     Raises:
         InvalidInput: ``rate`` is another number.
-        FileMissing: ``data`` is empty.
         UnusableFile: over 60 s, of odd length, in another format, a damaged WAV file or one of another codec. The
             detail says in Chinese which.
     """
     if rate not in _RATES:
         raise InvalidInput("采样率 rate 只能是 16000 或 8000")
-    if not data:
-        raise FileMissing("没有收到音频数据")
+    if not data or is_header_only(data):
+        return Pcm(b"", rate)
     if data.startswith(b"RIFF") and b"WAVE".startswith(data[8:12]):
         return _decode(data, _read_header(data))
     name = recognise(data)
@@ -148,12 +151,14 @@ def _check_length(frames: int, rate: int) -> None:
 def _read_header(data: bytes) -> _Wave:
     """Find the format and the samples of a RIFF/WAVE file and refuse what must not be decoded."""
     layout: bytes | None = None
+    names: set[bytes] = set()
     at = 12
     for _ in range(_MOST_CHUNKS):
         if at + 8 > len(data):
             break
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         start = at + 8
+        names.add(name)
         if name == b"data":
             if layout is None:
                 raise UnusableFile(_DAMAGED)
@@ -162,6 +167,8 @@ def _read_header(data: bytes) -> _Wave:
             layout = data[start : start + min(size, 40)]
         # Chunks are padded to even length; the padding is not in their size.
         at = start + size + size % 2
+    if layout is not None and at == len(data) and names <= _BESIDE_SAMPLES:
+        return _check_wave(layout, at, at)  # whole, without a data chunk: nothing was recorded
     raise UnusableFile(_DAMAGED)
 
 
@@ -211,14 +218,14 @@ def _check_wave(layout: bytes, start: int, stop: int) -> _Wave:
         raise UnusableFile(f"不支持的 WAV 参数（{channels} 声道，{rate} Hz）；{_WANTED}")
     # Less than one whole frame at the end, for example a padding byte, is no sound and is left out.
     wave = _Wave(subtype, channels, rate, frame_bytes, start, stop - (stop - start) % frame_bytes)
-    if not wave.frames:
-        raise UnusableFile("WAV 文件中没有声音数据")
     _check_length(wave.frames, rate)
     return wave
 
 
 def _decode(data: bytes, wave: _Wave) -> Pcm:
     rate = wave.rate if wave.rate in _RATES else 16000
+    if not wave.frames:
+        return Pcm(b"", rate)
     if wave.subtype == "PCM_16" and wave.channels == 1 and wave.rate == rate:
         return Pcm(data[wave.start : wave.stop], rate)
     resampler = None if wave.rate == rate else soxr.ResampleStream(wave.rate, rate, 1, dtype="float32")

@@ -141,7 +141,7 @@ class KeyLost(Unavailable):
 
 
 class OpenHold(Struct, frozen=True):
-    """Hold at most ``want`` units, at least ``need``.
+    """Hold at most ``want`` units, at least ``need``. A call that cannot consume anything wants none.
 
     Attributes:
         owner: the process that runs the call.
@@ -164,6 +164,11 @@ class OpenHold(Struct, frozen=True):
     key_id: int | None = None
     zone: tzinfo = UTC
     pair: tuple[str, str] | None = None
+
+    @property
+    def least(self) -> int:
+        """Units without which nothing is held: an account without any is not served what costs some."""
+        return max(self.need, 1) if self.want else 0
 
 
 class Settle(Struct, frozen=True):

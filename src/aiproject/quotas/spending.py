@@ -89,7 +89,7 @@ class Spending:
         today = day_of(now, order.zone)
         if today > row.day:  # a clock that was put back stays on the day that it has been on
             row.day, row.day_spent, row.day_held = today, 0, 0
-        need = max(order.need, 1)
+        need = order.least
         if row.total_left < need:
             return SpendLimitReached(order.capability)
         if row.day_left < need:

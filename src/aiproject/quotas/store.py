@@ -273,7 +273,7 @@ class _Batch:
         balance = books[BALANCE_AT[capability]]
         if balance is not None:
             available = balance - books[held_at]
-            if available < max(order.need, 1):
+            if available < order.least:
                 return QuotaExhausted(capability)
             amount = min(amount, available)
         key_day = None

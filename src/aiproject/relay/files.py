@@ -13,7 +13,7 @@ from aiproject.adapters.uploads import read_upload
 from aiproject.adapters.workers import Workers
 from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, InvalidInput
-from aiproject.media import prepare_audio, prepare_picture
+from aiproject.media import Pcm, prepare_audio, prepare_picture
 from aiproject.protocols.seed import json_bytes, success
 from aiproject.protocols.vendor_codes import Service
 from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
@@ -92,7 +92,7 @@ class PictureText(Endpoint):
 
 
 class VoiceText(Endpoint):
-    """Hear a clip of at most 60 s; takes its length from accounts whose dictation is metered.
+    """Hear a clip of at most 60 s; takes its length from accounts whose dictation is metered. An empty clip is silence.
 
     Args:
         anonymous: whether callers without (valid) headers are served, limited by their address.
@@ -127,7 +127,7 @@ class VoiceText(Endpoint):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = await self._caller(scope)
         rate = _rate(scope)
-        data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
+        data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES, may_be_empty=True)
         async with self._limits.enter(scope, caller):
             await self._hear(scope, send, caller, data, rate)
 
@@ -151,15 +151,22 @@ class VoiceText(Endpoint):
                     pair=caller.unconfirmed,
                 )
             async with Charge(self._quotas, hold, self.service, estimate=lambda: milliseconds) as charge:
-                charge.reached(Stage.SENT)
-                heard = await self._upstream.hear(audio)
-                note(scope, sid=heard.sid)
-                charge.reached(Stage.LAST_FRAME, sid=heard.sid)
-                answer = json_bytes(success("请求成功", content=heard.text))
+                text = await self._text_of(audio, charge, scope)
+                answer = json_bytes(success("请求成功", content=text))
                 await charge.settle(Outcome.FINISHED, reported=milliseconds, answer=claim.stored(answer))
         note(scope, outcome="ok")
         reach("before reply")
         await send_json(send, 200, answer)
+
+    async def _text_of(self, audio: Pcm, charge: Charge, scope: Scope) -> str:
+        if not audio.samples:
+            # Somebody only tapped the recorder's button. An existing app ends if that is refused.
+            return ""
+        charge.reached(Stage.SENT)
+        heard = await self._upstream.hear(audio)
+        note(scope, sid=heard.sid)
+        charge.reached(Stage.LAST_FRAME, sid=heard.sid)
+        return heard.text
 
     async def _caller(self, scope: Scope) -> Caller | None:
         try:

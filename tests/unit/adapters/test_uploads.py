@@ -206,6 +206,17 @@ class TestFormUpload:
             await read_upload(Wire([body[:10], body[10:], b""]), [FORM], limit=MIB)
         assert refusal.value.detail
 
+    async def test_an_empty_file_is_one_where_the_caller_says_so(self) -> None:
+        body = form(file_part(b""))
+        assert await read_upload(Wire([body]), [FORM], limit=MIB, may_be_empty=True) == b""
+        for broken in (body[:-6], form(part(b'form-data; name="other"', b""))):
+            with pytest.raises(FileMissing):
+                await read_upload(Wire([broken]), [FORM], limit=MIB, may_be_empty=True)
+
+    async def test_a_bare_body_without_bytes_is_no_file_in_any_case(self) -> None:
+        with pytest.raises(FileMissing):
+            await read_upload(Wire([]), [], limit=MIB, may_be_empty=True)
+
     @pytest.mark.parametrize("content_type", [b"multipart/form-data", b"multipart/form-data; boundary="])
     async def test_a_missing_boundary_is_said(self, content_type: bytes) -> None:
         with pytest.raises(FileMissing, match="boundary"):

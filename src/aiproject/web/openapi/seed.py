@@ -171,7 +171,9 @@ def _file_paths() -> dict[str, Any]:
                     },
                     *identity_headers(False),
                 ],
-                "requestBody": upload("16 位单声道 PCM 或 WAV", "application/octet-stream", "audio/wav"),
+                "requestBody": upload(
+                    "16 位单声道 PCM 或 WAV；表单中的空文件视为静音", "application/octet-stream", "audio/wav"
+                ),
                 "responses": answers(
                     done,
                     [
