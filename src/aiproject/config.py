@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     signup_voice_seconds: Annotated[int | None, BeforeValidator(_unmetered)] = Field(
         None, ge=0, description="Dictation seconds that a new account starts with, or `unmetered`."
     )
+    password_min_length: int = Field(8, ge=6, le=64, description="Characters of a new password.")
     registration: Literal["open", "closed"] = Field("open", description="Whether anybody may register.")
     voice_anonymous: bool = Field(True, description="Whether the voice route may be called without an account.")
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(

@@ -263,7 +263,13 @@ async def open_application(
             Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
         )
         guard = LoginGuard(database, guards_addresses=settings.limits == "on")
-        accounts = Accounts(database, passwords, opening(settings, quotas), guard=guard)
+        accounts = Accounts(
+            database,
+            passwords,
+            opening(settings, quotas),
+            guard=guard,
+            password_min_length=settings.password_min_length,
+        )
         keys = ApiKeys(database)
         stack.push_async_callback(keys.close)
         sessions = Sessions(database, idle=settings.session_idle, lifetime=settings.session_lifetime)
@@ -315,9 +321,20 @@ async def open_application(
         administration = AdministrationRoutes(
             Rooms(
                 administrators=Administrators(
-                    database, passwords, Signer(read_key(settings.data_dir, settings.admin_key_file)), guard=guard
+                    database,
+                    passwords,
+                    Signer(read_key(settings.data_dir, settings.admin_key_file)),
+                    guard=guard,
+                    password_min_length=settings.password_min_length,
                 ),
-                people=People(database, passwords, accounts, closing, voice_ms=signup_voice_ms(settings)),
+                people=People(
+                    database,
+                    passwords,
+                    accounts,
+                    closing,
+                    voice_ms=signup_voice_ms(settings),
+                    password_min_length=settings.password_min_length,
+                ),
                 vouchers=vouchers,
                 tables=Tables(database),
                 trial=ModelTrial(spark, calls, audit),
@@ -356,7 +373,7 @@ async def open_application(
                         *account_routes.routes(),
                         *key_routes.routes(),
                         *mail_routes.routes(),
-                        *mail_pages(),
+                        *mail_pages(settings.password_min_length),
                         *administration.routes(),
                     ],
                 ),

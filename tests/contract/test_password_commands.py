@@ -78,6 +78,13 @@ def test_a_bad_password_or_name_changes_nothing(run: Run) -> None:
     assert log_in(PASSWORD)
 
 
+def test_the_shortest_length_is_a_setting(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIPROJECT_PASSWORD_MIN_LENGTH", "6")
+    assert run("password", "alice", stdin="k7#q-\n").exit_code == 65
+    assert run("password", "alice", stdin="k7#q-2\n").exit_code == 0
+    assert log_in("k7#q-2")
+
+
 def test_another_uuid_is_never_shown(run: Run, tmp_path: Path) -> None:
     before = log_in(PASSWORD)
     done = run("rotate", "alice")

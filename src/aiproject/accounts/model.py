@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
-from aiproject.accounts.password_policy import check_new_password
+from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.errors import InvalidInput
 
 __all__ = [
@@ -87,7 +87,14 @@ def is_askable(name: str) -> bool:
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in name)
 
 
-def check_new_account(username: str, password: str, email: str, academy: str | None) -> NewAccount:
+def check_new_account(
+    username: str,
+    password: str,
+    email: str,
+    academy: str | None,
+    *,
+    password_min_length: int = MIN_PASSWORD_LENGTH,
+) -> NewAccount:
     """Trim and check what somebody registers with.
 
     The existing apps trim nothing and may send any single field empty; the original trims all four. An e-mail address
@@ -110,4 +117,4 @@ def check_new_account(username: str, password: str, email: str, academy: str | N
     for field, value in (("用户名", username), ("邮箱", email), ("学院", academy or "")):
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
             raise InvalidInput(f"{field}含有控制字符")
-    return NewAccount(username, check_new_password(password, username), email, academy)
+    return NewAccount(username, check_new_password(password, username, password_min_length), email, academy)

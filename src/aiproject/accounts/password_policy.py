@@ -11,18 +11,30 @@ import unicodedata
 from aiproject.adapters.schema import name_key
 from aiproject.errors import InvalidInput
 
-__all__ = ["MAX_PASSWORD_LENGTH", "MIN_PASSWORD_LENGTH", "check_new_password", "common_passwords"]
+__all__ = [
+    "LEAST_MIN_LENGTH",
+    "MAX_PASSWORD_LENGTH",
+    "MIN_PASSWORD_LENGTH",
+    "check_new_password",
+    "common_passwords",
+]
 
 MIN_PASSWORD_LENGTH = 8
+"""Characters of a new password unless ``AIPROJECT_PASSWORD_MIN_LENGTH`` says otherwise: the least of ASVS 6.2.1."""
+
+LEAST_MIN_LENGTH = 6
+"""The lowest value of that setting, for operators whose users come from apps that demand no more."""
+
 MAX_PASSWORD_LENGTH = 128
 """Characters (code points) after NFKC, the form in which a password is hashed; a bound on the work of hashing."""
 
 
-def check_new_password(password: str, username: str) -> str:
+def check_new_password(password: str, username: str, min_length: int = MIN_PASSWORD_LENGTH) -> str:
     """Return a new password as it is to be hashed: without the blanks around it, which login drops as well.
 
     Args:
         username: whose it shall be; no password is the name of its account, in any spelling.
+        min_length: in characters, counted after NFKC.
 
     Raises:
         InvalidInput: too short, too long, common, the user name, or with characters that cannot be typed.
@@ -34,8 +46,8 @@ def check_new_password(password: str, username: str) -> str:
         raise InvalidInput("密码含有控制字符")
     # One character can stand for eighteen, U+FDFA, so a bound before it is expanded keeps the work small.
     length = len(password) if len(password) > 4 * MAX_PASSWORD_LENGTH else len(unicodedata.normalize("NFKC", password))
-    if length < MIN_PASSWORD_LENGTH:
-        raise InvalidInput(f"密码至少需要 {MIN_PASSWORD_LENGTH} 个字符")
+    if length < min_length:
+        raise InvalidInput(f"密码至少需要 {min_length} 个字符")
     if length > MAX_PASSWORD_LENGTH:
         raise InvalidInput(f"密码不能超过 {MAX_PASSWORD_LENGTH} 个字符")
     key = name_key(password)
@@ -55,4 +67,4 @@ def common_passwords() -> frozenset[str]:
     """
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-    return frozenset(name_key(entry) for entry in FREQUENCY_LISTS["passwords"] if len(entry) >= MIN_PASSWORD_LENGTH)
+    return frozenset(name_key(entry) for entry in FREQUENCY_LISTS["passwords"] if len(entry) >= LEAST_MIN_LENGTH)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.accounts import store
 from aiproject.accounts.guard import LoginGuard, Realm
 from aiproject.accounts.model import Account, check_new_account, is_askable
-from aiproject.accounts.password_policy import check_new_password
+from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.adapters.database import Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
@@ -52,6 +52,7 @@ class Accounts:
 
     Args:
         guard: counts wrong passwords and uuids; one of its own if none is given.
+        password_min_length: characters of a new password.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Accounts:
         open_books: OpenBooks,
         *,
         guard: LoginGuard | None = None,
+        password_min_length: int = MIN_PASSWORD_LENGTH,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._guard = guard or LoginGuard(database)
         self._database = database
         self._passwords = passwords
         self._open_books = open_books
+        self._password_min_length = password_min_length
         self._clock = clock
 
     async def register(
@@ -89,7 +92,7 @@ class Accounts:
             InvalidInput: see `check_new_account`.
             NameTaken: decided by the database's unique index, so two at the same moment cannot both win.
         """
-        new = check_new_account(username, password, email, academy)
+        new = check_new_account(username, password, email, academy, password_min_length=self._password_min_length)
         key = name_key(new.username)
         if len(key) > NAME_KEY_LENGTH:
             raise InvalidInput("用户名展开后过长")  # one character can stand for eighteen: U+FDFA
@@ -198,7 +201,7 @@ class Accounts:
             TooManyRequests: see `login`.
         """
         current = current.strip()
-        new = check_new_password(new, account.username)
+        new = check_new_password(new, account.username, self._password_min_length)
         if not current or len(current) > LONGEST_PASSWORD:
             raise LoginFailed
         turn = self._passwords.turn
@@ -228,7 +231,7 @@ class Accounts:
             AccountUnknown: it is gone.
             InvalidInput: see `check_new_password`.
         """
-        new = check_new_password(new, account.username)
+        new = check_new_password(new, account.username, self._password_min_length)
         changed = await self._store_password(account, new, old=None, rotates=sign_out_everywhere, within=within)
         await self._guard.unlock(Realm.LOGIN, account.username)
         return changed

@@ -14,6 +14,7 @@ from aiproject.accounts import Account, Accounts, store
 from aiproject.accounts.closing import Closing
 from aiproject.accounts.editing import Profile, edit
 from aiproject.accounts.model import check_new_account, is_askable
+from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.passwords import PasswordService
 from aiproject.adapters.schema import NAME_KEY_LENGTH, name_key
@@ -54,6 +55,7 @@ class People:
 
     Args:
         voice_ms: dictation that a new account starts with; ``None``: unmetered.
+        password_min_length: characters of a new password.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class People:
         closing: Closing,
         *,
         voice_ms: int | None,
+        password_min_length: int = MIN_PASSWORD_LENGTH,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -71,6 +74,7 @@ class People:
         self._accounts = accounts
         self._closing = closing
         self._voice_ms = voice_ms
+        self._password_min_length = password_min_length
         self._clock = clock
 
     async def add(self, new: NewProfile, origin: Origin) -> Account:
@@ -109,7 +113,9 @@ class People:
         """
         # A password that is not given is checked as something that passes.
         password = new.password if new.has_password else secrets.token_hex(16)
-        checked = check_new_account(new.username, password, new.email, new.academy)
+        checked = check_new_account(
+            new.username, password, new.email, new.academy, password_min_length=self._password_min_length
+        )
         if len(name_key(checked.username)) > NAME_KEY_LENGTH:
             raise InvalidInput("用户名展开后过长")
         hashed = await self._passwords.hash(checked.password) if new.has_password else None

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.guard import LoginGuard, Realm
 from aiproject.accounts.model import check_new_account, is_askable
+from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH
 from aiproject.adapters.database import PRIMARY, Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
@@ -69,6 +70,7 @@ class Administrators:
 
     Args:
         signer: ``None`` where nobody logs in: on the command line.
+        password_min_length: characters of a new password.
     """
 
     def __init__(
@@ -78,12 +80,14 @@ class Administrators:
         signer: Signer | None = None,
         *,
         guard: LoginGuard | None = None,
+        password_min_length: int = MIN_PASSWORD_LENGTH,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._signer = signer
         self._guard = guard or LoginGuard(database)
+        self._password_min_length = password_min_length
         self._clock = clock
 
     # -- who they are ---------------------------------------------------------------------------------------------
@@ -328,7 +332,7 @@ class Administrators:
 
     async def _checked(self, name: str, password: str) -> tuple[str, str, str]:
         """Return name, name key and password hash of a new administrator."""
-        checked = check_new_account(name, password, "", None)
+        checked = check_new_account(name, password, "", None, password_min_length=self._password_min_length)
         key = name_key(checked.username)
         if len(key) > NAME_KEY_LENGTH:
             raise InvalidInput("用户名展开后过长")
@@ -338,7 +342,7 @@ class Administrators:
         # What is not given is checked as something that passes.
         name = change.name if change.name is not None else target
         password = change.password if change.password is not None else secrets.token_hex(16)
-        checked = check_new_account(name, password, "", None)
+        checked = check_new_account(name, password, "", None, password_min_length=self._password_min_length)
         columns: dict[str, Any] = {}
         if change.name is not None:
             key = name_key(checked.username)

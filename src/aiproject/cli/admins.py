@@ -31,7 +31,7 @@ async def administrators(settings: Settings, database: Database) -> AsyncIterato
     """Open what commands about administrators need."""
     passwords = PasswordService(PasswordHasher(password_profile(settings)))
     try:
-        yield Administrators(database, passwords)
+        yield Administrators(database, passwords, password_min_length=settings.password_min_length)
     finally:
         await passwords.close()
 

@@ -14,7 +14,13 @@ from aiproject.adapters import migrations
 from aiproject.adapters.passwords import PasswordHasher
 from aiproject.adapters.redis_link import COMMAND_SECONDS, RedisAway
 from aiproject.cli.common import errors, out, read_settings
-from aiproject.cli.findings import Finding, examine_configuration_file, examine_exposure, examine_files
+from aiproject.cli.findings import (
+    Finding,
+    examine_configuration_file,
+    examine_exposure,
+    examine_files,
+    examine_password_length,
+)
 from aiproject.config import Settings
 from aiproject.errors import (
     AiProjectError,
@@ -71,6 +77,7 @@ async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
         *examine_configuration_file(),
         *examine_files(settings),
         examine_passwords(settings),
+        examine_password_length(settings),
         *await examine_database(settings),
         *await examine_limits(settings),
     ]

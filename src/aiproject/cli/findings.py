@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH
 from aiproject.config import Settings, config_path
 
-__all__ = ["Finding", "examine_configuration_file", "examine_exposure", "examine_files"]
+__all__ = ["Finding", "examine_configuration_file", "examine_exposure", "examine_files", "examine_password_length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,19 @@ def examine_files(settings: Settings) -> list[Finding]:
     if key is not None and key.exists() and _is_open(key):
         findings.append(Finding("mend", "admin key", f"other users of this machine may read {key}; chmod go= it"))
     return findings
+
+
+def examine_password_length(settings: Settings) -> Finding:
+    """Compare the shortest password that may be chosen with the least that ASVS 5.0, 6.2.1, asks for."""
+    shortest = settings.password_min_length
+    if shortest < MIN_PASSWORD_LENGTH:
+        return Finding(
+            "note",
+            "password length",
+            f"passwords of {shortest} characters may be chosen, which are guessed much sooner than those of "
+            f"{MIN_PASSWORD_LENGTH}; AIPROJECT_PASSWORD_MIN_LENGTH={MIN_PASSWORD_LENGTH}",
+        )
+    return Finding("ok", "password length", f"at least {shortest} characters")
 
 
 def examine_configuration_file() -> list[Finding]:

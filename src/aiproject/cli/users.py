@@ -36,7 +36,10 @@ async def rooms(settings: Settings, database: Database) -> AsyncIterator[tuple[A
     passwords = PasswordService(PasswordHasher(password_profile(settings)))
     try:
         quotas = Quotas(database, LeaseTimes(settings.hold_lease))
-        yield Accounts(database, passwords, opening(settings, quotas)), quotas
+        accounts = Accounts(
+            database, passwords, opening(settings, quotas), password_min_length=settings.password_min_length
+        )
+        yield accounts, quotas
     finally:
         await passwords.close()
 

@@ -30,7 +30,8 @@ PAGE = """<!doctype html>
 </form>
 <form id="reset" hidden>
 <p><label>新密码 / New password<br>
-<input id="password" type="password" autocomplete="new-password" minlength="8" maxlength="128" required></label></p>
+<input id="password" type="password" autocomplete="new-password"
+ minlength="{min_length}" maxlength="128" required></label></p>
 <p><button>重置密码 / Reset</button></p>
 </form>
 <p id="result" role="status"></p>
@@ -84,11 +85,16 @@ if (purpose === "verify" && token) {
 """
 
 
-def mail_pages() -> list[Route]:
-    """Return the routes of the page and its script; both are the same for everybody."""
+def mail_pages(password_min_length: int) -> list[Route]:
+    """Return the routes of the page and its script; both are the same for everybody.
+
+    Args:
+        password_min_length: characters of a new password; the browser says so before it sends one.
+    """
+    content = PAGE.replace("{min_length}", str(password_min_length))
 
     async def page(_request: Request) -> Response:
-        return Response(PAGE, media_type="text/html", headers=HEADERS)
+        return Response(content, media_type="text/html", headers=HEADERS)
 
     async def script(_request: Request) -> Response:
         return Response(SCRIPT, media_type="text/javascript", headers=HEADERS)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from aiproject.cli.findings import examine_exposure, examine_files, is_loopback
+from aiproject.cli.findings import examine_exposure, examine_files, examine_password_length, is_loopback
 from aiproject.config import Settings
 
 PUBLIC: dict[str, Any] = {"host": "192.0.2.7", "trusted_proxies": ("10.0.0.2",), "voice_anonymous": False}
@@ -44,6 +44,14 @@ def test_each_weak_spot_is_to_be_mended(settings: dict[str, Any], subject: str) 
     found = levels(**{**PUBLIC, **settings})
     assert found[subject] == "mend"
     assert [name for name, level in found.items() if level == "mend"] == [subject]
+
+
+@pytest.mark.parametrize(("length", "level"), [(6, "note"), (7, "note"), (8, "ok"), (12, "ok")])
+def test_a_short_password_is_noted(length: int, level: str) -> None:
+    settings: dict[str, Any] = {"password_min_length": length}
+    finding = examine_password_length(Settings(**settings))
+    assert finding.level == level
+    assert f" {length} characters" in finding.text
 
 
 def test_several_nodes_want_one_key(tmp_path: Path) -> None:

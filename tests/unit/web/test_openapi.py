@@ -208,7 +208,7 @@ def test_routes_and_description_agree() -> None:
         *AccountRoutes(nothing, nothing, nothing, nothing, nothing, nothing).routes(),
         *KeyRoutes(nothing, nothing, nothing).routes(),
         *MailRoutes(nothing, nothing, nothing).routes(),
-        *mail_pages(),
+        *mail_pages(8),
         *AdministrationRoutes(cast("Any", SimpleNamespace(administrators=None)), app_id="").routes(),
     ]
     parts: Any = (Routes(), endpoint, endpoint, endpoint, endpoint, Routes(), Routes(), more)

@@ -11,10 +11,12 @@ from aiproject.accounts.key_fields import LIMIT_NAMES
 from aiproject.accounts.permissions import NEEDS, Act, Need
 from aiproject.codes import Code
 from aiproject.web.openapi.parts import (
+    CHOSEN_PASSWORD,
     FAULTS,
     LIMITED,
     NAME,
     PASSWORD,
+    PASSWORD_RULE,
     UUID,
     Schema,
     failure,
@@ -33,7 +35,7 @@ NUMBER: Schema = {"type": ["integer", "null"], "minimum": 0}
 TEXTS: Schema = {"type": ["array", "null"], "items": {"type": "string"}, "maxItems": 100}
 TEXT: Schema = {"type": "string"}
 CONFIRMATION: Schema = {**PASSWORD, "description": "账号密码，用于确认；哪些凭证需要它见下文"}
-NEW_PASSWORD: Schema = {"type": "string", "minLength": 8, "maxLength": 128, "description": "新密码"}
+NEW_PASSWORD: Schema = {**CHOSEN_PASSWORD, "description": f"新密码，{PASSWORD_RULE}"}
 CSRF: Schema = {"type": "string", "description": f"用 Cookie 发起修改时放在 {CSRF_HEADER} 请求头中"}
 TOKEN: Schema = {"type": "string", "description": "邮件中的验证码，只能使用一次"}
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from aiproject.codes import MESSAGES, Code
 from aiproject.web.openapi.parts import (
+    CHOSEN_PASSWORD,
     FAULTS,
+    PASSWORD,
+    PASSWORD_RULE,
     Schema,
     answers,
     json_content,
@@ -26,7 +29,8 @@ ADMIN: Schema = {
     "description": "管理员用户名",
     "examples": ["admin"],
 }
-SECRET: Schema = {"type": "string", "minLength": 8, "maxLength": 128, "description": "管理员密码"}
+SECRET: Schema = {**PASSWORD, "description": "管理员密码"}
+NEW_SECRET: Schema = {**CHOSEN_PASSWORD, "description": f"管理员密码，{PASSWORD_RULE}"}
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 FLAG: Schema = {"enum": [0, 1, True, False], "description": "1 启用，0 禁用"}
 JWT: Schema = {"type": "string", "description": "JWT"}
@@ -107,7 +111,9 @@ def _session_paths() -> dict[str, Any]:
         "管理员登录成功", {"access_token": JWT, "refresh_token": JWT, "app_info": app_info, "role": ROLE}
     )  # fmt: skip
     credentials = object_of({"admin": ADMIN, "password": SECRET})
-    first = object_of({"code": {**TEXT, "description": "终端上显示的一次性代码"}, "admin": ADMIN, "password": SECRET})
+    first = object_of(
+        {"code": {**TEXT, "description": "终端上显示的一次性代码"}, "admin": ADMIN, "password": NEW_SECRET}
+    )
     failed = {Code.LOGIN_ERROR: "登录失败"}
     return {
         "/admin/login": {
@@ -167,7 +173,7 @@ def _session_paths() -> dict[str, Any]:
 def _user_paths() -> dict[str, Any]:
     new = {
         "username": {**TEXT, "minLength": 1, "maxLength": 50},
-        "password": {**TEXT, "maxLength": 128},
+        "password": {**CHOSEN_PASSWORD, "description": PASSWORD_RULE},
         "tokens": COUNT,
         "email": MAYBE_TEXT,
         "pictimes": COUNT,
@@ -228,7 +234,13 @@ def _user_paths() -> dict[str, Any]:
 
 def _administrator_paths() -> dict[str, Any]:
     change = object_of(
-        {"target_admin": TEXT, "new_name": MAYBE_TEXT, "new_password": MAYBE_TEXT, "new_role": ROLE}, ["target_admin"]
+        {
+            "target_admin": TEXT,
+            "new_name": MAYBE_TEXT,
+            "new_password": {**MAYBE_TEXT, "description": PASSWORD_RULE},
+            "new_role": ROLE,
+        },
+        ["target_admin"],
     )
     return {
         "/admin/add_admin": {
@@ -238,7 +250,7 @@ def _administrator_paths() -> dict[str, Any]:
                 *_plain("添加管理员成功"),
                 [Code.USER_NAME_REPEAT, Code.ADD_ADMIN_ERROR, Code.PERMISSION_NOT_ALLOW],
                 role="owners",
-                body=object_of({"admin": ADMIN, "password": SECRET, "role": ROLE}, ["admin", "password"]),
+                body=object_of({"admin": ADMIN, "password": NEW_SECRET, "role": ROLE}, ["admin", "password"]),
                 messages={Code.USER_NAME_REPEAT: "管理员用户名已存在"},
             )
         },

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiproject.accounts.password_policy import LEAST_MIN_LENGTH, MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from aiproject.codes import MESSAGES, Code
 
 __all__ = [
     "API_KEY",
+    "CHOSEN_PASSWORD",
     "FAULTS",
     "LIMITED",
     "NAME",
     "PASSWORD",
+    "PASSWORD_RULE",
     "UUID",
     "Schema",
     "answers",
@@ -29,6 +32,9 @@ Schema = dict[str, Any]
 
 NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 50, "description": "用户名", "examples": ["小明"]}
 PASSWORD: Schema = {"type": "string", "minLength": 1, "maxLength": 128, "description": "用户密码"}
+# Described with the least that the setting allows, since one description serves every installation.
+CHOSEN_PASSWORD: Schema = {"type": "string", "minLength": LEAST_MIN_LENGTH, "maxLength": MAX_PASSWORD_LENGTH}
+PASSWORD_RULE = f"至少 {MIN_PASSWORD_LENGTH} 个字符，除非 AIPROJECT_PASSWORD_MIN_LENGTH 另有规定"
 UUID: Schema = {"type": "string", "description": "用户唯一id标识；也是调用凭证，请妥善保管"}
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from aiproject.codes import Code
 from aiproject.web.openapi.parts import (
+    CHOSEN_PASSWORD,
     FAULTS,
     NAME,
     PASSWORD,
+    PASSWORD_RULE,
     UUID,
     Schema,
     answers,
@@ -56,7 +58,11 @@ CONTENT: dict[str, Schema] = {"content": {"type": "string"}}
 
 def _auth_paths() -> dict[str, Any]:
     register = object_of(
-        {"username": NAME, "password": PASSWORD, "email": {"type": "string", "maxLength": 254}},
+        {
+            "username": NAME,
+            "password": {**CHOSEN_PASSWORD, "description": PASSWORD_RULE},
+            "email": {"type": "string", "maxLength": 254},
+        },
     )
     register["properties"]["academy"] = {"type": ["string", "null"], "maxLength": 100, "description": "学院，可不填"}
     account: dict[str, Schema] = {
