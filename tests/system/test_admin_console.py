@@ -189,9 +189,45 @@ class TestModifyAdmin:
         console = await sign_in(server, name, role)
         change = {"target_admin": name, "new_password": "quite another horse"}
         assert (await console.post("modify_admin", change))["code"] == 0
-        assert (await console.call("GET", "/admin/refresh", token=console.refresh)).status == 401
+        assert (await console.call("GET", "/admin/refresh", token=console.refresh)).status == 200
         assert (await console.login(name))["code"] == "LOGIN_ERROR"
         assert (await console.login(name, "quite another horse"))["code"] == 0
+
+    @pytest.mark.parametrize("change", [{"new_password": "quite another horse"}, {"new_name": "renamed"}])
+    async def test_a_change_of_oneself_keeps_this_session_only(
+        self, server: LocalServer, owner: Console, change: dict[str, str]
+    ) -> None:
+        name = fresh("self")
+        console = await sign_in(server, name, Role.ADMIN)
+        elsewhere = Console(server.port)
+        assert (await elsewhere.login(name))["code"] == 0
+        change = {field: fresh(value) for field, value in change.items()}
+        assert (await console.post("modify_admin", {"target_admin": name, **change}))["code"] == 0
+        assert (await console.get("query_table_count", table="user"))["code"] == 0
+        console.access = (await console.call("GET", "/admin/refresh", token=console.refresh)).json()["access_token"]
+        assert (await console.get("query_table_count", table="user"))["code"] == 0
+        for path, token in (("query_table_count?table=user", elsewhere.access), ("refresh", elsewhere.refresh)):
+            answer = await elsewhere.call("GET", f"/admin/{path}", token=token)
+            assert (answer.status, answer.json()) == (401, {"msg": "Token has been revoked"})
+        reset = {"target_admin": change.get("new_name", name), "new_password": "set by the owner"}
+        assert (await owner.post("modify_admin", reset))["code"] == 0
+        assert (await console.call("GET", "/admin/refresh", token=console.refresh)).status == 401
+
+    async def test_of_two_changes_at_once_one_session_is_left(self, server: LocalServer) -> None:
+        name = fresh("twice")
+        consoles = [await sign_in(server, name, Role.ADMIN), Console(server.port)]
+        assert (await consoles[1].login(name))["code"] == 0
+        passwords = ["the first new horse", "the second new horse"]
+        await asyncio.gather(
+            *(
+                console.call("POST", "/admin/modify_admin", {"target_admin": name, "new_password": password})
+                for console, password in zip(consoles, passwords, strict=True)
+            )
+        )
+        alive = [(await console.call("GET", "/admin/refresh", token=console.refresh)).status for console in consoles]
+        assert sorted(alive) == [200, 401]
+        winner = passwords[alive.index(200)]
+        assert (await Console(server.port).login(name, winner))["code"] == 0
 
     @pytest.mark.parametrize("role", [Role.ADMIN, Role.AUDITOR])
     async def test_nobody_else_s(self, server: LocalServer, role: Role) -> None:

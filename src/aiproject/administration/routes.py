@@ -217,7 +217,11 @@ class AdministrationRoutes:
             optional_text(fields, "new_name"), optional_text(fields, "new_password"), role(fields, "new_role")
         )  # fmt: skip
         await self._rooms.administrators.modify(
-            required_text(fields, "target_admin"), change, call.session.administrator, call.origin
+            required_text(fields, "target_admin"),
+            change,
+            call.session.administrator,
+            call.origin,
+            session_id=call.session.session_id,
         )
         return success("修改用户信息成功")
 

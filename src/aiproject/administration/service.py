@@ -140,14 +140,27 @@ class Administrators:
         except (UniqueViolation, NameTaken):
             raise LoginFailed from None
 
-    async def modify(self, target: str, change: Change, by: Administrator | None, origin: Origin) -> Administrator:
-        """Change an administrator's name, password or role. A new password or role ends all of the target's sessions.
+    async def modify(
+        self,
+        target: str,
+        change: Change,
+        by: Administrator | None,
+        origin: Origin,
+        *,
+        session_id: str | None = None,
+    ) -> Administrator:
+        """Change an administrator's name, password or role.
+
+        A new password or role ends all sessions of the target. Administrators who change their own name or password
+        keep the session that asks, with both of its tokens, and lose all others.
 
         Args:
             by: who asks; ``None``: the command line. Owners may change everybody, others their own name and password;
                 nobody changes their own role, so that there is always an owner left.
+            session_id: of the session that asks; ``None``: no session does, so none is kept.
 
         Raises:
+            JwtRefused: the session was ended while this call was on its way.
             NotPermitted: see above.
             AdministratorUnknown: there is none of this name.
             NameTaken: by another administrator.
@@ -165,20 +178,23 @@ class Administrators:
             now = self._clock()
             async with self._database.begin() as connection:
                 old = await store.by_name_key(connection, target_key, is_locked=True)
+                is_own = by is not None and old is not None and old.admin_id == by.admin_id
                 if by is not None:
-                    _refuse_unless_permitted(by, change, is_own=old is not None and old.admin_id == by.admin_id)
+                    _refuse_unless_permitted(by, change, is_own=is_own)
                 if old is None:
                     raise AdministratorUnknown
+                if is_own and session_id is not None:
+                    await _refuse_ended_session(connection, session_id, old.admin_id, now)
                 if change.role not in (None, Role.OWNER) and by is None:
                     await self._leave_an_owner(connection, old)
-                ends = change.password is not None or change.role not in (None, old.role)
+                ends = is_own or change.password is not None or change.role not in (None, old.role)
                 stamped = {**columns, "password_changed_at": now} if change.password is not None else columns
                 try:
                     await store.set_columns(connection, old.admin_id, **stamped)
                 except UniqueViolation:
                     raise NameTaken from None
                 if ends:
-                    await store.end_sessions(connection, old.admin_id, now)
+                    await store.end_sessions(connection, old.admin_id, now, kept=session_id if is_own else None)
                 before, after = _difference(old, change)
                 await record(connection, origin, "admin.modify", old.name, before=before, after=after)
                 return Administrator(
@@ -387,6 +403,16 @@ def _refuse_unless_permitted(by: Administrator, change: Change, *, is_own: bool)
         raise NotPermitted
     if is_own and change.role is not None:
         raise NotPermitted
+
+
+async def _refuse_ended_session(connection: AsyncConnection, session_id: str, admin_id: int, now: datetime) -> None:
+    """Look at the session once more, under the lock of its administrator's row.
+
+    Two sessions may change the same password at the same moment. The second one was ended by the first, and must not
+    end the first in its turn.
+    """
+    if await store.of_session(connection, session_id, admin_id, now) is None:
+        raise JwtRefused(401, "Token has been revoked")
 
 
 def _askable_key(name: str) -> str:

@@ -160,11 +160,14 @@ async def end_session(connection: AsyncConnection, session_id: str, now: datetim
     await connection.execute(update(sessions).where(sessions.c.session_id == session_id).values(revoked_at=now))
 
 
-async def end_sessions(connection: AsyncConnection, admin_id: int, now: datetime) -> None:
-    """Revoke all sessions of an administrator."""
-    await connection.execute(
-        update(sessions).where(sessions.c.admin_id == admin_id, sessions.c.revoked_at.is_(None)).values(revoked_at=now)
-    )
+async def end_sessions(
+    connection: AsyncConnection, admin_id: int, now: datetime, *, kept: str | None = None
+) -> None:  # fmt: skip
+    """Revoke all sessions of an administrator but ``kept``."""
+    statement = update(sessions).where(sessions.c.admin_id == admin_id, sessions.c.revoked_at.is_(None))
+    if kept is not None:
+        statement = statement.where(sessions.c.session_id != kept)
+    await connection.execute(statement.values(revoked_at=now))
 
 
 async def forget_sessions(connection: AsyncConnection, admin_id: int, now: datetime) -> None:
