@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["MESSAGES", "Code"]
+__all__ = ["COME_BACK", "MESSAGES", "Code"]
+
+COME_BACK = "请稍后再试"
+"""The end of every message about a rate limit that time lifts; where the seconds are told, they stand in its place."""
 
 
 class Code(StrEnum):
@@ -104,7 +107,7 @@ MESSAGES: dict[Code, str] = {
     Code.REQUEST_TOO_LARGE: "413错误 请求体过大",
     Code.REQUEST_TIMEOUT: "408错误 请求发送超时",
     Code.UNSUPPORTED_ENCODING: "415错误 不接受压缩或编码过的请求体",
-    Code.TOO_MANY_REQUESTS: "请求过于频繁，请稍后再试",
+    Code.TOO_MANY_REQUESTS: f"请求过于频繁，{COME_BACK}",
     Code.SERVICE_UNAVAILABLE: "服务暂时不可用，请稍后再试",
     Code.VOICE_SECONDS_NOT_ENOUGH: "用户语音识别可用时长不足",
     Code.REGISTRATION_CLOSED: "当前不开放注册",

@@ -41,6 +41,7 @@ from aiproject.accounts.guard_store import Key
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.schema import name_key
+from aiproject.codes import COME_BACK
 from aiproject.errors import AccountUnknown, AiProjectError, LoginFailed, NotSignedIn, TooManyRequests
 
 __all__ = ["LoginGuard", "Realm"]
@@ -246,7 +247,7 @@ class LoginGuard:
         if wait >= LOCKED_MS:
             raise TooManyRequests(wait // 1000, "登录失败次数过多，已锁定；请重置密码或联系管理员")
         if wait > 0:
-            raise TooManyRequests(-(-wait // 1000), "失败次数过多，请稍后再试")
+            raise TooManyRequests(-(-wait // 1000), f"失败次数过多，{COME_BACK}")
 
     async def _sweep_now_and_then(self) -> None:
         if self._clock() - self._swept_at < SWEEP_EVERY_MS:

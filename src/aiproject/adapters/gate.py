@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aiproject.adapters.asgi import Scope, answer_headers
+from aiproject.codes import COME_BACK
 from aiproject.errors import TooManyRequests
 from aiproject.protocols.rate_limits import (
     WINDOW_SECONDS,
@@ -25,7 +26,7 @@ from aiproject.protocols.rate_limits import (
 
 __all__ = ["Admission", "Demand", "Gate", "MemoryGate", "OverLimit", "admit"]
 
-TOO_MANY_AT_ONCE = "同时进行的请求过多，请稍后再试"
+TOO_MANY_AT_ONCE = f"同时进行的请求过多，{COME_BACK}"
 
 POLICY_FIELD, STANDING_FIELD = b"ratelimit-policy", b"ratelimit"
 

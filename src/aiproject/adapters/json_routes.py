@@ -37,7 +37,7 @@ def answer_failure(request: Request, error: AiProjectError, code: Code) -> Respo
     Args:
         code: what this endpoint calls a failure without a code of its own.
     """
-    return tell(request, error, failure_of(error, code=code))
+    return tell(request, error, failure_of(error, code=code, path=request.url.path))
 
 
 def tell(request: Request, error: AiProjectError, failure: Failure) -> Response:

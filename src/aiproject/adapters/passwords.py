@@ -28,6 +28,7 @@ import argon2.profiles
 from argon2 import Parameters
 from argon2.exceptions import VerificationError, VerifyMismatchError
 
+from aiproject.codes import COME_BACK
 from aiproject.errors import InvalidInput, TooManyRequests, Unavailable
 
 __all__ = [
@@ -59,7 +60,7 @@ NICENESS = 10
 AT_THE_DATABASE = 2
 
 COME_BACK_SECONDS = 5
-TOO_MANY = "登录请求过多，请稍后再试"
+TOO_MANY = f"登录请求过多，{COME_BACK}"
 
 _LEGACY_SUFFIX = "#_#"  # source: behaviour of the original, Core/Tools/md5_password.py
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)

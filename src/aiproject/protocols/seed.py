@@ -2,7 +2,8 @@
 
 Success is ``{"code": 0, "msg": …, …}``; failure is ``{"code": "NAME", "msg": …}``. Refusals that belong to the contract
 and upstream's failures answer HTTP 200, since existing apps look at ``code`` only then (and repeat the call on any
-other status, voice and picture included); faults of HTTP itself keep their status with the same shape.
+other status, voice and picture included); faults of HTTP itself keep their status with the same shape. Refusals of rate
+limits are in between, see `LIMITS_TOLD_WITH_200`.
 
 Sources: the seed document, sections on its interfaces; the existing clients' behaviour, sections 1, 9 and 12.
 """
@@ -10,13 +11,14 @@ Sources: the seed document, sections on its interfaces; the existing clients' be
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiproject import errors
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import COME_BACK, MESSAGES, Code
 from aiproject.protocols.vendor_codes import Service, advise
 
-__all__ = ["Failure", "error_number", "failure_of", "json_bytes", "success"]
+__all__ = ["LIMITS_TOLD_WITH_200", "Failure", "error_number", "failure_of", "json_bytes", "success"]
 
 
 class Failure(NamedTuple):
@@ -84,21 +86,32 @@ and up; clients only test for zero."""
 INTERNAL_ERROR_NUMBER = 20000
 
 
-def failure_of(error: BaseException, *, code: Code, service: Service | None = None) -> Failure:
+LIMITS_TOLD_WITH_200: Mapping[str, Code] = {
+    "/auth/login": Code.LOGIN_ERROR,
+    "/voiceModel/chat": Code.TOO_MANY_REQUESTS,
+    "/PictureToTextModel/chat": Code.TOO_MANY_REQUESTS,
+    "/user/get_token": Code.TOO_MANY_REQUESTS,
+}
+"""The addresses that refuse callers over a rate limit with HTTP 200, and the code that they use.
+
+The original's apps send these calls again at once on any other status, and then show "网络异常 429" in place of the
+message. On every other address such a refusal is HTTP 429: the apps show a stream's message whatever its status,
+nothing of the original calls the chat that is not streamed, and a registration is never sent again and would be shown
+as "用户名已存在" with HTTP 200.
+"""
+
+
+def failure_of(error: BaseException, *, code: Code, service: Service | None = None, path: str = "") -> Failure:
     """Return how the seed's door tells ``error``.
 
     Args:
         code: what this endpoint calls a failure that has no code of its own, for example ``MODEL_ERROR``.
         service: which vendor service the endpoint uses; the same vendor code means different things in each.
+        path: of the request; the status of a refusal by a rate limit depends on it.
     """
     match error:
         case errors.TooManyRequests():
-            return Failure(
-                429,
-                Code.TOO_MANY_REQUESTS,
-                error.detail or MESSAGES[Code.TOO_MANY_REQUESTS],
-                retry_after=error.retry_after,
-            )
+            return _limit_failure(error, path)
         case errors.BodyTooLarge():
             return Failure(413, Code.REQUEST_TOO_LARGE, error.detail)
         case errors.BodyTooSlow():
@@ -144,6 +157,17 @@ def failure_of(error: BaseException, *, code: Code, service: Service | None = No
             )
         case _:
             return Failure(500, Code.APP_INTERNAL_ERROR, MESSAGES[Code.APP_INTERNAL_ERROR])
+
+
+def _limit_failure(error: errors.TooManyRequests, path: str) -> Failure:
+    msg = error.detail or MESSAGES[Code.TOO_MANY_REQUESTS]
+    code = LIMITS_TOLD_WITH_200.get(path)
+    if code is None:
+        return Failure(429, Code.TOO_MANY_REQUESTS, msg, retry_after=error.retry_after)
+    # The apps show `msg` and nothing of the header. A lock, which no waiting ends, does not ask to come back.
+    return Failure(
+        200, code, msg.replace(COME_BACK, f"请在 {error.retry_after} 秒后再试"), retry_after=error.retry_after
+    )
 
 
 def _refusal(code: Code, error: errors.Refused) -> Failure:

@@ -58,7 +58,7 @@ class Endpoint(ABC):
 
     def failure(self, scope: Scope, error: BaseException) -> Failure:
         """Return how ``error`` is told, and leave it in the log's line."""
-        failure = failure_of(error, code=self.failure_code, service=self.service)
+        failure = failure_of(error, code=self.failure_code, service=self.service, path=scope["path"])
         note(scope, outcome=str(failure.code), error=type(error).__name__)
         if isinstance(error, UpstreamFailed):
             note(scope, vendor_code=error.code, detail=error.detail)

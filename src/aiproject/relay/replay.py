@@ -24,6 +24,7 @@ from aiproject.adapters.asgi import Scope, note, request_id
 from aiproject.adapters.database import Database
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.schema import stored_answer
+from aiproject.codes import COME_BACK
 from aiproject.errors import InvalidInput, TooManyRequests
 from aiproject.quotas import Key, KeyTurn, Quotas
 from aiproject.quotas.store import database_now
@@ -162,7 +163,7 @@ class Replay:
                 row = (await connection.execute(columns.where(_is(key)))).one_or_none()
             if row is None or row[0] == "done" or row[1]:
                 return
-        raise TooManyRequests(5, "相同 Idempotency-Key 的请求仍在处理中，请稍后再试")
+        raise TooManyRequests(5, f"相同 Idempotency-Key 的请求仍在处理中，{COME_BACK}")
 
 
 def _is(key: Key) -> ColumnElement[bool]:

@@ -151,7 +151,7 @@ class Faults:
         try:
             await self._app(scope, receive, watched_send)
         except AiProjectError as error:
-            failure = failure_of(error, code=Code.APP_INTERNAL_ERROR)
+            failure = failure_of(error, code=Code.APP_INTERNAL_ERROR, path=scope["path"])
             record.update(outcome=str(failure.code), error=type(error).__name__)
             if not has_started:
                 headers = [] if failure.retry_after is None else [(b"retry-after", str(failure.retry_after).encode())]

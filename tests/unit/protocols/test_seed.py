@@ -10,7 +10,7 @@ import pytest
 from aiproject import errors
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AiProjectError
-from aiproject.protocols.seed import QUOTA_CODES, error_number, failure_of, json_bytes, success
+from aiproject.protocols.seed import LIMITS_TOLD_WITH_200, QUOTA_CODES, error_number, failure_of, json_bytes, success
 from aiproject.protocols.spark import error_frame
 from aiproject.protocols.vendor_codes import Service, advise, known_codes
 
@@ -92,6 +92,20 @@ class TestTable:
         failure = failure_of(fate.error, code=Code.MODEL_ERROR, service=Service.SPARK)
         frame = json.loads(error_frame(code=error_number(fate.error), message=failure.msg, sid=None))
         assert frame["header"]["code"] == fate.number != 0
+
+    @pytest.mark.parametrize(("path", "code"), sorted(LIMITS_TOLD_WITH_200.items()))
+    def test_where_apps_read_a_limit_only_with_200(self, path: str, code: Code) -> None:
+        plain = failure_of(errors.TooManyRequests(7), code=Code.MODEL_ERROR, path=path)
+        assert plain == (200, code, "请求过于频繁，请在 7 秒后再试", 7)
+        lock = failure_of(errors.TooManyRequests(86_400, "已锁定；请联系管理员"), code=Code.MODEL_ERROR, path=path)
+        assert lock == (200, code, "已锁定；请联系管理员", 86_400)
+        spent = failure_of(errors.SpendLimitReached("pic_times"), code=Code.MODEL_ERROR, path=path)
+        assert spent.status == 429, "only programs with an API key meet it, which the apps have not"
+
+    @pytest.mark.parametrize("path", ["/auth/register", "/textModel/chat", "/textModel/stream", "/v1/usage", ""])
+    def test_where_a_limit_keeps_its_status(self, path: str) -> None:
+        failure = failure_of(errors.TooManyRequests(7), code=Code.MODEL_ERROR, path=path)
+        assert failure == (429, Code.TOO_MANY_REQUESTS, "请求过于频繁，请稍后再试", 7)
 
     def test_only_faults_of_http_keep_their_status(self) -> None:
         """Existing apps look at ``code`` only under HTTP 200, and repeat the call under any other."""

@@ -193,7 +193,13 @@ class World:
             self.journal.append(f"send {message['status']}" if "status" in message else "send")
             await asyncio.sleep(self.reading)
 
-        scope = {"type": "http", "headers": self.headers, "client": ("192.0.2.1", 1), RECORD: self.record}
+        scope = {
+            "type": "http",
+            "path": "/textModel/chat",
+            "headers": self.headers,
+            "client": ("192.0.2.1", 1),
+            RECORD: self.record,
+        }
         await app(scope, receive, send)
 
     # -- what came of it --

@@ -95,16 +95,26 @@ FAULTS = {
 }
 
 
-def answers(success: Schema, codes: list[Code], example: Any, *, limited: bool = False) -> dict[str, Any]:
+def answers(
+    success: Schema, codes: list[Code], example: Any, *, limited: bool = False, limit_code: Code | None = None
+) -> dict[str, Any]:
+    """Return the answers of an operation.
+
+    Args:
+        limit_code: of refusals by rate limits where they are told with HTTP 200; ``None``: they are told with 429.
+    """
+    if limit_code is not None:
+        codes = list(dict.fromkeys([*codes, limit_code]))
     examples = {"成功": example} | {str(code): {"code": str(code), "msg": MESSAGES[code]} for code in codes}
-    return {
-        "200": {
-            "description": "成功时 `code` 为整数 0；失败时 `code` 为字符串，HTTP 状态仍为 200",
-            "content": json_content({"oneOf": [success, failure(codes)]}, examples),
-        },
-        **(LIMITED if limited else {}),
-        **FAULTS,
+    whole: dict[str, Any] = {
+        "description": "成功时 `code` 为整数 0；失败时 `code` 为字符串，HTTP 状态仍为 200",
+        "content": json_content({"oneOf": [success, failure(codes)]}, examples),
     }
+    if limit_code is None:
+        return {"200": whole, **(LIMITED if limited else {}), **FAULTS}
+    whole["description"] += f"；请求过于频繁时 `code` 为 {limit_code}，`msg` 和 `Retry-After` 给出等待的秒数"
+    whole["headers"] = LIMITED["429"]["headers"]
+    return {"200": whole, **{status: fault for status, fault in FAULTS.items() if status != "429"}}
 
 
 API_KEY: Schema = {
@@ -125,11 +135,12 @@ def by_key(operation: dict[str, Any], *, may_spend: bool) -> dict[str, Any]:
         "403": fault(Code.PERMISSION_NOT_ALLOW, "密钥不能用于此接口、模型或地址"),
     }
     if may_spend:
-        codes = [Code.TOO_MANY_REQUESTS, Code.KEY_LIMIT_REACHED]
+        is_limited = "429" in operation["responses"]
+        codes = [*([Code.TOO_MANY_REQUESTS] if is_limited else []), Code.KEY_LIMIT_REACHED]
         examples = {str(code): {"code": str(code), "msg": MESSAGES[code]} for code in codes}
         more["429"] = {
             **LIMITED["429"],
-            "description": "请求过于频繁，或密钥的额度已用完",
+            "description": "请求过于频繁，或密钥的额度已用完" if is_limited else "密钥的额度已用完",
             "content": json_content(failure(codes), examples),
         }
     return {

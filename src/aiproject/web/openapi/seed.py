@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiproject.codes import Code
+from aiproject.protocols.seed import LIMITS_TOLD_WITH_200
 from aiproject.web.openapi.parts import (
     CHOSEN_PASSWORD,
     FAULTS,
@@ -117,7 +118,7 @@ def _auth_paths() -> dict[str, Any]:
                         "tokens": 10000,
                         "picTimes": 10,
                     },
-                    limited=True,
+                    limit_code=LIMITS_TOLD_WITH_200["/auth/login"],
                 ),
             }
         },
@@ -190,7 +191,7 @@ def _file_paths() -> dict[str, Any]:
                         Code.VOICE_SECONDS_NOT_ENOUGH,
                     ],
                     {"code": 0, "msg": "请求成功", "content": "今天天气怎么样？"},
-                    limited=True,
+                    limit_code=LIMITS_TOLD_WITH_200["/voiceModel/chat"],
                 ),
             }
         },
@@ -211,6 +212,7 @@ def _file_paths() -> dict[str, Any]:
                         Code.PICTURE_TO_TEXT_ERROR,
                     ],
                     {"code": 0, "msg": "请求成功", "content": "第一行\n第二行"},
+                    limit_code=LIMITS_TOLD_WITH_200["/PictureToTextModel/chat"],
                 ),
             }
         },
@@ -251,7 +253,7 @@ def _voucher_paths() -> dict[str, Any]:
                     success("兑换令牌成功", {}),
                     [Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, Code.TOKEN_ALREADY_GET, Code.USER_GET_TOKEN_ERROR],
                     {"code": 0, "msg": "兑换令牌成功"},
-                    limited=True,
+                    limit_code=LIMITS_TOLD_WITH_200["/user/get_token"],
                 ),
             }
         },
