@@ -206,6 +206,11 @@ class Server(ABC):
 
     _run_as_group: int | None = None
 
+    def _hand_over(self, path: Path) -> None:
+        """Make a file or folder the server's own, where it runs as another user than we do."""
+        if self._run_as is not None and self._run_as_group is not None:
+            os.chown(path, self._run_as, self._run_as_group)
+
     def _run(self, command: list[str], **environment: str) -> None:
         done = subprocess.run(
             command,
@@ -358,6 +363,7 @@ class _MySQLFamily(Server):
         being made at this moment."""
         path = self.directory / "tmp"
         path.mkdir(exist_ok=True)
+        self._hand_over(path)
         return str(path)
 
     def _shared_options(self) -> list[str]:
@@ -480,8 +486,7 @@ class PostgreSQL(Server):
     def _initialise(self) -> None:
         password = self.directory / "password"
         password.write_text(PASSWORD, encoding="utf-8")
-        if self._run_as is not None and self._run_as_group is not None:
-            os.chown(password, self._run_as, self._run_as_group)
+        self._hand_over(password)
         self._run(
             [
                 str(self._programs / "initdb"),
