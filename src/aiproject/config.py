@@ -163,6 +163,10 @@ class Settings(BaseSettings):
     limits: Literal["on", "off"] = Field("on", description="Rate limits; quotas stay in any case.")
     address_requests_per_minute: int = Field(1200, ge=1, description="Requests of one address.")
     address_concurrent_calls: int = Field(200, ge=1, description="Calls of one address that run at once.")
+    address_concurrent_uploads: int = Field(
+        100, ge=1, description="Bodies over 64 KiB that one address sends at once, in one process."
+    )
+    address_connections: int = Field(1000, ge=1, description="Connections of one address, in one process.")
     account_requests_per_minute: int = Field(600, ge=1, description="Charging calls of one account.")
     account_concurrent_calls: int = Field(50, ge=1, description="Charging calls of one account that run at once.")
     redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
@@ -195,6 +199,11 @@ class Settings(BaseSettings):
 
     body_timeout: Seconds = Field(30.0, description="Time without a byte after which a slow sender is cut.")
     max_connections: int = Field(10_000, ge=1, le=1_000_000, description="Clients' connections of one process.")
+    receive_budget_bytes: int | None = Field(
+        None,
+        ge=32 * 1024 * 1024,
+        description="Memory for request bodies, of all workers; a quarter of the memory there is if not given.",
+    )
     reader_timeout: Seconds = Field(60.0, description="Time after which a client that reads nothing is cut.")
 
     upstream_timeout: Seconds = Field(120.0, description="Silence after which an upstream is given up.")

@@ -32,7 +32,7 @@ from aiproject.administration.setup import SetupCode
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.relay.calls import RunningCalls
-from aiproject.wiring import open_application
+from aiproject.wiring import connection_counts, open_application
 
 __all__ = ["EXIT_FAILED", "EXIT_MISCONFIGURED", "Serving", "bind", "make_server", "serve"]
 
@@ -170,7 +170,7 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
         # Anything that makes a protocol will do, for which uvicorn has no type.
         http=guarded(  # type: ignore[arg-type]
             head_timeout=serving.settings.body_timeout,
-            max_connections=connection_limit(serving.settings.max_connections),
+            counts=connection_counts(serving.settings, connection_limit(serving.settings.max_connections)),
             reader_timeout=serving.settings.reader_timeout,
         ),
         ws="none",

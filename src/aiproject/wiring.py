@@ -32,13 +32,16 @@ from aiproject.accounts.session_routes import SessionRoutes
 from aiproject.accounts.sessions import Sessions
 from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
+from aiproject.adapters.connection_counts import ConnectionCounts
 from aiproject.adapters.database import Database
 from aiproject.adapters.gate import Gate, MemoryGate
 from aiproject.adapters.http_client import open_session
 from aiproject.adapters.limiter import Limiter
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
+from aiproject.adapters.memory import memory_limit
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
+from aiproject.adapters.receive_budget import MIN_BUDGET_BYTES, ReceiveBudget
 from aiproject.adapters.redis_gate import RedisGate, SharedGate
 from aiproject.adapters.redis_link import RedisLink
 from aiproject.adapters.workers import Workers
@@ -72,11 +75,13 @@ from aiproject.web.middleware import Doorway
 
 __all__ = [
     "Application",
+    "connection_counts",
     "open_application",
     "open_database",
     "open_redis",
     "password_profile",
     "prepare_schema",
+    "receive_budget",
     "time_limits",
 ]
 
@@ -188,6 +193,28 @@ def ceilings(settings: Settings) -> Ceilings:
     """Return the limits on everybody's calls."""
     return Ceilings(
         settings.account_requests_per_minute, settings.account_concurrent_calls, settings.address_concurrent_calls
+    )
+
+
+def connection_counts(settings: Settings, most: int) -> ConnectionCounts:
+    """Return what lets connections in.
+
+    Args:
+        most: connections that this process can hold.
+    """
+    return ConnectionCounts(
+        most,
+        settings.address_connections if settings.limits == "on" else None,
+        TrustedProxies(settings.trusted_proxies).trusts,
+    )
+
+
+def receive_budget(settings: Settings) -> ReceiveBudget:
+    """Return the memory that request bodies may take in this process, of a quarter of all memory by default."""
+    total = settings.receive_budget_bytes or memory_limit() // 4
+    return ReceiveBudget(
+        max(MIN_BUDGET_BYTES, total // settings.workers),
+        settings.address_concurrent_uploads if settings.limits == "on" else None,
     )
 
 
@@ -380,7 +407,12 @@ async def open_application(
                 readiness=readiness,
                 is_sandbox=is_sandbox,
                 cors_origins=settings.cors_origins,
-                doorway=Doorway(TrustedProxies(settings.trusted_proxies), gate, settings.address_requests_per_minute),
+                doorway=Doorway(
+                    TrustedProxies(settings.trusted_proxies),
+                    gate,
+                    settings.address_requests_per_minute,
+                    receive_budget(settings),
+                ),
                 body_timeout=settings.body_timeout,
             ),
             calls,

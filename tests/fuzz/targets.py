@@ -24,6 +24,7 @@ from PIL import Image
 from uvicorn.server import ServerState
 
 from aiproject.adapters.asgi import Message, Receive, Scope, Send, send_json
+from aiproject.adapters.connection_counts import ConnectionCounts
 from aiproject.adapters.connections import GuardedConnection
 from aiproject.adapters.uploads import ClientGone, header_candidates, read_upload
 from aiproject.adapters.websocket import WebSocketConnection
@@ -336,7 +337,7 @@ class _Http:
         state = ServerState()
         loop = asyncio.get_running_loop()
         connection = GuardedConnection(
-            self.config, state, {}, loop, head_timeout=30, max_connections=10, reader_timeout=30
+            self.config, state, {}, loop, head_timeout=30, counts=ConnectionCounts(10), reader_timeout=30
         )
         transport = _Transport()
         connection.connection_made(transport)

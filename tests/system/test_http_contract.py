@@ -48,14 +48,16 @@ async def test_another_method_is_405_in_json(server: LocalServer, path: str, met
 )
 @pytest.mark.parametrize("way", ["declared", "chunked", "expected"])
 async def test_a_body_over_the_limit_is_413_in_json(server: LocalServer, path: str, limit: int, way: str) -> None:
+    person = await server.person()
     async with wire.Connection(server.port) as connection:
         if way == "declared":
-            connection.ask("POST", path, [], bytes(limit + 1))
+            connection.ask("POST", path, person.headers, bytes(limit + 1))
         elif way == "chunked":
-            connection.ask("POST", path, [("Transfer-Encoding", "chunked")])
+            connection.ask("POST", path, [*person.headers, ("Transfer-Encoding", "chunked")])
             connection.send(wire.chunked([bytes(limit // 2)] * 2 + [b"x"]))
         else:
-            connection.ask("POST", path, [("Content-Length", str(limit + 1)), ("Expect", "100-continue")])
+            headers = [*person.headers, ("Content-Length", str(limit + 1)), ("Expect", "100-continue")]
+            connection.ask("POST", path, headers)
         answer = await connection.answer()
     assert answer.status == 413
     found = answer.json()

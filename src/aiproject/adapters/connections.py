@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from aiproject.adapters.asgi import CHUNKS, HANG_UP
+from aiproject.adapters.connection_counts import ConnectionCounts, Entry, Place
 from aiproject.adapters.http1 import Http1Connection, knows_chunks
 from aiproject.codes import MESSAGES, Code
 from aiproject.protocols.seed import json_bytes
@@ -45,19 +46,21 @@ RESERVED_DESCRIPTORS: Final = 64
 """Open files beside clients' and upstream's connections: database, log, event loop, libraries."""
 
 
-def guarded(*, head_timeout: float, max_connections: int, reader_timeout: float) -> Callable[..., GuardedConnection]:
+def guarded(
+    *, head_timeout: float, counts: ConnectionCounts, reader_timeout: float
+) -> Callable[..., GuardedConnection]:
     """Return what makes uvicorn's connections.
 
     Args:
         head_timeout: seconds within which a request's head must be whole, from its first byte on; also how long a
             fresh connection may say nothing.
-        max_connections: clients at once; further ones are told 503.
+        counts: lets connections in; clients over its limits are told 503, those over the limit of their address 429.
         reader_timeout: seconds after which a client that takes nothing of its answer is cut off.
     """
     return partial(
         GuardedConnection,
         head_timeout=head_timeout,
-        max_connections=max_connections,
+        counts=counts,
         reader_timeout=reader_timeout,
     )
 
@@ -96,7 +99,7 @@ class GuardedConnection(Http1Connection):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         head_timeout: float,
-        max_connections: int,
+        counts: ConnectionCounts,
         reader_timeout: float,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -105,7 +108,8 @@ class GuardedConnection(Http1Connection):
         self._unread = 0
         self._on_hang_up: Callable[[], object] | None = None
         self._head_timeout = head_timeout
-        self._max_connections = max_connections
+        self._counts = counts
+        self._place: Place | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_in_head = True
         self._beside_body = 0
@@ -118,12 +122,21 @@ class GuardedConnection(Http1Connection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
         super().connection_made(transport)
-        if len(self.connections) > self._max_connections:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, Code.SERVICE_UNAVAILABLE)
-        else:
-            self._await_head()
+        self._place = self._counts.enter(self.client[0] if self.client else None)
+        match self._place.entry:
+            case Entry.ADMITTED:
+                self._await_head()
+            case Entry.TOO_MANY:
+                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, Code.SERVICE_UNAVAILABLE)
+            case Entry.TOO_MANY_OF_ADDRESS:
+                self._refuse(HTTPStatus.TOO_MANY_REQUESTS, Code.TOO_MANY_REQUESTS)
+            case Entry.NOT_TOLD:
+                self._is_refused = True
+                self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._place is not None:
+            self._place.leave()
         self._stop_timer()
         super().connection_lost(exc)
         self._stop_waiting_for_reader()
@@ -243,7 +256,7 @@ class GuardedConnection(Http1Connection):
             b"x-content-type-options: nosniff",
             b"connection: close",
         ]
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
             lines.append(b"retry-after: 5")
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         if self.transport.can_write_eof():

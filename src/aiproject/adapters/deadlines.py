@@ -12,8 +12,8 @@ class Deadline:
     """``with Deadline(loop, moment):`` ends what is awaited within at that moment, by `TimeoutError`.
 
     It does what `asyncio.timeout_at` does: the task is cancelled, and only a cancellation of its own becomes a
-    `TimeoutError`. Left out is what it is rarely asked for (another moment, whether it has passed), and the way in and
-    out takes no coroutine.
+    `TimeoutError`. Left out is what it is rarely asked for (another moment but now, whether it has passed), and the way
+    in and out takes no coroutine.
 
     Args:
         moment: in the loop's time.
@@ -36,9 +36,10 @@ class Deadline:
         self._has_come = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Deadline:
         self._before = self._task.cancelling()
         self._timer = self._loop.call_at(self._moment, self._come)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._timer is not None:
@@ -46,6 +47,12 @@ class Deadline:
             self._timer = None
         if self._has_come and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise TimeoutError from error
+
+    def come(self) -> None:
+        """End what is awaited now; does nothing outside of the block, or where the moment has come already."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._come()
 
     def _come(self) -> None:
         self._timer = None

@@ -18,9 +18,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from aiproject.adapters.asgi import Receive
-from aiproject.errors import BodyTooLarge, FileMissing, Refused
+from aiproject.adapters.receiving import forget_body
+from aiproject.errors import AiProjectError, BodyTooLarge, FileMissing, Refused
 
-__all__ = ["ClientGone", "header_candidates", "header_text", "read_body", "read_upload"]
+__all__ = ["ClientGone", "header_candidates", "header_text", "read_body", "read_upload", "refuse_body"]
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -64,6 +65,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit: int) -> bytes:
         piece = await body.next_piece()
         received += len(piece)
         if received > limit:
+            pieces.clear()
             await body.refuse(BodyTooLarge(limit))
         pieces.append(piece)
     return b"".join(pieces)
@@ -103,6 +105,15 @@ async def read_upload(receive: Receive, headers: Headers, *, limit: int, may_be_
     return content
 
 
+async def refuse_body(receive: Receive, headers: Headers, refusal: AiProjectError) -> NoReturn:
+    """Raise ``refusal`` of a request whose body nobody has asked for; a bounded rest is read and thrown away before.
+
+    Raises:
+        ClientGone: the client hung up meanwhile.
+    """
+    await _Body(receive, headers).refuse(refusal)
+
+
 async def _read_form(body: _Body, boundary: bytes, limit: int) -> bytes:
     await body.check_declared(limit + _ENVELOPE_BYTES, limit)
     if not boundary:
@@ -119,8 +130,10 @@ async def _read_form(body: _Body, boundary: bytes, limit: int) -> bytes:
             if piece:
                 parser.write(piece)
     except FormParserError:
+        form.content.clear()
         await body.refuse(FileMissing("multipart 表单格式有误"))
     except Refused as refusal:
+        form.content.clear()
         await body.refuse(refusal)
     if not form.is_complete:
         raise FileMissing("multipart 表单不完整")
@@ -135,10 +148,12 @@ class _Body:
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         self._headers = list(headers)
+        self._is_begun = False
         self.ended = False
 
     async def next_piece(self) -> bytes:
         """The next bytes, possibly none; `ended` tells whether more follow."""
+        self._is_begun = True
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -151,14 +166,15 @@ class _Body:
         # Numbers beyond 18 digits are not worth converting; Python refuses beyond 4300.
         if not declared.isdigit() or (len(declared.lstrip(b"0")) <= 18 and int(declared) <= most):
             return
-        if (_first(self._headers, b"expect") or b"").strip().lower() == b"100-continue":
-            # The client waits for leave to send. Asking for the body, only to drop it, would be giving that leave.
-            raise BodyTooLarge(limit)
         await self.refuse(BodyTooLarge(limit))
 
-    async def refuse(self, refusal: Refused) -> NoReturn:
+    async def refuse(self, refusal: AiProjectError) -> NoReturn:
         """Throw away a bounded rest of the body, so that the client gets to hear our reason, then raise it."""
+        if not self._is_begun and (_first(self._headers, b"expect") or b"").strip().lower() == b"100-continue":
+            # The client waits for leave to send. Asking for the body, only to drop it, would be giving that leave.
+            raise refusal
         left = _DISCARD_BYTES
+        forget_body(self._receive)
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while left > 0 and not self.ended:

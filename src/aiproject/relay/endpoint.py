@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import TypeVar
 
 from aiproject.adapters.asgi import HANG_UP, Receive, Scope, Send, note, send_json
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.uploads import ClientGone
+from aiproject.adapters.uploads import ClientGone, refuse_body
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, Unavailable, UpstreamFailed
 from aiproject.protocols.seed import Failure, failure_of, json_bytes
 from aiproject.protocols.vendor_codes import Service
 from aiproject.relay.calls import RunningCalls
 
-__all__ = ["ClientWatch", "Endpoint"]
+__all__ = ["ClientWatch", "Endpoint", "read_identified"]
 
 log = get_logger("relay")
+
+C = TypeVar("C")
+
+IDENTITY_SECONDS = 5.0
+"""Seconds that a caller's identity is good for while the body arrives; nearly all bodies take less."""
 
 
 class Endpoint(ABC):
@@ -77,6 +83,33 @@ class Endpoint(ABC):
         if failure.ends_connection:
             headers.append((b"connection", b"close"))
         await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
+
+
+async def read_identified(
+    scope: Scope,
+    receive: Receive,
+    identify: Callable[[], Awaitable[C]],
+    read: Callable[[], Awaitable[bytes]],
+) -> tuple[C, bytes]:
+    """Return who calls, as the request's headers say, and its body.
+
+    A caller who is refused is refused before the body is read. After a body that took long the caller is looked up
+    again: the account may be disabled by then, the key revoked, the session ended.
+
+    Args:
+        identify: returns the caller, or ``None`` for nobody in particular.
+        read: reads the body.
+    """
+    try:
+        caller = await identify()
+    except AiProjectError as refusal:
+        await refuse_body(receive, scope["headers"], refusal)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + IDENTITY_SECONDS
+    body = await read()
+    if caller is not None and loop.time() > until:
+        caller = await identify()
+    return caller, body
 
 
 class ClientWatch:

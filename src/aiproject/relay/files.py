@@ -19,7 +19,7 @@ from aiproject.protocols.vendor_codes import Service
 from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.charging import Charge
-from aiproject.relay.endpoint import Endpoint
+from aiproject.relay.endpoint import Endpoint, read_identified
 from aiproject.relay.limits import CallLimits
 from aiproject.relay.replay import Replay
 from aiproject.upstreams import DictationUpstream, OcrUpstream
@@ -59,9 +59,12 @@ class PictureText(Endpoint):
         self._upstream = upstream
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES)
-        caller = await self._identities.of_headers(scope, is_confirmed_later=not self._replay.is_asked(scope))
-        caller.require(Capability.PIC_TIMES)
+        caller, data = await read_identified(
+            scope,
+            receive,
+            lambda: self._caller(scope),
+            lambda: read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES),
+        )
         account = caller.account
         async with (
             self._limits.enter(scope, caller),
@@ -89,6 +92,11 @@ class PictureText(Endpoint):
         note(scope, outcome="ok", pictures=1)
         reach("before reply")
         await send_json(send, 200, answer)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        caller = await self._identities.of_headers(scope, is_confirmed_later=not self._replay.is_asked(scope))
+        caller.require(Capability.PIC_TIMES)
+        return caller
 
 
 class VoiceText(Endpoint):
@@ -125,9 +133,13 @@ class VoiceText(Endpoint):
         self._anonymous = anonymous
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = await self._caller(scope)
         rate = _rate(scope)
-        data = await read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES, may_be_empty=True)
+        caller, data = await read_identified(
+            scope,
+            receive,
+            lambda: self._caller(scope),
+            lambda: read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES, may_be_empty=True),
+        )
         async with self._limits.enter(scope, caller):
             await self._hear(scope, send, caller, data, rate)
 

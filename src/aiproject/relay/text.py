@@ -25,7 +25,7 @@ from aiproject.protocols.vendor_codes import Service
 from aiproject.quotas import Capability, Hold, Outcome, Quotas, Stage
 from aiproject.relay.calls import RunningCalls
 from aiproject.relay.charging import Charge, outcome_of
-from aiproject.relay.endpoint import ClientWatch, Endpoint
+from aiproject.relay.endpoint import ClientWatch, Endpoint, read_identified
 from aiproject.relay.limits import CallLimits
 from aiproject.relay.replay import Claim, Replay
 from aiproject.upstreams import ChatStream, ChatUpstream
@@ -136,10 +136,10 @@ class _TextEndpoint(Endpoint):
         self._limits = limits
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
-        call = _parse(body, has_key=bearer_of(scope) is not None, has_cookie=self._identities.has_cookie(scope))
+        known, body = await self._read(scope, receive)
+        call = _parse(body, has_key=known is not None, has_cookie=self._identities.has_cookie(scope))
         uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
-        caller = await self._identities.of_fields(
+        caller = known or await self._identities.of_fields(
             scope, uuid, username, is_confirmed_later=not self._replay.is_asked(scope)
         )
         caller.require(Capability.TOKENS, self._defaults.model)
@@ -157,6 +157,24 @@ class _TextEndpoint(Endpoint):
             ) as charge:
                 running.consumed = lambda: charge.charged
                 await self.converse(scope, receive, send, answer, charge, claim)
+
+    async def _read(self, scope: Scope, receive: Receive) -> tuple[Caller | None, bytes]:
+        """Return who calls, where the headers alone say so, and the body.
+
+        They do with an API key. A cookie does not: it is looked at only where the body names no ``uuid``.
+        """
+
+        async def read() -> bytes:
+            return await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
+
+        if bearer_of(scope) is None:
+            return None, await read()
+        return await read_identified(scope, receive, lambda: self._of_key(scope), read)
+
+    async def _of_key(self, scope: Scope) -> Caller:
+        caller = await self._identities.of_headers(scope)
+        caller.require(Capability.TOKENS, self._defaults.model)
+        return caller
 
     def _most(self, dialog: list[_Message]) -> int:
         """Return the tokens that a call may consume at most, by our estimate."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import re
 import secrets
 import time
@@ -22,13 +22,15 @@ from aiproject.adapters.asgi import (
     Send,
     answer_headers,
     client_address,
+    client_group,
     send_json,
 )
-from aiproject.adapters.deadlines import Deadline
 from aiproject.adapters.gate import Gate
 from aiproject.adapters.log import get_logger
+from aiproject.adapters.receive_budget import FREE_BYTES, ReceiveBudget
+from aiproject.adapters.receiving import BudgetedReceive, PacedReceive
 from aiproject.codes import MESSAGES, Code
-from aiproject.errors import AiProjectError, BodyEncoded, BodyTooSlow
+from aiproject.errors import AiProjectError, BodyEncoded
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.protocols.seed import failure_of, json_bytes
 from aiproject.web.forwarding import Forwarding
@@ -44,8 +46,8 @@ QUIET_PATHS = frozenset({"/health", "/ready"})
 BODY_TIMEOUT = 30.0
 """Seconds without a byte of a body, where nothing else is asked for."""
 
-MIN_BODY_RATE = 4096
-"""Bytes a second that a request's body must come at, over all of it; twice the slowest modem's of a mobile phone."""
+MAX_LENGTH_DIGITS = 18
+"""Digits of a ``Content-Length`` that is read as a number; Python refuses to convert thousands of them."""
 
 _CREDENTIAL = re.compile(r"(sk-[0-9A-Za-z]{10})[0-9A-Za-z]{8,}|[\w.-]{32,}")
 """API keys, of which the prefix may be told; uuids, tokens and JWTs. No name in our own addresses is as long."""
@@ -56,16 +58,18 @@ TLS_ONLY = (b"strict-transport-security", b"max-age=31536000; includeSubDomains"
 
 @dataclass(frozen=True, slots=True)
 class Doorway:
-    """How clients are told apart, and how often each may come.
+    """How clients are told apart, how often each may come, and with how much.
 
     Attributes:
         proxies: whose word on their clients is believed.
         gate: ``None`` lets everybody in.
+        budget: the memory for request bodies; ``None``: any.
     """
 
     proxies: TrustedProxies
     gate: Gate | None
     address_requests_per_minute: int
+    budget: ReceiveBudget | None = None
 
 
 class Requests:
@@ -170,60 +174,46 @@ class Faults:
 
 
 class Bodies:
-    """Bounds how a request's body comes, for every endpoint: as it is, and not too slowly.
+    """Bounds how a request's body comes, for every endpoint: as it is, not too slowly, within the memory for bodies.
 
     Args:
         timeout: seconds without a byte until the sender is cut.
+        budget: ``None``: bodies may take any memory.
     """
 
-    def __init__(self, app: ASGIApp, timeout: float) -> None:
+    def __init__(self, app: ASGIApp, timeout: float, budget: ReceiveBudget | None = None) -> None:
         self._app = app
         self._timeout = timeout
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _has_body(scope["headers"]):
-            receive = _PacedReceive(receive, self._timeout)
-        await self._app(scope, receive, send)
+        size = _body_size(scope["headers"]) if scope["type"] == "http" else 0
+        if size == 0:
+            await self._app(scope, receive, send)
+        elif self._budget is None or size <= FREE_BYTES:
+            await self._app(scope, PacedReceive(receive, self._timeout), send)
+        else:
+            with self._budget.enter(client_group(scope)) as body:
+                await self._app(scope, BudgetedReceive(receive, self._timeout, body), send)
 
 
-def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    has_body = False
+def _body_size(headers: Iterable[tuple[bytes, bytes]]) -> float:
+    """Return the bytes of the body that is announced; infinite: nobody knows yet.
+
+    Raises:
+        BodyEncoded: it is compressed or otherwise encoded.
+    """
+    size = 0.0
     for name, value in headers:
         if name == b"content-length":
-            has_body = True
+            size = max(size, int(value)) if value.isdigit() and len(value) <= MAX_LENGTH_DIGITS else math.inf
         elif name == b"transfer-encoding":
-            has_body = True
+            size = math.inf
             if value.strip().lower() != b"chunked":
                 raise BodyEncoded
         elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise BodyEncoded
-    return has_body
-
-
-class _PacedReceive:
-    """An ASGI channel that gives a slow sender up. Only the time counts in which the application waits for it."""
-
-    __slots__ = ("_is_whole", "_patience", "_receive", "_timeout")
-
-    def __init__(self, receive: Receive, timeout: float) -> None:
-        self._receive = receive
-        self._timeout = timeout
-        self._patience = timeout
-        self._is_whole = False
-
-    async def __call__(self) -> Message:
-        if self._is_whole:  # only a hang-up is still to come, which may take its time
-            return await self._receive()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            with Deadline(loop, began + min(self._timeout, self._patience)):
-                message = await self._receive()
-        except TimeoutError:
-            raise BodyTooSlow from None
-        self._patience += len(message.get("body", b"")) / MIN_BODY_RATE - (loop.time() - began)
-        self._is_whole = not message.get("more_body", False)
-        return message
+    return size
 
 
 class _Cors(CORSMiddleware):
@@ -266,7 +256,7 @@ def with_middleware(
         app = AddressLimits(app, doorway.gate, doorway.address_requests_per_minute)
     with_all = Requests(
         _Cors(
-            Faults(Bodies(app, body_timeout)),
+            Faults(Bodies(app, body_timeout, doorway.budget)),
             allow_origins=list(origins),
             allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
             allow_headers=["*"],

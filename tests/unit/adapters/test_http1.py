@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 import virtual_time
 from aiproject.adapters.asgi import CHUNKS, ASGIApp, Receive, Scope, Send, send_json
+from aiproject.adapters.connection_counts import ConnectionCounts
 from aiproject.adapters.connections import GuardedConnection
 
 OFFERS = [
@@ -136,7 +137,7 @@ def connect(app: ASGIApp) -> tuple[GuardedConnection, FakeTransport, ServerState
     config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", interface="asgi3")
     state = ServerState()
     connection = GuardedConnection(
-        config, state, {}, asyncio.get_running_loop(), head_timeout=30, max_connections=10, reader_timeout=30
+        config, state, {}, asyncio.get_running_loop(), head_timeout=30, counts=ConnectionCounts(10), reader_timeout=30
     )
     transport = FakeTransport()
     connection.connection_made(transport)

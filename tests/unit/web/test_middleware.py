@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from aiproject.adapters.asgi import Message, Receive, Scope, Send, send_json
+from aiproject.adapters.receiving import MIN_BODY_RATE
 from aiproject.errors import BodyEncoded, BodyTooSlow
-from aiproject.web.middleware import MIN_BODY_RATE, Bodies, Requests, path_to_log
+from aiproject.web.middleware import Bodies, Requests, path_to_log
 from aiproject.web.openapi import describe
 
 CHUNKED = [(b"transfer-encoding", b"chunked")]
@@ -54,8 +55,8 @@ class TestBodies:
         assert asyncio.get_running_loop().time() - began < 0.5
 
     async def test_a_rate_above_it_is_not(self) -> None:
-        steady = [(0.01, MIN_BODY_RATE, True)] * 20
-        await Bodies(read_all, 0.05)(scope(CHUNKED), sender(*steady, (0, 0, False)), send_nothing)
+        steady = [(0.03, MIN_BODY_RATE, True)] * 20
+        await Bodies(read_all, 0.5)(scope(CHUNKED), sender(*steady, (0, 0, False)), send_nothing)
 
     async def test_only_waiting_counts(self) -> None:
         async def slow_reader(scope: Scope, receive: Receive, send: Send) -> None:

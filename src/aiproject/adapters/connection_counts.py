@@ -1,0 +1,112 @@
+"""How many connections clients hold in this process, in all and by address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from aiproject.protocols.addresses import address_group, normalised
+
+__all__ = ["ConnectionCounts", "Entry", "Place"]
+
+MAX_TOLD_PER_ADDRESS = 16
+"""Refused connections of one address that are told why at once; each stays open for two seconds to be read."""
+
+MAX_TOLD = 256
+"""The same of all addresses. Further ones are closed without a word, so that refusals take no open files."""
+
+
+class Entry(Enum):
+    """What becomes of a fresh connection."""
+
+    ADMITTED = auto()
+    TOO_MANY = auto()
+    TOO_MANY_OF_ADDRESS = auto()
+    NOT_TOLD = auto()
+
+
+class Place:
+    """A connection's place in a count. `leave` must be called once, at its end."""
+
+    __slots__ = ("_count", "_group", "entry")
+
+    def __init__(self, entry: Entry, count: _Count | None, group: str) -> None:
+        self.entry = entry
+        self._count = count
+        self._group = group
+        if count is not None:
+            count.add(group)
+
+    def leave(self) -> None:
+        """Give the place back; a second time does nothing."""
+        if self._count is not None:
+            self._count.remove(self._group)
+            self._count = None
+
+
+class _Count:
+    """Connections by address, and their sum."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._by_group: dict[str, int] = {}
+
+    def of(self, group: str) -> int:
+        return self._by_group.get(group, 0)
+
+    def add(self, group: str) -> None:
+        self.total += 1
+        self._by_group[group] = self.of(group) + 1
+
+    def remove(self, group: str) -> None:
+        self.total -= 1
+        left = self._by_group[group] - 1
+        if left:
+            self._by_group[group] = left
+        else:
+            del self._by_group[group]
+
+
+class ConnectionCounts:
+    """Lets connections in.
+
+    Args:
+        most: connections at once.
+        most_per_address: of one address, of one /64 where it is IPv6; never more than three quarters of ``most``, so
+            that no address can hold all. ``None``: no limit by address.
+        carries_others: whether an address is a proxy's, whose connections are other people's; it has no limit of its
+            own.
+    """
+
+    def __init__(
+        self, most: int, most_per_address: int | None = None, carries_others: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self._most = most
+        self._most_per_address = most if most_per_address is None else min(most_per_address, -(-most * 3 // 4))
+        self._carries_others = carries_others
+        self._held = _Count()
+        self._told = _Count()
+
+    def __len__(self) -> int:
+        return self._held.total
+
+    def enter(self, peer: str | None) -> Place:
+        """Count a fresh connection.
+
+        Args:
+            peer: the address at its other end; ``None``: a Unix socket.
+        """
+        group = "" if peer is None else address_group(peer)
+        refusal = self._refusal(peer, group)
+        if refusal is None:
+            return Place(Entry.ADMITTED, self._held, group)
+        if self._told.of(group) >= MAX_TOLD_PER_ADDRESS or self._told.total >= MAX_TOLD:
+            return Place(Entry.NOT_TOLD, None, group)
+        return Place(refusal, self._told, group)
+
+    def _refusal(self, peer: str | None, group: str) -> Entry | None:
+        if self._held.total >= self._most:
+            return Entry.TOO_MANY
+        if peer is None or self._held.of(group) < self._most_per_address or self._carries_others(normalised(peer)):
+            return None
+        return Entry.TOO_MANY_OF_ADDRESS
