@@ -107,7 +107,8 @@ class TestAudit:
         whoami = pwd.getpwuid(os.getuid()).pw_name
         assert {(each["actor_kind"], each["actor"]) for each in told} == {("command line", whoami)}
         assert json.loads(told[1]["before"]) == {"tokens": 10_000, "voice_seconds": 0}
-        assert json.loads(told[1]["after"]) == {"tokens": 10_005, "voice_seconds": 2}
+        grant = json.loads(told[1]["after"])
+        assert grant == {"tokens": 10_005, "voice_seconds": 2, "account": json.loads(told[0]["after"])["account"]}
         assert json.loads(told[4]["after"]) == {"password": "changed"}
         everything = str(told)
         for secret in (key, "SPRING-TERM", PASSWORD, "five different horses"):

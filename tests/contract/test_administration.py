@@ -323,7 +323,7 @@ class TestPeople:
             "user.modify",
             "ann",
             {"email": "someone@example.org", "tokens": 100, "pic_times": 1},
-            {"email": "a@example.org", "tokens": 40, "pic_times": 5},
+            {"email": "a@example.org", "tokens": 40, "pic_times": 5, "account": ann.account_id},
         )
         await assert_books_add_up(database)
 
@@ -484,18 +484,18 @@ class TestVouchers:
         ):
             with pytest.raises(VoucherUnusable):
                 await act()
-        await vouchers.add(code="ONE-TWO-THREE", tokens=5)
+        await vouchers.add(code="ONE-TWO-THREE", tokens=5, origin=ORIGIN)
         with pytest.raises(VoucherRedeemed):
             await vouchers.redeem(ann, "ONE-TWO-THREE")
         await assert_books_add_up(database)
         told = await acts(database)
         assert [act[0] for act in told] == [
-            "voucher.delete", "voucher.enable", "voucher.modify", "voucher.add",
+            "voucher.add", "voucher.delete", "voucher.enable", "voucher.modify", "voucher.add",
         ]  # fmt: skip
         assert "ONE-TWO-THREE" not in str(told)
-        assert told[2][2:] == (
+        assert told[3][2:] == (
             {"tokens": 5, "pic_times": 0, "is_available": True},
-            {"tokens": 7, "pic_times": 1, "is_available": False},
+            {"tokens": 7, "pic_times": 1, "is_available": False, "made_at": told[4][3]["made_at"]},
         )
 
 

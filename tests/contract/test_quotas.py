@@ -184,6 +184,7 @@ class TestWhoMayHold:
         assert await held(database) == (10, 0, 0)
         # What runs already is settled all the same.
         assert await quotas.settle(first, Outcome.FINISHED, Stage.LAST_FRAME, reported=7) == 7
+        await put_back(database, alice)
 
     async def test_without_a_pair_nobody_is_asked(self, quotas: Quotas, database: Database) -> None:
         alice = await opened(database, tokens=100)
@@ -191,6 +192,13 @@ class TestWhoMayHold:
             await connection.execute(sa.update(users).values(Id="another uuid"))
         hold_ = await quotas.hold(alice, TOKENS, 10, request_id=next(request_ids))
         await quotas.settle(hold_, Outcome.FINISHED, Stage.LAST_FRAME, reported=1)
+        await put_back(database, alice)
+
+
+async def put_back(database: Database, account: Account) -> None:
+    """Undo an edit of the uuid by hand, which is a difference."""
+    async with database.begin() as connection:
+        await connection.execute(sa.update(users).values(Id=account.uuid))
 
 
 class TestSettling:
@@ -464,5 +472,5 @@ async def test_the_record_of_a_call_says_how_it_ended(database: Database, quotas
     expected |= {"state": "captured", "stage": "first frame", "outcome": "client gone"}
     expected |= {"reported": None, "charged": 9, "sid": "cht1"}
     assert {name: row[name] for name in expected} == expected
-    assert row["rule"] == '{"prompt_estimate":5,"rule":1}'
+    assert row["rule"] == '{"prompt_estimate":5,"rule":1,"sealed":1}'
     assert row["opened_at"] <= row["closed_at"] <= row["lease_until"]

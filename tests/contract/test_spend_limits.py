@@ -351,8 +351,9 @@ class TestTrouble:
         async with database.begin() as connection:
             await connection.execute(sa.update(spend_limit).values(key_id=spend_limit.c.key_id + 1))
         differences = [str(difference) async for difference in verify(database)]
-        assert len(differences) == 1
-        assert "API key of the open hold" in differences[0]
+        of_hold, of_key = differences
+        assert "API key of the open hold" in of_hold
+        assert "fingerprint of terms and caps" in of_key
         async with database.begin() as connection:
             await connection.execute(sa.update(spend_limit).values(key_id=spend_limit.c.key_id - 1))
         await finish(quotas, running, 20)

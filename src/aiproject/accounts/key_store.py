@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.capability import Capability
+from aiproject.accounts.fingerprints import key_fingerprint
 from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit, networks_of
 from aiproject.accounts.model import Account
 from aiproject.accounts.store import COLUMNS as ACCOUNT_COLUMNS
@@ -21,6 +23,7 @@ from aiproject.adapters.schema import api_key, spend_limit
 from aiproject.adapters.schema import user as users
 
 __all__ = [
+    "KeyState",
     "add",
     "by_secret",
     "erase_all",
@@ -33,6 +36,7 @@ __all__ = [
     "revoke",
     "set_caps",
     "set_terms",
+    "states",
 ]
 
 TERMS = (
@@ -128,6 +132,36 @@ async def limits_of(connection: AsyncConnection, key_ids: Sequence[int]) -> dict
     )
     for row in rows:
         found[row[0]][Capability(row[1])] = SpendLimit(*row[2:])
+    return found
+
+
+class KeyState(NamedTuple):
+    """What is compared of a key with the audit log."""
+
+    key_id: int
+    account_id: int
+    created_at: datetime
+    revoked_at: datetime | None
+    fingerprint: str
+
+
+async def states(connection: AsyncConnection, *conditions: ColumnElement[bool]) -> list[KeyState]:
+    """Return the states of the keys that fulfil all conditions, in the order of their numbers."""
+    state = (api_key.c.key_id, api_key.c.account_id, api_key.c.created_at, api_key.c.revoked_at)
+    fields = (api_key.c.prefix, api_key.c.secret_hash, *TERMS)
+    caps = (spend_limit.c.capability, spend_limit.c.total, spend_limit.c.daily)
+    rows = await connection.execute(
+        select(*state, *fields, *caps)
+        .select_from(api_key.outerjoin(spend_limit, spend_limit.c.key_id == api_key.c.key_id))
+        .where(*conditions)
+        .order_by(api_key.c.key_id, spend_limit.c.capability)
+    )
+    end = len(state) + len(fields)
+    found = []
+    for head, of_key in groupby(rows, lambda row: tuple(row[:end])):
+        limits = [(row[end], row[end + 1], row[end + 2]) for row in of_key]
+        fingerprint = key_fingerprint(head[len(state) :], limits)
+        found.append(KeyState(head[0], head[1], head[2], head[3], fingerprint))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,7 +28,8 @@ from aiproject.accounts.key_model import (
 from aiproject.accounts.model import Account
 from aiproject.adapters.database import Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.schema import new_account_id
+from aiproject.adapters.schema import api_key, new_account_id
+from aiproject.audit import Fact, Origin, account_origin, record
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, NotAllowed, NotFound, NotSignedIn
 
 __all__ = ["ApiKeys"]
@@ -48,10 +49,6 @@ GATHER_SECONDS = 2.0
 """Uses of keys are gathered as long and then noted together."""
 
 MAX_ADDRESS_LENGTH = 64
-
-
-WithKey = Callable[[AsyncConnection, ApiKey], Awaitable[None]]
-"""What shall happen in the same transaction: an entry of the audit log."""
 
 
 class ApiKeys:
@@ -76,13 +73,13 @@ class ApiKeys:
         terms: KeyTerms,
         caps: Mapping[Capability, SpendCap] | None = None,
         *,
-        within: WithKey | None = None,
+        origin: Origin | None = None,
     ) -> NewKey:
         """Make a key. Its text is in the result and nowhere else.
 
         Args:
             caps: what it may spend; of a capability that is missing, whatever its account has.
-            within: done in the same transaction.
+            origin: whose act it is, for the audit log; ``None``: its owner's.
 
         Raises:
             InvalidInput: see `check_terms`, or the account has too many keys.
@@ -101,8 +98,7 @@ class ApiKeys:
                     raise AccountUnknown
                 await self._make_room(connection, account_id)
                 await key_store.add(connection, key, hash_of(text), caps)
-                if within is not None:
-                    await within(connection, key)
+                await _record(connection, origin, "key.add", key)
             return NewKey(key, text)
 
         for draw in range(1, DRAWS + 1):
@@ -168,6 +164,7 @@ class ApiKeys:
                     )
                     await key_store.set_terms(connection, key.key_id, check_terms(terms, now=now))
                 await key_store.set_caps(connection, key.key_id, caps)
+                await _record(connection, None, "key.change", key)
                 key = await self._owned(connection, account_id, prefix)
                 limits = await key_store.limits_of(connection, [key.key_id])
             return StoredKey(key, limits[key.key_id])
@@ -176,11 +173,11 @@ class ApiKeys:
         log.info("api key changed", account=account_id, key=prefix)
         return stored
 
-    async def revoke(self, account_id: int, prefix: str, *, within: WithKey | None = None) -> None:
+    async def revoke(self, account_id: int, prefix: str, *, origin: Origin | None = None) -> None:
         """Revoke a key for ever; every node refuses its next call. Twice is as good as once.
 
         Args:
-            within: done in the same transaction.
+            origin: whose act it is, for the audit log; ``None``: its owner's.
 
         Raises:
             NotFound: the account has no such key.
@@ -190,8 +187,7 @@ class ApiKeys:
             async with self._database.begin() as connection:
                 key = await self._owned(connection, account_id, prefix)
                 await key_store.revoke(connection, account_id, key.key_id, self._clock())
-                if within is not None:
-                    await within(connection, key)
+                await _record(connection, origin, "key.revoke", key)
 
         await retry_transient(once)
         log.info("api key revoked", account=account_id, key=prefix)
@@ -308,3 +304,20 @@ class ApiKeys:
 
 def _is_prefix(text: str) -> bool:
     return len(text) == PREFIX_LENGTH and text.isascii() and text.isprintable()
+
+
+async def _record(connection: AsyncConnection, origin: Origin | None, action: str, key: ApiKey) -> None:
+    """Append to the audit log what was done to a key, with a fingerprint of what it may do from now on.
+
+    The owner's own word for it is written only where somebody else acts: it may say who the owner is.
+    """
+    (state,) = await key_store.states(connection, api_key.c.key_id == key.key_id)
+    after: dict[str, Fact] = {
+        "account": key.account_id,
+        "key": key.prefix,
+        "key_id": key.key_id,
+        "key_sha256": state.fingerprint,
+    }
+    if origin is not None:
+        after["name"] = key.name
+    await record(connection, origin or account_origin(key.account_id), action, str(key.account_id), after=after)

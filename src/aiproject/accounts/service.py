@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import store
+from aiproject.accounts.fingerprints import uuid_fingerprint
 from aiproject.accounts.guard import LoginGuard, Realm
 from aiproject.accounts.model import Account, check_new_account, is_askable
 from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH, check_new_password
@@ -17,7 +18,7 @@ from aiproject.adapters.database import Database, UniqueViolation, retry_transie
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
 from aiproject.adapters.schema import NAME_KEY_LENGTH, NAME_LENGTH, name_key, new_account_id
-from aiproject.audit import Fact, Origin, record
+from aiproject.audit import CHANGED, ActorKind, Fact, Origin, account_origin, record
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
 
 __all__ = ["Accounts", "OpenBooks", "Within"]
@@ -103,12 +104,12 @@ class Accounts:
         now = self._clock()
 
         async def open_account() -> None:
-            account_id = new_account_id(now)
+            account_id, uuid = new_account_id(now), new_uuid()
             async with self._database.begin() as connection:
                 await store.add(
                     connection,
                     account_id=account_id,
-                    uuid=new_uuid(),
+                    uuid=uuid,
                     name_key=key,
                     username=new.username,
                     password=stored,
@@ -118,7 +119,12 @@ class Accounts:
                 )
                 await (open_books or self._open_books)(connection, account_id)
                 if origin is not None:
-                    after: dict[str, Fact] = {"account": account_id, "email": new.email, "academy": new.academy}
+                    after: dict[str, Fact] = {
+                        "account": account_id,
+                        "email": new.email,
+                        "academy": new.academy,
+                        "uuid_sha256": uuid_fingerprint(account_id, uuid),
+                    }
                     await record(connection, origin, "user.add", new.username, after=after)
 
         for draw in range(1, DRAWS + 1):
@@ -253,6 +259,8 @@ class Accounts:
                     await store.set_uuid(connection, account.account_id, uuid)
                 if within is not None:
                     await within(connection)
+                if rotates:
+                    await _record_uuid(connection, account, uuid, account_origin(account.account_id))
                 changed = await store.by_account_id(connection, account.account_id)
                 if changed is None:
                     raise AccountUnknown
@@ -262,11 +270,11 @@ class Accounts:
         log.info("password changed", account=account.account_id, signed_out_everywhere=rotates)
         return changed
 
-    async def rotate_uuid(self, account: Account, *, within: Within | None = None) -> str:
+    async def rotate_uuid(self, account: Account, *, origin: Origin | None = None) -> str:
         """Give an account another uuid and return it: every app that keeps the old one has to log in again.
 
         Args:
-            within: done in the same transaction.
+            origin: whose act it is, for the audit log; ``None``: its owner's.
 
         Raises:
             AccountUnknown: it is gone.
@@ -277,8 +285,7 @@ class Accounts:
             async with self._database.begin() as connection:
                 if not await store.set_uuid(connection, account.account_id, uuid):
                     raise AccountUnknown
-                if within is not None:
-                    await within(connection)
+                await _record_uuid(connection, account, uuid, origin or account_origin(account.account_id))
 
         await retry_transient(rotate)
         log.info("uuid changed", account=account.account_id)
@@ -381,3 +388,15 @@ class Accounts:
         await retry_transient(once)
         log.info("account disabled" if disabled else "account enabled", account=account.account_id)
         return await self.named(username)
+
+
+async def _record_uuid(connection: AsyncConnection, account: Account, uuid: str, origin: Origin) -> None:
+    """Append to the audit log that an account has another uuid: its fingerprint tells one that was swapped by hand."""
+    after: dict[str, Fact] = {
+        "account": account.account_id,
+        "uuid": CHANGED,
+        "uuid_sha256": uuid_fingerprint(account.account_id, uuid),
+    }
+    is_owner = origin.actor.kind is ActorKind.ACCOUNT
+    target = str(account.account_id) if is_owner else account.username
+    await record(connection, origin, "user.rotate", target, after=after)

@@ -26,6 +26,7 @@ from aiproject.audit import Fact, Origin, record
 from aiproject.errors import InvalidInput
 from aiproject.vouchers import store as voucher_store
 from aiproject.vouchers.model import check_new_voucher, masked
+from aiproject.vouchers.service import facts as voucher_facts
 
 __all__ = ["Adopted", "adopt"]
 
@@ -113,6 +114,6 @@ async def _voucher(connection: AsyncConnection, row: Mapping[str, Any], origin: 
         done.left.append(f"code {masked(new.code)}: there is one of this name")
         return
     await voucher_store.add(connection, [replace(new, is_available=bool(row["Available"]))])
-    after: dict[str, Fact] = {"tokens": tokens, "pic_times": pic_times, "audience": new.audience}
+    after: dict[str, Fact] = {**voucher_facts(new), "is_available": bool(row["Available"])}
     await record(connection, origin, "voucher.adopt", masked(new.code), after=after)
     done.vouchers += 1

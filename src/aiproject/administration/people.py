@@ -136,6 +136,7 @@ class People:
                 before, after = _difference(old, profile)
                 before |= {str(each): have[each] for each in applied}
                 after |= {str(each): have[each] + amount for each, amount in applied.items()}
+                after["account"] = old.account_id
                 await record(connection, origin, "user.modify", old.username, before=before, after=after)
 
         await retry_transient(once)

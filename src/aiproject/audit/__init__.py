@@ -1,6 +1,6 @@
 """Who did what: an append-only log of administrative acts, each entry sealed by the next."""
 
-from aiproject.audit.model import CHANGED, Actor, ActorKind, AuditEntry, Fact, Origin, server_origin
+from aiproject.audit.model import CHANGED, Actor, ActorKind, AuditEntry, Fact, Origin, account_origin, server_origin
 from aiproject.audit.service import AuditFilter, AuditLog
 from aiproject.audit.store import record
 
@@ -13,6 +13,7 @@ __all__ = [
     "AuditLog",
     "Fact",
     "Origin",
+    "account_origin",
     "record",
     "server_origin",
 ]

@@ -18,6 +18,7 @@ __all__ = [
     "AuditEntry",
     "Fact",
     "Origin",
+    "account_origin",
     "facts_json",
     "seal",
     "server_origin",
@@ -47,11 +48,13 @@ FIELDS = frozenset(
         "is_disabled",
         "password",  # only ever "changed", see `Fact`
         "uuid",  # only ever "changed"
+        "uuid_sha256",  # its fingerprint, by which one that was swapped is noticed
         "sessions",  # how many, or "ended"
         "admin",
         "name",
         "role",
         "code",  # of a voucher: masked
+        "made_at",  # of a voucher: names those that were made at once, and no code
         "count",
         "audience",
         "is_available",
@@ -59,6 +62,8 @@ FIELDS = frozenset(
         "max_uses",
         "uses",
         "key",  # an API key's public prefix
+        "key_id",  # its number
+        "key_sha256",  # fingerprint of its terms and caps
         "capabilities",
         "models",
         "addresses",
@@ -91,6 +96,7 @@ class ActorKind(StrEnum):
 
     ADMINISTRATOR = "administrator"
     COMMAND_LINE = "command line"
+    ACCOUNT = "account"  # its owner
     SERVER = "server"
 
 
@@ -99,7 +105,7 @@ class Actor:
     """Who acts.
 
     Attributes:
-        name: of the administrator at that moment, or of the operating system's user.
+        name: of the administrator at that moment, or of the operating system's user; of an account, its number.
     """
 
     kind: ActorKind
@@ -123,6 +129,11 @@ class Origin:
 def server_origin() -> Origin:
     """Return the origin of an act that nobody asked for: the server's own."""
     return Origin(Actor(ActorKind.SERVER, "server"), "", secrets.token_hex(12))
+
+
+def account_origin(account_id: int) -> Origin:
+    """Return the origin of what an account's owner does, named by the number: the person may leave, the log stays."""
+    return Origin(Actor(ActorKind.ACCOUNT, str(account_id)), "", secrets.token_hex(12))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,10 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.table import Column, Table
 from rich.text import Text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.capability import Capability
-from aiproject.accounts.key_model import PREFIX_LENGTH, ApiKey, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
-from aiproject.accounts.keys import WithKey
-from aiproject.audit import record
+from aiproject.accounts.key_model import PREFIX_LENGTH, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
 from aiproject.cli.common import complain, origin, out, print_table, read_settings, run, tables
 from aiproject.cli.users import MOST, Name, rooms
 from aiproject.config import Settings
@@ -88,7 +85,7 @@ def add(
                 networks_of(address) if address else None,
             )
             owner = await accounts.named(account)
-            new = await keys.create(owner.account_id, terms, caps, within=_noting("key.add", owner.username))
+            new = await keys.create(owner.account_id, terms, caps, origin=origin())
         complain.print(
             f"Key {new.key.prefix} of {owner.username}. Keep the line below: it is not shown again.",
             markup=False, highlight=False, soft_wrap=True,
@@ -135,20 +132,10 @@ def revoke(prefix: Annotated[str, typer.Argument(help="The key's public prefix, 
     async def command() -> None:
         async with _rooms() as (_, _, keys):
             key = await keys.with_prefix(prefix)
-            await keys.revoke(key.account_id, key.prefix, within=_noting("key.revoke", str(key.account_id)))
+            await keys.revoke(key.account_id, key.prefix, origin=origin())
             out.print(f"revoked {key.prefix}", markup=False, highlight=False)
 
     run(command)
-
-
-def _noting(action: str, target: str) -> WithKey:
-    """Return what writes an entry of the audit log within the transaction of the act."""
-    by = origin()
-
-    async def note(connection: AsyncConnection, key: ApiKey) -> None:
-        await record(connection, by, action, target, after={"key": key.prefix, "name": key.name})
-
-    return note
 
 
 def _milliseconds(seconds: int | None) -> int | None:

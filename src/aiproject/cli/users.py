@@ -139,7 +139,7 @@ def rotate(name: Name) -> None:
         async with _rooms() as (accounts, _):
             account = await accounts.named(name)
             # The new one is not shown: its owner gets it by logging in.
-            await accounts.rotate_uuid(account, within=noting("user.rotate", account.username, {"uuid": CHANGED}))
+            await accounts.rotate_uuid(account, origin=origin())
             out.print(f"changed the uuid of {account.username}", markup=False, highlight=False)
 
     run(command)

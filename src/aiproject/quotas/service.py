@@ -47,6 +47,7 @@ from aiproject.quotas.model import (
     snapshot,
 )
 from aiproject.quotas.rules import RULE_VERSION, charge
+from aiproject.quotas.settled import SEALED
 
 __all__ = ["LeaseTimes", "Quotas", "apply_grants", "grants_of"]
 
@@ -162,7 +163,7 @@ class Quotas:
                 attempt=attempt,
                 owner=self._owner,
                 lease_ms=self._lease_ms,
-                rule=snapshot(rule=RULE_VERSION, **facts),
+                rule=snapshot(rule=RULE_VERSION, **SEALED, **facts),
                 key_id=key_id,
                 zone=self._zone,
                 pair=pair,
@@ -283,25 +284,26 @@ class Quotas:
         tokens: int = 0,
         pic_times: int = 0,
         voice_seconds: int = 0,
-        kind: Kind = Kind.GRANT,
-        reference: str = "cli",
         origin: Origin | None = None,
     ) -> None:
         """Add to the balances in one transaction; negative numbers take away what is not held, never below zero.
 
         Args:
-            origin: whose act it is: an entry of the audit log, with the balances before and after.
+            origin: whose act it is: an entry of the audit log, with the balances before and after, which the ledger's
+                entries name; ``None``: the server's own.
 
         Raises:
             AccountUnknown: there is no such account.
         """
-        orders = grants_of(account.account_id, tokens, pic_times, voice_seconds * 1000 or None, kind, reference)
+        by = server_origin() if origin is None else origin
+        voice_ms = voice_seconds * 1000 or None
+        orders = grants_of(account.account_id, tokens, pic_times, voice_ms, Kind.GRANT, by.request_id)
         if not orders:
             return
 
         async def once() -> None:
             async with self._database.begin() as connection:
-                await apply_grants(connection, orders, dialect=self._database.dialect, origin=origin)
+                await apply_grants(connection, orders, dialect=self._database.dialect, origin=by)
 
         await retry_transient(once)
         log.info(

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aiproject.accounts.fingerprints import uuid_fingerprint
 from aiproject.adapters.database import PRIMARY, UniqueViolation
 from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import ledger_entry, operator_loss
@@ -46,7 +47,9 @@ from aiproject.quotas.model import (
     Settle,
     Settled,
     Stage,
+    snapshot,
 )
+from aiproject.quotas.settled import settled_rule
 from aiproject.quotas.spending import KeyHold, Spending
 from aiproject.quotas.statements import NOW_MS, insert_rows, select_rows, update_rows
 
@@ -340,7 +343,7 @@ class _Batch:
             self._spending.release(of_key)
         books = self._accounts.get(row.account_id)
         if books is not None:
-            charged = self._capture(books, row, key, order.charge, is_late=is_late)
+            charged = self._capture(books, row, order, is_late=is_late)
         lost = max(0, order.charge - charged)
         state = HoldState.CAPTURED if order.charge > 0 else HoldState.RELEASED
         row.state = str(state)
@@ -356,10 +359,10 @@ class _Batch:
             self._keys.answer(Key(*order.answer[:2]), order.answer[2])
         return Settled(charged, lost, state, is_key_lost=is_key_lost)
 
-    def _capture(self, books: list[Any], row: _Hold, key: tuple[str, int], units: int, *, is_late: bool) -> int:
-        """Give the hold back and take ``units`` instead, never more than was held; return what was taken."""
+    def _capture(self, books: list[Any], row: _Hold, order: Settle, *, is_late: bool) -> int:
+        """Give the hold back and take the charge instead, never more than was held; return what was taken."""
         held_at, balance_at = HELD_AT[row.capability], BALANCE_AT[row.capability]
-        units = min(units, row.amount)
+        units = min(order.charge, row.amount)
         of_key = row.of_key
         if is_late and of_key is not None:
             units = int(min(units, self._spending.room_of_late(of_key)))
@@ -380,7 +383,10 @@ class _Batch:
             self._spending.spend(of_key, units)
         if row.capability == Capability.VOICE_SECONDS:
             books[VOICE_USED] += units
-        self._enter(books, row.capability, -units, CHARGE, *key, row.rule)
+        rule = settled_rule(
+            row.rule, amount=row.amount, outcome=str(order.outcome), stage=str(order.stage), reported=order.reported
+        )
+        self._enter(books, row.capability, -units, CHARGE, order.hold.request_id, order.hold.attempt, rule)
         return units
 
     def _grant(self, order: Grant) -> Result:
@@ -396,7 +402,11 @@ class _Batch:
         books[at] = balance + amount
         self._changed[order.account_id] = books
         if amount:
-            self._enter(books, str(order.capability), amount, str(order.kind), order.reference, 0, "{}")
+            rule = "{}"
+            if order.kind is Kind.SIGNUP:
+                uuid = str(self._owners[order.account_id][0])
+                rule = snapshot(uuid_sha256=uuid_fingerprint(order.account_id, uuid))
+            self._enter(books, str(order.capability), amount, str(order.kind), order.reference, 0, rule)
         return amount
 
     def _refund(self, order: Refund) -> Result:

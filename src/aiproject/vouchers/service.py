@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from aiproject.accounts import Account
 from aiproject.adapters.database import CommitInDoubt, Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
-from aiproject.audit import Origin, record
+from aiproject.audit import Fact, Origin, record, server_origin
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
 from aiproject.quotas import Capability, Kind
 from aiproject.quotas.model import Grant
@@ -58,7 +58,7 @@ class Vouchers:
 
         Args:
             code: of a single one; ``None``: codes are drawn.
-            origin: whose act it is: an entry of the audit log.
+            origin: whose act it is, for the audit log; ``None``: the server's own.
 
         Raises:
             InvalidInput: see `check_new_voucher`.
@@ -68,7 +68,7 @@ class Vouchers:
             raise InvalidInput(f"1 to {MOST_AT_ONCE} vouchers can be made at once")
         if code is not None and count != 1:
             raise InvalidInput("a code of your own is for a single voucher")
-        now = self._clock()
+        now, by = self._clock(), origin or server_origin()
         new = [
             check_new_voucher(
                 code=code,
@@ -85,9 +85,9 @@ class Vouchers:
         async def once() -> None:
             async with self._database.begin() as connection:
                 await store.add(connection, new)
-                if origin is not None:
-                    target = masked(new[0].code) if count == 1 else f"{count} vouchers"
-                    await record(connection, origin, "voucher.add", target, after={"count": count, **facts(new[0])})
+                target = masked(new[0].code) if count == 1 else f"{count} vouchers"
+                after: dict[str, Fact] = {"count": count, **facts(new[0])}
+                await record(connection, by, "voucher.add", target, after=after)
 
         try:
             await retry_transient(once)
@@ -112,12 +112,12 @@ class Vouchers:
         """Switch a voucher on or off; what was redeemed stays.
 
         Args:
-            origin: whose act it is: an entry of the audit log.
+            origin: whose act it is, for the audit log; ``None``: the server's own.
 
         Raises:
             VoucherUnusable: there is none with this code.
         """
-        code = normal_code(code)
+        code, by = normal_code(code), origin or server_origin()
 
         async def once() -> Voucher:
             async with self._database.begin() as connection:
@@ -126,10 +126,9 @@ class Vouchers:
                     raise VoucherUnusable
                 new = replace(old, is_available=is_available)
                 await store.change(connection, new)
-                if origin is not None:
-                    action = "voucher.enable" if is_available else "voucher.disable"
-                    before, after = {"is_available": old.is_available}, {"is_available": is_available}
-                    await record(connection, origin, action, masked(code), before=before, after=after)
+                action = "voucher.enable" if is_available else "voucher.disable"
+                before, after = {"is_available": old.is_available}, {"is_available": is_available}
+                await record(connection, by, action, masked(code), before=before, after=after)
             return new
 
         voucher = await retry_transient(once)
@@ -152,7 +151,7 @@ class Vouchers:
             VoucherUnusable: there is none with this code.
             InvalidInput: it would be worth nothing, see `check_new_voucher`.
         """
-        code, now = normal_code(code), self._clock()
+        code, now, by = normal_code(code), self._clock(), origin or server_origin()
 
         async def once() -> Voucher:
             async with self._database.begin() as connection:
@@ -172,17 +171,16 @@ class Vouchers:
                     old, tokens=tokens, pic_times=pic_times, audience=checked.audience, is_available=is_available
                 )
                 await store.change(connection, new)
-                if origin is not None:
-                    was, now_so = facts(old), facts(new)
-                    changed = [name for name in was if was[name] != now_so[name]]
-                    await record(
-                        connection,
-                        origin,
-                        "voucher.modify",
-                        masked(code),
-                        before={name: was[name] for name in changed},
-                        after={name: now_so[name] for name in changed},
-                    )
+                was, now_so = facts(old), facts(new)
+                changed = [name for name in was if was[name] != now_so[name]]
+                await record(
+                    connection,
+                    by,
+                    "voucher.modify",
+                    masked(code),
+                    before={name: was[name] for name in changed},
+                    after={name: now_so[name] for name in changed} | {"made_at": now_so["made_at"]},
+                )
             return new
 
         return await retry_transient(once)
@@ -193,7 +191,7 @@ class Vouchers:
         Raises:
             VoucherUnusable: there is none with this code.
         """
-        code = normal_code(code)
+        code, by = normal_code(code), origin or server_origin()
 
         async def once() -> Voucher:
             async with self._database.begin() as connection:
@@ -201,9 +199,8 @@ class Vouchers:
                 if old is None:
                     raise VoucherUnusable
                 await store.delete(connection, code)
-                if origin is not None:
-                    before = {**facts(old), "uses": old.uses}
-                    await record(connection, origin, "voucher.delete", masked(code), before=before)
+                before: dict[str, Fact] = {**facts(old), "uses": old.uses}
+                await record(connection, by, "voucher.delete", masked(code), before=before)
             return old
 
         return await retry_transient(once)
@@ -294,8 +291,12 @@ class Vouchers:
 
 
 def facts(voucher: Voucher) -> dict[str, str | int | bool | None]:
-    """Return what the audit log says of a voucher; never the code."""
+    """Return what the audit log says of a voucher; never the code.
+
+    `aiproject.quotas.audit` compares it with the vouchers that were made at the same moment.
+    """
     return {
+        "made_at": voucher.created_at.astimezone(UTC).isoformat(timespec="microseconds"),
         "tokens": voucher.tokens,
         "pic_times": voucher.pic_times,
         "audience": voucher.audience,

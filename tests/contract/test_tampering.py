@@ -1,0 +1,353 @@
+"""What somebody with write access to the database may do to the ledger behind its back, and that `verify` says so.
+
+Each case is a few statements of SQL against sound books: an edit, or an edit with the chain of hashes written anew, as
+somebody would do who has read `aiproject.quotas.chain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts import Accounts, ApiKeys
+from aiproject.accounts.key_model import KeyTerms, SpendCap
+from aiproject.adapters.database import Database
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.adapters.schema import (
+    api_key,
+    audit_entry,
+    hold,
+    ledger_entry,
+    operator_loss,
+    spend_limit,
+    user,
+    voucher,
+    voucher_redemption,
+)
+from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.quotas.audit import verify
+from aiproject.quotas.chain import seal
+from aiproject.vouchers import Vouchers
+from bookkeeping import open_account, reread
+
+OPERATOR = Origin(Actor(ActorKind.COMMAND_LINE, "operator"), "", "act")
+FREE = 100_000
+"""Tokens that a forger would like to have."""
+
+REST = voucher.alias("rest")
+
+Damage = Callable[[AsyncConnection], Awaitable[None]]
+
+
+class Case(NamedTuple):
+    """A way of tampering, and what must be told of it."""
+
+    damage: Damage
+    told: str
+
+
+# -- the sound ledger --------------------------------------------------------------------------------------------------
+
+
+async def keep_ledger(database: Database) -> None:
+    """Two accounts with a call of each end, a key, a voucher, a grant, a refund and a new uuid."""
+    quotas = Quotas(database, LeaseTimes(3600))
+    ann = await open_account(database, "ann", tokens=1000)
+    await open_account(database, "bob", tokens=500)
+    new = await ApiKeys(database).create(ann.account_id, KeyTerms("key"), {Capability.TOKENS: SpendCap(total=700)})
+    for request_id, outcome, reported, key_id in (
+        ("paid", Outcome.FINISHED, 120, new.key.key_id),
+        ("over", Outcome.FINISHED, 230, None),
+        ("free", Outcome.UPSTREAM_FAILED, None, None),
+        ("back", Outcome.FINISHED, 50, None),
+    ):
+        held = await quotas.hold(ann, Capability.TOKENS, 200, request_id=request_id, key_id=key_id)
+        await quotas.settle(held, outcome, Stage.LAST_FRAME, reported=reported)
+    await quotas.hold(ann, Capability.TOKENS, 100, request_id="open")
+    await quotas.grant(ann, tokens=40, origin=OPERATOR)
+    await quotas.refund(ann, "back", origin=OPERATOR)
+    vouchers = Vouchers(database)
+    for code in ("CODE", "REST"):
+        await vouchers.add(code=code, tokens=5)
+    await vouchers.redeem(ann, "CODE")
+    passwords = PasswordService(PasswordHasher())
+    try:
+        await Accounts(database, passwords, quotas.open_books).rotate_uuid(ann)  # type: ignore[arg-type]
+    finally:
+        await passwords.close()
+    await reread(database, "ann")
+
+
+def sql(*statements: sa.Executable) -> Damage:
+    """Statements as somebody types them into a database tool."""
+
+    async def damage(connection: AsyncConnection) -> None:
+        for statement in statements:
+            assert (await connection.execute(statement)).rowcount
+
+    return damage
+
+
+def number_of(name: str) -> sa.ScalarSelect[Any]:
+    return sa.select(user.c.AccountId).where(user.c.UserName == name).scalar_subquery()
+
+
+def edit(table: sa.Table, row: sa.ColumnElement[bool], **values: Any) -> sa.Update:
+    return sa.update(table).where(row).values(values)
+
+
+def of_call(request_id: str) -> sa.ColumnElement[bool]:
+    return hold.c.request_id == request_id
+
+
+async def reseal(connection: AsyncConnection, name: str) -> None:
+    """Write the chain, the balances and the head of an account anew over whatever stands in its entries."""
+    account = (await connection.execute(sa.select(user.c.AccountId).where(user.c.UserName == name))).scalar_one()
+    entries = sa.select(ledger_entry).where(ledger_entry.c.account_id == account).order_by(ledger_entry.c.seq)
+    rows = [dict(row) for row in (await connection.execute(entries)).mappings()]
+    newest, balance = "", 0
+    for number, row in enumerate(rows, 1):
+        balance += row["amount"]
+        row |= {"seq": number, "balance": balance}
+        newest = row["hash"] = seal(newest, **{column: value for column, value in row.items() if column != "hash"})
+    await connection.execute(sa.delete(ledger_entry).where(ledger_entry.c.account_id == account))
+    await connection.execute(sa.insert(ledger_entry), rows)
+    head = {"Tokens": balance, "LedgerSeq": len(rows), "LedgerHash": newest}
+    await connection.execute(sa.update(user).where(user.c.AccountId == account).values(head))
+
+
+def resealed(*statements: sa.Executable) -> Damage:
+    """The same, with ann's chain of hashes written anew behind it."""
+
+    async def damage(connection: AsyncConnection) -> None:
+        await sql(*statements)(connection)
+        await reseal(connection, "ann")
+
+    return damage
+
+
+def forged(kind: str, request_id: str, amount: int = FREE, attempt: int = 0) -> sa.Insert:
+    """Another entry of ann's."""
+    return sa.insert(ledger_entry).values(
+        account_id=number_of("ann"), seq=99, capability="tokens", amount=amount, balance=0, kind=kind,
+        request_id=request_id, attempt=attempt, rule="{}", created_at=1_900_000_000_000, hash="",
+    )  # fmt: skip
+
+
+async def swap_uuids(connection: AsyncConnection) -> None:
+    rows = (await connection.execute(sa.select(user.c.AccountId, user.c.Id).order_by(user.c.UserName))).all()
+    (ann, her_uuid), (bob, his_uuid) = rows
+    for account, uuid in ((ann, "-"), (bob, her_uuid), (ann, his_uuid)):
+        await connection.execute(edit(user, user.c.AccountId == account, Id=uuid))
+
+
+async def remove_ann(connection: AsyncConnection) -> None:
+    """Every row that names ann's number, the audit log aside."""
+    account = (await connection.execute(sa.select(user.c.AccountId).where(user.c.UserName == "ann"))).scalar_one()
+    for table in (ledger_entry, hold, operator_loss, voucher_redemption, api_key):
+        await connection.execute(sa.delete(table).where(table.c.account_id == account))
+    await connection.execute(sa.delete(user).where(user.c.AccountId == account))
+
+
+def entry(kind: str) -> sa.ColumnElement[bool]:
+    return ledger_entry.c.kind == kind
+
+
+CASES = {
+    # Vouchers.
+    "redemption and use taken back together": Case(
+        sql(sa.delete(voucher_redemption), edit(voucher, voucher.c.code == "CODE", uses=0)),
+        "of a voucher: its redemption: expected one, found nothing",
+    ),
+    "a use without its redemption": Case(
+        sql(edit(voucher, voucher.c.code == "REST", uses=1)), "uses of voucher REST: expected 0, found 1"
+    ),
+    "a redemption without its entry": Case(
+        sql(
+            sa.insert(voucher_redemption).from_select(
+                ["code", "account_id", "redeemed_at"],
+                sa.select(REST.c.code, number_of("bob"), REST.c.created_at).where(REST.c.code == "REST"),
+            ),
+            edit(voucher, voucher.c.code == "REST", uses=1),
+        ),
+        "entries for the redemption of voucher:REST…: expected at least one, found 0",
+    ),
+    "an entry of a voucher that nobody redeemed": Case(
+        resealed(forged("voucher", "voucher:REST")), "of a voucher: its redemption: expected one, found nothing"
+    ),
+    "a voucher that nobody made": Case(
+        sql(
+            sa.insert(voucher).from_select(
+                voucher.columns.keys(),
+                sa.select(sa.literal("MINE"), *list(REST.columns)[1:]).where(REST.c.code == "REST"),
+            )
+        ),
+        "by the audit log: expected 1, found 2",
+    ),
+    "a voucher worth more": Case(
+        sql(edit(voucher, voucher.c.code == "REST", tokens=FREE)), "by the audit log: expected 5, found 100000"
+    ),
+    "a voucher taken away": Case(
+        sql(sa.delete(voucher).where(voucher.c.code == "REST")), "by the audit log: expected 1, found 0"
+    ),
+    # Holds.
+    "another rule of a captured hold": Case(
+        sql(edit(hold, of_call("paid"), rule='{"rule":1}')), "hold for request paid"
+    ),
+    "another amount of a captured hold": Case(sql(edit(hold, of_call("paid"), amount=150)), "hold for request paid"),
+    "another outcome of a captured hold": Case(
+        sql(edit(hold, of_call("paid"), outcome="client gone")), "hold for request paid"
+    ),
+    "another report of a captured hold": Case(sql(edit(hold, of_call("over"), reported=200)), "request over"),
+    "another stage of a captured hold": Case(sql(edit(hold, of_call("paid"), stage="sent")), "request paid"),
+    "another amount of an open hold": Case(sql(edit(hold, of_call("open"), amount=50)), "HeldTokens"),
+    "another key of a hold": Case(sql(edit(hold, of_call("paid"), key_id=None)), "spent of API key"),
+    "an unknown outcome": Case(sql(edit(hold, of_call("free"), outcome="luck")), "outcome of request free"),
+    "an unknown state": Case(sql(edit(hold, of_call("free"), state="lost")), "state of the hold of request free"),
+    # Keys.
+    "a key that has spent less": Case(sql(edit(spend_limit, spend_limit.c.spent > 0, spent=1)), "spent of API key"),
+    "a key that may spend more": Case(
+        sql(edit(spend_limit, spend_limit.c.total.is_not(None), total=FREE)), "fingerprint of terms and caps of API key"
+    ),
+    "a key without an end to its day": Case(
+        sql(sa.delete(spend_limit).where(spend_limit.c.capability == "pic_times")), "fingerprint of terms and caps"
+    ),
+    "a key with more calls at once": Case(sql(sa.update(api_key).values(concurrent_calls=9)), "fingerprint of terms"),
+    "a key with a secret of one's own": Case(
+        sql(sa.update(api_key).values(secret_hash="0" * 64)), "fingerprint of terms and caps of API key"
+    ),
+    "a key that nobody made": Case(
+        sql(
+            sa.insert(api_key).values(
+                key_id=5, account_id=number_of("bob"), prefix="sk-mine", secret_hash="0" * 64, name="mine",
+                created_at=datetime(2099, 1, 1, tzinfo=UTC),
+            )
+        ),
+        "API key 5: its act in the audit log: expected one, found nothing",
+    ),
+    # Accounts.
+    "an account without its row": Case(
+        sql(sa.delete(user).where(user.c.UserName == "bob")), "ledger entries of an account that does not exist"
+    ),
+    "an account without a trace": Case(remove_ann, "account that the audit log names: expected one, found nothing"),
+    "swapped uuids": Case(swap_uuids, "fingerprint of the uuid"),
+    "a uuid of one's own choice": Case(sql(edit(user, user.c.UserName == "bob", Id="mine")), "fingerprint of the uuid"),
+    # Entries, with a chain that fits.
+    "an unknown kind": Case(resealed(forged("gift", "act")), "kind of entry"),
+    "a grant without an act": Case(resealed(forged("grant", "nobody")), "grant of tokens for reference nobody"),
+    "a grant as former releases wrote them": Case(
+        resealed(forged("grant", "cli")), "grant of tokens for reference cli"
+    ),
+    "a grant of more than the act says": Case(
+        resealed(edit(ledger_entry, entry("grant"), amount=FREE)),
+        "grant of tokens for reference act, by the audit log: expected 40, found 100000",
+    ),
+    "a grant taken out": Case(
+        resealed(sa.delete(ledger_entry).where(entry("grant"))),
+        "grant of tokens for reference act, by the audit log: expected 40, found 0",
+    ),
+    "a second sign-up": Case(resealed(forged("signup", "signup")), "kind of entry"),
+    "a late opening": Case(resealed(forged("opening", "migration 0002")), "kind of entry"),
+    "a charge that gives": Case(resealed(forged("charge", "paid", attempt=1)), "sign of the charge of entry"),
+    "a refund of no charge": Case(resealed(forged("refund", "nothing", attempt=1)), "refund of request nothing"),
+    "a refund without an act": Case(
+        resealed(forged("refund", "paid", 120, attempt=1)),
+        "refund of tokens for request paid, attempt 1, by the audit log: expected 0, found 120",
+    ),
+    **{
+        f"a refund relabelled as {kind}": Case(
+            resealed(edit(ledger_entry, entry("refund"), kind=kind)), "refund of tokens for request back, attempt 1"
+        )
+        for kind in ("grant", "voucher", "signup", "charge", "opening")
+    },
+    "a refund moved to another call": Case(
+        resealed(edit(ledger_entry, entry("refund"), request_id="paid")), "refund of request paid, attempt 1"
+    ),
+    # The audit log.
+    "an act edited": Case(
+        sql(edit(audit_entry, audit_entry.c.action == "user.grant", actor="somebody else")), "of the audit log"
+    ),
+    "an act taken out": Case(
+        sql(sa.delete(audit_entry).where(audit_entry.c.action == "user.grant")), "number of an entry of the audit log"
+    ),
+}  # fmt: skip
+
+SAMPLE = (
+    "redemption and use taken back together",
+    "a grant without an act",
+    "an account without a trace",
+    "swapped uuids",
+)
+"""Cases that run on all databases: one for each thing that is asked of the database."""
+
+
+async def told(database: Database) -> list[str]:
+    return [str(difference) async for difference in verify(database)]
+
+
+async def tamper(database: Database, damage: Damage) -> None:
+    async with database.begin() as connection:
+        await damage(connection)
+
+
+class TestTampering:
+    @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+    async def test_is_found(self, small_database: Database, case: Case) -> None:
+        await keep_ledger(small_database)
+        await tamper(small_database, case.damage)
+        found = await told(small_database)
+        assert any(case.told in one for one in found), found
+
+    @pytest.mark.parametrize("name", SAMPLE)
+    async def test_is_found_on_each_database(self, database: Database, name: str) -> None:
+        await keep_ledger(database)
+        assert await told(database) == []
+        await tamper(database, CASES[name].damage)
+        found = await told(database)
+        assert any(CASES[name].told in one for one in found), found
+
+    async def test_a_revoked_key_that_lives_again_is_found(self, small_database: Database) -> None:
+        ann = await open_account(small_database, "ann")
+        keys = ApiKeys(small_database)
+        new = await keys.create(ann.account_id, KeyTerms("key"))
+        await keys.change(ann.account_id, new.key.prefix, lambda terms: replace(terms, concurrent_calls=2))
+        assert await told(small_database) == []
+        await keys.revoke(ann.account_id, new.key.prefix)
+        assert await told(small_database) == []
+        await tamper(small_database, sql(sa.update(api_key).values(revoked_at=None)))
+        (difference,) = await told(small_database)
+        assert difference.endswith("by the audit log: expected revoked, found not revoked")
+
+
+class TestFormerReleases:
+    """Their acts named no account, their charges seal nothing of a hold: nobody may be accused for that."""
+
+    async def test_their_records_pass(self, small_database: Database) -> None:
+        await keep_ledger(small_database)
+        async with small_database.begin() as connection:
+            await connection.execute(edit(ledger_entry, entry("grant"), request_id="cli"))
+            await connection.execute(edit(ledger_entry, entry("charge"), rule='{"rule":1}'))
+            await connection.execute(edit(ledger_entry, entry("signup"), rule="{}"))
+            await connection.execute(sa.update(hold).values(rule='{"rule":1}'))
+            await connection.execute(sa.delete(audit_entry))
+            for name in ("ann", "bob"):
+                await reseal(connection, name)
+        assert await told(small_database) == []
+
+    async def test_so_do_their_vouchers_when_they_are_changed_later(self, small_database: Database) -> None:
+        vouchers = Vouchers(small_database)
+        for code in ("CHANGED", "DELETED", "LEFT"):
+            await vouchers.add(code=code, tokens=5)
+        async with small_database.begin() as connection:
+            await connection.execute(sa.delete(audit_entry))
+        await vouchers.modify("CHANGED", tokens=9, pic_times=1, audience=None, is_available=True)
+        await vouchers.delete("DELETED")
+        await vouchers.add(code="NEW", tokens=2)
+        assert await told(small_database) == []
