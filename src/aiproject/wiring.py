@@ -58,6 +58,7 @@ from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.protocols.dictation import DictationOptions
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.quotas.checkpoints import Checkpoints
 from aiproject.quotas.receipts import Receipts
 from aiproject.quotas.routes import UsageRoutes
 from aiproject.relay.calls import RunningCalls
@@ -289,6 +290,7 @@ async def open_application(
         quotas = await stack.enter_async_context(
             Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
         )
+        await stack.enter_async_context(Checkpoints(database, settings.data_dir).running())
         guard = LoginGuard(database, guards_addresses=settings.limits == "on")
         accounts = Accounts(
             database,

@@ -86,6 +86,37 @@ class TestVerify:
         assert "\n".join(books.iterdump()) == before
 
 
+class TestCheckpoint:
+    def test_one_proves_what_was_there(self, run: Run, books: sqlite3.Connection, tmp_path: Path) -> None:
+        file, key = tmp_path / "kept" / "anchor.jsonl", tmp_path / "kept" / "key.pub"
+        written = run("ledger", "checkpoint", "--out", str(file))
+        assert written.exit_code == 0
+        assert "accounts   1\n" in written.stdout
+        key.write_text(written.stdout[written.stdout.index("-----BEGIN PUBLIC KEY") :])
+        assert run("ledger", "verify", "--checkpoint", str(file)).exit_code == 0
+        books.execute("DELETE FROM audit_entry WHERE seq = (SELECT MAX(seq) FROM audit_entry)")
+        books.execute("DELETE FROM ledger_entry")
+        books.execute("UPDATE user SET Tokens = 0, PicTimes = 0, VoiceMs = NULL, LedgerSeq = 0, LedgerHash = ''")
+        for words in ((), ("--key", str(key))):
+            result = run("ledger", "verify", "--checkpoint", str(file), *words)
+            assert result.exit_code == 1
+            assert "hash of entry 2 of the audit log, by the checkpoint" in result.stdout
+            assert "hash of entry 4, by the checkpoint" in result.stdout
+            assert result.stdout.endswith("difference 2\n")
+
+    def test_files_of_others_are_refused(self, run: Run, books: sqlite3.Connection, tmp_path: Path) -> None:
+        file = tmp_path / "anchor.jsonl"
+        assert run("ledger", "checkpoint", "--out", str(file)).exit_code == 0
+        (tmp_path / "data" / "ledger-checkpoint.pub").unlink()
+        (tmp_path / "data" / "ledger-checkpoint.key").unlink()
+        assert run("ledger", "checkpoint").exit_code == 0  # makes another key
+        refused = run("ledger", "verify", "--checkpoint", str(file))
+        assert (refused.exit_code, refused.stdout) == (65, "")
+        assert "not signed with this key" in refused.stderr
+        assert run("ledger", "verify", "--checkpoint", str(tmp_path / "none")).exit_code == 65
+        assert run("ledger", "verify", "--checkpoint", str(file), "--key", str(tmp_path / "none")).exit_code == 78
+
+
 class TestExport:
     def test_csv_holds_every_field(self, run: Run, books: sqlite3.Connection) -> None:
         result = run("ledger", "export", "--account", "小明")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,8 +20,11 @@ from aiproject.adapters.database import Database
 from aiproject.cli.common import origin, out, read_settings, run
 from aiproject.cli.users import rooms
 from aiproject.config import Settings
-from aiproject.errors import Misconfigured
-from aiproject.quotas.audit import Checked, verify
+from aiproject.errors import InvalidInput, Misconfigured
+from aiproject.quotas.audit import Checked, Difference, verify
+from aiproject.quotas.checkpoint import CheckpointReader
+from aiproject.quotas.checkpoint_keys import PUBLIC_FILE, private_key, public_key, public_text
+from aiproject.quotas.checkpoints import Checkpoints, anchor_differences
 from aiproject.quotas.model import Entry
 from aiproject.quotas.receipts import Receipts
 from aiproject.wiring import open_database
@@ -28,7 +32,7 @@ from aiproject.wiring import open_database
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Prove that the books add up; write an account's entries out; refund a call.", no_args_is_help=True
+    help="Prove that the books add up; write entries and checkpoints out; refund a call.", no_args_is_help=True
 )
 
 
@@ -49,6 +53,13 @@ def verify_command(
             "AIPROJECT_HOLD_LEASE, by when the sweeper of a running server has closed it.",
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint: each chain must still hold the head that it had then.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help=f"The public key that the checkpoint is signed with; {PUBLIC_FILE} of the data directory."),
+    ] = None,
 ) -> None:
     """Add all books up anew; exit status 0 only if nothing differs. Reads only; servers may run meanwhile."""
     count = 0
@@ -58,10 +69,13 @@ def verify_command(
         settings = read_settings()
         checked = Checked()
         async with _books(settings) as database:
-            seconds = max(60.0, 2 * settings.hold_lease) if overdue is None else overdue
-            async for difference in verify(database, overdue_seconds=seconds, checked=checked):
-                count += 1
-                out.print(str(difference), style="red", markup=False, highlight=False, soft_wrap=True)
+            with _opened(checkpoint, key or settings.data_dir / PUBLIC_FILE) as anchors:
+                seconds = max(60.0, 2 * settings.hold_lease) if overdue is None else overdue
+                differences = verify(database, overdue_seconds=seconds, checked=checked)
+                missing = None if anchors is None else anchor_differences(database, anchors)
+                async for difference in _all(differences, missing):
+                    count += 1
+                    out.print(str(difference), style="red", markup=False, highlight=False, soft_wrap=True)
         for field in fields(checked):
             out.print(f"{field.name:<10} {getattr(checked, field.name)}", highlight=False)
         out.print(f"difference {count}", style="red" if count else "green", highlight=False)
@@ -69,6 +83,55 @@ def verify_command(
     run(command)
     if count:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _opened(path: Path | None, key: Path) -> Iterator[CheckpointReader | None]:
+    """Open a checkpoint that is signed with the key; ``None``: none is asked for."""
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+    with file:
+        yield CheckpointReader(file, public_key(key))
+
+
+async def _all(*sources: AsyncIterator[Difference] | None) -> AsyncIterator[Difference]:
+    for source in sources:
+        if source is not None:
+            async for difference in source:
+                yield difference
+
+
+@app.command("checkpoint")
+def checkpoint_command(
+    to: Annotated[
+        Path | None, typer.Option("--out", help="File to write; if not given, one more in the data directory.")
+    ] = None,
+) -> None:
+    """Write the heads of all chains, signed, to be kept where nobody who can write the database can reach them."""
+
+    async def command() -> None:
+        settings = read_settings()
+        async with _books(settings) as database:
+            try:
+                signed = await Checkpoints(database, settings.data_dir).write(to)
+            except OSError as error:
+                raise Misconfigured(f"the checkpoint cannot be written: {error.strerror}") from None
+        for name, value in (
+            ("file", signed.path),
+            ("accounts", signed.accounts),
+            ("audit log", f"{signed.audit.seq} {signed.audit.hash}"),
+            ("sha256", signed.digest),
+            ("signature", signed.signature),
+        ):
+            out.print(f"{name:<10} {value}", markup=False, highlight=False, soft_wrap=True)
+        out.print(public_text(private_key(settings.data_dir).public_key()), end="", markup=False, highlight=False)
+
+    run(command)
 
 
 COLUMNS = (*(field.name for field in fields(Entry)), "time")

@@ -1,7 +1,7 @@
 """The hash chain of an account's ledger: every entry seals the one before, so that a later edit shows.
 
-The chain shows edits, it does not stop them: who can write the table can also write a whole new chain. Compare the
-newest hash with one that was exported earlier to notice that, too.
+The chain shows edits, it does not stop them: who can write the table can also write a whole new chain. Compare it with
+a checkpoint (`aiproject.quotas.checkpoints`) to notice that, too.
 """
 
 from __future__ import annotations

@@ -1,0 +1,90 @@
+"""The key pair that signs checkpoints: Ed25519, made at the first use, in the data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from aiproject.errors import Misconfigured
+
+__all__ = ["PRIVATE_FILE", "PUBLIC_FILE", "private_key", "public_key", "public_text"]
+
+PRIVATE_FILE = "ledger-checkpoint.key"
+PUBLIC_FILE = "ledger-checkpoint.pub"
+
+
+def private_key(data_dir: Path) -> Ed25519PrivateKey:
+    """Return the key of this data directory; make it where there is none, with its public half beside it.
+
+    Processes that start together agree on one.
+
+    Raises:
+        Misconfigured: it cannot be read or made.
+    """
+    path = data_dir / PRIVATE_FILE
+    try:
+        if not path.exists():
+            text = Ed25519PrivateKey.generate().private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            )  # fmt: skip
+            _create(path, text, 0o600)
+        key = load_pem_private_key(path.read_bytes(), None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ValueError
+        if not (data_dir / PUBLIC_FILE).exists():
+            _create(data_dir / PUBLIC_FILE, public_text(key.public_key()).encode("ascii"), 0o644)
+    except OSError as error:
+        raise Misconfigured(f"the key of checkpoints, {path}, cannot be read or made: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Misconfigured(f"the key of checkpoints, {path}, is not an Ed25519 private key in PEM") from None
+    return key
+
+
+def public_key(path: Path) -> Ed25519PublicKey:
+    """Read a public key.
+
+    Raises:
+        Misconfigured: there is none in this file.
+    """
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        raise Misconfigured(f"the public key of checkpoints, {path}, cannot be read: {error.strerror}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise Misconfigured(f"{path} is not an Ed25519 public key in PEM")
+    return key
+
+
+def public_text(key: Ed25519PublicKey) -> str:
+    """Return a public key as it stands in its file: PEM."""
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+
+
+def _create(path: Path, data: bytes, mode: int) -> None:
+    """Write a file whole, unless another process was first."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
