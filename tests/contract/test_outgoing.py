@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -123,3 +124,40 @@ def test_every_client_in_the_code_is_one_that_follows_nobody() -> None:
             assert name not in ("urlopen", "urllib.request.urlopen", "requests.get", "httpx.get"), path
     # Our own client knows neither redirects nor proxies (the tests above); its dialer connects to what it is told.
     assert set(ways_out) == {"http_client.py", "ocr.py", "websocket.py", "dialing.py"}
+
+
+@asynccontextmanager
+async def echoing() -> AsyncIterator[tuple[int, list[str]]]:
+    """A gateway that refuses, and repeats the request line in its refusal; gives its port and what it repeated."""
+    seen: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        line = request.partition("\r\n")[0]
+        seen.append(line)
+        body = json.dumps({"message": f"key {CREDENTIALS.api_key} may not {line}"}).encode()
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1]), seen
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@CALLS
+async def test_what_a_gateway_repeats_of_our_request_is_not_told(call: Callable[[str], Awaitable[None]]) -> None:
+    async with echoing() as (port, seen):
+        with pytest.raises(UpstreamFailed) as refusal:
+            await call(f"127.0.0.1:{port}")
+    told = f"{refusal.value} {refusal.value!r} {refusal.value.detail} {refusal.value.hint}"
+    assert "401" in told
+    assert " may not " in told
+    (line,) = seen
+    authorization = line.partition("authorization=")[2].partition("&")[0]
+    assert len(authorization) > 100
+    assert authorization[:24] not in told
+    assert CREDENTIALS.api_key not in told

@@ -60,7 +60,7 @@ async def test_every_code_of_the_chat_is_told_by_the_stream_before_and_after_its
     person = await server.person()
     for code in [*sorted(known_codes(Service.SPARK)), UNLISTED]:
         advice = advise(Service.SPARK, code)
-        message = "ordered by a fault" if advice.shows_hint else advice.zh
+        message = f"{advice.zh}（ordered by a fault）" if advice.shows_hint else advice.zh
         first = await person.stream(f"[[fault:error code={code} at=first]]")
         assert first.json() == {"code": "MODEL_ERROR", "msg": message}
         middle = (await person.stream(f"[[fault:error code={code} at=middle]]")).frames()

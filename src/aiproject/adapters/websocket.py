@@ -28,6 +28,7 @@ import numpy as np
 from aiproject.adapters.deadlines import Deadline
 from aiproject.adapters.dialing import Dialer, read_pending
 from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
+from aiproject.protocols.vendor_codes import quote as quote_vendor
 
 __all__ = ["ConnectionEnded", "WebSocketConnection", "connect"]
 
@@ -305,7 +306,7 @@ class WebSocketConnection(asyncio.Protocol):
             return None
         body = bytes(self._rest[:MAX_HANDSHAKE_BODY]).decode("utf-8", "replace")
         return UpstreamUnreachable(
-            f"handshake refused with HTTP {answer.status}: {_one_line(body)}",
+            f"handshake refused with HTTP {answer.status}: {quote_vendor(body)}",
             status=answer.status,
             server_date=answer.field(b"date").decode("latin-1") or None,
             retryable=answer.status >= 500,
@@ -680,7 +681,3 @@ def _random(count: int) -> bytes:
 
 # Two processes must not have the same.
 os.register_at_fork(after_in_child=_entropy.clear)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:200]

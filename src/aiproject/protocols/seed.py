@@ -11,6 +11,7 @@ Sources: the seed document, sections on its interfaces; the existing clients' be
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -84,6 +85,8 @@ ERROR_NUMBERS: tuple[tuple[type[BaseException], int], ...] = (
 and up; clients only test for zero."""
 
 INTERNAL_ERROR_NUMBER = 20000
+
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 LIMITS_TOLD_WITH_200: Mapping[str, Code] = {
@@ -175,10 +178,12 @@ def _refusal(code: Code, error: errors.Refused) -> Failure:
 
 
 def _upstream_message(error: errors.UpstreamFailed, service: Service | None) -> str:
+    ours = advise(service, error.code).zh if error.code is not None and service is not None else ""
     if error.hint:
-        return error.hint
-    if error.code is not None and service is not None:
-        return advise(service, error.code).zh
+        # The caller's language first; a hint in Chinese says more than our sentence for its code.
+        return error.hint if _CHINESE.search(error.hint) or not ours else f"{ours}（{error.hint}）"
+    if ours:
+        return ours
     for kind, message in UPSTREAM_MESSAGES:
         if isinstance(error, kind):
             return message

@@ -10,6 +10,7 @@ Where a document recommends "retry once", ``retry`` is true: how often, the rela
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from enum import StrEnum
 from types import MappingProxyType
@@ -28,6 +29,8 @@ __all__ = [
     "advise",
     "known_codes",
     "quotable",
+    "quote",
+    "redact",
     "refusal",
 ]
 
@@ -422,6 +425,38 @@ def quotable(text: str, limit: int = MAX_QUOTED) -> str:
     return " ".join("".join(kept).split())[:limit].rstrip()
 
 
+# What a signed address is made of, however a stranger writes it: a query, a name with its value (also percent-encoded
+# or escaped as in JSON), and a run of Base64 that is longer than any word, such as a signature (44 characters).
+_QUERY: Final = re.compile(r"""\?[^\s"'<>]*(?:=|%3[dD])[^\s"'<>]*""")
+_NAMED_SECRET: Final = re.compile(
+    r"""\b(authorization|api[_-]?key|api[_-]?secret|signature|date|host)\b"""
+    r"""(\\?["']?\s*(?:=|:|%3[dD]|\\u003[dD])\s*\\?["']?)"""
+    r"""(?:[A-Z][a-z]{2},[ +][0-9A-Za-z: +]{16,24}(?:GMT|UTC)|[^\s&"'<>,;\\]+)""",
+    re.IGNORECASE,
+)
+_LONG_RUN: Final = re.compile(r"(?=[A-Za-z+/%_=-]*[0-9])(?=[a-z0-9+/%_=-]*[A-Z])[A-Za-z0-9+/%_=-]{40,}")
+_LAST_WORD: Final = re.compile(r"\S*\Z")
+_QUOTED_FROM: Final = 8 * MAX_QUOTED  # characters that are looked at
+
+
+def redact(text: str) -> str:
+    """Leave out of a stranger's text what a signed address of ours is made of; an ellipsis stands for it.
+
+    For text that may repeat our request: gateways echo the request line, and a signed address is good for 300 s.
+    """
+    text = _QUERY.sub("?…", text)
+    text = _NAMED_SECRET.sub(r"\1\2…", text)
+    return _LONG_RUN.sub("…", text)
+
+
+def quote(text: str) -> str:
+    """Make a vendor's message fit for a log line or a screen: `redact` and `quotable`, at most `MAX_QUOTED` long."""
+    if len(text) > _QUOTED_FROM:
+        # A secret that is cut in two would not be recognised.
+        text = _LAST_WORD.sub("…", text[:_QUOTED_FROM])
+    return quotable(redact(text))
+
+
 def refusal(service: Service, code: int, message: str, sid: str | None) -> UpstreamRefused:
     """The exception for an error code.
 
@@ -434,7 +469,7 @@ def refusal(service: Service, code: int, message: str, sid: str | None) -> Upstr
         sid: the vendor's session id.
     """
     advice = advise(service, code)
-    quoted = quotable(message)
+    quoted = quote(message)
     said = advice.en if advice.shows_hint or not quoted else quoted
     return UpstreamRefused(
         f"{service} refused with code {code}: {said}",

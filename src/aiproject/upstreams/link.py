@@ -109,6 +109,18 @@ class Link:
             self.learn_clock(error)
             raise
 
+    def redact(self, failure: UpstreamFailed) -> None:
+        """Leave our credentials out of a failure's texts, which may repeat our request.
+
+        What a signed address looks like is left out where the vendor's text is quoted; here, what only we know.
+        """
+        for secret in (self.credentials.api_key, self.credentials.api_secret):
+            if secret:
+                failure.detail = failure.detail.replace(secret, "…")
+                failure.hint = failure.hint.replace(secret, "…")
+                failure.sid = failure.sid and failure.sid.replace(secret, "…")
+        failure.args = (failure.detail or type(failure).__name__,)
+
     def learn_clock(self, refusal: UpstreamUnreachable) -> None:
         """Set our idea of the platform's clock from a 403's ``Date`` header, and make that refusal retryable.
 
@@ -145,6 +157,7 @@ class Link:
             except TimeoutError:
                 raise UpstreamTimeout("call", self.limits.call) from None
             except UpstreamFailed as error:
+                self.redact(error)
                 pause = max(error.retry_delay, FIRST_BACKOFF * 2 ** (number - 1)) * random.uniform(0.8, 1.3)  # noqa: S311
                 if not error.retryable or number == self.limits.attempts or loop.time() + pause > deadline:
                     raise

@@ -91,6 +91,7 @@ class SparkStream:
         self._on_close: Callable[[], None] | None = on_close
         self._connection = connection
         self._answer = SparkAnswer()
+        self._link = link
         self._gap = link.limits.gap
         self._first_frame = link.limits.first_frame
         self._ends_at = asyncio.get_running_loop().time() + link.limits.call
@@ -139,6 +140,7 @@ class SparkStream:
         try:
             self._answer.receive_all(frames, events)
         except UpstreamFailed as failure:
+            self._link.redact(failure)
             if not events:
                 raise
             self._failure = failure

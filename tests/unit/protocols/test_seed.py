@@ -179,6 +179,11 @@ class TestUpstream:
         error = errors.UpstreamRefused(code=10013, hint="换个问题吧")
         assert failure_of(error, code=Code.MODEL_ERROR, service=Service.SPARK).msg == "换个问题吧"
 
+    def test_words_in_another_language_follow_ours(self) -> None:
+        error = errors.UpstreamRefused(code=10013, hint="please ask something else")
+        told = failure_of(error, code=Code.MODEL_ERROR, service=Service.SPARK).msg
+        assert told == f"{advise(Service.SPARK, 10013).zh}（please ask something else）"
+
     def test_without_a_code_the_kind_of_failure_is_told(self) -> None:
         kinds = [
             errors.UpstreamTimeout("gap", 1),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import unicodedata
+import urllib.parse
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiproject.protocols.signing import sign_url
 from aiproject.protocols.vendor_codes import (
     MAX_QUOTED,
     Problem,
@@ -15,6 +20,7 @@ from aiproject.protocols.vendor_codes import (
     advise,
     known_codes,
     quotable,
+    quote,
     refusal,
 )
 
@@ -167,3 +173,65 @@ class TestQuotable:
     def test_lone_surrogates_and_steering_characters_are_left_out(self) -> None:
         assert quotable("\u200b" * 1000 + "far", 50) == ""
         assert quotable("a\ud83d\u202e\x1b[31mb\u0000c") == "a [31mb c"
+
+
+API_KEY, API_SECRET = "0a1b2c3d4e5f0a1b2c3d4e5f0a1b2c3d", "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"
+SIGNED = sign_url(
+    "wss://spark-api.xf-yun.com/v3.5/chat",
+    method="GET",
+    api_key=API_KEY,
+    api_secret=API_SECRET,
+    date="Sat, 28 Nov 2026 18:00:00 GMT",
+)
+PARTS = {name: values[0] for name, values in urllib.parse.parse_qs(urllib.parse.urlsplit(SIGNED).query).items()}
+PARAMETERS = base64.b64decode(PARTS["authorization"]).decode()
+
+ECHOES = {
+    "the address": f"cannot connect {SIGNED} here",
+    "the request line": f"bad request: GET /v3.5/chat?{SIGNED.partition('?')[2]} HTTP/1.1",
+    "the query": SIGNED.partition("?")[2],
+    "the query behind many words": "word " * 300 + SIGNED.partition("?")[2],
+    "HTML": html.escape(SIGNED),
+    "a percent-encoded address": urllib.parse.quote(SIGNED, safe=""),
+    "JSON": json.dumps({"message": "no", "request": SIGNED}),
+    "JSON of the parts": json.dumps(PARTS),
+    "JSON in JSON": json.dumps({"message": json.dumps(PARTS)}),
+    "the escapes of JSON": SIGNED.replace("=", "\\u003d").replace("&", "\\u0026").replace("?", " "),
+    "the parameters": PARAMETERS,
+    "the authorization alone": PARTS["authorization"],
+}
+
+
+class TestEchoes:
+    """A gateway that repeats our request must not bring its signature into our log."""
+
+    @pytest.mark.parametrize("text", list(ECHOES.values()), ids=list(ECHOES))
+    def test_nothing_of_a_signed_address_is_quoted(self, text: str) -> None:
+        told = quote(text)
+        signature = PARAMETERS.rpartition('signature="')[2].rstrip('"')
+        secrets = (PARTS["authorization"], signature, API_KEY, API_SECRET, "18:00:00")
+        for secret in (*secrets, *map(urllib.parse.quote_plus, secrets)):
+            assert secret not in told
+            assert secret[:16] not in told or secret == "18:00:00"
+        assert len(told) <= MAX_QUOTED
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "HMAC signature cannot be verified, a valid date or x-date header is required for HMAC Authentication",
+            '{"message":"HMAC signature does not match"}',
+            "AppIdNoAuthError:(illegal access|no category route found:domain=generalv9)",
+            "engine busy, sid cht000b7f3c@dx18c1f0d7a3cb8f2532",
+            "你是谁？为什么",
+        ],
+    )
+    def test_what_vendors_say_otherwise_stays(self, text: str) -> None:
+        assert quote(text) == text
+
+    @given(st.text(max_size=4000))
+    def test_any_text_is_bounded(self, text: str) -> None:
+        assert len(quote(text)) <= MAX_QUOTED
+
+    def test_error_codes_quote_so(self) -> None:
+        assert API_KEY not in refusal(Service.SPARK, 10004, f"bad: {SIGNED} api_key={API_KEY}", None).detail
+        assert API_KEY not in refusal(Service.SPARK, 10013, f"bad: {SIGNED} api_key={API_KEY}", None).hint

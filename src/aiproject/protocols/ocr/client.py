@@ -304,7 +304,7 @@ def _refused_by_gateway(status: int, message: str) -> errors.UpstreamFailed:
     """What a JSON object without a code means: the gateway's ``{"message": …}``, else nothing we know."""
     if status < 400:
         return _not_an_answer(status, "no code in it")
-    detail = f"ocr: the gateway answered HTTP {status}: {vendor_codes.quotable(message) or 'no message'}"
+    detail = f"ocr: the gateway answered HTTP {status}: {vendor_codes.quote(message) or 'no message'}"
     if status in _GATEWAY_REFUSALS or status in _PASSING or status >= 500:
         return errors.UpstreamUnreachable(detail, status=status, retryable=status in _PASSING)
     return errors.UpstreamRefused(detail)  # 400 and its kin: the form of our request
