@@ -37,7 +37,7 @@ from aiproject.adapters.database import Database
 from aiproject.adapters.gate import Gate, MemoryGate
 from aiproject.adapters.http_client import open_session
 from aiproject.adapters.limiter import Limiter
-from aiproject.adapters.log import get_logger
+from aiproject.adapters.log import get_logger, log_trouble
 from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
 from aiproject.adapters.memory import memory_limit
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
@@ -422,7 +422,10 @@ async def open_application(
 
 
 async def check_readiness(database: Database, calls: RunningCalls) -> Readiness:
-    """Look whether this process can serve: it is not stopping, the database answers and its schema is current."""
+    """Look whether this process can serve: it is not stopping, the database answers and its schema is current.
+
+    A log that cannot be written is named, but calls are served without it.
+    """
     parts = {"database": "ok", "migrations": "ok", "server": "stopping" if calls.is_draining else "ok"}
     try:
         async with asyncio.timeout(READINESS_TIMEOUT):
@@ -432,4 +435,5 @@ async def check_readiness(database: Database, calls: RunningCalls) -> Readiness:
     except (AiProjectError, TimeoutError) as error:
         parts["database"] = type(error).__name__
         parts["migrations"] = "unknown"
-    return Readiness(all(value == "ok" for value in parts.values()), parts)
+    is_ready = all(value == "ok" for value in parts.values())
+    return Readiness(is_ready, {**parts, "log": str(log_trouble() or "ok")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -80,6 +81,34 @@ class TestProcess:
     def test_version(self) -> None:
         done = self.spawn("--version")
         assert (done.returncode, done.stdout) == (0, f"aiproject {__version__}\n")
+
+    def test_a_full_disk_is_one_line_and_74(self) -> None:
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*program.COMMAND, "--version"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+                env=program.environment(),
+            )
+        assert (done.returncode, done.stderr) == (74, "aiproject: No space left on device\n")
+
+    def test_a_reader_that_wants_no_more_is_no_fault(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as pipe:
+            done = subprocess.run(
+                [*program.COMMAND, "--version"],
+                stdout=pipe,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+                env=program.environment(),
+            )
+        assert (done.returncode, done.stderr) == (1, "")
 
     def test_a_misconfiguration_is_78_and_all_of_it_is_said(self, tmp_path: Path) -> None:
         done = self.spawn("serve", PORT="70000", LIMITS="perhaps", IFLYTEK_API_SECRET="hunter2", DATA_DIR=str(tmp_path))

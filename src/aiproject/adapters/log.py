@@ -2,21 +2,38 @@
 
 House rules: no secret (uuid, password, key, signed address), no prompt and no answer ever goes into an event; accounts
 are named by their number, calls by their request id, the vendor's part by its ``sid``.
+
+Logging neither fails nor blocks: see `aiproject.adapters.log_stream`. Whatever a value holds, it cannot control the
+terminal that shows the log, nor look like another line.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import re
 import sys
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from io import StringIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 import structlog
 
-__all__ = ["configure", "get_logger"]
+from aiproject.adapters.log_stream import LogStream, LogTrouble
 
+__all__ = ["configure", "get_logger", "log_trouble", "standard_error"]
+
+_INVISIBLE = re.compile(
+    "[\x7f-\x9f"  # DEL and the C1 controls: some terminals take U+009B for the start of an escape sequence
+    "\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # without width, or turning the text's direction
+    "\u2028\u2029"  # separators of lines and paragraphs: a line break to many readers
+    "\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+_CONTROLS = re.compile(f"[\x00-\x1f]|{_INVISIBLE.pattern}")
+_CONTROLS_OF_A_TRACE = re.compile(f"[\x00-\x08\x0b-\x1f]|{_INVISIBLE.pattern}")
 
 # Both styles of structlog would print the local variables of every frame otherwise: passwords, uuids, signed addresses.
 WITHOUT_LOCALS = structlog.processors.ExceptionRenderer(
@@ -31,24 +48,25 @@ def configure(level: str = "info", style: Literal["json", "console"] | None = No
         level: ``debug``, ``info``, ``warning`` or ``error``.
         style: ``None`` chooses by whether standard error is a terminal.
     """
-    as_console = style == "console" or (style is None and sys.stderr.isatty())
+    stream = standard_error()
+    as_console = style == "console" or (style is None and stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     final: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [_visible, structlog.dev.ConsoleRenderer(exception_formatter=_visible_trace)]
         if as_console
         else [WITHOUT_LOCALS, structlog.processors.JSONRenderer(_json)]
     )
     structlog.configure(
         processors=[*shared, *final],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=partial(_LineLogger, stream),
         cache_logger_on_first_use=True,
     )
     # What libraries say goes the same way, from WARNING on; uvicorn's access lines are replaced by our own.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
@@ -63,6 +81,52 @@ def configure(level: str = "info", style: Literal["json", "console"] | None = No
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
+class _LineLogger:
+    """Writes rendered lines. structlog's own would hold a lock meanwhile, and a stream may report a loss as a line."""
+
+    def __init__(self, stream: LogStream, *_: object) -> None:
+        self._write = stream.write
+
+    def msg(self, line: str) -> None:
+        self._write(line + "\n")
+
+    debug = info = warning = error = critical = exception = msg
+
+
+_standard_error: LogStream | None = None
+
+
+def standard_error() -> LogStream:
+    """Return the process's standard error as a stream that neither fails nor blocks; one for all of its lines."""
+    global _standard_error
+    if _standard_error is None or _standard_error.stream is not sys.stderr:
+        if _standard_error is not None:
+            _standard_error.close()
+        else:
+            atexit.register(_write_at_exit)
+        _standard_error = LogStream(sys.stderr, on_loss=_report_loss)
+    return _standard_error
+
+
+def log_trouble() -> LogTrouble | None:
+    """Return why the lines of this process's log are not written now; ``None``: they are."""
+    return None if _standard_error is None else _standard_error.trouble
+
+
+def _report_loss(trouble: LogTrouble) -> None:
+    get_logger("log").error(
+        "log lines were lost",
+        count=trouble.lost,
+        since=trouble.since.isoformat(timespec="seconds"),
+        error=trouble.reason,
+    )
+
+
+def _write_at_exit() -> None:
+    if _standard_error is not None:
+        _standard_error.close()
+
+
 def _json(event: Any, *, default: Callable[[Any], Any]) -> str:
     """Return an event as JSON; msgspec takes a tenth of the time of Python's own encoder.
 
@@ -70,9 +134,34 @@ def _json(event: Any, *, default: Callable[[Any], Any]) -> str:
         default: makes something of what JSON has no word for.
     """
     try:
-        return msgspec.json.encode(event, enc_hook=default).decode()
+        text = msgspec.json.encode(event, enc_hook=default).decode()
     except (UnicodeEncodeError, TypeError, OverflowError):  # half a character, an odd key, a number without end
         return json.dumps(event, default=default)
+    # Such characters stand within strings only, where JSON takes an escape for each.
+    return text if text.isascii() and "\x7f" not in text else _INVISIBLE.sub(_json_escape, text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+def _visible(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape the control characters of the texts of an event. The renderer shows other values by their `repr`."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = _CONTROLS.sub(_python_escape, value)
+    return event
+
+
+def _visible_trace(out: TextIO, error: structlog.typing.ExcInfo) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, error)
+    out.write(_CONTROLS_OF_A_TRACE.sub(_python_escape, text.getvalue()))
+
+
+def _python_escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +14,9 @@ from aiproject import __version__
 from aiproject.cli import admins, audits, database, doctor, keys, ledger, serve, users, vouchers
 
 __all__ = ["main"]
+
+EXIT_OUTPUT_FAILED = 74
+"""Exit status where standard output or error cannot be written (sysexits' EX_IOERR)."""
 
 app = typer.Typer(
     name="aiproject",
@@ -47,4 +54,26 @@ def _options(
 
 def main() -> None:
     """Entry point of the ``aiproject`` command."""
-    app()
+    try:
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a failure can still be reported
+    except OSError as error:
+        sys.exit(_output_failed(error))
+
+
+def _output_failed(error: OSError) -> int:
+    """Report in one line that the output cannot be written, and return the exit status.
+
+    Other errors of the operating system are translated where they occur. A reader that wants no more, as ``head``, is
+    no reason for a message.
+    """
+    # What is left in the buffer would fail again when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if error.errno == errno.EPIPE:
+        return 1  # as click ends in this case
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"aiproject: {error.strerror or type(error).__name__}\n")
+    return EXIT_OUTPUT_FAILED

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.panel import Panel
 
 from aiproject import __version__
 from aiproject.adapters import migrations
+from aiproject.adapters.log import standard_error
 from aiproject.administration.setup import SETUP_SECONDS, SetupCode
 from aiproject.cli.admins import administrators
 from aiproject.cli.common import errors, read_settings
@@ -39,7 +39,7 @@ def serve_command(
             if credentials is None:
                 sandbox = SandboxThread(SandboxOptions(speech_model=settings.sandbox_speech_model))
                 settings, credentials = point_at_sandbox(settings, sandbox)
-            code = asyncio.run(setup_code(settings)) if sys.stderr.isatty() else None
+            code = asyncio.run(setup_code(settings)) if standard_error().isatty() else None
             bound = listener.getsockname()
             address = f"http://{_in_url(bound[0])}:{bound[1]}"
             status = serve(
@@ -118,7 +118,7 @@ def _banner(address: str, settings: Settings, is_sandbox: bool, code: SetupCode 
         if code is not None
         else ""
     )
-    Console(stderr=True).print(
+    Console(file=cast("TextIO", standard_error())).print(
         Panel.fit(
             f"[bold]AiProject {__version__}[/] listens on [bold]{address}[/]\n"
             f"  upstream   {upstream}\n"

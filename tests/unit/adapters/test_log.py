@@ -150,3 +150,78 @@ def test_uvicorns_access_lines_are_off(stderr: Told) -> None:
     log.configure("debug", "json")
     logging.getLogger("uvicorn.access").error("127.0.0.1 GET /?password=x")
     assert stderr.getvalue() == ""
+
+
+FORGERIES = {
+    "C1 control": "a\x9b2Jb",
+    "DEL": "a\x7fb",
+    "next line": "a\x85b",
+    "line separator": "a\u2028b",
+    "right-to-left override": "a\u202eb",
+    "isolate": "a\u2066b",
+    "tag": "a\U000e0041b",
+}
+
+
+@pytest.mark.parametrize("text", FORGERIES.values(), ids=FORGERIES.keys())
+def test_json_escapes_what_forges_lines_or_controls_a_terminal(stderr: Told, text: str) -> None:
+    log.configure("info", "json")
+    log.get_logger("x").info("request", path=text, name="小明 ✓")
+    told = stderr.getvalue()
+    assert text[1:-1] not in told
+    assert "小明 ✓" in told
+    assert json.loads(told)["path"] == text
+
+
+@pytest.mark.parametrize("text", [*FORGERIES.values(), "a\x1b[2Jb", "a\nb", "a\rb"])
+def test_the_console_escapes_them_as_well(stderr: Told, text: str) -> None:
+    log.configure("info", "console")
+    log.get_logger("x").info(f"event {text}", path=text, nested=[text], name="小明✓")
+    logging.getLogger("some.library").warning("says %s", text)
+    try:
+        raise RuntimeError(text.replace("\n", ""))
+    except RuntimeError:
+        log.get_logger("x").exception("failed")
+    told = stderr.getvalue()
+    assert "小明✓" in told
+    assert text not in told
+    assert text[1:-1] not in told.replace("\n", "") or text == "a\nb"
+
+
+def test_a_failing_stream_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        log.configure("info", "json")
+        log.get_logger("x").info("ours")
+        logging.getLogger("some.library").warning("a library's")
+        trouble = log.log_trouble()
+        assert trouble is not None
+        assert (trouble.reason, trouble.waiting) == ("No space left on device", 2)
+        log.standard_error().close()
+
+
+def test_a_loss_is_one_line_once_lines_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk(io.StringIO):
+        is_full = True
+
+        def write(self, text: str) -> int:
+            if self.is_full:
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    disk = Disk()
+    monkeypatch.setattr(sys, "stderr", disk)
+    log.configure("info", "json")
+    logger = log.get_logger("x")
+    for _ in range(1100):
+        logger.info("x" * 1000)
+    trouble = log.log_trouble()
+    assert trouble is not None
+    assert trouble.lost > 0
+    disk.is_full = False
+    logger.info("after")
+    told = [json.loads(line) for line in disk.getvalue().splitlines()]
+    assert [line["event"] for line in told[-2:]] == ["log lines were lost", "after"]
+    assert (told[-2]["count"], told[-2]["error"]) == (1100 + 2 - len(told), "No space left on device")
+    assert told[-2]["since"].endswith("+00:00")
+    assert log.log_trouble() is None
