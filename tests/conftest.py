@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +17,16 @@ import pytest
 
 from aiproject.adapters.database import Database
 from migrated import Migrated
-from services import MariaDB, MySQL, PostgreSQL, Redis, Server, ServerMissing, remove_fresh_data
+from services import (
+    MariaDB,
+    MySQL,
+    PostgreSQL,
+    Redis,
+    Server,
+    ServerMissing,
+    find_service_program,
+    remove_fresh_data,
+)
 
 REQUIRE_SERVICES = os.environ.get("AIPROJECT_REQUIRE_SERVICES", "") not in ("", "0")
 UNIT_TESTS = Path(__file__).parent / "unit"
@@ -47,14 +56,19 @@ def _no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytes
         monkeypatch.setattr(socket, name, refuse)
 
 
+def _do_without(name: str, reason: ServerMissing) -> NoReturn:
+    """Skip the test, or fail it where every service is demanded; the end of the run says so."""
+    _missing_services[name] = str(reason)
+    if REQUIRE_SERVICES:
+        pytest.fail(f"AIPROJECT_REQUIRE_SERVICES: {reason}")
+    pytest.skip(f"MISSING SERVER: {reason}")
+
+
 def _serve(kind: type[Server]) -> Iterator[Server]:
     try:
         server = kind()
     except ServerMissing as reason:
-        _missing_services[kind.name] = str(reason)
-        if REQUIRE_SERVICES:
-            pytest.fail(f"AIPROJECT_REQUIRE_SERVICES: {reason}")
-        pytest.skip(f"MISSING SERVER: {reason}")
+        _do_without(kind.name, reason)
     try:
         server.start()
         yield server
@@ -91,6 +105,19 @@ def redis_server(_redis_server: Server) -> Redis:
     assert isinstance(_redis_server, Redis)
     _redis_server.clear()
     return _redis_server
+
+
+@pytest.fixture
+def service_program() -> Callable[[str], str]:
+    """Find a program that is neither a database nor a cache: ``nginx``, ``haproxy`` or ``curl``."""
+
+    def find(name: str) -> str:
+        try:
+            return find_service_program(name, name)
+        except ServerMissing as reason:
+            _do_without(name, reason)
+
+    return find
 
 
 @pytest.fixture(params=["sqlite", "mariadb", "mysql", "postgresql"])

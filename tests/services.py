@@ -39,7 +39,17 @@ import asyncmy
 import asyncpg
 import redis.asyncio
 
-__all__ = ["MariaDB", "MySQL", "PostgreSQL", "Redis", "Server", "ServerMissing", "free_port", "remove_fresh_data"]
+__all__ = [
+    "MariaDB",
+    "MySQL",
+    "PostgreSQL",
+    "Redis",
+    "Server",
+    "ServerMissing",
+    "find_service_program",
+    "free_port",
+    "remove_fresh_data",
+]
 
 CLONE = Path(__file__).resolve().parent.parent
 UNPACKED = CLONE / ".services"
@@ -399,8 +409,8 @@ class MariaDB(_MySQLFamily):
     name = "mariadb"
 
     def __init__(self) -> None:
-        self._server = _unpacked_or_installed("mariadb", "mariadbd")
-        self._install = _unpacked_or_installed("mariadb", "mariadb-install-db")
+        self._server = find_service_program("mariadb", "mariadbd")
+        self._install = find_service_program("mariadb", "mariadb-install-db")
         super().__init__()
 
     def _initialise(self) -> None:
@@ -426,7 +436,7 @@ class MySQL(_MySQLFamily):
     name = "mysql"
 
     def __init__(self) -> None:
-        self._server = _unpacked_or_installed("mysql", "mysqld")
+        self._server = find_service_program("mysql", "mysqld")
         super().__init__()
 
     def _initialise(self) -> None:
@@ -548,7 +558,7 @@ class Redis(Server):
     name = "redis"
 
     def __init__(self) -> None:
-        self._program = _unpacked_or_installed("redis", "redis-server")
+        self._program = find_service_program("redis", "redis-server")
         super().__init__()
 
     def _initialise(self) -> None:
@@ -589,10 +599,10 @@ class Redis(Server):
 # -- finding the programs ----------------------------------------------------------------------------------------------
 
 
-def _unpacked_or_installed(service: str, program: str) -> str:
+def find_service_program(service: str, program: str) -> str:
     """The machine's program, or the one that the tool unpacked. Raises ServerMissing."""
     tool = _load_tool()
-    installed = {"mysql": tool.installed_mysql, "redis": tool.installed_redis}
+    installed = {"mysql": tool.installed_mysql, "redis": tool.installed_redis, "curl": tool.installed_curl}
     if found := installed.get(service, lambda: tool.find_program(program))():
         return str(found)
     unpacked = UNPACKED / service / program

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sees to it that the servers of the test suite can be started: MariaDB, PostgreSQL, MySQL, and Redis or Valkey.
+"""Sees to it that the programs the tests need can be started: databases, Redis or Valkey, nginx, HAProxy, and curl.
 
     python3 tools/get_services.py [--require] [--only NAME ...] [--ignore-installed]
 
@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / ".services"
@@ -72,6 +73,7 @@ class Service:
     Attributes:
         packages: alternatives; the first whose packages the suite has is taken.
         programs: name of the starter written to `.services/<name>/` -> pattern of the program in the packages.
+        version_option: by which the programs tell their version, and thereby that they can be started.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Service:
     programs: dict[str, str]
     try_unstable: bool = False
     arguments: dict[str, str] = field(default_factory=dict)
+    version_option: str = "--version"
 
 
 def main() -> int:
@@ -149,6 +152,15 @@ def installed_mysql() -> str | None:
 
 def installed_redis() -> str | None:
     return find_program("redis-server", "valkey-server")
+
+
+def installed_curl() -> str | None:
+    """A ``curl`` counts only if it can offer HTTP/2."""
+    program = find_program("curl")
+    if program is None:
+        return None
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return program if "HTTP2" in version.stdout.split() else None
 
 
 def version_key(text: str) -> tuple[int, ...]:
@@ -283,7 +295,7 @@ def unpack(service: Service, source: Source, target: Path, *, forget_installed: 
         target.chmod(0o755)
     for program in service.programs:
         if program != "mariadb-install-db":  # a shell script without --version
-            run([str(target / program), "--version"])
+            run([str(target / program), service.version_option])
 
 
 class Apt:
@@ -430,6 +442,26 @@ SERVICES = (
         # Valkey is its free successor, and speaks the same; later Debian releases have it.
         packages=(("redis-server",), ("valkey-server",)),
         programs={"redis-server": "usr/bin/*-server"},
+    ),
+    Service(
+        name="nginx",
+        find_installed=partial(find_program, "nginx"),
+        packages=(("nginx",),),
+        programs={"nginx": "usr/sbin/nginx"},
+        version_option="-v",
+    ),
+    Service(
+        name="haproxy",
+        find_installed=partial(find_program, "haproxy"),
+        packages=(("haproxy",),),
+        programs={"haproxy": "usr/sbin/haproxy"},
+        version_option="-v",
+    ),
+    Service(
+        name="curl",
+        find_installed=installed_curl,
+        packages=(("curl",),),
+        programs={"curl": "usr/bin/curl"},
     ),
 )
 
