@@ -102,6 +102,8 @@ class BodyBudget:
         Raises:
             NoRoomForBody, TooManyUploads: the body must not go on.
         """
+        if self.refusal is not None:  # between the arrival of these bytes and now
+            raise self.refusal
         if self.is_received:
             return
         self.seen += size

@@ -36,6 +36,10 @@ async def begin(budget: ReceiveBudget, address: str, size: int, *, age: float = 
     return body
 
 
+def pot_left(pot: ReceiveBudget) -> int:
+    return TOTAL - pot.held
+
+
 class TestShares:
     async def test_small_bodies_are_not_counted_and_always_get_through(self) -> None:
         pot = budget()
@@ -98,9 +102,14 @@ class TestShares:
         assert (failure.status, failure.code, failure.retry_after) == (503, Code.SERVICE_UNAVAILABLE, 5)
         assert [line["event"] for line in lines] == ["bodies are refused, the receive budget is short"]
 
-
-def pot_left(pot: ReceiveBudget) -> int:
-    return TOTAL - pot.held
+    async def test_a_refused_body_does_not_go_on_with_what_came_meanwhile(self) -> None:
+        pot = budget()
+        hog = await begin(pot, "hog", TOTAL // 2)
+        await begin(pot, "honest", TOTAL // 4 + KIB)
+        held = pot.held
+        with pytest.raises(NoRoomForBody):
+            await hog.take(KIB)
+        assert pot.held == held
 
 
 class TestWaiting:
