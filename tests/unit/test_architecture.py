@@ -37,6 +37,7 @@ PURE = {
     "datetime",
     "email",
     "enum",
+    "fontTools",  # its `unicodedata`: tables of Unicode
     "functools",
     "hashlib",
     "hmac",

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import mail_token_store, session_store, store
-from aiproject.accounts.model import Account
+from aiproject.accounts.model import Account, refuse_misleading_name
 from aiproject.adapters.database import UniqueViolation
 from aiproject.adapters.schema import name_key
 from aiproject.errors import NameTaken
@@ -35,14 +35,13 @@ async def edit(connection: AsyncConnection, account: Account, new: Profile, now:
     """Change an account whose row the caller has locked. The uuid stays, since apps keep it on disk.
 
     Raises:
+        InvalidInput: see `refuse_misleading_name`; a name that stays is not asked.
         NameTaken: by another account.
     """
-    columns: dict[str, Any] = {
-        "UserName": new.username,
-        "NameKey": name_key(new.username),
-        "Email": new.email,
-        "Academy": new.academy,
-    }
+    columns: dict[str, Any] = {"Email": new.email, "Academy": new.academy}
+    if new.username != account.username:
+        refuse_misleading_name(new.username)
+        columns |= {"UserName": new.username, "NameKey": name_key(new.username)}
     if new.email != account.email:
         columns["EmailVerifiedAt"] = None
     if new.password_hash is not None:

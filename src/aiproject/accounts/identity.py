@@ -11,7 +11,6 @@ from aiproject.accounts.keys import ApiKeys
 from aiproject.accounts.recent import Pair, RecentPairs
 from aiproject.accounts.service import Accounts
 from aiproject.adapters.asgi import Scope, client_address, note
-from aiproject.adapters.schema import name_key
 from aiproject.adapters.uploads import header_candidates
 
 __all__ = ["Identities", "bearer_of"]
@@ -86,7 +85,7 @@ class Identities:
             return Caller(account, Credential.UUID, unconfirmed=pair)
         account = await self._accounts.identify(uuid, names, address=client_address(scope))
         note(scope, account=account.account_id)
-        self._recent.remember(uuid, spelling, account, Pair(account.uuid, name_key(account.username)))
+        self._recent.remember(uuid, spelling, account, Pair(account.uuid, account.name_key))
         return Caller(account, Credential.UUID)
 
     async def _of_key(self, scope: Scope, shown: str) -> Caller:

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH, check_new_password
+from aiproject.adapters.schema import NAME_KEY_LENGTH
 from aiproject.errors import InvalidInput
+from aiproject.protocols.names import is_reordering, mixes_scripts, name_key
 
 __all__ = [
     "MAX_EMAIL_LENGTH",
     "MAX_NAME_LENGTH",
     "Account",
     "NewAccount",
+    "check_name",
     "check_new_account",
     "is_askable",
+    "refuse_misleading_name",
 ]
 
 MAX_NAME_LENGTH = 50
@@ -43,6 +47,8 @@ class Account:
         voice_ms: balance for dictation in milliseconds; ``None``: unmetered.
         disabled_at: set while the account may not be used.
         email_verified_at: when its owner showed that mail to ``email`` arrives; ``None``: not yet.
+        name_key: under which ``username`` is stored: its `aiproject.protocols.names.name_key` or, where another account
+            has that, its `exact_name_key`.
     """
 
     account_id: int
@@ -57,6 +63,7 @@ class Account:
     created_at: datetime | None
     disabled_at: datetime | None
     email_verified_at: datetime | None = None
+    name_key: str = ""
 
     def __repr__(self) -> str:
         return f"Account({self.account_id})"
@@ -87,6 +94,40 @@ def is_askable(name: str) -> bool:
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in name)
 
 
+def check_name(name: str) -> str:
+    """Trim and check the name of an account or an administrator.
+
+    Raises:
+        InvalidInput: it is empty, too long, has control characters, or nothing that anybody could see.
+    """
+    name = name.strip()
+    if not name_key(name) or all(unicodedata.category(character) == "Cf" for character in name):
+        raise InvalidInput("用户名不能为空")
+    if len(name) > MAX_NAME_LENGTH:
+        raise InvalidInput(f"用户名不能超过 {MAX_NAME_LENGTH} 个字符")
+    _refuse_controls("用户名", name)
+    if len(name_key(name)) > NAME_KEY_LENGTH:
+        raise InvalidInput("用户名展开后过长")  # one character can stand for eighteen: U+FDFA
+    return name
+
+
+def refuse_misleading_name(name: str) -> None:
+    """Refuse a new name that can be made to look like somebody else's; existing names are never asked.
+
+    Raises:
+        InvalidInput: it mixes scripts that have look-alikes, or turns the direction of writing.
+    """
+    if is_reordering(name):
+        raise InvalidInput("用户名含有改变书写方向的字符")
+    if mixes_scripts(name):
+        raise InvalidInput("用户名混用了容易混淆的文字")
+
+
+def _refuse_controls(field: str, text: str) -> None:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise InvalidInput(f"{field}含有控制字符")
+
+
 def check_new_account(
     username: str,
     password: str,
@@ -104,17 +145,12 @@ def check_new_account(
         InvalidInput: a name that is empty, too long or with invisible control characters; or a password that
             `check_new_password` refuses.
     """
-    username, email = username.strip(), email.strip()
+    username, email = check_name(username), email.strip()
     academy = academy.strip() or None if academy is not None else None
-    if all(unicodedata.category(character) == "Cf" for character in username):
-        raise InvalidInput("用户名不能为空")  # nothing, or nothing that anybody could see
-    if len(username) > MAX_NAME_LENGTH:
-        raise InvalidInput(f"用户名不能超过 {MAX_NAME_LENGTH} 个字符")
     if len(email) > MAX_EMAIL_LENGTH:
         raise InvalidInput(f"邮箱不能超过 {MAX_EMAIL_LENGTH} 个字符")
     if academy is not None and len(academy) > MAX_ACADEMY_LENGTH:
         raise InvalidInput(f"学院不能超过 {MAX_ACADEMY_LENGTH} 个字符")
-    for field, value in (("用户名", username), ("邮箱", email), ("学院", academy or "")):
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
-            raise InvalidInput(f"{field}含有控制字符")
+    _refuse_controls("邮箱", email)
+    _refuse_controls("学院", academy or "")
     return NewAccount(username, check_new_password(password, username, password_min_length), email, academy)

@@ -24,7 +24,7 @@ class Pair(NamedTuple):
 
     Attributes:
         uuid: a secret.
-        name_key: see `aiproject.adapters.schema.name_key`.
+        name_key: see `Account.name_key`.
     """
 
     uuid: str

@@ -12,14 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.accounts import store
 from aiproject.accounts.fingerprints import uuid_fingerprint
 from aiproject.accounts.guard import LoginGuard, Realm
-from aiproject.accounts.model import Account, check_new_account, is_askable
+from aiproject.accounts.model import Account, check_new_account, is_askable, refuse_misleading_name
 from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.adapters.database import Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
-from aiproject.adapters.schema import NAME_KEY_LENGTH, NAME_LENGTH, name_key, new_account_id
+from aiproject.adapters.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.audit import CHANGED, ActorKind, Fact, Origin, account_origin, record
-from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken
+from aiproject.errors import AccountUnknown, LoginFailed, NameTaken
+from aiproject.protocols.names import lookup_keys
 
 __all__ = ["Accounts", "OpenBooks", "Within"]
 
@@ -90,16 +91,15 @@ class Accounts:
             origin: who opens it for somebody else: an entry of the audit log.
 
         Raises:
-            InvalidInput: see `check_new_account`.
+            InvalidInput: see `check_new_account` and `refuse_misleading_name`.
             NameTaken: decided by the database's unique index, so two at the same moment cannot both win.
         """
         new = check_new_account(username, password, email, academy, password_min_length=self._password_min_length)
         key = name_key(new.username)
-        if len(key) > NAME_KEY_LENGTH:
-            raise InvalidInput("用户名展开后过长")  # one character can stand for eighteen: U+FDFA
         async with self._database.connect() as connection:
-            if await store.by_name_keys(connection, [key]):
+            if await store.by_name(connection, new.username) is not None:
                 raise NameTaken
+        refuse_misleading_name(new.username)
         stored = await self._passwords.hash(new.password)
         now = self._clock()
 
@@ -163,14 +163,14 @@ class Accounts:
                 return await self._verified(username, password)
 
     async def _verified(self, username: str, password: str) -> Account:
-        found = []
+        found = None
         if is_askable(username):
             async with self._database.connect() as connection:
-                found = await store.by_name_keys(connection, [name_key(username)])
-        if not found:
+                found = await store.by_name(connection, username)
+        if found is None:
             await self._passwords.dummy_verify()
             raise LoginFailed
-        account, stored = found[0]
+        account, stored = found
         verdict = await self._passwords.verify(stored, password)
         if not verdict.ok or account.is_disabled:
             raise LoginFailed
@@ -310,7 +310,7 @@ class Accounts:
         """
         uuid = uuid.strip()
         names = (name for name in usernames if 0 < len(name.strip()) <= NAME_LENGTH and is_askable(name))
-        keys = list(dict.fromkeys(name_key(name) for name in names))
+        keys = list(dict.fromkeys(key for name in names for key in lookup_keys(name)))
         if not uuid or not keys:
             raise AccountUnknown
         async with self._database.connect() as connection:
@@ -349,10 +349,10 @@ class Accounts:
         if not is_askable(username):
             raise AccountUnknown
         async with self._database.connect() as connection:
-            found = await store.by_name_keys(connection, [name_key(username)])
-        if not found:
+            found = await store.by_name(connection, username)
+        if found is None:
             raise AccountUnknown
-        return found[0][0]
+        return found[0]
 
     async def all(self) -> AsyncIterator[Account]:
         """Yield every account in the order of names, a page at a time."""
@@ -364,7 +364,7 @@ class Accounts:
                 yield account
             if len(page) < LIST_PAGE:
                 return
-            after = name_key(page[-1].username)
+            after = page[-1].name_key
 
     async def set_disabled(self, username: str, disabled: bool, *, origin: Origin | None = None) -> Account:
         """Disable an account (login and calls are refused from then on) or enable it again.

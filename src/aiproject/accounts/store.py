@@ -11,12 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.model import Account
 from aiproject.adapters.schema import user as users
+from aiproject.protocols.names import lookup_keys
 
 __all__ = [
     "COLUMNS",
     "add",
     "as_account",
     "by_account_id",
+    "by_name",
     "by_name_keys",
     "by_uuid",
     "change_password",
@@ -43,6 +45,7 @@ COLUMNS = (
     users.c.CreatedAt,
     users.c.DisabledAt,
     users.c.EmailVerifiedAt,
+    users.c.NameKey,
 )
 
 
@@ -52,9 +55,20 @@ def as_account(row: Any) -> Account:
 
 
 async def by_name_keys(connection: AsyncConnection, keys: Sequence[str]) -> list[tuple[Account, str]]:
-    """Return the accounts with these name keys, each with its stored password."""
+    """Return the accounts with these name keys in the order of the keys, each with its stored password."""
     rows = await connection.execute(select(*COLUMNS, users.c.PassWord).where(users.c.NameKey.in_(keys)))
-    return [(as_account(row), row[-1]) for row in rows]
+    found = [(as_account(row), row[-1]) for row in rows]
+    return found if len(found) < 2 else sorted(found, key=lambda pair: keys.index(pair[0].name_key))
+
+
+async def by_name(connection: AsyncConnection, name: str) -> tuple[Account, str] | None:
+    """Return the account with this name and its stored password.
+
+    One that is stored under the very key of ``name`` wins over one whose name differs by ignorable characters.
+    """
+    keys = lookup_keys(name)
+    found = await by_name_keys(connection, keys) if keys else []
+    return found[0] if found else None
 
 
 async def by_uuid(connection: AsyncConnection, uuid: str) -> Account | None:

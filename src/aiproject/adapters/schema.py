@@ -11,7 +11,6 @@ something that its owner may have changed. So nothing refers to it; other tables
 from __future__ import annotations
 
 import secrets
-import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
+
+from aiproject.protocols.names import name_key
 
 __all__ = [
     "ACADEMY_LENGTH",
@@ -41,6 +42,7 @@ __all__ = [
     "name_key",
     "new_account_id",
     "operator_loss",
+    "signup_count",
     "spend_limit",
     "stored_answer",
     "user",
@@ -305,6 +307,15 @@ login_guard = sa.Table(
     **_TABLE_OPTIONS,
 )
 
+signup_count = sa.Table(
+    "signup_count",  # accounts that were opened from an address in a day
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),  # YYYYMMDD
+    sa.Column("subject", sa.String(64), primary_key=True),  # SHA-256 of the address or its network
+    sa.Column("accounts", sa.Integer, nullable=False),
+    **_TABLE_OPTIONS,
+)
+
 browser_session = sa.Table(
     "browser_session",
     metadata,
@@ -381,21 +392,6 @@ audit_entry = sa.Table(
     sa.Index("ix_audit_entry_at", "at"),
     **_TABLE_OPTIONS,
 )
-
-
-def name_key(name: str) -> str:
-    """The form under which a user name is unique: without case, compatibility forms and blanks around it.
-
-    ``"Ａlice "`` and ``"alice"`` are one name. The result may be longer than the name; over `NAME_KEY_LENGTH`
-    characters it cannot be stored. Applying it twice changes nothing.
-
-    Source: The Unicode Standard, section 3.13, D146 (compatibility caseless match), composed at the end.
-    """
-    key = unicodedata.normalize("NFD", name)
-    for _ in range(2):
-        # Twice, because folding can bring forth what normalises further, and the other way round.
-        key = unicodedata.normalize("NFKC", key.casefold())
-    return key.strip()
 
 
 def new_account_id(now: datetime) -> int:

@@ -83,7 +83,7 @@ async def _administrator(
         done.left.append("an administrator whose name cannot be used")
     elif not 0 < len(password) <= PASSWORD_HASH_LENGTH:
         done.left.append(f"administrator {name}: without a usable password")
-    elif await store.by_name_key(connection, key) is not None:
+    elif await store.by_name(connection, name) is not None:
         done.left.append(f"administrator {name}: there is one of this name")
     else:
         now = datetime.now(UTC)

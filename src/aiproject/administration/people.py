@@ -17,10 +17,9 @@ from aiproject.accounts.model import check_new_account, is_askable
 from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH
 from aiproject.adapters.database import Database, retry_transient
 from aiproject.adapters.passwords import PasswordService
-from aiproject.adapters.schema import NAME_KEY_LENGTH, name_key
 from aiproject.administration.model import MASK
 from aiproject.audit import CHANGED, Fact, Origin, record
-from aiproject.errors import AccountUnknown, InvalidInput
+from aiproject.errors import AccountUnknown
 from aiproject.quotas import Capability, Kind
 from aiproject.quotas.model import Grant
 from aiproject.quotas.service import apply_grants, grants_of
@@ -109,15 +108,13 @@ class People:
         Raises:
             AccountUnknown: there is none of this name.
             NameTaken: by another account.
-            InvalidInput: see `check_new_account`.
+            InvalidInput: see `check_new_account` and `refuse_misleading_name`.
         """
         # A password that is not given is checked as something that passes.
         password = new.password if new.has_password else secrets.token_hex(16)
         checked = check_new_account(
             new.username, password, new.email, new.academy, password_min_length=self._password_min_length
         )
-        if len(name_key(checked.username)) > NAME_KEY_LENGTH:
-            raise InvalidInput("用户名展开后过长")
         hashed = await self._passwords.hash(checked.password) if new.has_password else None
         profile = Profile(checked.username, checked.email, checked.academy, hashed)
 
@@ -166,10 +163,12 @@ class People:
     async def _locked(self, connection: AsyncConnection, target: str) -> Account:
         if not is_askable(target):
             raise AccountUnknown
-        found = await store.by_name_keys(connection, [name_key(target)])
+        found = await store.by_name(connection, target)
+        if found is None:
+            raise AccountUnknown
         # Read anew under the lock: balances and name are those that will be changed.
-        account = await store.locked(connection, found[0][0].account_id) if found else None
-        if account is None or name_key(account.username) != name_key(target):
+        account = await store.locked(connection, found[0].account_id)
+        if account is None or account.name_key != found[0].name_key:
             raise AccountUnknown
         return account
 

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.guard import LoginGuard, Realm
-from aiproject.accounts.model import check_new_account, is_askable
-from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH
+from aiproject.accounts.model import check_name, is_askable, refuse_misleading_name
+from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.adapters.database import PRIMARY, Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
-from aiproject.adapters.schema import NAME_KEY_LENGTH, NAME_LENGTH, name_key, new_account_id
+from aiproject.adapters.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.administration import store
 from aiproject.administration.jwts import SESSION_LIFETIME, Claims, Kind, Signer
 from aiproject.administration.model import (
@@ -99,7 +99,7 @@ class Administrators:
             role: ``None``: owner if there is no owner yet, else admin.
 
         Raises:
-            InvalidInput: see `aiproject.accounts.model.check_new_account`.
+            InvalidInput: see `check_name`, `refuse_misleading_name` and `check_new_password`.
             NameTaken: by another administrator.
         """
         name, key, stored = await self._checked(name, password)
@@ -168,16 +168,16 @@ class Administrators:
         """
         if change == Change():
             raise InvalidInput("没有要修改的内容")
-        target_key = _askable_key(target)
+        _refuse_unaskable(target)
         if by is not None:
             # Asked once more below, of the row under the lock; here so that nothing is hashed for who may not.
-            _refuse_unless_permitted(by, change, is_own=name_key(by.name) == target_key)
+            _refuse_unless_permitted(by, change, is_own=name_key(by.name) == name_key(target))
         columns = await self._columns(change, target)
 
         async def once() -> Administrator:
             now = self._clock()
             async with self._database.begin() as connection:
-                old = await store.by_name_key(connection, target_key, is_locked=True)
+                old = await store.by_name(connection, target, is_locked=True)
                 is_own = by is not None and old is not None and old.admin_id == by.admin_id
                 if by is not None:
                     _refuse_unless_permitted(by, change, is_own=is_own)
@@ -220,11 +220,11 @@ class Administrators:
             AdministratorUnknown: there is none of this name, or it is an owner.
             InvalidInput: it is the last owner.
         """
-        target_key = _askable_key(target)
+        _refuse_unaskable(target)
 
         async def once() -> Administrator:
             async with self._database.begin() as connection:
-                old = await store.by_name_key(connection, target_key, is_locked=True)
+                old = await store.by_name(connection, target, is_locked=True)
                 if old is None or (old.role is Role.OWNER and not owners_too):
                     raise AdministratorUnknown
                 await self._leave_an_owner(connection, old)
@@ -328,7 +328,7 @@ class Administrators:
         found = None
         if is_askable(name):
             async with self._database.connect() as connection:
-                found = await store.password_of(connection, name_key(name))
+                found = await store.password_of(connection, name)
         if found is None:
             await self._passwords.dummy_verify()
             raise LoginFailed
@@ -348,25 +348,21 @@ class Administrators:
 
     async def _checked(self, name: str, password: str) -> tuple[str, str, str]:
         """Return name, name key and password hash of a new administrator."""
-        checked = check_new_account(name, password, "", None, password_min_length=self._password_min_length)
-        key = name_key(checked.username)
-        if len(key) > NAME_KEY_LENGTH:
-            raise InvalidInput("用户名展开后过长")
-        return checked.username, key, await self._passwords.hash(checked.password)
+        name = check_name(name)
+        refuse_misleading_name(name)
+        password = check_new_password(password, name, self._password_min_length)
+        return name, name_key(name), await self._passwords.hash(password)
 
     async def _columns(self, change: Change, target: str) -> dict[str, Any]:
-        # What is not given is checked as something that passes.
-        name = change.name if change.name is not None else target
-        password = change.password if change.password is not None else secrets.token_hex(16)
-        checked = check_new_account(name, password, "", None, password_min_length=self._password_min_length)
+        name = target
         columns: dict[str, Any] = {}
         if change.name is not None:
-            key = name_key(checked.username)
-            if len(key) > NAME_KEY_LENGTH:
-                raise InvalidInput("用户名展开后过长")
-            columns |= {"name": checked.username, "name_key": key}
+            name = check_name(change.name)
+            refuse_misleading_name(name)
+            columns |= {"name": name, "name_key": name_key(name)}
         if change.password is not None:
-            columns["password"] = await self._passwords.hash(checked.password)
+            password = check_new_password(change.password, name, self._password_min_length)
+            columns["password"] = await self._passwords.hash(password)
         if change.role is not None:
             columns["role"] = str(change.role)
         return columns
@@ -415,10 +411,9 @@ async def _refuse_ended_session(connection: AsyncConnection, session_id: str, ad
         raise JwtRefused(401, "Token has been revoked")
 
 
-def _askable_key(name: str) -> str:
+def _refuse_unaskable(name: str) -> None:
     if not is_askable(name) or not 0 < len(name.strip()) <= NAME_LENGTH:
         raise AdministratorUnknown
-    return name_key(name)
 
 
 def _difference(old: Administrator, change: Change) -> tuple[dict[str, Fact], dict[str, Fact]]:

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.schema import administrator as administrators
 from aiproject.adapters.schema import administrator_session as sessions
 from aiproject.administration.model import Administrator, Role
+from aiproject.protocols.names import lookup_keys
 
 __all__ = [
     "add",
     "add_session",
-    "by_name_key",
+    "by_name",
     "count",
     "end_session",
     "end_sessions",
@@ -43,22 +44,30 @@ def _administrator(row: Any) -> Administrator:
     return Administrator(admin_id, name, Role(role), created_at, password_changed_at)
 
 
-async def by_name_key(connection: AsyncConnection, key: str, *, is_locked: bool = False) -> Administrator | None:
-    """Return the administrator with this name key.
+async def by_name(connection: AsyncConnection, name: str, *, is_locked: bool = False) -> Administrator | None:
+    """Return the administrator with this name.
 
     Args:
         is_locked: keep everybody else from changing the row until the transaction ends.
     """
-    statement = select(*COLUMNS).where(administrators.c.name_key == key)
-    row = (await connection.execute(statement.with_for_update() if is_locked else statement)).one_or_none()
+    row = await _row_of(connection, name, select(*COLUMNS, administrators.c.name_key), is_locked=is_locked)
     return None if row is None else _administrator(row)
 
 
-async def password_of(connection: AsyncConnection, key: str) -> tuple[Administrator, str] | None:
-    """Return the administrator with this name key, and the stored password."""
-    statement = select(*COLUMNS, administrators.c.password).where(administrators.c.name_key == key)
-    row = (await connection.execute(statement)).one_or_none()
-    return None if row is None else (_administrator(row), row[-1])
+async def password_of(connection: AsyncConnection, name: str) -> tuple[Administrator, str] | None:
+    """Return the administrator with this name, and the stored password."""
+    row = await _row_of(connection, name, select(*COLUMNS, administrators.c.password, administrators.c.name_key))
+    return None if row is None else (_administrator(row), row.password)
+
+
+async def _row_of(connection: AsyncConnection, name: str, query: Select[Any], *, is_locked: bool = False) -> Any:
+    """Return the row that is stored under the first of the keys of ``name``."""
+    keys = lookup_keys(name)
+    if not keys:
+        return None
+    query = query.where(administrators.c.name_key.in_(keys)).order_by(administrators.c.name_key)
+    rows = (await connection.execute(query.with_for_update() if is_locked else query)).all()
+    return min(rows, key=lambda row: keys.index(row.name_key), default=None)
 
 
 async def listed(connection: AsyncConnection) -> list[Administrator]:

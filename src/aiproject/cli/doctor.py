@@ -21,6 +21,7 @@ from aiproject.cli.findings import (
     examine_files,
     examine_password_length,
 )
+from aiproject.cli.name_findings import examine_names
 from aiproject.config import Settings
 from aiproject.errors import (
     AiProjectError,
@@ -230,10 +231,11 @@ async def examine_database(settings: Settings) -> list[Finding]:
     try:
         async with open_database(settings) as database:
             state = await migrations.status(database)
+            names = await examine_names(database) if state.is_current else []
     except AiProjectError as error:
         return [Finding("mend", "database", str(error))]
     if state.is_current:
-        return [Finding("ok", "database", f"{database.dialect}, schema {state.current}")]
+        return [Finding("ok", "database", f"{database.dialect}, schema {state.current}"), *names]
     if state.is_empty:
         return [Finding("note", "database", f"{database.dialect}, empty; filled at the first start")]
     if state.is_newer:

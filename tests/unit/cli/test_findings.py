@@ -85,7 +85,10 @@ def test_who_is_reached_by_this_machine_only(host: str, expected: bool) -> None:
 
 def test_the_manual_lists_every_subject() -> None:
     clone = Path(__file__).resolve().parents[3]
-    code = "".join((clone / "src/aiproject/cli" / name).read_text("utf-8") for name in ("doctor.py", "findings.py"))
+    code = "".join(
+        (clone / "src/aiproject/cli" / name).read_text("utf-8")
+        for name in ("doctor.py", "findings.py", "name_findings.py")
+    )
     subjects = set(re.findall(r'Finding\(\s*"(?:ok|note|mend)",\s*"([a-z ]+)"', code))
     assert len(subjects) > 10
     manual = (clone / "docs" / "doctor.md").read_text("utf-8")

@@ -19,7 +19,8 @@ from alembic import op
 from sqlalchemy.schema import CreateColumn
 
 from aiproject.adapters.migrations import MigrationBlocked
-from aiproject.adapters.schema import UtcDateTime, binary_text, name_key, new_account_id
+from aiproject.adapters.schema import UtcDateTime, binary_text, new_account_id
+from aiproject.protocols.names import exact_name_key
 
 revision = "0001"
 down_revision = None
@@ -163,7 +164,7 @@ def name_complaints(connection: sa.Connection, found: Found) -> Iterator[str]:
     for _, name in rows(connection, found):
         if name is None:
             nameless += 1
-        elif len(key := name_key(name)) > 200:
+        elif len(key := exact_name_key(name)) > 200:
             too_long += 1
         else:
             names_by_key[key].append(name)
@@ -237,7 +238,7 @@ def fill_keys(connection: sa.Connection, target: sa.Table) -> None:
     ).all():
         keys, numbers = {}, {}
         for row in batch:
-            keys[row[0]] = name_key(row[1])
+            keys[row[0]] = exact_name_key(row[1])
             numbers[row[0]] = row[2] or draw_account_id(moment + timedelta(seconds=done // ADOPTED_PER_SECOND), taken)
             done += 1
         connection.execute(

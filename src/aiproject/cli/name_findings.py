@@ -1,0 +1,59 @@
+"""Names of before the rules for new ones that can be taken for somebody else's; ``aiproject doctor`` lists them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from aiproject.adapters.database import Database
+from aiproject.adapters.schema import administrator, user
+from aiproject.cli.findings import Finding
+from aiproject.protocols.names import is_reordering, mixes_scripts, name_key
+
+__all__ = ["examine_names"]
+
+SHOWN = 10
+"""Names in a finding; of more the number is given."""
+
+BATCH = 1000
+"""Rows that are read in one go."""
+
+
+async def examine_names(database: Database) -> list[Finding]:
+    """Look at the names of all administrators and accounts."""
+    administrators = await _misleading(
+        database, administrator.c.admin_id, administrator.c.name, administrator.c.name_key
+    )  # fmt: skip
+    accounts = await _misleading(database, user.c.AccountId, user.c.UserName, user.c.NameKey)
+    findings = []
+    if administrators:
+        findings.append(Finding("mend", "names", f"administrators with misleading names: {_listed(administrators)}"))
+    if accounts:
+        findings.append(Finding("note", "names", f"accounts with misleading names: {_listed(accounts)}"))
+    return findings or [Finding("ok", "names", "none looks like another one")]
+
+
+async def _misleading(
+    database: Database, number: sa.Column[int], name: sa.Column[str], key: sa.Column[str]
+) -> list[str]:  # fmt: skip
+    found: list[str] = []
+    last = -1
+    while True:
+        query = sa.select(number, name, key).where(number > last).order_by(number).limit(BATCH)
+        async with database.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        found += [row[1] for row in rows if _is_misleading(row[1], row[2])]
+        if len(rows) < BATCH:
+            return found
+        last = rows[-1][0]
+
+
+def _is_misleading(name: str, key: str) -> bool:
+    if name.isascii():
+        return False
+    # A key with ignorable characters: the key without them belongs to somebody else.
+    return key != name_key(name) or is_reordering(name) or mixes_scripts(name)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(ascii(name) for name in names[:SHOWN]) + more  # escaped, so that the difference shows
