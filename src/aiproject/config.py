@@ -91,9 +91,16 @@ def _split_list(value: object) -> object:
     return value
 
 
+def _unlimited(value: object) -> object:
+    return None if value == "unlimited" else value
+
+
 def _unmetered(value: object) -> object:
     return None if value == "unmetered" else value
 
+
+MAX_SIGNUP_UNITS = 10**15
+"""What one grant may add as well. A balance ends at 2^53 - 1, which leaves room for eight more grants of that size."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 WebSocketUrl = Annotated[str, _url("ws", "wss")]
@@ -149,10 +156,21 @@ class Settings(BaseSettings):
         description="Picture text; the service's name is the last path element.",
     )
 
-    signup_tokens: int = Field(10_000, ge=0, description="Tokens that a new account starts with.")
-    signup_pic_times: int = Field(10, ge=0, description="Picture recognitions that a new account starts with.")
+    signup_tokens: int = Field(10_000, ge=0, le=MAX_SIGNUP_UNITS, description="Tokens that a new account starts with.")
+    signup_pic_times: int = Field(
+        10, ge=0, le=MAX_SIGNUP_UNITS, description="Picture recognitions that a new account starts with."
+    )
     signup_voice_seconds: Annotated[int | None, BeforeValidator(_unmetered)] = Field(
-        None, ge=0, description="Dictation seconds that a new account starts with, or `unmetered`."
+        None,
+        ge=0,
+        le=MAX_SIGNUP_UNITS // 1000,
+        description="Dictation seconds that a new account starts with, or `unmetered`.",
+    )
+    signups_per_address_per_day: Annotated[int | None, BeforeValidator(_unlimited)] = Field(
+        60,
+        ge=0,
+        le=1_000_000,
+        description="Accounts of one address in a day that start with this quota; `unlimited`: all of them.",
     )
     password_min_length: int = Field(8, ge=6, le=64, description="Characters of a new password.")
     registration: Literal["open", "closed"] = Field("open", description="Whether anybody may register.")

@@ -30,6 +30,7 @@ from aiproject.accounts.routes import AuthRoutes
 from aiproject.accounts.service import OpenBooks
 from aiproject.accounts.session_routes import SessionRoutes
 from aiproject.accounts.sessions import Sessions
+from aiproject.accounts.signups import SignupQuota
 from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.connection_counts import ConnectionCounts
@@ -141,6 +142,18 @@ def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
         tokens=settings.signup_tokens,
         pic_times=settings.signup_pic_times,
         voice_ms=signup_voice_ms(settings),
+    )
+
+
+def signup_quota(settings: Settings, quotas: Quotas) -> SignupQuota:
+    """Return what decides which registrations get the sign-up quota."""
+    zone = ZoneInfo(settings.time_zone)
+    voice_ms = None if settings.signup_voice_seconds is None else 0
+    return SignupQuota(
+        opening(settings, quotas),
+        partial(quotas.open_books, tokens=0, pic_times=0, voice_ms=voice_ms),
+        limit=settings.signups_per_address_per_day if settings.limits == "on" else None,
+        now=lambda: datetime.now(zone),
     )
 
 
@@ -380,7 +393,12 @@ async def open_application(
         yield Application(
             build_app(
                 Endpoints(
-                    auth=AuthRoutes(accounts, limiter, is_open=settings.registration == "open"),
+                    auth=AuthRoutes(
+                        accounts,
+                        limiter,
+                        signup_quota(settings, quotas),
+                        is_open=settings.registration == "open",
+                    ),
                     text_chat=TextChat(calls, identities, quotas, spark, defaults, replay, call_limits),
                     text_stream=TextStream(calls, identities, quotas, spark, defaults, replay, call_limits),
                     voice=VoiceText(

@@ -113,6 +113,12 @@ class TestEnvironment:
         environment(SIGNUP_VOICE_SECONDS="unmetered")
         assert load_settings().signup_voice_seconds is None
 
+    def test_signups_of_an_address(self, environment: Set) -> None:
+        """A class behind one address gets its quota, a burst of 119 does not."""
+        assert load_settings().signups_per_address_per_day == 60
+        environment(SIGNUPS_PER_ADDRESS_PER_DAY="unlimited")
+        assert load_settings().signups_per_address_per_day is None
+
     def test_overrides_win(self, environment: Set) -> None:
         environment(PORT="9000")
         assert load_settings(port=9001).port == 9001
@@ -242,6 +248,14 @@ class TestComplaints:
         [
             ("SIGNUP_VOICE_SECONDS", "metered"),
             ("SIGNUP_VOICE_SECONDS", "-1"),
+            ("SIGNUP_VOICE_SECONDS", str(2**53)),
+            ("SIGNUP_TOKENS", str(2**63 - 1)),
+            ("SIGNUP_TOKENS", str(10**15 + 1)),
+            ("SIGNUP_PIC_TIMES", str(2**63)),
+            ("SIGNUPS_PER_ADDRESS_PER_DAY", "-1"),
+            ("SIGNUPS_PER_ADDRESS_PER_DAY", "many"),
+            ("PASSWORD_MIN_LENGTH", "5"),
+            ("PASSWORD_MIN_LENGTH", "65"),
             ("VOICE_ANONYMOUS", "perhaps"),
             ("LIMITS", "true"),
             ("LOG_LEVEL", "loud"),

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aiproject.accounts.service import Accounts
+from aiproject.accounts.signups import SignupQuota
 from aiproject.adapters.asgi import client_address, client_group, note
 from aiproject.adapters.json_routes import answer, answer_failure, optional_text_field, read_fields, text_field
 from aiproject.adapters.limiter import Limiter, Rate
@@ -19,16 +20,21 @@ REGISTRATIONS = Rate("registration", "120/minute", guards_money=True)
 """By address. A school behind one address registers a class in a minute; a flood is stopped."""
 
 
+WITHOUT_QUOTA = "用户注册成功；该网络地址今日的注册赠送额度已用完，账号暂无额度，可兑换令牌或联系管理员"
+
+
 class AuthRoutes:
     """The two endpoints; `aiproject.web` mounts their methods.
 
     Args:
+        signups: decides what a new account starts with.
         is_open: whether anybody may register.
     """
 
-    def __init__(self, accounts: Accounts, limiter: Limiter, *, is_open: bool) -> None:
+    def __init__(self, accounts: Accounts, limiter: Limiter, signups: SignupQuota, *, is_open: bool) -> None:
         self._accounts = accounts
         self._limiter = limiter
+        self._signups = signups
         self._is_open = is_open
 
     async def register(self, request: Request) -> Response:
@@ -39,12 +45,14 @@ class AuthRoutes:
             fields = await read_fields(request)
             username, password = text_field(fields, "username"), text_field(fields, "password")
             email, academy = text_field(fields, "email"), optional_text_field(fields, "academy")
-            await self._limiter.hit(REGISTRATIONS, client_group(request.scope))
-            account = await self._accounts.register(username, password, email, academy)
+            address = client_group(request.scope)
+            await self._limiter.hit(REGISTRATIONS, address)
+            opening = self._signups.opening(address)
+            account = await self._accounts.register(username, password, email, academy, open_books=opening)
         except AiProjectError as error:
             return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
-        note(request.scope, account=account.account_id, outcome="ok")
-        return answer(success("用户注册成功"))
+        note(request.scope, account=account.account_id, outcome="ok", has_signup_quota=opening.is_full)
+        return answer(success("用户注册成功" if opening.is_full else WITHOUT_QUOTA))
 
     async def login(self, request: Request) -> Response:
         """Check ``username`` and ``password``; answer with everything an app keeps of the account."""

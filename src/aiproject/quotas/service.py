@@ -346,10 +346,14 @@ class Quotas:
     async def open_books(
         self, connection: AsyncConnection, account_id: int, *, tokens: int, pic_times: int, voice_ms: int | None
     ) -> None:
-        """Give a new account what it starts with, inside the transaction that opens it."""
+        """Give a new account what it starts with, inside the transaction that opens it.
+
+        Raises:
+            InvalidInput: it is more than a balance may hold.
+        """
         orders = grants_of(account_id, tokens, pic_times, voice_ms, Kind.SIGNUP, "signup")
         if orders:
-            await store.apply(connection, orders, dialect=self._database.dialect)
+            await apply_grants(connection, orders, dialect=self._database.dialect)
 
     # -- housekeeping ---------------------------------------------------------------------------------------------
 
