@@ -34,7 +34,7 @@ from aiproject.accounts.signups import SignupQuota
 from aiproject.adapters import migrations
 from aiproject.adapters.asgi import ASGIApp
 from aiproject.adapters.connection_counts import ConnectionCounts
-from aiproject.adapters.database import Database
+from aiproject.adapters.database import Condition, Database
 from aiproject.adapters.gate import Gate, MemoryGate
 from aiproject.adapters.http_client import open_session
 from aiproject.adapters.limiter import Limiter
@@ -46,6 +46,7 @@ from aiproject.adapters.receive_budget import MIN_BUDGET_BYTES, ReceiveBudget
 from aiproject.adapters.redis_gate import RedisGate, SharedGate
 from aiproject.adapters.redis_link import RedisLink
 from aiproject.adapters.workers import Workers
+from aiproject.adapters.write_probe import WriteProbe
 from aiproject.administration.jwts import Signer, read_key
 from aiproject.administration.people import People
 from aiproject.administration.routes import AdministrationRoutes, Rooms
@@ -387,8 +388,11 @@ async def open_application(
             app_id=credentials.app_id,
         )
 
+        probe = WriteProbe(database)
+        stack.push_async_callback(probe.close)
+
         async def readiness() -> Readiness:
-            return await check_readiness(database, calls)
+            return await check_readiness(database, probe, calls)
 
         yield Application(
             build_app(
@@ -439,19 +443,22 @@ async def open_application(
         )
 
 
-async def check_readiness(database: Database, calls: RunningCalls) -> Readiness:
-    """Look whether this process can serve: it is not stopping, the database answers and its schema is current.
+async def check_readiness(database: Database, probe: WriteProbe, calls: RunningCalls) -> Readiness:
+    """Look whether this process can serve: it is not stopping, the database takes writes and its schema is current.
 
     A log that cannot be written is named, but calls are served without it.
     """
     parts = {"database": "ok", "migrations": "ok", "server": "stopping" if calls.is_draining else "ok"}
-    try:
-        async with asyncio.timeout(READINESS_TIMEOUT):
-            status = await migrations.status(database)
-        if not status.is_current:
-            parts["migrations"] = f"at {status.current}, need {status.head}"
-    except (AiProjectError, TimeoutError) as error:
-        parts["database"] = type(error).__name__
-        parts["migrations"] = "unknown"
+    condition = await probe.condition()
+    if condition is not None:
+        parts |= {"database": condition, "migrations": "unknown"}
+    else:
+        try:
+            async with asyncio.timeout(READINESS_TIMEOUT):
+                status = await migrations.status(database)
+            if not status.is_current:
+                parts["migrations"] = f"at {status.current}, need {status.head}"
+        except (AiProjectError, TimeoutError):
+            parts |= {"database": Condition.AWAY, "migrations": "unknown"}
     is_ready = all(value == "ok" for value in parts.values())
     return Readiness(is_ready, {**parts, "log": str(log_trouble() or "ok")})

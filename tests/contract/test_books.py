@@ -417,7 +417,10 @@ class TestConflicts:
         assert small_house.writer.runs == 22
         assert await small_house.balance() == (993, 0)
 
-    async def test_in_the_end_holds_give_up_and_settlements_do_not(self, small_house: House) -> None:
+    async def test_in_the_end_holds_give_up_and_settlements_do_not(
+        self, small_house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(books_module, "CONFLICT_SECONDS", 0.05)
         hold = await small_house.books.order(small_house.opening("a"))
         small_house.writer.trouble(TransientConflict("deadlock"), times=40)
         results = await asyncio.gather(
@@ -427,6 +430,32 @@ class TestConflicts:
         assert results[1] == Settled(7, 0, HoldState.CAPTURED)
         assert await small_house.row_of("b") is None
         assert await small_house.balance() == (993, 0)
+
+    async def test_a_hold_that_takes_too_long_is_refused_and_released(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A real one: the account's row is locked by somebody else, and freed while the hold is on its way."""
+        monkeypatch.setattr(books_module, "ORDER_PATIENCE", 0.3)
+        monkeypatch.setattr(books_module, "PATIENCE_LOOK", 0.1)
+        if house.database.dialect == "sqlite":
+            other = sqlite3.connect(house.database.path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="did not commit"):
+                await house.books.order(house.opening("a"))
+            other.close()
+        else:
+            async with house.database.begin() as connection:
+                row = sa.select(users.c.Tokens).where(users.c.AccountId == house.account.account_id).with_for_update()
+                await connection.execute(row)
+                with pytest.raises(Unavailable, match="did not commit"):
+                    await house.books.order(house.opening("a"))
+        async with asyncio.timeout(20):
+            while True:
+                found = await house.row_of("a")
+                if found is not None and found.state == "released":
+                    break
+                await asyncio.sleep(0.05)
+        assert await house.balance() == (1000, 0)
 
     async def test_another_transaction_on_the_row_is_waited_for(self, house: House) -> None:
         """A real one: the account's row is locked by somebody else."""

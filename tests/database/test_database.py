@@ -324,7 +324,7 @@ class TestSqliteFile:
             modes = [stat.S_IMODE(p.stat().st_mode) for p in (path.parent, path, Path(f"{path}-wal"))]
         finally:
             await database.close()
-        assert settings == ["wal", 2, 1, 10_000]
+        assert settings == ["wal", 2, 1, 5_000]
         assert modes == [0o700, 0o600, 0o600]
 
     async def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -37,14 +38,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from aiproject.adapters import schema
+from aiproject.adapters.log import get_logger
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 
 __all__ = [
     "PRIMARY",
     "CheckViolation",
     "CommitInDoubt",
+    "Condition",
     "ConstraintViolation",
     "Database",
+    "DatabaseUnavailable",
     "Dialect",
     "StatementFailed",
     "TransientConflict",
@@ -55,16 +59,21 @@ __all__ = [
     "translate_driver_error",
 ]
 
+log = get_logger("database")
+
 Dialect = Literal["sqlite", "mysql", "postgresql"]
 
 PRIMARY = "PRIMARY"
 
 # Seconds. A transaction of ours takes milliseconds; one that has not ended by then hangs on a dead connection or on a
-# lock that will not come, and the caller has to be told: no existing app has a time-out of its own.
-TRANSACTION_SECONDS = 30.0
+# lock that will not come, and the caller has to be told: no existing app has a time-out of its own. With what closing a
+# hung connection takes (SQLAlchemy: 2 s) a call is refused within 10 s. Migrations and proofs set limits of their own.
+TRANSACTION_SECONDS = 7.0
 CONNECT_SECONDS = 5
 # How long to wait for a place in the pool, or for SQLite's one writer, before saying that we are too busy.
-QUEUE_SECONDS = 10.0
+QUEUE_SECONDS = 5.0
+# No attempt is begun that would end later than this after the first, if it took as long as the one before.
+ATTEMPTS_SECONDS = 8.0
 # MySQL forgets idle connections after 8 hours by default, firewalls much sooner.
 RECYCLE_SECONDS = 1800
 POOL_SIZE = 10
@@ -113,6 +122,29 @@ class CommitInDoubt(Unavailable):
 
     Whoever cares must look, or be idempotent and do it again.
     """
+
+
+class Condition(StrEnum):
+    """What keeps a database from taking a write; the words that `/ready` uses."""
+
+    AWAY = "away"
+    LOCKED = "locked"
+    DISK_FULL = "disk full"
+    DISK_FAILURE = "disk failure"
+    READ_ONLY = "read only"
+    REPLACED = "file replaced"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be used now.
+
+    Args:
+        condition: why.
+    """
+
+    def __init__(self, detail: str, condition: Condition) -> None:
+        super().__init__(detail)
+        self.condition = condition
 
 
 class StatementFailed(AiProjectError):
@@ -249,6 +281,8 @@ class Database:
         # lock with growing sleeps, which starves whoever sleeps longest. Other processes are met at the file's lock.
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._file = _file_identity(self.path) if self.dialect == "sqlite" else None
+        self._is_replaced = False
 
     @classmethod
     async def open(cls, url: str, *, pool_size: int = POOL_SIZE) -> Database:
@@ -383,6 +417,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _checkout(self) -> AsyncIterator[AsyncConnection]:
+        self.check_file()
         async with _checked_out(self._engine) as connection:
             yield connection
 
@@ -391,7 +426,7 @@ class Database:
         """Wait for this process's turn to write, where there is one writer only: on SQLite. `begin` does it by itself.
 
         Raises:
-            TransientConflict: it did not come within 10 seconds.
+            TransientConflict: it did not come within `QUEUE_SECONDS`.
         """
         if self._writer is None:
             yield
@@ -405,6 +440,27 @@ class Database:
             yield
         finally:
             self._writer.release()
+
+    def check_file(self) -> None:
+        """Look whether SQLite's file is still the one that was opened.
+
+        What is written to a file that was deleted or moved is lost with it, and a new connection would read another
+        file with this one's write-ahead log. So nothing is done until the file is back or the server starts anew.
+
+        Raises:
+            DatabaseUnavailable: it is another one, or none.
+        """
+        if self._file is None:
+            return
+        is_replaced = _file_identity(self.path) != self._file
+        if is_replaced != self._is_replaced:
+            self._is_replaced = is_replaced
+            if is_replaced:
+                log.error("the database file was replaced or removed; restart the server", path=self.path)
+            else:
+                log.info("the database file is back", path=self.path)
+        if is_replaced:
+            raise DatabaseUnavailable("the database file was replaced or removed", Condition.REPLACED)
 
     @property
     def path(self) -> str:
@@ -511,6 +567,15 @@ def _prepare_sqlite(path: Path) -> None:
         raise Misconfigured(f"SQLite cannot keep a write-ahead log beside {path}; is it on a network drive?")
 
 
+def _file_identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from every other at this moment; ``None``: there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def connect_sqlite(path: str) -> sqlite3.Connection:
     """Open a database file without SQLAlchemy, as carefully as with it; whoever has it begins and commits.
 
@@ -595,15 +660,23 @@ _MYSQL_UNAVAILABLE = {
     2055,
     4031,  # not reachable, gone away, idle for too long
 }
+_MYSQL_READ_ONLY = {1290, 1792, 1836}
+_MYSQL_DISK_FULL = {1021, 1114}
 _MYSQL_INTEGRITY = {1048, 1216, 1217, 1364, 1451, 1452, 1557, 1761, 1762}
 _MYSQL_UNIQUE = {1022, 1062, 1586, 1859}
 _MYSQL_CHECK = {3819, 4025}
 
 _POSTGRES_TRANSIENT = {"40001", "40P01", "55P03"}
 _POSTGRES_MISCONFIGURED = ("28", "3D000", "3F000")
+_POSTGRES_CONDITIONS = {"25006": Condition.READ_ONLY, "53100": Condition.DISK_FULL}
 _POSTGRES_UNAVAILABLE = ("08", "53", "57P", "57014", "58", "25006")
 
 _SQLITE_TRANSIENT = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_SQLITE_CONDITIONS = {
+    sqlite3.SQLITE_FULL: Condition.DISK_FULL,
+    sqlite3.SQLITE_IOERR: Condition.DISK_FAILURE,
+    sqlite3.SQLITE_READONLY: Condition.READ_ONLY,
+}
 _SQLITE_UNAVAILABLE = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_FULL,
@@ -678,7 +751,12 @@ def _translate_mysql(error: Exception) -> AiProjectError | None:
     if number in _MYSQL_MISCONFIGURED:
         return Misconfigured(f"the database refuses us: {message[:300]} (error {number})")
     if number in _MYSQL_UNAVAILABLE:
-        return Unavailable(f"database not available: MySQL error {number}")
+        condition = Condition.AWAY
+        if number in _MYSQL_READ_ONLY:
+            condition = Condition.READ_ONLY
+        elif number in _MYSQL_DISK_FULL:
+            condition = Condition.DISK_FULL
+        return DatabaseUnavailable(f"database not available: MySQL error {number}", condition)
     return None
 
 
@@ -697,7 +775,8 @@ def _translate_postgresql(error: Exception) -> AiProjectError | None:
     if state.startswith(_POSTGRES_MISCONFIGURED):
         return Misconfigured(f"the database refuses us: {getattr(original, 'message', '')} (error {state})")
     if state.startswith(_POSTGRES_UNAVAILABLE):
-        return Unavailable(f"database not available: PostgreSQL error {state}")
+        condition = _POSTGRES_CONDITIONS.get(state, Condition.AWAY)
+        return DatabaseUnavailable(f"database not available: PostgreSQL error {state}", condition)
     return None
 
 
@@ -725,7 +804,8 @@ def _translate_sqlite(error: Exception) -> AiProjectError | None:
     if primary in _SQLITE_TRANSIENT:
         return TransientConflict(f"SQLite: {message}")
     if primary in _SQLITE_UNAVAILABLE:
-        return Unavailable(f"database not available: {message}")
+        condition = _SQLITE_CONDITIONS.get(primary, Condition.AWAY)
+        return DatabaseUnavailable(f"database not available: {message}", condition)
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return Misconfigured(f"the database file is damaged or none: {message}")
     return None
@@ -771,6 +851,7 @@ async def retry_transient(
     attempt: Callable[[], Awaitable[_T]],
     *,
     attempts: int = 10,
+    seconds: float = ATTEMPTS_SECONDS,
     first_delay: float = 0.01,
     longest_delay: float = 0.5,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -780,6 +861,8 @@ async def retry_transient(
     Args:
         attempt: opens its own transaction each time.
         attempts: how often at most.
+        seconds: no attempt is begun that would end later than this after the first, if it took as long as the one
+            before: a lock that somebody keeps costs its waiting time once.
         first_delay: seconds of the first pause at most; doubled each time, and drawn at random below that, so that
             two who met do not meet again.
         longest_delay: seconds that no pause exceeds.
@@ -788,9 +871,14 @@ async def retry_transient(
         TransientConflict: it was the last attempt's, too.
     """
     random = secrets.SystemRandom()
+    first = time.monotonic()
     for number in range(attempts - 1):
+        began = time.monotonic()
         try:
             return await attempt()
         except TransientConflict:
+            now = time.monotonic()
+            if now - first + now - began > seconds:
+                raise
             await sleep(random.uniform(0, min(longest_delay, first_delay * 2**number)))
     return await attempt()

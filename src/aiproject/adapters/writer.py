@@ -197,6 +197,7 @@ class _SqliteWriter(Writer):
                 thread.end()
 
     def _transact(self, make: Callable[[], Steps[T]]) -> T:
+        self._database.check_file()
         sql = "BEGIN IMMEDIATE"
         try:
             connection = self._connection

@@ -6,8 +6,9 @@ many small ones. Alone, an order goes at once. What the database does to a batch
 
 * in the way of others (deadlock, busy): the batch is done again;
 * its commit is in doubt: done again, looking first whether it was done;
-* away: new holds are refused at once, settlements are kept and tried again until the database is back. It is asked for
-  a sign of life until then, orders or not;
+* away, or in the way of others for seconds on end: new holds are refused at once, settlements are kept and tried again
+  until the database is back. It is asked for a sign of life until then, orders or not;
+* silent: whoever waits for a hold is refused after a while; should it be committed after all, it is released;
 * one order of the batch is at fault: each is done by itself, so that only that one fails.
 """
 
@@ -57,8 +58,12 @@ FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 1.0
 """Seconds between two tries while the database is away."""
 
-CONFLICT_ATTEMPTS = 25
-"""Tries of a batch that meets others, before its new holds fail with `Unavailable`. Settlements go on."""
+CONFLICT_SECONDS = 7.0
+"""Seconds that batches meet others without one success, until the database counts as away. Settlements are kept."""
+
+ORDER_PATIENCE = 7.0
+"""Seconds until a caller hears that its order could not be committed, whatever the database does meanwhile. With the
+time between two looks, a call is refused within 10 s. Not for settlements."""
 
 SETTLE_PATIENCE = 5.0
 """Seconds that a finished call waits for its settlement before it hears that it is `Kept`."""
@@ -75,11 +80,13 @@ class _Pending(Struct, eq=False):
     """An order, and who waits for it.
 
     Attributes:
-        done: told the result, or that the order is kept; cancelled if the caller does not wait any more.
+        done: told the result, or that the order is kept, or that it took too long; cancelled if the caller does not
+            wait any more.
         then: called with the result, whoever waits.
         since: when it was ordered, by the loop's clock.
         may_be_done: it was part of a commit that is in doubt.
         is_suspect: it was part of a batch of which one order is at fault, so it goes alone.
+        is_given_up: its caller was told that it took too long.
     """
 
     order: Order
@@ -88,6 +95,7 @@ class _Pending(Struct, eq=False):
     since: float
     may_be_done: bool = False
     is_suspect: bool = False
+    is_given_up: bool = False
 
 
 class Books:
@@ -136,7 +144,8 @@ class Books:
         Raises:
             QuotaExhausted, SpendLimitReached, NotSignedIn: for `OpenHold`; nothing was held.
             AccountUnknown: there is no such account.
-            Unavailable: the database is away, or these books are closed. Not for `Settle` while they are open.
+            Unavailable: the database is away or takes too long, or these books are closed. Not for `Settle` while
+                they are open.
         """
         if self._is_closed:
             stopped = Unavailable("the server stopped")
@@ -211,11 +220,11 @@ class Books:
             pending.then(result)
         if not pending.done.done():
             pending.done.set_result(result)
-        elif pending.done.cancelled():
+        elif pending.is_given_up or pending.done.cancelled():
             self._undo_untaken(pending.order, result)
 
     def _undo_untaken(self, order: Order, result: Result | Kept) -> None:
-        """Its caller was cancelled: nobody will use the hold or the key, nor end it."""
+        """Its caller has gone: nobody will use the hold or the key, nor end it."""
         if self._is_closed:
             return
         if isinstance(result, Hold):
@@ -242,7 +251,9 @@ class Books:
     # -- the worker -----------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        pause, conflicts = FIRST_PAUSE, 0
+        pause = FIRST_PAUSE
+        conflict_since: float | None = None
+        clock = asyncio.get_running_loop().time
         try:
             while self._queue or (self._is_away and not self._is_closing):
                 await self._gather()
@@ -250,8 +261,10 @@ class Books:
                 try:
                     results = await self._commit(batch)
                 except TransientConflict as error:
-                    conflicts += 1
-                    self._put_back(batch if conflicts < CONFLICT_ATTEMPTS else self._refuse_new(batch, error))
+                    conflict_since = clock() if conflict_since is None else conflict_since
+                    self._put_back(batch)
+                    if clock() - conflict_since > CONFLICT_SECONDS:
+                        self._go_away(error)
                 except CommitInDoubt as error:
                     is_new = not any(pending.may_be_done for pending in batch)
                     for pending in batch:
@@ -271,7 +284,7 @@ class Books:
                     self._batch = []
                     for pending, result in zip(batch, results, strict=True):
                         self._tell(pending, result)
-                    pause, conflicts = FIRST_PAUSE, 0
+                    pause, conflict_since = FIRST_PAUSE, None
                     continue
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads, hides nothing
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -296,8 +309,9 @@ class Books:
         return results
 
     def _put_back(self, batch: list[_Pending]) -> None:
+        """Have a batch done again, without what nobody waits for and was certainly not done."""
         self._batch = []
-        self._queue.extendleft(reversed(batch))
+        self._queue.extendleft(each for each in reversed(batch) if each.may_be_done or not each.is_given_up)
 
     def _go_away(self, error: Unavailable | Misconfigured) -> None:
         """Nothing can be committed now: refuse what is new, keep the settlements."""
@@ -321,7 +335,8 @@ class Books:
             self._tell(pending, word)
 
     def _look_after_the_patient(self) -> None:
-        """Tell who has waited long for a settlement that it is kept; look again soon if anybody may wait then.
+        """Tell who has waited long that a settlement is kept, or that an order took too long; look again soon if
+        anybody may wait then.
 
         One timer that runs on over the moments without orders, since there are many of those in a second.
         """
@@ -329,10 +344,19 @@ class Books:
         if self._worker is None:
             return
         loop = asyncio.get_running_loop()
-        long_ago = loop.time() - SETTLE_PATIENCE
+        now = loop.time()
         for pending in (*self._batch, *self._queue):
-            if isinstance(pending.order, Settle) and pending.since <= long_ago and not pending.done.done():
-                pending.done.set_result(Kept())
+            if pending.done.done():
+                continue
+            if isinstance(pending.order, Settle):
+                if pending.since <= now - SETTLE_PATIENCE:
+                    pending.done.set_result(Kept())
+            elif pending.since <= now - ORDER_PATIENCE:
+                pending.is_given_up = True
+                waited = f"the database did not commit within {ORDER_PATIENCE:g} s"
+                pending.done.set_result(Unavailable(waited, retry_after=2))
+        if any(each.is_given_up and not each.may_be_done for each in self._queue):
+            self._queue = deque(each for each in self._queue if each.may_be_done or not each.is_given_up)
         self._patience = loop.call_later(PATIENCE_LOOK, self._look_after_the_patient)
 
 
