@@ -25,7 +25,7 @@ from aiproject.adapters.schema import administrator, administrator_session, api_
 from aiproject.administration import Administrators, Role
 from aiproject.administration.adopting import adopt
 from aiproject.administration.jwts import Signer
-from aiproject.administration.model import AdministratorUnknown, JwtRefused, NotPermitted
+from aiproject.administration.model import MASK, AdministratorUnknown, JwtRefused, NotPermitted
 from aiproject.administration.people import NewProfile, People
 from aiproject.administration.service import Change, Session
 from aiproject.administration.tables import Tables
@@ -43,7 +43,7 @@ from aiproject.errors import (
 from aiproject.quotas import Capability, LeaseTimes, Quotas
 from aiproject.quotas.audit import verify
 from aiproject.vouchers import Vouchers
-from aiproject.vouchers.model import CodeTaken
+from aiproject.vouchers.model import CodeTaken, VoucherNameTaken
 from bookkeeping import open_account, reread
 
 ORIGIN = Origin(Actor(ActorKind.ADMINISTRATOR, "boss"), "192.0.2.1", "request-1")
@@ -438,7 +438,7 @@ class TestTables:
         assert await names("\\") == {"a\\b"}
         assert await names("小") == {"小明"}
         assert await names("' OR 1=1 --") == await names("\0") == await names("\ud800") == set()
-        assert await tables.count("user", search="") == 7
+        assert await tables.count("user", search="", shows_codes=True) == 7
         assert len(await names("", 0, 3) | await names("", 3, 3) | await names("", 6, 3)) == 7
         assert await names("", 7) == set()
         with pytest.raises(NotFound):
@@ -449,11 +449,67 @@ class TestTables:
     async def test_vouchers(self, database: Database) -> None:
         vouchers, tables = Vouchers(database), Tables(database)
         await vouchers.add(code="SPRING-TERM", tokens=5, audience="文院")
+        await vouchers.add(name="Spring", tokens=5)
         row = await tables.row("token", "spring-term", shows_codes=True)
-        assert (row["Name"], row["Tokens"], row["TokenRange"], row["Available"]) == ("SPRING-TERM", 5, "文院", 1)
-        hidden = await tables.row("token", "spring-term", shows_codes=False)
-        assert hidden["Id"] == row["Id"]
-        assert "SPRING-TERM" not in str(hidden)
+        assert (row["Id"], row["Tokens"], row["TokenRange"], row["Available"]) == ("SPRING-TERM", 5, "文院", 1)
+        hidden = await tables.row("token", row["Name"], shows_codes=False)
+        assert hidden == row | {"Id": MASK}
+        # A name before a code.
+        named = await tables.row("token", "SPRING", shows_codes=True)
+        assert (named["Name"], len(named["Id"])) == ("Spring", 19)
+        assert await tables.count("token", search="spring", shows_codes=True) == 2
+        assert await tables.count("token", search="spring", shows_codes=False) == 1
+
+
+class TestWhatListsTell:
+    """What is masked must not show in what is found, how much of it, or in which order.
+
+    All names here are Chinese and all masked values are not, so that whatever is found was found by a masked value.
+    """
+
+    @pytest.fixture
+    async def masked(self, database: Database, found: Administrators) -> dict[str, list[str]]:
+        """The values that are masked in each list, for an auditor."""
+        await open_account(database, "小明")
+        await found.add("管理员", PASSWORD, Role.OWNER, ORIGIN)
+        vouchers = Vouchers(database)
+        made = [*await vouchers.add(name="礼包", tokens=5), *await vouchers.add(name="迎新", tokens=5)]
+        made += await vouchers.add(name="新生", code="SPRING-2026", tokens=5)
+        password = "$argon2id$planted"
+        async with database.begin() as connection:
+            await connection.execute(sa.update(user).values(PassWord=password))
+            uuid = (await connection.execute(sa.select(user.c.Id))).scalar_one()
+            hashed = await connection.scalar(sa.select(administrator.c.password))
+        assert hashed is not None
+        return {"user": [uuid, password], "admin": [hashed], "token": [voucher.code for voucher in made]}
+
+    @pytest.mark.parametrize("shows_codes", [True, False], ids=["managers", "auditors"])
+    async def test_masked_values_are_not_found(
+        self, database: Database, masked: dict[str, list[str]], shows_codes: bool
+    ) -> None:
+        tables = Tables(database)
+        for name, values in masked.items():
+            is_shown = name == "token" and shows_codes
+            for text in {part for value in values for part in parts(value)}:
+                rows = await tables.page(name, start=0, limit=9, search=text, shows_codes=shows_codes)
+                count = await tables.count(name, search=text, shows_codes=shows_codes)
+                assert (bool(rows), bool(count)) == (is_shown, is_shown), (name, text)
+            for value in values:
+                if not is_shown:
+                    with pytest.raises(NotFound):
+                        await tables.row(name, value, shows_codes=shows_codes)
+
+    async def test_order_says_nothing_of_codes(self, database: Database) -> None:
+        made = await Vouchers(database).add(count=20, tokens=5)
+        rows = await Tables(database).page("token", start=0, limit=99, search="", shows_codes=False)
+        in_order = sorted(made, key=lambda voucher: voucher.voucher_id or 0)
+        assert [row["Name"] for row in rows] == [voucher.name for voucher in in_order]
+        assert {row["Id"] for row in rows} == {MASK}
+
+
+def parts(value: str) -> set[str]:
+    """Some pieces of a value, as an attacker would try them: beginnings, ends and single characters."""
+    return {value, value.lower(), value[:3], value[:6], value[-3:], value[1:], *value[:4]}
 
 
 class TestVouchers:
@@ -463,6 +519,9 @@ class TestVouchers:
         await vouchers.add(code="ONE-TWO-THREE", tokens=5, max_uses=9, origin=ORIGIN)
         with pytest.raises(CodeTaken):
             await vouchers.add(code="one-two-three", tokens=5, origin=ORIGIN)
+        await vouchers.add(name="Ｔｅｒｍ", tokens=5)
+        with pytest.raises(VoucherNameTaken):
+            await vouchers.add(name=" term ", tokens=5, origin=ORIGIN)
         await vouchers.redeem(ann, "ONE-TWO-THREE")
         changed = await vouchers.modify(
             "one-two-three", tokens=7, pic_times=1, audience=" ", is_available=False, origin=ORIGIN
@@ -500,33 +559,83 @@ class TestVouchers:
 
 
 class TestAdopting:
-    async def test_an_original_s_tables(self, database: Database, found: Administrators) -> None:
+    @pytest.fixture
+    async def original(self, database: Database) -> str:
+        """The original's tables beside ours, and the old form of the password."""
         quote, charset = ("`", "CHARACTER SET utf8mb4") if database.dialect == "mysql" else ('"', "")
         old = hashlib.md5(f"{PASSWORD}#_#".encode(), usedforsecurity=False).hexdigest()
         statements = [
             "CREATE TABLE admin (~Id~ INT, ~Auth~ INT, ~Admin~ VARCHAR(50), ~PassWord~ VARCHAR(50)) CHARSET",
-            """CREATE TABLE token (~Id~ INT, ~Tokens~ BIGINT, ~PicTimes~ INT, ~TokenRange~ VARCHAR(50),
-                ~Name~ VARCHAR(50), ~Available~ INT) CHARSET""",
+            """CREATE TABLE token (~Id~ VARCHAR(50) PRIMARY KEY, ~Tokens~ BIGINT, ~PicTimes~ INT,
+                ~TokenRange~ VARCHAR(50), ~Name~ VARCHAR(50), ~Available~ INT) CHARSET""",
+            "CREATE TABLE user_token (~Id~ INT, ~user_id~ VARCHAR(50), ~token_id~ VARCHAR(50)) CHARSET",
             "INSERT INTO admin VALUES (1, 1, 'root', 'HASH'), (2, 0, 'helper', 'HASH')",
             "INSERT INTO admin VALUES (3, 0, '', 'x'), (4, 0, 'bare', NULL)",
-            "INSERT INTO token VALUES (1, 100, 2, '文院', 'SPRING-2025', 1), (2, 5, NULL, NULL, 'OLD-CODE-9', 0)",
-            "INSERT INTO token VALUES (3, 0, 0, '', 'X', 1)",
+            "INSERT INTO token VALUES ('9f8e7d6c', 100, 2, '文院', 'Spring 2025', 1)",
+            "INSERT INTO token VALUES ('a1b2c3d4', 5, NULL, NULL, 'Old', 0), ('e5f6a7b8', 0, 0, '', 'X', 1)",
         ]
         async with database.begin() as connection:
             for statement in statements:
                 await connection.exec_driver_sql(
                     statement.replace("~", quote).replace("HASH", old).replace("CHARSET", charset)
                 )
+        return old
+
+    async def test_an_original_s_tables(self, database: Database, found: Administrators, original: str) -> None:
         done = await adopt(database, ORIGIN)
-        assert (done.administrators, done.vouchers, len(done.left)) == (2, 2, 3)
+        assert (done.administrators, done.vouchers, done.redemptions, len(done.left)) == (2, 2, 0, 3)
         roles = {each.name: each.role for each in await found.all()}
         assert roles == {"root": Role.OWNER, "helper": Role.ADMIN}
         assert (await signed_in(found, "root")).administrator.role is Role.OWNER
-        row = await Tables(database).row("token", "old-code-9", shows_codes=True)
-        assert (row["Tokens"], row["PicTimes"], row["TokenRange"], row["Available"]) == (5, 0, "", 0)
+        row = await Tables(database).row("token", "old", shows_codes=True)
+        assert row == {"Id": "A1B2C3D4", "Tokens": 5, "PicTimes": 0, "TokenRange": "", "Name": "Old", "Available": 0}
         again = await adopt(database, ORIGIN)
         assert (again.administrators, again.vouchers, len(again.left)) == (0, 0, 7)
-        assert old not in str(await acts(database))
+        told = str(await acts(database))
+        assert not any(secret in told for secret in (original, "9f8e7d6c", "9F8E7D6C"))
+
+    async def test_nobody_redeems_twice(self, database: Database, original: str) -> None:
+        ann, bob = [await open_account(database, name, academy="文院") for name in ("ann", "bob")]
+        async with database.begin() as connection:
+            for number, (uuid, token) in enumerate(
+                [(ann.uuid, "9f8e7d6c"), (ann.uuid, "9f8e7d6c"), ("gone", "9f8e7d6c"), (bob.uuid, "unknown")]
+            ):
+                await connection.execute(
+                    sa.text("INSERT INTO user_token VALUES (:number, :uuid, :token)"),
+                    {"number": number, "uuid": uuid, "token": token},
+                )
+        done = await adopt(database, ORIGIN)
+        assert done.redemptions == 1
+        assert "2 redemptions: their account or their voucher is not here" in done.left
+        vouchers = Vouchers(database)
+        with pytest.raises(VoucherRedeemed):
+            await vouchers.redeem(ann, "9f8e7d6c")
+        await vouchers.redeem(bob, "9f8e7d6c")
+        assert ((await reread(database, "ann")).tokens, (await reread(database, "bob")).tokens) == (0, 100)
+        assert (await adopt(database, ORIGIN)).redemptions == 0
+        await assert_books_add_up(database)
+
+    async def test_a_voucher_that_an_earlier_release_took_over(self, database: Database, original: str) -> None:
+        """It took the name for the code. There is no second one for the real code, and who redeemed it has done so."""
+        ann = await open_account(database, "ann")
+        vouchers = Vouchers(database)
+        await vouchers.add(code="Old", tokens=5)
+        async with database.begin() as connection:
+            await connection.execute(
+                sa.text("INSERT INTO user_token VALUES (1, :uuid, 'a1b2c3d4')"), {"uuid": ann.uuid}
+            )
+        done = await adopt(database, ORIGIN)
+        assert (done.vouchers, done.redemptions) == (1, 1)
+        assert "voucher Old: there is one with its code or its name" in done.left
+        with pytest.raises(VoucherUnusable):
+            await vouchers.redeem(ann, "a1b2c3d4")
+        with pytest.raises(VoucherRedeemed):
+            await vouchers.redeem(ann, "old")
+
+    async def test_redemptions_that_name_nothing(self, database: Database) -> None:
+        async with database.begin() as connection:
+            await connection.exec_driver_sql("CREATE TABLE user_token (number INT)")
+        assert (await adopt(database, ORIGIN)).left == ["the table user_token: no columns that name a user and a token"]
 
     async def test_where_there_is_nothing(self, database: Database) -> None:
         done = await adopt(database, ORIGIN)

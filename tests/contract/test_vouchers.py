@@ -95,7 +95,7 @@ async def assert_books_add_up(database: Database) -> None:
 class TestTheCall:
     async def test_adds_tokens_and_pictures_once(self, app: App, database: Database, vouchers: Vouchers) -> None:
         ann = await open_account(database, "ann", tokens=5)
-        await vouchers.add(code="spring", tokens=100, pic_times=3)
+        (made,) = await vouchers.add(code="spring", tokens=100, pic_times=3)
         assert await app.redeem(ann, " Spring ") == DONE
         assert await app.redeem(ann, "SPRING") == ALREADY
         after = await reread(database, "ann")
@@ -108,9 +108,35 @@ class TestTheCall:
                 .order_by(ledger_entry.c.seq)
             )
             assert [tuple(row) for row in rows] == [
-                ("voucher", "voucher:SPRING", 100),
-                ("voucher", "voucher:SPRING", 3),
+                ("voucher", f"voucher:{made.voucher_id}", 100),
+                ("voucher", f"voucher:{made.voucher_id}", 3),
             ]
+        await assert_books_add_up(database)
+
+    async def test_the_code_is_redeemed_and_the_name_is_not(
+        self, app: App, database: Database, vouchers: Vouchers
+    ) -> None:
+        ann = await open_account(database, "ann", tokens=5)
+        (made,) = await vouchers.add(name="Spring term", tokens=100)
+        assert len(made.code) == 19
+        for text in ("Spring term", "SPRING-TERM", str(made.voucher_id), f"#{made.voucher_id}"):
+            assert await app.redeem(ann, text) == NOT_FOUND, text
+        assert await app.redeem(ann, made.code.lower()) == DONE
+
+    async def test_a_voucher_of_an_earlier_release_beside_this_one(
+        self, app: App, database: Database, vouchers: Vouchers
+    ) -> None:
+        """It has neither name nor number, and its redemptions stand in the books under its code."""
+        ann, bob = await open_account(database, "ann"), await open_account(database, "bob")
+        await vouchers.add(code="spring", tokens=100)
+        async with database.begin() as connection:
+            await connection.execute(sa.update(voucher).values(voucher_id=None, name=None, name_key=None))
+        assert await app.redeem(ann, "spring") == DONE
+        await vouchers.set_available("spring", False)
+        assert await app.redeem(bob, "spring") == NOT_FOUND
+        async with database.connect() as connection:
+            statement = sa.select(ledger_entry.c.request_id).where(ledger_entry.c.kind == "voucher")
+            assert list(await connection.scalars(statement)) == ["voucher:SPRING"]
         await assert_books_add_up(database)
 
     async def test_a_wrong_academy_does_not_burn_the_code(

@@ -383,7 +383,7 @@ class TestUsers:
         """Bug 25: the original could not."""
         name, code = await add_user(owner), fresh("code")
         person = await login_of(server, name)
-        token = {"token_name": code, "token_limit": {"tokens": 5, "pictimes": 1}, "token_range": ""}
+        token = {"token_name": code, "token_limit": {"tokens": 5, "pictimes": 1}, "token_range": "", "token_id": code}
         assert (await owner.post("add_token", token))["code"] == 0
         redeem = {"token_id": code, "user_id": person["uuid"], "user_academy": ""}
         assert (await post_json(server.port, "/user/get_token", redeem)).json()["code"] == 0
@@ -398,7 +398,7 @@ class TestUsers:
         missing = {"code": "USER_NOT_FOUND", "msg": "目标用户不存在"}
         assert await owner.post("delete_normal_user", {"target_username": name}) == missing
         assert await owner.post("delete_normal_user", {}) == {"code": "DELETE_USER_ERROR", "msg": "目标用户删除失败"}
-        assert (await owner.post("delete_token", {"target_token": code}))["msg"] == f"{code.upper()} 删除成功"
+        assert (await owner.post("delete_token", {"target_token": code}))["msg"] == f"{code} 删除成功"
         await open_account(server.port, name)  # the name is free again
         await server.assert_books_add_up()
 
@@ -418,7 +418,7 @@ class TestTokens:
             "Name": code,
             "Available": 1,
         }
-        assert type(row["Id"]) is int
+        assert len(row["Id"]) == 19
         off = await owner.get("control_token", is_available=0, token_name=code)
         assert off == {"code": 0, "msg": "令牌禁用成功"}
         assert (await owner.get("query_table_data", table="token", target_name=code))["data"]["Available"] == 0
@@ -432,10 +432,31 @@ class TestTokens:
         assert await owner.post("modify_token", change) == {"code": 0, "msg": "令牌修改成功"}
         person = await server.person(fresh("redeemer"))
         redeem = {"token_id": code, "user_id": person.uuid, "user_academy": "理院"}
+        # The name is a label that everybody may know; users redeem the Id.
+        told = (await post_json(server.port, "/user/get_token", redeem)).json()
+        assert told["code"] == "TOKEN_NOT_FOUNDUSER_NOT_FOUND"
+        redeem["token_id"] = row["Id"]
         before = await person.tokens()
         assert (await post_json(server.port, "/user/get_token", redeem)).json()["code"] == 0
         assert await person.tokens() == before + 7
         assert await owner.post("delete_token", {"target_token": code}) == {"code": 0, "msg": f"{code} 删除成功"}
+
+    async def test_a_code_of_one_s_own(self, owner: Console) -> None:
+        name, code = fresh("own"), fresh("OWN-CODE-")
+        token = {"token_name": name, "token_limit": {"tokens": 1}, "token_range": "", "token_id": code.lower()}
+        assert (await owner.post("add_token", token))["code"] == 0
+        assert (await owner.get("query_table_data", table="token", target_name=name))["data"]["Id"] == code.upper()
+        assert (await owner.post("add_token", token | {"token_name": fresh("other")}))["code"] == "TOKEN_REPEAT"
+        assert (await owner.post("add_token", token | {"token_id": "two words"}))["code"] == "ADD_TOKEN_ERROR"
+
+    @pytest.mark.parametrize("table", ["user", "admin", "token"])
+    async def test_ids_are_texts(self, server: LocalServer, owner: Console, table: str) -> None:
+        await server.person(fresh("somebody"))
+        token = {"token_name": fresh("id"), "token_limit": {"tokens": 1}, "token_range": ""}
+        assert (await owner.post("add_token", token))["code"] == 0
+        rows = (await owner.get("query_table", table=table, query_range=500, start=0))["data"]
+        assert rows
+        assert {type(row["Id"]) for row in rows} == {str}
 
     async def test_refusals(self, owner: Console) -> None:
         nothing = fresh("NOTHING-")
@@ -457,7 +478,8 @@ class TestTokens:
         for body in (
             {"token_name": nothing, "token_limit": {}, "token_range": ""},
             {"token_name": nothing, "token_limit": {"tokens": -1}, "token_range": ""},
-            {"token_name": "!!!", "token_limit": {"tokens": 1}, "token_range": ""},
+            {"token_name": "x" * 101, "token_limit": {"tokens": 1}, "token_range": ""},
+            {"token_name": "a\0b", "token_limit": {"tokens": 1}, "token_range": ""},
             {"token_name": nothing, "token_limit": {"tokens": 1}},
             {"token_name": nothing, "token_limit": "many", "token_range": ""},
         ):
@@ -528,7 +550,7 @@ class TestTables:
     async def test_an_auditor_sees_no_codes(self, server: LocalServer, owner: Console) -> None:
         auditor = await sign_in(server, fresh("auditor"), Role.AUDITOR)
         code = fresh("SECRET-CODE-")
-        token = {"token_name": code, "token_limit": {"tokens": 1}, "token_range": ""}
+        token = {"token_name": fresh("hidden"), "token_id": code, "token_limit": {"tokens": 1}, "token_range": ""}
         assert (await owner.post("add_token", token))["code"] == 0
         page = await auditor.get("query_table", table="token", query_range=500, start=0)
         assert page["data"]

@@ -210,6 +210,28 @@ class TestForgery:
         assert len(path.read_bytes().strip()) == 64
 
 
+async def test_an_auditor_learns_no_code(server: LocalServer) -> None:
+    """The attack: a code is put together letter by letter from whether, and how often, its pieces are found."""
+    owner = await sign_in(server, "oracle owner", OWNER)
+    auditor = await sign_in(server, "oracle auditor", AUDITOR)
+    code = "ZQXJ-0K7V-WPM3-8HTY"
+    token = {"token_name": "期末", "token_id": code, "token_limit": {"tokens": 1}, "token_range": ""}
+    assert (await owner.post("add_token", token))["code"] == 0
+    assert (await owner.get("query_table_count", table="token", search="ZQXJ"))["total_count"] == 1
+    for text in ("Z", "ZQ", "ZQXJ-0", "8HTY", code, code.lower()):
+        assert (await auditor.get("query_table_count", table="token", search=text))["total_count"] == 0, text
+        page = await auditor.get("query_table", table="token", query_range=500, start=0, search=text)
+        assert page["data"] == [], text
+    missing, wrong = [
+        await auditor.get("query_table_data", table="token", target_name=text) for text in (code, code[:-1] + "Z")
+    ]
+    assert missing == wrong
+    row = (await auditor.get("query_table_data", table="token", target_name="期末"))["data"]
+    assert (row["Id"], row["Name"]) == ("********", "期末")
+    everything = str(await auditor.get("query_table", table="token", query_range=500, start=0))
+    assert code not in everything + str(await auditor.get("audit", limit=500))
+
+
 async def test_secrets_appear_nowhere(
     server: LocalServer, platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,8 +268,16 @@ async def test_secrets_appear_nowhere(
         await owner.post("add_admin", {"admin": "planted", "password": secrets["admin"]}),
         await owner.post("modify_admin", {"target_admin": "planted", "new_password": secrets["admin2"]}),
         await owner.post("login", {"admin": "planted", "password": secrets["admin2"]}),
-        await owner.post("add_token", {"token_name": secrets["code"], "token_limit": {"tokens": 1}, "token_range": ""}),
-        await owner.get("control_token", is_available=0, token_name=secrets["code"]),
+        await owner.post(
+            "add_token",
+            {
+                "token_name": "planted voucher",
+                "token_id": secrets["code"],
+                "token_limit": {"tokens": 1},
+                "token_range": "",
+            },
+        ),
+        await owner.get("control_token", is_available=0, token_name="planted voucher"),
         await owner.post(
             "console_test",
             {"dialog": [{"role": "user", "content": secrets["prompt"]}], "limit": 9, "top_k": 1, "temperature": 1},

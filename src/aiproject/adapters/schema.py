@@ -220,7 +220,7 @@ operator_loss = sa.Table(
 voucher = sa.Table(
     "voucher",
     metadata,
-    sa.Column("code", binary_text(64), primary_key=True),
+    sa.Column("code", binary_text(64), primary_key=True),  # a secret: whoever knows it may redeem it
     sa.Column("tokens", sa.BigInteger, nullable=False),
     sa.Column("pic_times", sa.BigInteger, nullable=False),
     sa.Column("audience", binary_text(100)),  # the academy that may redeem it; NULL: everybody
@@ -229,6 +229,12 @@ voucher = sa.Table(
     sa.Column("max_uses", sa.BigInteger),  # NULL: one for each account, without end
     sa.Column("uses", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    # No secrets: what lists, the ledger and the audit log show. NULL: made by a release before 0005 beside this one.
+    sa.Column("voucher_id", sa.BigInteger),
+    sa.Column("name", binary_text(NAME_LENGTH)),
+    sa.Column("name_key", binary_text(NAME_KEY_LENGTH)),
+    sa.Index("uq_voucher_id", "voucher_id", unique=True),
+    sa.Index("uq_voucher_name", "name_key", unique=True),
     **_TABLE_OPTIONS,
 )
 
@@ -238,6 +244,9 @@ voucher_redemption = sa.Table(
     sa.Column("code", binary_text(64), primary_key=True),
     sa.Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("redeemed_at", UtcDateTime, nullable=False),
+    # Its ledger entries have the reference ``voucher:<voucher_id>``; NULL: ``voucher:<code>``, as before 0005.
+    sa.Column("voucher_id", sa.BigInteger),
+    sa.Column("is_adopted", sa.Boolean),  # true: redeemed in the original's database, so there is no entry; else NULL
     **_TABLE_OPTIONS,
 )
 

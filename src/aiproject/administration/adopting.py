@@ -1,10 +1,10 @@
-"""Taking over the administrators and codes of an original AiProject database, from its tables ``admin`` and ``token``.
+"""Taking over administrators, vouchers and redemptions of an original AiProject database.
 
-The tables are read and left as they are. Passwords come over in their old form (MD5 with a suffix) and are stored as
-argon2id at the first login. Whoever redeemed which code is not taken over: the original's record of that names its own
-keys, so a code that was used there can be redeemed once more here.
+Its tables ``admin``, ``token`` and ``user_token`` are read and left as they are. Passwords come over in their old form
+(MD5 with a suffix) and are stored as argon2id at the first login. A voucher's code is the original's ``Id``, which
+users redeem there; ``Name`` is the administrators' name of it. Who redeemed a voucher there cannot redeem it here.
 
-Source of tables and columns: the original's clients, section 8.3.
+Source of tables and columns: the original's clients, sections 7 and 8.3.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.model import MAX_NAME_LENGTH, is_askable
 from aiproject.adapters.database import Database, retry_transient
-from aiproject.adapters.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id
+from aiproject.adapters.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id, user
 from aiproject.administration import store
 from aiproject.administration.model import Administrator, Role
 from aiproject.audit import Fact, Origin, record
 from aiproject.errors import InvalidInput
 from aiproject.vouchers import store as voucher_store
-from aiproject.vouchers.model import check_new_voucher, masked
+from aiproject.vouchers.model import Voucher, check_new_voucher, normal_code
 from aiproject.vouchers.service import facts as voucher_facts
 
 __all__ = ["Adopted", "adopt"]
 
 COLUMNS = {
     "admin": ("Auth", "Admin", "PassWord"),
-    "token": ("Tokens", "PicTimes", "TokenRange", "Name", "Available"),
+    "token": ("Id", "Tokens", "PicTimes", "TokenRange", "Name", "Available"),
 }
+
+REDEMPTIONS = "user_token"
+
+ACCOUNTS_AT_ONCE = 500
+"""Accounts that one statement asks for."""
 
 
 @dataclass(slots=True)
@@ -42,6 +47,7 @@ class Adopted:
 
     administrators: int = 0
     vouchers: int = 0
+    redemptions: int = 0
     left: list[str] = field(default_factory=list)
 
 
@@ -55,6 +61,7 @@ async def adopt(database: Database, origin: Origin) -> Adopted:
                 await _administrator(connection, row, origin, done)
             for row in await _rows(connection, "token"):
                 await _voucher(connection, row, origin, done)
+            await _redemptions(connection, origin, done)
         return done
 
     return await retry_transient(once)
@@ -96,24 +103,110 @@ async def _administrator(
 
 
 async def _voucher(connection: AsyncConnection, row: Mapping[str, Any], origin: Origin, done: Adopted) -> None:
-    tokens, pic_times = int(row["Tokens"] or 0), int(row["PicTimes"] or 0)
+    name = _text(row["Name"])
     try:
         new = check_new_voucher(
-            code=str(row["Name"] or ""),
-            tokens=tokens,
-            pic_times=pic_times,
+            name=name or None,
+            code=_text(row["Id"]),
+            tokens=int(row["Tokens"] or 0),
+            pic_times=int(row["PicTimes"] or 0),
             audience=row["TokenRange"],
             expires_at=None,
             max_uses=None,
             now=datetime.now(UTC),
         )
     except InvalidInput as error:
-        done.left.append(f"a code: {error}")
+        done.left.append(f"voucher {name}: {error}")
         return
-    if await voucher_store.find(connection, new.code) is not None:
-        done.left.append(f"code {masked(new.code)}: there is one of this name")
+    if await _taken_over(connection, new.code, name) is not None:
+        done.left.append(f"voucher {name}: there is one with its code or its name")
         return
     await voucher_store.add(connection, [replace(new, is_available=bool(row["Available"]))])
     after: dict[str, Fact] = {**voucher_facts(new), "is_available": bool(row["Available"])}
-    await record(connection, origin, "voucher.adopt", masked(new.code), after=after)
+    await record(connection, origin, "voucher.adopt", new.title, after=after)
     done.vouchers += 1
+
+
+async def _taken_over(
+    connection: AsyncConnection, code: str, name: str, *, is_locked: bool = False
+) -> Voucher | None:  # fmt: skip
+    """Return the voucher that stands for one of the original's: by its code or by its name, which earlier releases took
+    for the code.
+    """
+    found = await voucher_store.find(connection, code, is_locked=is_locked) if code else None
+    return found or await voucher_store.find_named(connection, name, is_locked=is_locked)
+
+
+# -- who redeemed what -------------------------------------------------------------------------------------------------
+
+
+async def _redemptions(connection: AsyncConnection, origin: Origin, done: Adopted) -> None:
+    """Note who redeemed in the original's database what has been taken over, so that nobody redeems it twice."""
+    columns = await connection.run_sync(_redemption_columns)
+    if columns is None:
+        return
+    of_user, of_token = columns
+    if not of_user or not of_token:
+        done.left.append(f"the table {REDEMPTIONS}: no columns that name a user and a token")
+        return
+    table = sa.table(REDEMPTIONS, sa.column(of_user), sa.column(of_token))
+    redeemers: dict[str, set[str]] = {}
+    for uuid, token in await connection.execute(sa.select(table.c[of_user], table.c[of_token])):
+        redeemers.setdefault(_text(token), set()).add(_text(uuid))
+    accounts = await _account_ids(connection, set().union(*redeemers.values()))
+    names = {_text(row["Id"]): _text(row["Name"]) for row in await _rows(connection, "token")}
+    unknown = 0
+    for token, uuids in sorted(redeemers.items()):
+        voucher = await _taken_over(connection, normal_code(token), names.get(token, ""), is_locked=True)
+        known = {accounts[uuid] for uuid in uuids & set(accounts)}
+        unknown += len(uuids) if voucher is None else len(uuids) - len(known)
+        if voucher is not None:
+            await _redeemed(connection, voucher, known, origin, done)
+    if unknown:
+        done.left.append(f"{unknown} redemptions: their account or their voucher is not here")
+
+
+async def _redeemed(
+    connection: AsyncConnection, voucher: Voucher, accounts: set[int], origin: Origin, done: Adopted
+) -> None:
+    """Note that these accounts have redeemed a voucher that is locked, unless that is known."""
+    new = sorted(accounts - await voucher_store.redeemers(connection, voucher.code))
+    if not new:
+        return
+    # Never before the voucher was made: an older redemption counts for an earlier voucher of the same code.
+    now = max(datetime.now(UTC), voucher.created_at)
+    for account_id in new:
+        await voucher_store.record(connection, voucher, account_id, now, is_adopted=True)
+    await voucher_store.count_uses(connection, voucher.code, len(new))
+    uses = voucher.uses + len(new)
+    await record(
+        connection, origin, "voucher.adopt_uses", voucher.title, before={"uses": voucher.uses}, after={"uses": uses}
+    )
+    done.redemptions += len(new)
+
+
+def _redemption_columns(connection: sa.Connection) -> tuple[str | None, str | None] | None:
+    """Return the columns that name user and token, by what they refer to or by their names; ``None``: no such table."""
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(REDEMPTIONS):
+        return None
+    referring = {
+        key["referred_table"]: key["constrained_columns"][0] for key in inspector.get_foreign_keys(REDEMPTIONS)
+    }
+    called = {column["name"].replace("_", "").lower(): column["name"] for column in inspector.get_columns(REDEMPTIONS)}
+    return referring.get("user") or called.get("userid"), referring.get("token") or called.get("tokenid")
+
+
+async def _account_ids(connection: AsyncConnection, uuids: set[str]) -> dict[str, int]:
+    """Return the numbers of those accounts that still have these uuids."""
+    found: dict[str, int] = {}
+    wanted = sorted(uuids)
+    for start in range(0, len(wanted), ACCOUNTS_AT_ONCE):
+        some = wanted[start : start + ACCOUNTS_AT_ONCE]
+        rows = await connection.execute(sa.select(user.c.Id, user.c.AccountId).where(user.c.Id.in_(some)))
+        found |= {row.Id: row.AccountId for row in rows}
+    return found
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).strip()

@@ -234,11 +234,15 @@ class AdministrationRoutes:
     # -- vouchers -------------------------------------------------------------------------------------------------
 
     async def add_token(self, call: Call) -> Mapping[str, Any]:
-        """Make a voucher: ``token_name``, ``token_limit`` (``tokens``, ``pictimes``), ``token_range`` (an academy)."""
+        """Make a voucher: ``token_name``, ``token_limit`` (``tokens``, ``pictimes``), ``token_range`` (an academy).
+
+        Beyond the original: ``token_id``, a code of the operator's own. The list shows the code as ``Id``.
+        """
         fields = await body_of(call.request)
         limit = parsed(fields.get("token_limit"))
         await self._rooms.vouchers.add(
-            code=required_text(fields, "token_name"),
+            name=required_text(fields, "token_name"),
+            code=optional_text(fields, "token_id"),
             tokens=units(limit, "tokens", default=0),
             pic_times=units(limit, "pictimes", default=0),
             audience=optional_text(fields, "token_range", must_be_there=True),
@@ -264,7 +268,7 @@ class AdministrationRoutes:
         """Remove a voucher; what was redeemed stays."""
         target = required_text(await body_of(call.request), "target_token")
         gone = await self._rooms.vouchers.delete(target, origin=call.origin)
-        return success(f"{gone.code} 删除成功")
+        return success(f"{gone.name or target.strip()} 删除成功")
 
     async def control_token(self, call: Call) -> Mapping[str, Any]:
         """Switch a voucher on or off. A GET that changes something, since the contract has it so.
@@ -295,7 +299,9 @@ class AdministrationRoutes:
     async def query_table_count(self, call: Call) -> Mapping[str, Any]:
         """Count the rows of ``table``."""
         query = call.request.query_params
-        count = await self._rooms.tables.count(_table(query), search=query.get("search", ""))
+        count = await self._rooms.tables.count(
+            _table(query), search=query.get("search", ""), shows_codes=_shows_codes(call)
+        )
         return success(f"查询{count}条信息成功", total_count=count)
 
     async def query_table_data(self, call: Call) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from aiproject.adapters.database import Database
 from aiproject.adapters.schema import administrator, name_key, user, voucher
 from aiproject.administration.model import MASK, Role
 from aiproject.errors import NotFound
-from aiproject.vouchers.model import masked, normal_code, number_of
+from aiproject.vouchers.model import normal_code
 
 __all__ = ["MOST_ROWS", "TABLES", "TableUnknown", "Tables"]
 
@@ -35,22 +35,38 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class _Name:
+    """A column by which rows are searched and named.
+
+    Attributes:
+        to_key: makes the column's form of what somebody types; empty: it is in no row.
+        is_secret: only for those to whom codes may be shown. To others, what is found, how many and in which order must
+            be the same whatever the column holds.
+    """
+
+    column: sa.Column[Any]
+    to_key: Callable[[str], str]
+    is_secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Table:
     """One list: what is read of which rows, in which order, and how a row is shown.
 
     Attributes:
         show: makes the row that the console reads; told whether codes may be shown.
-        key: the column by which one row is named; ``to_key`` makes its form of a name.
-        search: the column that is searched.
+        names: by which a row is looked up, those before others, and all of which are searched.
     """
 
     columns: tuple[sa.Column[Any], ...]
     order: tuple[sa.Column[Any], ...]
     show: Callable[[Any, bool], Row]
-    key: sa.Column[Any]
-    to_key: Callable[[str], str]
-    search: sa.Column[Any]
+    names: tuple[_Name, ...]
     condition: sa.ColumnElement[bool] | None = None
+
+    def names_for(self, shows_codes: bool) -> list[_Name]:
+        """Return those that may be asked for."""
+        return [name for name in self.names if shows_codes or not name.is_secret]
 
 
 def _show_user(row: Any, _: bool) -> Row:
@@ -67,7 +83,7 @@ def _show_user(row: Any, _: bool) -> Row:
 
 def _show_administrator(row: Any, _: bool) -> Row:
     return {
-        "Id": row.admin_id,
+        "Id": str(row.admin_id),
         "Auth": int(row.role == Role.OWNER),
         "Admin": row.name,
         "PassWord": MASK,
@@ -77,11 +93,11 @@ def _show_administrator(row: Any, _: bool) -> Row:
 
 def _show_voucher(row: Any, shows_codes: bool) -> Row:
     return {
-        "Id": number_of(row.code),
+        "Id": row.code if shows_codes else MASK,
         "Tokens": row.tokens,
         "PicTimes": row.pic_times,
         "TokenRange": row.audience or "",
-        "Name": row.code if shows_codes else masked(row.code),
+        "Name": row.name or "",
         "Available": int(row.is_available),
     }
 
@@ -98,32 +114,27 @@ TABLES: Mapping[str, _Table] = {
         ),
         order=(user.c.AccountId,),
         show=_show_user,
-        key=user.c.NameKey,
-        to_key=name_key,
-        search=user.c.NameKey,
+        names=(_Name(user.c.NameKey, name_key),),
         condition=user.c.DeletedAt.is_(None),
     ),
     "admin": _Table(
         columns=(administrator.c.admin_id, administrator.c.role, administrator.c.name),
         order=(administrator.c.admin_id,),
         show=_show_administrator,
-        key=administrator.c.name_key,
-        to_key=name_key,
-        search=administrator.c.name_key,
+        names=(_Name(administrator.c.name_key, name_key),),
     ),
     "token": _Table(
         columns=(
             voucher.c.code,
+            voucher.c.name,
             voucher.c.tokens,
             voucher.c.pic_times,
             voucher.c.audience,
             voucher.c.is_available,
         ),
-        order=(voucher.c.created_at, voucher.c.code),
+        order=(voucher.c.created_at, voucher.c.voucher_id),
         show=_show_voucher,
-        key=voucher.c.code,
-        to_key=normal_code,
-        search=voucher.c.code,
+        names=(_Name(voucher.c.name_key, name_key), _Name(voucher.c.code, normal_code, is_secret=True)),
     ),
 }
 
@@ -139,7 +150,7 @@ class Tables:
 
         Args:
             search: only rows whose name holds this text; empty: all.
-            shows_codes: whether vouchers' codes are shown, which whoever knows them may redeem.
+            shows_codes: whether vouchers' codes are shown and searched, which whoever knows them may redeem.
 
         Raises:
             TableUnknown: there is no such list.
@@ -147,7 +158,7 @@ class Tables:
         table = _table(name)
         statement = (
             sa.select(*table.columns)
-            .where(*_conditions(table, search))
+            .where(*_conditions(table, search, shows_codes))
             .order_by(*table.order)
             .limit(min(limit, MOST_ROWS))
             .offset(start)
@@ -155,34 +166,41 @@ class Tables:
         async with self._database.connect() as connection:
             return [table.show(row, shows_codes) for row in await connection.execute(statement)]
 
-    async def count(self, name: str, *, search: str) -> int:
+    async def count(self, name: str, *, search: str, shows_codes: bool) -> int:
         """Return how many rows a list has.
+
+        Args:
+            search, shows_codes: as in `page`.
 
         Raises:
             TableUnknown: there is no such list.
         """
         table = _table(name)
-        statement = sa.select(sa.func.count(table.key)).where(*_conditions(table, search))
+        statement = (
+            sa.select(sa.func.count()).select_from(table.order[0].table).where(*_conditions(table, search, shows_codes))
+        )
         async with self._database.connect() as connection:
             return int((await connection.execute(statement)).scalar_one())
 
     async def row(self, name: str, target: str, *, shows_codes: bool) -> Row:
         """Return the one row with this name.
 
+        Args:
+            shows_codes: as in `page`; a voucher is found by its code as well.
+
         Raises:
             TableUnknown: there is no such list.
             NotFound: no such row.
         """
         table = _table(name)
-        key = table.to_key(target) if is_askable(target) else ""
-        if not key:
-            raise NotFound
-        statement = sa.select(*table.columns).where(*_conditions(table, ""), table.key == key)
         async with self._database.connect() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        if row is None:
-            raise NotFound
-        return table.show(row, shows_codes)
+            for named in table.names_for(shows_codes):
+                key = _key(named, target)
+                statement = sa.select(*table.columns).where(*_conditions(table), named.column == key)
+                row = (await connection.execute(statement)).one_or_none() if key else None
+                if row is not None:
+                    return table.show(row, shows_codes)
+        raise NotFound
 
 
 def _table(name: str) -> _Table:
@@ -192,11 +210,16 @@ def _table(name: str) -> _Table:
     return table
 
 
-def _conditions(table: _Table, search: str) -> list[sa.ColumnElement[bool]]:
-    found = [] if table.condition is None else [table.condition]
+def _conditions(table: _Table, search: str = "", shows_codes: bool = False) -> list[sa.ColumnElement[bool]]:
+    conditions = [] if table.condition is None else [table.condition]
     search = search.strip()[:MAX_SEARCH_LENGTH]
     if search:
-        # A lone surrogate or a NUL is in no name; what normalises to nothing is in every one, so neither is asked.
-        key = table.to_key(search) if is_askable(search) else ""
-        found.append(table.search.contains(key, autoescape=True) if key else sa.false())
-    return found
+        keys = [(name.column, _key(name, search)) for name in table.names_for(shows_codes)]
+        # What normalises to nothing is in every name, so it is not asked for.
+        conditions.append(sa.or_(sa.false(), *(column.contains(key, autoescape=True) for column, key in keys if key)))
+    return conditions
+
+
+def _key(name: _Name, text: str) -> str:
+    """Return the column's form of a text; empty: a lone surrogate or a NUL is in no row."""
+    return name.to_key(text) if is_askable(text) else ""

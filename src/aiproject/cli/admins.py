@@ -110,7 +110,10 @@ def password(name: Name) -> None:
 
 @app.command("adopt")
 def adopt_() -> None:
-    """Take over administrators and codes of the original project from its tables in this database; may be repeated."""
+    """Take over administrators, vouchers and redemptions from the original project's tables in this database.
+
+    May be repeated.
+    """
 
     async def command() -> None:
         async with tables(read_settings()) as database:
@@ -119,6 +122,7 @@ def adopt_() -> None:
             out.print(f"left: {line}", markup=False, highlight=False, soft_wrap=True)
         out.print(f"administrators {done.administrators}", highlight=False)
         out.print(f"vouchers       {done.vouchers}", highlight=False)
+        out.print(f"redemptions    {done.redemptions}", highlight=False)
 
     run(command)
 

@@ -20,7 +20,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Vouchers (令牌): codes that add quota, once for each account.", no_args_is_help=True)
 
-Code = Annotated[str, typer.Argument(help="The voucher's code.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The voucher's name, or its code.")]
 
 
 @asynccontextmanager
@@ -33,6 +33,9 @@ async def _vouchers() -> AsyncIterator[Vouchers]:
 def add(
     tokens: Annotated[int, typer.Option(min=0, max=MOST_UNITS, help="Tokens that it adds.")] = 0,
     pic_times: Annotated[int, typer.Option(min=0, max=MOST_UNITS, help="Picture recognitions that it adds.")] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="What lists call it; its number if not given. Of several, each gets a number.")
+    ] = None,
     code: Annotated[str | None, typer.Option(help="A code of your own; drawn at random if not given.")] = None,
     audience: Annotated[str | None, typer.Option(help="The academy whose accounts may redeem it.")] = None,
     expires: Annotated[
@@ -48,6 +51,7 @@ def add(
         expires_at = None if expires is None else _end(expires)
         async with _vouchers() as vouchers:
             made = await vouchers.add(
+                name=name,
                 code=code,
                 count=count,
                 tokens=tokens,
@@ -69,8 +73,9 @@ def list_() -> None:
     async def command() -> None:
         now = datetime.now(UTC)
         table = Table(
-            # A code is copied from here, so it is never cut.
-            Column("code", no_wrap=True), "tokens", "picTimes", "audience", "uses", "expires", "state",
+            # Names and codes are copied from here, so they are never cut.
+            Column("name", no_wrap=True), Column("code", no_wrap=True),
+            "tokens", "picTimes", "audience", "uses", "expires", "state",
             box=None,
         )  # fmt: skip
         async with _vouchers() as vouchers:
@@ -82,25 +87,25 @@ def list_() -> None:
 
 
 @app.command()
-def enable(code: Code) -> None:
+def enable(name: Name) -> None:
     """Let a voucher be redeemed again."""
-    _switch(code, True)
+    _switch(name, True)
 
 
 @app.command()
-def disable(code: Code) -> None:
+def disable(name: Name) -> None:
     """Let nobody redeem a voucher any more; what was redeemed stays."""
-    _switch(code, False)
+    _switch(name, False)
 
 
-def _switch(code: str, is_available: bool) -> None:
+def _switch(name: str, is_available: bool) -> None:
     async def command() -> None:
         async with _vouchers() as vouchers:
             try:
-                voucher = await vouchers.set_available(code, is_available, origin=origin())
+                voucher = await vouchers.set_available(name, is_available, origin=origin())
             except VoucherUnusable:
-                raise InvalidInput("there is no voucher with this code") from None
-        out.print(f"{voucher.code} is {voucher.state(datetime.now(UTC))}", markup=False, highlight=False)
+                raise InvalidInput("there is no voucher with this name or code") from None
+        out.print(f"{voucher.title} is {voucher.state(datetime.now(UTC))}", markup=False, highlight=False)
 
     run(command)
 
@@ -120,6 +125,7 @@ def _end(text: str) -> datetime:
 def _cells(voucher: Voucher, now: datetime) -> list[str]:
     limit = "" if voucher.max_uses is None else f" of {voucher.max_uses}"
     return [
+        voucher.name or "",
         voucher.code,
         str(voucher.tokens),
         str(voucher.pic_times),

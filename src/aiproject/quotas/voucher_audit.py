@@ -33,8 +33,11 @@ async def voucher_differences(connection: AsyncConnection, facts: AuditFacts) ->
         facts: with the entries of vouchers of all accounts, and the log as of this snapshot.
     """
     found = await _miscounted(connection)
-    async for row in _rows(connection, select(redemptions.c.account_id, redemptions.c.code)):
-        facts.redeem(row.account_id, PREFIX + row.code)
+    # What was redeemed in the original's database has no entry here.
+    statement = select(redemptions.c.account_id, redemptions.c.voucher_id, redemptions.c.code)
+    async for row in _rows(connection, statement.where(redemptions.c.is_adopted.is_not(True))):
+        mark = row.code if row.voucher_id is None else row.voucher_id
+        facts.redeem(row.account_id, f"{PREFIX}{mark}")
     found += facts.entries_without_redemption()
     for account_id, reference in facts.redemptions_without_entry():
         if not await _is_entered(connection, account_id, reference):

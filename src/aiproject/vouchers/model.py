@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from aiproject.adapters.schema import ACADEMY_LENGTH, name_key
+from aiproject.accounts.model import is_askable
+from aiproject.adapters.schema import ACADEMY_LENGTH, NAME_KEY_LENGTH, NAME_LENGTH, name_key
 from aiproject.errors import InvalidInput
 
 __all__ = [
@@ -17,11 +17,11 @@ __all__ = [
     "MOST_UNITS",
     "CodeTaken",
     "Voucher",
+    "VoucherNameTaken",
     "check_new_voucher",
-    "masked",
     "new_code",
+    "new_voucher_id",
     "normal_code",
-    "number_of",
 ]
 
 PREFIX = "voucher:"
@@ -32,6 +32,8 @@ MAX_CODE_LENGTH = 64 - len(PREFIX)
 
 MOST_UNITS = 10**15
 """Tokens or pictures of one voucher: far over what anybody gives away, far under what a 64-bit balance holds."""
+
+UNNAMED = "a voucher without a name"
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: nothing in it is mistaken for something else when it is read out or copied from paper."""
@@ -44,6 +46,10 @@ class CodeTaken(InvalidInput):
     """There is a voucher with this code already."""
 
 
+class VoucherNameTaken(CodeTaken):
+    """There is a voucher with this name already."""
+
+
 State = Literal["available", "off", "expired", "used up"]
 
 
@@ -52,6 +58,8 @@ class Voucher:
     """A code and what it is worth.
 
     Attributes:
+        voucher_id: random, no secret: what the ledger shows. ``None``: made by an earlier release beside this one.
+        name: the operator's, no secret: what lists and the audit log show; unique. ``None``: as above.
         code: as `normal_code` writes it. Whoever knows it may redeem it, so it is in no log and no ``repr``.
         tokens: added to the account that redeems it.
         pic_times: likewise.
@@ -62,6 +70,8 @@ class Voucher:
         uses: accounts that have.
     """
 
+    voucher_id: int | None
+    name: str | None
     code: str
     tokens: int
     pic_times: int
@@ -77,8 +87,16 @@ class Voucher:
 
     @property
     def reference(self) -> str:
-        """What the ledger's entries name as their cause."""
-        return PREFIX + self.code
+        """What the ledger's entries name as their cause.
+
+        The number, so that who reads receipts learns no code; the code only of a voucher that has no number.
+        """
+        return PREFIX + (self.code if self.voucher_id is None else str(self.voucher_id))
+
+    @property
+    def title(self) -> str:
+        """What the audit log calls it; never the code."""
+        return self.name or UNNAMED
 
     def state(self, now: datetime) -> State:
         """Say whether it may be redeemed, or why nobody can."""
@@ -120,18 +138,9 @@ def _is_code_character(character: str) -> bool:
     return character in "-_." or unicodedata.category(character)[0] in "LN"
 
 
-def masked(code: str) -> str:
-    """Return a code as logs and lists may show it: enough to tell vouchers apart, too little to redeem one."""
-    return f"{code[:4]}… #{number_of(code)}" if len(code) > 8 else f"{code[:1]}… #{number_of(code)}"
-
-
-def number_of(code: str) -> int:
-    """Return a voucher's number in lists: stable, below 2^40 (exact in JavaScript), and the same on every node.
-
-    It is worked out from the code, which is the voucher's only key. With more than a few hundred thousand vouchers two
-    may share a number, so nothing is looked up by it.
-    """
-    return int.from_bytes(hashlib.sha256(f"voucher number:{code}".encode()).digest()[:5])
+def new_voucher_id() -> int:
+    """Draw a number that is exact in JavaScript. It says nothing about the code; the unique index decides."""
+    return 1 + secrets.randbelow(2**53 - 1)
 
 
 def new_code() -> str:
@@ -140,8 +149,18 @@ def new_code() -> str:
     return "-".join(groups)
 
 
+def _checked_name(name: str) -> str:
+    name = name.strip()
+    if not is_askable(name) or any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
+        raise InvalidInput("a voucher's name has no control characters")
+    if not name_key(name) or len(name) > NAME_LENGTH or len(name_key(name)) > NAME_KEY_LENGTH:
+        raise InvalidInput(f"a voucher's name has 1 to {NAME_LENGTH} characters")
+    return name
+
+
 def check_new_voucher(
     *,
+    name: str | None = None,
     code: str | None,
     tokens: int,
     pic_times: int,
@@ -153,12 +172,15 @@ def check_new_voucher(
     """Return a new voucher that is available at once.
 
     Args:
+        name: ``None``: it is called by its number.
         code: ``None``: one is drawn.
         expires_at: aware.
 
     Raises:
-        InvalidInput: it would be worth nothing, never be redeemable, or has no proper code.
+        InvalidInput: it would be worth nothing, never be redeemable, or has no proper code or name.
     """
+    voucher_id = new_voucher_id()
+    called = f"#{voucher_id}" if name is None else _checked_name(name)
     spelled = new_code() if code is None else normal_code(code)
     if not spelled:
         raise InvalidInput(f"a code has 1 to {MAX_CODE_LENGTH} letters, digits, hyphens, dots or underscores")
@@ -175,4 +197,4 @@ def check_new_voucher(
         raise InvalidInput("the voucher would have expired already")
     if max_uses is not None and not 1 <= max_uses <= MOST_UNITS:
         raise InvalidInput("a voucher must be good for at least one use")
-    return Voucher(spelled, tokens, pic_times, audience, True, expires_at, max_uses, 0, now)
+    return Voucher(voucher_id, called, spelled, tokens, pic_times, audience, True, expires_at, max_uses, 0, now)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiproject.accounts import Account
-from aiproject.adapters.database import CommitInDoubt, Database, UniqueViolation, retry_transient
+from aiproject.adapters.database import PRIMARY, CommitInDoubt, Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.audit import Fact, Origin, record, server_origin
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
@@ -16,7 +16,7 @@ from aiproject.quotas import Capability, Kind
 from aiproject.quotas.model import Grant
 from aiproject.quotas.store import apply
 from aiproject.vouchers import store
-from aiproject.vouchers.model import CodeTaken, Voucher, check_new_voucher, masked, normal_code
+from aiproject.vouchers.model import CodeTaken, Voucher, VoucherNameTaken, check_new_voucher, normal_code
 
 __all__ = ["Vouchers"]
 
@@ -45,6 +45,7 @@ class Vouchers:
     async def add(
         self,
         *,
+        name: str | None = None,
         code: str | None = None,
         count: int = 1,
         tokens: int = 0,
@@ -57,12 +58,15 @@ class Vouchers:
         """Make ``count`` vouchers, all or none.
 
         Args:
+            name: shown in lists and in the audit log; of several, each gets a number behind it. ``None``: they are
+                called by their numbers.
             code: of a single one; ``None``: codes are drawn.
             origin: whose act it is, for the audit log; ``None``: the server's own.
 
         Raises:
             InvalidInput: see `check_new_voucher`.
             CodeTaken: there is a voucher with this code.
+            VoucherNameTaken: there is a voucher with this name.
         """
         if not 1 <= count <= MOST_AT_ONCE:
             raise InvalidInput(f"1 to {MOST_AT_ONCE} vouchers can be made at once")
@@ -71,6 +75,7 @@ class Vouchers:
         now, by = self._clock(), origin or server_origin()
         new = [
             check_new_voucher(
+                name=name if name is None or count == 1 else f"{name} {number}",
                 code=code,
                 tokens=tokens,
                 pic_times=pic_times,
@@ -79,20 +84,22 @@ class Vouchers:
                 max_uses=max_uses,
                 now=now,
             )
-            for _ in range(count)
+            for number in range(1, count + 1)
         ]
 
         async def once() -> None:
             async with self._database.begin() as connection:
                 await store.add(connection, new)
-                target = masked(new[0].code) if count == 1 else f"{count} vouchers"
+                target = new[0].title if count == 1 else f"{count} vouchers"
                 after: dict[str, Fact] = {"count": count, **facts(new[0])}
                 await record(connection, by, "voucher.add", target, after=after)
 
         try:
             await retry_transient(once)
-        except UniqueViolation:
-            raise CodeTaken("there is a voucher with this code already") from None
+        except UniqueViolation as error:
+            if error.constraint == PRIMARY:
+                raise CodeTaken("there is a voucher with this code already") from None
+            raise VoucherNameTaken("there is a voucher with this name already") from None
         log.info("vouchers made", count=count, tokens=tokens, pic_times=pic_times)
         return new
 
@@ -108,27 +115,28 @@ class Vouchers:
                 return
             after = page[-1].code
 
-    async def set_available(self, code: str, is_available: bool, *, origin: Origin | None = None) -> Voucher:
+    async def set_available(self, name: str, is_available: bool, *, origin: Origin | None = None) -> Voucher:
         """Switch a voucher on or off; what was redeemed stays.
 
         Args:
+            name: or its code, see `store.find_named`.
             origin: whose act it is, for the audit log; ``None``: the server's own.
 
         Raises:
-            VoucherUnusable: there is none with this code.
+            VoucherUnusable: there is none with this name or code.
         """
-        code, by = normal_code(code), origin or server_origin()
+        by = origin or server_origin()
 
         async def once() -> Voucher:
             async with self._database.begin() as connection:
-                old = await store.find(connection, code, is_locked=True)
+                old = await store.find_named(connection, name, is_locked=True)
                 if old is None:
                     raise VoucherUnusable
                 new = replace(old, is_available=is_available)
                 await store.change(connection, new)
                 action = "voucher.enable" if is_available else "voucher.disable"
                 before, after = {"is_available": old.is_available}, {"is_available": is_available}
-                await record(connection, by, action, masked(code), before=before, after=after)
+                await record(connection, by, action, old.title, before=before, after=after)
             return new
 
         voucher = await retry_transient(once)
@@ -137,7 +145,7 @@ class Vouchers:
 
     async def modify(
         self,
-        code: str,
+        name: str,
         *,
         tokens: int,
         pic_times: int,
@@ -148,18 +156,18 @@ class Vouchers:
         """Change what a voucher is worth from now on, for whom, and whether it may be redeemed.
 
         Raises:
-            VoucherUnusable: there is none with this code.
+            VoucherUnusable: there is none with this name or code.
             InvalidInput: it would be worth nothing, see `check_new_voucher`.
         """
-        code, now, by = normal_code(code), self._clock(), origin or server_origin()
+        now, by = self._clock(), origin or server_origin()
 
         async def once() -> Voucher:
             async with self._database.begin() as connection:
-                old = await store.find(connection, code, is_locked=True)
+                old = await store.find_named(connection, name, is_locked=True)
                 if old is None:
                     raise VoucherUnusable
                 checked = check_new_voucher(
-                    code=code,
+                    code=old.code,
                     tokens=tokens,
                     pic_times=pic_times,
                     audience=audience,
@@ -177,7 +185,7 @@ class Vouchers:
                     connection,
                     by,
                     "voucher.modify",
-                    masked(code),
+                    old.title,
                     before={name: was[name] for name in changed},
                     after={name: now_so[name] for name in changed} | {"made_at": now_so["made_at"]},
                 )
@@ -185,22 +193,22 @@ class Vouchers:
 
         return await retry_transient(once)
 
-    async def delete(self, code: str, *, origin: Origin | None = None) -> Voucher:
+    async def delete(self, name: str, *, origin: Origin | None = None) -> Voucher:
         """Remove a voucher. Its redemptions stay: a new one with this code is not for those who had the old one.
 
         Raises:
-            VoucherUnusable: there is none with this code.
+            VoucherUnusable: there is none with this name or code.
         """
-        code, by = normal_code(code), origin or server_origin()
+        by = origin or server_origin()
 
         async def once() -> Voucher:
             async with self._database.begin() as connection:
-                old = await store.find(connection, code, is_locked=True)
+                old = await store.find_named(connection, name, is_locked=True)
                 if old is None:
                     raise VoucherUnusable
-                await store.delete(connection, code)
+                await store.delete(connection, old.code)
                 before: dict[str, Fact] = {**facts(old), "uses": old.uses}
-                await record(connection, by, "voucher.delete", masked(code), before=before)
+                await record(connection, by, "voucher.delete", old.title, before=before)
             return old
 
         return await retry_transient(once)
@@ -267,13 +275,14 @@ class Vouchers:
                     if await store.redeemed_at(connection, code, account_id) is not None:
                         raise VoucherRedeemed
                     raise VoucherUnusable
-                try:
-                    await store.record(connection, code, account_id, now)
-                except UniqueViolation:
-                    raise VoucherRedeemed from None
             elif known != now:
                 raise VoucherRedeemed
             voucher = await store.find(connection, code)
+            if known is None and voucher is not None:
+                try:
+                    await store.record(connection, voucher, account_id, now)
+                except UniqueViolation:
+                    raise VoucherRedeemed from None
             if voucher is None or not voucher.is_for(account.academy, claimed=claimed_academy):
                 raise VoucherUnusable
             if known == now:

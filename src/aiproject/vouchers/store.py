@@ -9,18 +9,35 @@ and with it a whole batch of the books.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aiproject.accounts.model import is_askable
+from aiproject.adapters.schema import name_key
 from aiproject.adapters.schema import voucher as vouchers
 from aiproject.adapters.schema import voucher_redemption as redemptions
-from aiproject.vouchers.model import Voucher
+from aiproject.vouchers.model import Voucher, normal_code
 
-__all__ = ["add", "change", "delete", "find", "listed", "record", "redeemed_at", "use"]
+__all__ = [
+    "add",
+    "change",
+    "count_uses",
+    "delete",
+    "find",
+    "find_named",
+    "listed",
+    "record",
+    "redeemed_at",
+    "redeemers",
+    "use",
+]
+
+COLUMNS = tuple(vouchers.c[field.name] for field in fields(Voucher))
 
 
 def _voucher(row: Any) -> Voucher:
@@ -31,12 +48,14 @@ async def add(connection: AsyncConnection, new: Sequence[Voucher]) -> None:
     """Insert vouchers.
 
     Raises:
-        UniqueViolation: there is one with such a code.
+        UniqueViolation: there is one with such a code, name or number.
     """
-    fields = [column.name for column in vouchers.columns]
-    await connection.execute(
-        insert(vouchers), [{field: getattr(voucher, field) for field in fields} for voucher in new]
-    )
+    rows = [
+        {column.name: getattr(voucher, column.name) for column in COLUMNS}
+        | {"name_key": None if voucher.name is None else name_key(voucher.name)}
+        for voucher in new
+    ]
+    await connection.execute(insert(vouchers), rows)
 
 
 async def find(connection: AsyncConnection, code: str, *, is_locked: bool = False) -> Voucher | None:
@@ -45,7 +64,27 @@ async def find(connection: AsyncConnection, code: str, *, is_locked: bool = Fals
     Args:
         is_locked: keep everybody else from changing it until the transaction ends.
     """
-    statement = select(vouchers).where(vouchers.c.code == code)
+    return await _one(connection, vouchers.c.code == code, is_locked=is_locked)
+
+
+async def find_named(connection: AsyncConnection, text: str, *, is_locked: bool = False) -> Voucher | None:
+    """Return the voucher with this name; if there is none, the one with this code, for those who may know codes.
+
+    Args:
+        text: in any spelling.
+        is_locked: as in `find`.
+    """
+    if not is_askable(text):
+        return None
+    named = await _one(connection, vouchers.c.name_key == name_key(text), is_locked=is_locked)
+    code = normal_code(text)
+    if named is not None or not code:
+        return named
+    return await find(connection, code, is_locked=is_locked)
+
+
+async def _one(connection: AsyncConnection, condition: ColumnElement[bool], *, is_locked: bool) -> Voucher | None:
+    statement = select(*COLUMNS).where(condition)
     row = (await connection.execute(statement.with_for_update() if is_locked else statement)).one_or_none()
     return None if row is None else _voucher(row)
 
@@ -53,7 +92,7 @@ async def find(connection: AsyncConnection, code: str, *, is_locked: bool = Fals
 async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list[Voucher]:
     """Return vouchers in the order of their codes, those after ``after``."""
     rows = await connection.execute(
-        select(vouchers).where(vouchers.c.code > after).order_by(vouchers.c.code).limit(limit)
+        select(*COLUMNS).where(vouchers.c.code > after).order_by(vouchers.c.code).limit(limit)
     )
     return [_voucher(row) for row in rows]
 
@@ -94,6 +133,16 @@ async def use(connection: AsyncConnection, code: str, now: datetime) -> bool:
     return result.rowcount == 1
 
 
+async def count_uses(connection: AsyncConnection, code: str, count: int) -> None:
+    """Count so many uses, whatever the voucher's state."""
+    await connection.execute(update(vouchers).where(vouchers.c.code == code).values(uses=vouchers.c.uses + count))
+
+
+async def redeemers(connection: AsyncConnection, code: str) -> set[int]:
+    """Return the accounts that have redeemed the voucher."""
+    return set(await connection.scalars(select(redemptions.c.account_id).where(redemptions.c.code == code)))
+
+
 async def redeemed_at(connection: AsyncConnection, code: str, account_id: int) -> datetime | None:
     """Return when the account redeemed the voucher."""
     statement = select(redemptions.c.redeemed_at).where(
@@ -103,10 +152,28 @@ async def redeemed_at(connection: AsyncConnection, code: str, account_id: int) -
     return found
 
 
-async def record(connection: AsyncConnection, code: str, account_id: int, now: datetime) -> None:
+async def record(
+    connection: AsyncConnection,
+    voucher: Voucher,
+    account_id: int,
+    now: datetime,
+    *,
+    is_adopted: bool | None = None,
+) -> None:
     """Note that the account redeems the voucher.
+
+    Args:
+        is_adopted: it did so in the original's database, and the ledger has no entry of it.
 
     Raises:
         UniqueViolation: it has done so before.
     """
-    await connection.execute(insert(redemptions).values(code=code, account_id=account_id, redeemed_at=now))
+    await connection.execute(
+        insert(redemptions).values(
+            code=voucher.code,
+            account_id=account_id,
+            redeemed_at=now,
+            voucher_id=voucher.voucher_id,
+            is_adopted=is_adopted,
+        )
+    )

@@ -283,12 +283,13 @@ def _administrator_paths() -> dict[str, Any]:
 def _token_paths() -> dict[str, Any]:
     limit = object_of({"tokens": COUNT, "pictimes": COUNT}, ["tokens", "pictimes"])
     new = {
-        "token_name": {**TEXT, "minLength": 1, "maxLength": 56},
+        "token_name": {**TEXT, "minLength": 1, "maxLength": 100, "description": "令牌的名称，不能用来兑换"},
+        "token_id": {**MAYBE_TEXT, "maxLength": 56, "description": "自定义兑换码；不填则随机生成"},
         "token_limit": {**limit, "required": []},
         "token_range": {**MAYBE_TEXT, "description": "可兑换的学院；空表示所有人"},
     }
     changed = {
-        "target_token": TEXT,
+        "target_token": {**TEXT, "description": "令牌的名称或兑换码"},
         "new_token_limit": limit,
         "new_token_range": MAYBE_TEXT,
         "new_token_is_available": FLAG,
@@ -301,7 +302,7 @@ def _token_paths() -> dict[str, Any]:
                 *_plain("创建令牌成功"),
                 [Code.TOKEN_REPEAT, Code.ADD_TOKEN_ERROR, Code.PERMISSION_NOT_ALLOW],
                 role="managers",
-                body=object_of(new),
+                body=object_of(new, ["token_name", "token_limit", "token_range"]),
                 body_example={
                     "token_name": "开学礼包",
                     "token_limit": {"tokens": 5000, "pictimes": 5},
@@ -362,7 +363,7 @@ ROWS: list[Schema] = [
         "title": "admin",
         **object_of(
             {
-                "Id": {"type": "integer"},
+                "Id": TEXT,
                 "Auth": {"type": "integer", "enum": [0, 1], "description": "owner 为 1"},
                 "Admin": TEXT,
                 "PassWord": {**TEXT, "description": "已打码"},
@@ -374,11 +375,11 @@ ROWS: list[Schema] = [
         "title": "token",
         **object_of(
             {
-                "Id": {"type": "integer"},
+                "Id": {**TEXT, "description": "用户兑换时填写的兑换码；对 auditor 打码"},
                 "Tokens": {"type": "integer"},
                 "PicTimes": {"type": "integer"},
                 "TokenRange": TEXT,
-                "Name": {**TEXT, "description": "对 auditor 打码"},
+                "Name": {**TEXT, "description": "令牌的名称"},
                 "Available": {"type": "integer", "enum": [0, 1]},
             }
         ),
@@ -397,7 +398,7 @@ EXAMPLE_ROW = {
 
 def _table_paths() -> dict[str, Any]:
     table = ({"type": "string", "enum": ["user", "admin", "token"]}, True)
-    search = ({**TEXT, "description": "名称包含此文字"}, False)
+    search = ({**TEXT, "description": "名称包含此文字；owner 和 admin 也可搜索兑换码"}, False)
     row: Schema = {"oneOf": ROWS}
     return {
         "/admin/query_table": {

@@ -231,7 +231,11 @@ def _voucher_paths() -> dict[str, Any]:
                     "content": json_content(
                         object_of(
                             {
-                                "token_id": {"type": "string", "maxLength": 56, "description": "令牌，不分大小写"},
+                                "token_id": {
+                                    "type": "string",
+                                    "maxLength": 56,
+                                    "description": "令牌的兑换码，不分大小写",
+                                },
                                 "user_id": UUID,
                                 "user_academy": {
                                     "type": ["string", "null"],
