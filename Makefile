@@ -2,6 +2,7 @@
 #
 #   make run      set up and serve on 127.0.0.1:8080
 #   make test     set up and run the whole test suite; starts the database servers it needs
+#   make test-cluster  a MariaDB Galera cluster, whose nodes are stopped, killed and frozen under load (some minutes)
 #   make check    formatter, linter, types, import directions, licences, vulnerabilities and the bill of materials
 #   make setup    only the set-up
 #   make bench    the benchmarks; make bench ONLY='relay cost many-streams', make bench ONLY='relay soak --minutes 30'
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) \* 2)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup run test check bench bench-peers lock wheel clean services format sbom fuzz fuzz-api
+.PHONY: setup run test test-cluster check bench bench-peers lock wheel clean services format sbom fuzz fuzz-api
 
 setup: $(VENV)/.run
 
@@ -55,6 +56,10 @@ services: $(VENV)/.dev
 test: $(VENV)/.dev services
 	$(BIN)/python -m pytest -m serial
 	$(BIN)/python -m pytest -m "not serial" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python tools/galera_test.py --brief
+
+test-cluster: $(VENV)/.dev services
+	$(BIN)/python tools/galera_test.py --rounds 2
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -32,6 +32,7 @@ import urllib.parse
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -40,12 +41,14 @@ import asyncpg
 import redis.asyncio
 
 __all__ = [
+    "Galera",
     "MariaDB",
     "MySQL",
     "PostgreSQL",
     "Redis",
     "Server",
     "ServerMissing",
+    "find_galera",
     "find_service_program",
     "free_port",
     "remove_fresh_data",
@@ -131,6 +134,7 @@ class Server(ABC):
                 stdin=subprocess.DEVNULL,
                 cwd=self.directory,
                 start_new_session=True,  # Ctrl-C is for pytest, which then stops us in good order
+                env={**os.environ, **self._environment()},
                 **self._identity(),
             )
         deadline = time.monotonic() + START_SECONDS
@@ -209,6 +213,10 @@ class Server(ABC):
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def _environment(self) -> dict[str, str]:
+        """Variables of its own."""
+        return {}
+
     def _identity(self) -> dict[str, Any]:
         if self._run_as is None:
             return {}
@@ -235,6 +243,14 @@ class Server(ABC):
         )
         if done.returncode != 0:
             raise RuntimeError(f"{self.name}: {command[0]} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+
+    def _may_run(self, program: Path) -> bool:
+        """Whether the user that the server runs as can reach and start it."""
+        try:
+            self._run([str(program), "--version"])
+        except (OSError, RuntimeError):
+            return False
+        return True
 
     # -- databases --
 
@@ -486,13 +502,6 @@ class PostgreSQL(Server):
                 programs = copy
         self._programs = programs
 
-    def _may_run(self, program: Path) -> bool:
-        try:
-            self._run([str(program), "--version"])
-        except (OSError, RuntimeError):
-            return False
-        return True
-
     def _initialise(self) -> None:
         password = self.directory / "password"
         password.write_text(PASSWORD, encoding="utf-8")
@@ -609,6 +618,30 @@ def find_service_program(service: str, program: str) -> str:
     if unpacked.exists():
         return str(unpacked)
     raise ServerMissing(f"no {service} on this machine; run: python3 tools/get_services.py")
+
+
+@dataclass(frozen=True)
+class Galera:
+    """What makes a cluster of MariaDB.
+
+    Attributes:
+        library: the provider that a node loads.
+        programs: folders with what a joining node runs, before those of ``PATH``; none where the machine has them.
+    """
+
+    library: Path
+    programs: tuple[Path, ...] = ()
+
+
+def find_galera() -> Galera:
+    """The machine's Galera, or the one that the tool unpacked. Raises ServerMissing."""
+    if found := _load_tool().installed_galera():
+        return Galera(Path(found))
+    folder = UNPACKED / "galera"
+    library = folder / "root" / "usr" / "lib" / "galera" / "libgalera_smm.so"
+    if not library.exists():
+        raise ServerMissing("no Galera (galera-4, rsync) on this machine; run: python3 tools/get_services.py")
+    return Galera(library, (folder, folder / "root" / "usr" / "bin"))
 
 
 def _postgresql_programs() -> Path:

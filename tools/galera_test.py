@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Stops, kills and freezes the nodes of a MariaDB Galera cluster under load, and shows that the books still add up.
 
-    .venv/bin/python tools/galera_test.py [--rounds 2] [--seed WORD]
+    .venv/bin/python tools/galera_test.py [--rounds 2 | --brief] [--seed WORD]
 
 Three nodes of Debian's ``mariadb-server`` and ``galera-4`` on loopback, each with one ``aiproject serve`` in front of
 it; clients call any of these. In turn a node is stopped, killed and frozen, stays away for a while, and joins again by
 the usual ways (incremental transfer, or rsync). Between these, servers are killed, too. Described in
 docs/crash-tests.md; the exit status is 0 if nothing is wrong.
 
-Wants the packages ``mariadb-server``, ``galera-4`` and ``rsync``; no privileges, and nothing but loopback.
+Wants MariaDB, Galera 4 and rsync, the machine's or those that tools/get_services.py unpacked; no privileges, and
+nothing but loopback. Without them it says so and is skipped, or fails where ``AIPROJECT_REQUIRE_SERVICES=1`` demands
+them.
 """
 
 from __future__ import annotations
@@ -40,9 +42,7 @@ from aiproject.adapters.log import configure  # noqa: E402
 from aiproject.sandbox import SandboxThread  # noqa: E402
 from crash import SANDBOX, Load, Node, Storm, Verdict, await_quiet, describe, judge, ledger_verify  # noqa: E402
 from forker import Forker  # noqa: E402
-from services import MariaDB, ServerMissing, free_port  # noqa: E402
-
-LIBRARIES = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so")
+from services import MariaDB, ServerMissing, find_galera, free_port  # noqa: E402
 
 SUSPECT_SECONDS, INACTIVE_SECONDS = 4, 8
 """After which the others vote a silent node out; Galera's defaults are 5 and 15."""
@@ -60,11 +60,8 @@ class GaleraNode(MariaDB):
     """A MariaDB that replicates with two others."""
 
     def __init__(self, number: int, group_ports: list[int]) -> None:
+        self._galera = find_galera()
         super().__init__()
-        library = next((path for path in LIBRARIES if Path(path).exists()), None)
-        if library is None:
-            raise ServerMissing("no libgalera_smm.so on this machine; on Debian: apt-get install galera-4 rsync")
-        self._library = library
         self._number = number
         self._group_ports = group_ports
         self._ist_port, self._sst_port = free_port(), free_port()
@@ -75,6 +72,12 @@ class GaleraNode(MariaDB):
             entry = pwd.getpwnam("nobody")
             self._run_as, self._run_as_group = entry.pw_uid, entry.pw_gid
             os.chown(self.directory, entry.pw_uid, entry.pw_gid)
+            if not self._may_run(Path(self._server)):
+                self.remove()
+                raise ServerMissing(f"as root, nodes run as `nobody`, who cannot reach {self._server}")
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.pathsep.join([*map(str, self._galera.programs), os.environ.get("PATH", os.defpath)])}
 
     def found(self) -> None:
         """Start as the first node of a new cluster."""
@@ -115,7 +118,7 @@ class GaleraNode(MariaDB):
             "--default-storage-engine=InnoDB",
             "--innodb-autoinc-lock-mode=2",
             "--wsrep-on=ON",
-            f"--wsrep-provider={self._library}",
+            f"--wsrep-provider={self._galera.library}",
             "--wsrep-cluster-name=aiproject",
             f"--wsrep-cluster-address=gcomm://{','.join(f'127.0.0.1:{port}' for port in self._group_ports)}",
             f"--wsrep-node-address=127.0.0.1:{port}",
@@ -140,7 +143,7 @@ class GaleraNode(MariaDB):
             f"--socket={self.directory / 'recover.sock'}",
             "--skip-networking",
             "--wsrep-on=ON",
-            f"--wsrep-provider={self._library}",
+            f"--wsrep-provider={self._galera.library}",
             "--wsrep-recover",
         ]
         done = subprocess.run(
@@ -188,11 +191,24 @@ def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="disturb a Galera cluster under load and verify the books")
     parser.add_argument("--rounds", type=int, default=2, help="times that each of the three things is done to a node")
+    parser.add_argument("--brief", action="store_true", help="kill one node and one server, and no more: for each day")
     parser.add_argument("--clients", type=int, default=18)
     parser.add_argument("--kills", type=int, default=4, help="servers killed between two of these")
     parser.add_argument("--seed", default=time.strftime("%Y%m%d%H%M%S"), help="decides who calls what and who falls")
     parser.add_argument("--logs", type=Path, help="folder for the servers' logs, which are deleted otherwise")
     options = parser.parse_args()
+    if options.brief:
+        options.rounds, options.clients, options.kills = 1, 6, 1
+    try:
+        find_galera()
+        return disturb(options)
+    except ServerMissing as reason:
+        print(f"galera_test: MISSING: {reason}", file=sys.stderr)
+        return 1 if os.environ.get("AIPROJECT_REQUIRE_SERVICES", "") not in ("", "0") else 0
+
+
+def disturb(options: argparse.Namespace) -> int:
+    """Run the test and print what happened; returns the exit status."""
     configure("error", "console")
     # The sandbox's clients die, and the databases that the pool says goodbye to.
     for name in ("aiohttp.server", "sqlalchemy.pool.impl.AsyncAdaptedQueuePool"):
@@ -285,9 +301,9 @@ class GaleraTest:
             calling = asyncio.create_task(load.run(self._options.clients))
             try:
                 for _ in range(self._options.rounds):
-                    for disturb in (self._stop, self._kill, self._freeze):
+                    for disturbance in (self._kill,) if self._options.brief else (self._stop, self._kill, self._freeze):
                         await storm.rage(storm.plan(self._options.kills), until=time.monotonic() + 60)
-                        if not await self._disturb(disturb):
+                        if not await self._disturb(disturbance):
                             return
             finally:
                 load.stop()

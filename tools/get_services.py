@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Sees to it that the programs the tests need can be started: databases, Redis or Valkey, nginx, HAProxy, and curl.
+"""Sees to it that the programs the tests need can be started: databases, Redis or Valkey, nginx, HAProxy, and curl; and
+what makes a cluster of MariaDB: Galera's library, rsync, and the scripts by which a node is given its state.
 
     python3 tools/get_services.py [--require] [--only NAME ...] [--ignore-installed]
 
@@ -163,6 +164,19 @@ def installed_curl() -> str | None:
     return program if "HTTP2" in version.stdout.split() else None
 
 
+GALERA_LIBRARIES = (
+    "/usr/lib/galera/libgalera_smm.so",
+    "/usr/lib/libgalera_smm.so",
+    "/usr/lib64/galera-4/libgalera_smm.so",
+)
+
+
+def installed_galera() -> str | None:
+    """The library, if the machine also has what a joining node runs."""
+    library = next((path for path in GALERA_LIBRARIES if Path(path).exists()), None)
+    return library if find_program("rsync") and find_program("wsrep_sst_rsync") else None
+
+
 def version_key(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
@@ -294,7 +308,7 @@ def unpack(service: Service, source: Source, target: Path, *, forget_installed: 
         Path(fresh).mkdir()  # TemporaryDirectory wants something to remove
         target.chmod(0o755)
     for program in service.programs:
-        if program != "mariadb-install-db":  # a shell script without --version
+        if program not in ("mariadb-install-db", "wsrep_sst_rsync"):  # shell scripts without --version
             run([str(target / program), service.version_option])
 
 
@@ -462,6 +476,13 @@ SERVICES = (
         find_installed=installed_curl,
         packages=(("curl",),),
         programs={"curl": "usr/bin/curl"},
+    ),
+    Service(
+        name="galera",
+        find_installed=installed_galera,
+        packages=(("galera-4", "mariadb-server", "rsync"),),
+        # Its starter gives rsync, which it calls, the libraries that were unpacked with it.
+        programs={"wsrep_sst_rsync": "usr/bin/wsrep_sst_rsync"},
     ),
 )
 
