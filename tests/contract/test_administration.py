@@ -549,12 +549,12 @@ class TestVouchers:
         await assert_books_add_up(database)
         told = await acts(database)
         assert [act[0] for act in told] == [
-            "voucher.add", "voucher.delete", "voucher.enable", "voucher.modify", "voucher.add",
+            "voucher.add", "voucher.delete", "voucher.enable", "voucher.modify", "voucher.add", "voucher.add",
         ]  # fmt: skip
         assert "ONE-TWO-THREE" not in str(told)
         assert told[3][2:] == (
             {"tokens": 5, "pic_times": 0, "is_available": True},
-            {"tokens": 7, "pic_times": 1, "is_available": False, "made_at": told[4][3]["made_at"]},
+            {"tokens": 7, "pic_times": 1, "is_available": False, "made_at": told[5][3]["made_at"]},
         )
 
 
