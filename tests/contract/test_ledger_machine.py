@@ -140,13 +140,14 @@ class ModelAccount:
         self, capability: Capability, want: int, need: int, limit: ModelLimit | None, day: int
     ) -> ModelHold | type[Refused]:
         free = self.free(capability)
-        if free < max(need, 1):
+        least = max(need, 1) if want else 0
+        if free < least:
             return QuotaExhausted
         if limit is None:
             hold = ModelHold(self, capability, int(min(want, free)))
         else:
             free_of_key = limit.free(day)
-            if free_of_key < max(need, 1):
+            if free_of_key < least:
                 return SpendLimitReached
             hold = ModelHold(self, capability, int(min(want, free, free_of_key)), limit=limit, day=day)
             limit.holds.append(hold)

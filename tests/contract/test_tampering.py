@@ -42,6 +42,8 @@ FREE = 100_000
 """Tokens that a forger would like to have."""
 
 REST = voucher.alias("rest")
+MINE = {"code": "MINE", "name_key": "mine", "voucher_id": 1}
+"""What no two vouchers share, of one that nobody made."""
 
 Damage = Callable[[AsyncConnection], Awaitable[None]]
 
@@ -186,7 +188,9 @@ CASES = {
         sql(
             sa.insert(voucher).from_select(
                 voucher.columns.keys(),
-                sa.select(sa.literal("MINE"), *list(REST.columns)[1:]).where(REST.c.code == "REST"),
+                sa.select(
+                    *(sa.literal(MINE[each.name]) if each.name in MINE else each for each in REST.columns)
+                ).where(REST.c.code == "REST"),
             )
         ),
         "by the audit log: expected 1, found 2",
