@@ -157,18 +157,16 @@ def estimate_tokens(text: str) -> int:
     """About how many tokens a text has, rather too many than too few; 0 for an empty one.
 
     The platform's rule of thumb: a token is about 1.5 Chinese characters or 0.8 English words. What is no prose (code,
-    figures, Base64) has few blanks and would pass for a handful of words, so ASCII text counts at least a token for
-    four characters; characters beyond the basic plane (emoji) count one each.
+    figures, Base64, white space) would pass for a handful of words, so ASCII text counts at least a token for four
+    characters, whether they can be seen or not; characters beyond the basic plane (emoji) count one each.
 
     Source: 《星火认知大模型 Web API 文档》, notes on ``max_tokens``.
     """
     ascii_text = text.encode("ascii", "ignore")
     wide = len(text) - len(ascii_text)
     beyond = len(text.encode("utf-16-le", "surrogatepass")) // 2 - len(text) if wide else 0
-    words = ascii_text.split()
-    visible = sum(map(len, words))
     # Twelfths of a token, so that rounding up is exact: 2/3 a character, 5/4 a word, 1/4 a byte.
-    twelfths = 8 * (wide - beyond) + 12 * beyond + max(15 * len(words), 3 * visible)
+    twelfths = 8 * (wide - beyond) + 12 * beyond + max(15 * len(ascii_text.split()), 3 * len(ascii_text))
     return -(-twelfths // 12)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from aiproject.adapters.log import get_logger
 from aiproject.adapters.uploads import ClientGone, read_body
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput
-from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
+from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
 from aiproject.protocols.seed import error_number, json_bytes, success
 from aiproject.protocols.spark import error_frame, estimate_tokens, render, with_usage
 from aiproject.protocols.vendor_codes import Service
@@ -92,11 +92,18 @@ class _Answer:
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
         self.parts: list[str] = []
+        self._beside: list[str] = []
+
+    def take_beside(self, event: ChatEvent) -> None:
+        """Keep what the model generated beside the answer's text, which counts in the estimate alike."""
+        self._beside.append(event.reasoning)
+        if event.tool_call is not None:
+            self._beside += (event.tool_call.name, event.tool_call.arguments)
 
     def estimate(self) -> Usage:
         """Return our estimate, for answers of which upstream tells no usage."""
-        prompt = sum(estimate_tokens(message.content) for message in self.request.messages)
-        completion = estimate_tokens("".join(self.parts))
+        prompt = _prompt_tokens(self.request.messages)
+        completion = estimate_tokens("".join(self.parts)) + estimate_tokens("".join(self._beside))
         return Usage(prompt, completion, prompt + completion)
 
 
@@ -178,12 +185,12 @@ class _TextEndpoint(Endpoint):
 
     def _most(self, dialog: list[_Message]) -> int:
         """Return the tokens that a call may consume at most, by our estimate."""
-        return sum(estimate_tokens(message.content) for message in dialog) + self._defaults.max_tokens
+        return _prompt_tokens(dialog) + self._defaults.max_tokens
 
     async def admit(self, scope: Scope, dialog: list[_Message], caller: Caller) -> tuple[ChatRequest, Hold]:
         """Hold what the call may cost at most."""
         messages = tuple(ChatMessage(message.role, message.content) for message in dialog)
-        prompt = sum(estimate_tokens(message.content) for message in messages if message.content)
+        prompt = _prompt_tokens(messages)
         defaults = self._defaults
         hold = await self._quotas.hold(
             caller.account,
@@ -275,6 +282,8 @@ class TextChat(_TextEndpoint):
         while not is_whole:
             for event in await turn.stream.receive():
                 parts.append(event.text)
+                if event.reasoning or event.tool_call is not None:
+                    turn.answer.take_beside(event)
                 is_whole = event.is_last
 
         answer = b""
@@ -308,6 +317,8 @@ class TextStream(_TextEndpoint):
                 for event in await stream.receive():
                     if event.text:
                         parts.append(event.text)
+                    if event.reasoning or event.tool_call is not None:
+                        turn.answer.take_beside(event)
                     is_whole = event.is_last
                     frame = event.spark_frame
                     if frame is None and (event.text or is_whole):
@@ -380,6 +391,11 @@ class _Frames:
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _prompt_tokens(messages: Iterable[ChatMessage | _Message]) -> int:
+    """Return our estimate of a dialog. Messages of white space alone are not sent (`sendable_messages`)."""
+    return sum(estimate_tokens(message.content) for message in messages if not message.content.isspace())
 
 
 def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> _Call | _KeyCall | _BrowserCall:

@@ -838,7 +838,7 @@ class TestEstimateTokens:
         ("text", "tokens"),
         [
             ("", 0),
-            (" \n", 0),
+            (" \n", 1),
             ("汉", 1),
             ("汉" * 3, 2),
             ("汉" * 150, 100),
@@ -846,10 +846,23 @@ class TestEstimateTokens:
             ("x" * 4000, 1000),
             ("😀" * 10, 10),
             ("汉字 and words", 4),
+            ("one  two", 3),
         ],
     )
     def test_follows_the_rule_of_thumb(self, text: str, tokens: int) -> None:
         assert estimate_tokens(text) == tokens
+
+    @pytest.mark.parametrize(
+        "character",
+        [" ", "\n", "\t", "\x0b", "\x00", "\x1b", "\x7f", "\x85", "\xa0", "\u200b", "\u2028", "\u3000", "\ufeff"],
+    )
+    def test_what_cannot_be_seen_counts_like_the_rest(self, character: str) -> None:
+        """A million blanks are no prompt of two tokens."""
+        assert estimate_tokens("a" + character * 1_000_000 + "b") >= 250_000
+
+    @given(st.text(alphabet=st.characters(), max_size=50))
+    def test_four_characters_are_a_token_at_least(self, text: str) -> None:
+        assert estimate_tokens(text) >= len(text) / 4
 
     @given(st.text(alphabet=st.characters(), max_size=50), st.text(alphabet=st.characters(), max_size=50))
     def test_never_sinks_when_text_is_added(self, one: str, two: str) -> None:

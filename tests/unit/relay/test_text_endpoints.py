@@ -24,7 +24,7 @@ from aiproject.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
+from aiproject.protocols.chat import ChatEvent, ChatRequest, ToolCall, Usage
 from aiproject.protocols.spark import estimate_tokens, render
 from aiproject.quotas import Capability, Hold, Key, KeyLost, Outcome, Quotas, Stage
 from aiproject.quotas.rules import charge
@@ -547,6 +547,28 @@ class TestUsageMissing:
         assert world.frames[-1]["payload"]["usage"]["text"]["total_tokens"] == expected
         assert world.frames[-1]["payload"]["choices"]["text"][0]["content"] == "！"
         assert f"settle: finished at last frame, {expected}" in world.journal
+
+    @EITHER
+    def test_thinking_and_calls_count_like_the_rest(self, endpoint: type[TextChat | TextStream]) -> None:
+        thought, call = "先想一想" * 10, ToolCall("look_up", '{"word": "x"}')
+        script = (ChatEvent(reasoning=thought), ChatEvent(tool_call=call), *self.SCRIPT)
+        world = play(World(script=script, usage=None), endpoint)
+        expected = PROMPT + estimate_tokens("你好！") + estimate_tokens(f"{thought}{call.name}{call.arguments}")
+        assert world.settlements == [f"settle: finished at last frame, {expected}"]
+
+
+class TestPromptEstimate:
+    @staticmethod
+    def held_for(content: str) -> int:
+        dialog = [{"role": "system", "content": " \n"}, {"role": "user", "content": content}]
+        world = play(World(), TextChat, CALL | {"dialog": dialog})
+        return int(world.facts["prompt_estimate"])
+
+    def test_white_space_inside_a_message_counts(self) -> None:
+        assert self.held_for("a" + " " * 400 + "b") >= 100
+
+    def test_a_message_that_is_not_sent_does_not(self) -> None:
+        assert self.held_for("你好，世界") == PROMPT
 
 
 class TestClientGone:
