@@ -345,6 +345,7 @@ async def open_application(
             settings.spark_temperature,
             settings.spark_top_k,
             settings.client_gone_drain,
+            settings.upstream_call_timeout,
             settings.spark_domain,
         )
         replay = Replay(database, quotas)

@@ -10,7 +10,7 @@ from typing import Any
 
 import websockets
 
-from system.harness import LocalServer, Platform
+from system.harness import LocalServer, Person, Platform, estimated, question
 
 
 class ManyFrames:
@@ -38,6 +38,22 @@ class ManyFrames:
         )
 
 
+async def ask_with_a_small_buffer(server: LocalServer, person: Person) -> socket.socket:
+    """Ask for a stream on a socket whose system keeps little of it."""
+    body = json.dumps(person.call("hi")).encode()
+    loop = asyncio.get_running_loop()
+    asking = socket.socket()
+    asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    asking.setblocking(False)
+    await loop.sock_connect(asking, ("127.0.0.1", server.port))
+    await loop.sock_sendall(
+        asking,
+        b"POST /textModel/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body),
+    )
+    return asking
+
+
 async def test_a_reader_that_stopped_is_cut_and_charged_as_gone(
     start_server: Callable[..., LocalServer], platform: Platform
 ) -> None:
@@ -46,19 +62,7 @@ async def test_a_reader_that_stopped_is_cut_and_charged_as_gone(
         server = start_server(spark_url=f"ws://127.0.0.1:{port}/v3.5/chat", reader_timeout=1.0)
         person = await server.person()
         before = await person.tokens()
-        body = json.dumps(
-            {"uuid": person.uuid, "username": person.username, "dialog": [{"role": "user", "content": "hi"}]}
-        ).encode()
-        loop = asyncio.get_running_loop()
-        stopped = socket.socket()
-        stopped.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stopped.setblocking(False)
-        await loop.sock_connect(stopped, ("127.0.0.1", server.port))
-        await loop.sock_sendall(
-            stopped,
-            b"POST /textModel/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (len(body), body),
-        )
+        stopped = await ask_with_a_small_buffer(server, person)
         try:
             # Others are served meanwhile, at once.
             assert await asyncio.wait_for(person.tokens(), 5) == before
@@ -72,4 +76,30 @@ async def test_a_reader_that_stopped_is_cut_and_charged_as_gone(
             assert await person.tokens() == before - 9
         finally:
             stopped.close()
+        await server.assert_books_add_up()
+
+
+async def test_a_reader_that_trickles_past_the_limit_of_the_call_is_cut_and_pays(
+    start_server: Callable[..., LocalServer],
+) -> None:
+    """It has not stopped; but it had most of an answer for nothing, since upstream's time ran out meanwhile."""
+    limit = 1.5
+    async with websockets.serve(ManyFrames().answer, "127.0.0.1", 0, compression=None) as upstream:
+        port = next(iter(upstream.sockets)).getsockname()[1]
+        server = start_server(spark_url=f"ws://127.0.0.1:{port}/v3.5/chat", upstream_call_timeout=limit)
+        person = await server.person()
+        before = await person.tokens()
+        loop = asyncio.get_running_loop()
+        trickling = await ask_with_a_small_buffer(server, person)
+        try:
+            began, seen = loop.time(), 0
+            while await person.tokens() == before:
+                seen += len(await loop.sock_recv(trickling, 50_000))
+                assert loop.time() < began + 15, "it reads on, and nothing ends its call"
+        finally:
+            trickling.close()
+        assert loop.time() - began > limit
+        assert seen > 0
+        # What upstream had sent by then is more than was set aside, and that is the most that is taken.
+        assert await person.tokens() == before - estimated(question("hi"), "") - 4096
         await server.assert_books_add_up()

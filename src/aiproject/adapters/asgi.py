@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from aiproject.protocols.addresses import address_group, normalised
 
 __all__ = [
     "ASGIApp",
     "Message",
+    "Reader",
     "Receive",
     "Scope",
     "Send",
@@ -17,6 +18,7 @@ __all__ = [
     "client_address",
     "client_group",
     "note",
+    "reader_of",
     "request_id",
     "send_json",
 ]
@@ -37,7 +39,35 @@ HANG_UP = "aiproject.hang_up"
 """The same: ``scope["extensions"][HANG_UP](callback)`` has ``callback`` called when the client hangs up; ``None`` ends
 that. Elsewhere somebody has to wait for ``http.disconnect``."""
 
+READER = "aiproject.reader"
+"""The same: ``scope["extensions"][READER]`` is the `Reader` of the answer."""
+
 HEADERS = "aiproject.headers"
+
+
+class Reader(Protocol):
+    """The client as it takes its answer.
+
+    Attributes:
+        is_behind: nothing more can be written to it now.
+        seconds_behind: how long the answer has waited for it, in all.
+    """
+
+    @property
+    def is_behind(self) -> bool: ...
+
+    @property
+    def seconds_behind(self) -> float: ...
+
+    def cut(self) -> None:
+        """Drop its connection, with whatever it has not taken yet."""
+        ...
+
+
+def reader_of(scope: Scope) -> Reader | None:
+    """Return the request's `Reader`; ``None`` under a server that is not our own."""
+    reader: Reader | None = scope.get("extensions", {}).get(READER)
+    return reader
 
 
 def request_id(scope: Scope) -> str:

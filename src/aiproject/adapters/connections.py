@@ -19,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from aiproject.adapters.asgi import CHUNKS, HANG_UP
+from aiproject.adapters.asgi import CHUNKS, HANG_UP, READER
 from aiproject.adapters.connection_counts import ConnectionCounts, Entry, Place
 from aiproject.adapters.http1 import Http1Connection, knows_chunks
 from aiproject.codes import MESSAGES, Code
@@ -88,6 +88,35 @@ async def _write_chunks(cycle: RequestResponseCycle, pieces: Sequence[bytes]) ->
         cycle.transport.write(b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]))
 
 
+class _Reader:
+    """The client that takes an answer; implements `aiproject.adapters.asgi.Reader`."""
+
+    __slots__ = ("_behind", "_cut", "_loop", "_since")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, cut: Callable[[], None], *, is_behind: bool) -> None:
+        self._loop = loop
+        self._cut = cut
+        self._behind = 0.0
+        self._since = loop.time() if is_behind else None
+
+    @property
+    def is_behind(self) -> bool:
+        return self._since is not None
+
+    @property
+    def seconds_behind(self) -> float:
+        return self._behind + (0.0 if self._since is None else self._loop.time() - self._since)
+
+    def cut(self) -> None:
+        self._cut()
+
+    def fell_behind(self) -> None:
+        self._since = self._loop.time()
+
+    def caught_up(self) -> None:
+        self._behind, self._since = self.seconds_behind, None
+
+
 class GuardedConnection(Http1Connection):
     """A client's connection with bounds; see `guarded`."""
 
@@ -106,6 +135,7 @@ class GuardedConnection(Http1Connection):
         self._reader_timeout = reader_timeout
         self._reader_timer: asyncio.TimerHandle | None = None
         self._unread = 0
+        self._reader: _Reader | None = None
         self._on_hang_up: Callable[[], object] | None = None
         self._head_timeout = head_timeout
         self._counts = counts
@@ -147,11 +177,15 @@ class GuardedConnection(Http1Connection):
     def pause_writing(self) -> None:
         """Called when the client is behind: nothing more is written until it has caught up."""
         super().pause_writing()
+        if self._reader is not None:
+            self._reader.fell_behind()
         self._wait_for_reader()
 
     def resume_writing(self) -> None:
         """Called when it has."""
         self._stop_waiting_for_reader()
+        if self._reader is not None:
+            self._reader.caught_up()
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -202,7 +236,8 @@ class GuardedConnection(Http1Connection):
     # -- for the application ------------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        extensions: dict[str, Any] = {HANG_UP: partial(self._watch_hang_up, cycle)}
+        self._reader = _Reader(self.loop, self.transport.abort, is_behind=self.flow.write_paused)
+        extensions: dict[str, Any] = {HANG_UP: partial(self._watch_hang_up, cycle), READER: self._reader}
         if knows_chunks(cycle.scope):
             extensions[CHUNKS] = partial(_write_chunks, cycle)
         cycle.scope["extensions"] = extensions

@@ -6,18 +6,19 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Literal
 
 import msgspec
 
 from aiproject.accounts.caller import Caller
 from aiproject.accounts.identity import Identities, bearer_of
-from aiproject.adapters.asgi import CHUNKS, Receive, Scope, Send, note, request_id, send_json
+from aiproject.adapters.asgi import CHUNKS, Receive, Scope, Send, note, reader_of, request_id, send_json
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.uploads import ClientGone, read_body
 from aiproject.codes import Code
-from aiproject.errors import AiProjectError, InvalidInput
+from aiproject.errors import AiProjectError, InvalidInput, UpstreamTimeout
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
 from aiproject.protocols.seed import error_number, json_bytes, success
 from aiproject.protocols.spark import error_frame, estimate_tokens, render, with_usage
@@ -39,6 +40,13 @@ MAX_DIALOG_BYTES = 2 * 1024 * 1024
 
 MAX_MESSAGES = 2000
 """Turns of a dialog; a bound on the work, far over what a context holds."""
+
+TOLERATED_DELAY = 1.0
+"""Seconds that an answer may wait for its reader, in all, before a call that runs out of time is the reader's doing:
+bursts fill a quick reader's buffers, too."""
+
+LAST_WORDS = 5.0
+"""Seconds within which an error must have been written to the client of a call that ran out of time."""
 
 
 class _Message(msgspec.Struct):
@@ -77,12 +85,14 @@ class ChatDefaults(msgspec.Struct, frozen=True):
     Attributes:
         model: its name, to which API keys can be held.
         drain_seconds: how long an answer is read on after its client hung up; 0 cuts it off at once.
+        call_seconds: how long a whole call may take, whoever holds it up.
     """
 
     max_tokens: int
     temperature: float
     top_k: int
     drain_seconds: float
+    call_seconds: float
     model: str
 
 
@@ -118,6 +128,57 @@ class _Turn:
     charge: Charge
     claim: Claim
     client: ClientWatch
+
+
+class _TimeLimit:
+    """Ends a call that takes too long, while inside, whether it waits for upstream or for its own reader.
+
+    A call whose reader kept it waiting would have had time left without that: it ends as if the client had hung up.
+    Otherwise it is upstream that took too long.
+
+    Args:
+        seconds: that the whole call may take.
+        ends_at: when they are over, in the loop's time.
+    """
+
+    __slots__ = ("_client", "_loop", "_scope", "_seconds", "_stream", "_timer")
+
+    def __init__(
+        self,
+        scope: Scope,
+        stream: ChatStream,
+        client: ClientWatch,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float,
+        ends_at: float,
+    ) -> None:
+        self._scope = scope
+        self._stream = stream
+        self._client = client
+        self._loop = loop
+        self._seconds = seconds
+        self._timer = loop.call_at(ends_at, self._end)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        reader = reader_of(self._scope)
+        if self._client.is_gone:
+            self._stream.abort(ClientGone())
+        elif reader is not None and (reader.is_behind or reader.seconds_behind > TOLERATED_DELAY):
+            note(self._scope, seconds_behind=round(reader.seconds_behind, 1))
+            self._stream.abort(ClientGone())
+            reader.cut()
+        else:
+            self._stream.abort(UpstreamTimeout("call", self._seconds, sid=self._stream.sid))
+            if reader is not None:
+                self._timer = self._loop.call_later(LAST_WORDS, reader.cut)
 
 
 class _TextEndpoint(Endpoint):
@@ -213,6 +274,8 @@ class _TextEndpoint(Endpoint):
         """Ask upstream and pass its answer on; a client that hangs up is noticed at any time."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - an endpoint runs in a task
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._defaults.call_seconds
         with ClientWatch(scope, receive, task.cancel) as client:
             charge.reached(Stage.SENT)
             try:
@@ -232,11 +295,12 @@ class _TextEndpoint(Endpoint):
                 nonlocal drain
                 if claim.is_wanted:
                     return
-                drain = task.get_loop().call_later(self._defaults.drain_seconds, stream.abort, ClientGone())
+                drain = loop.call_later(self._defaults.drain_seconds, stream.abort, ClientGone())
 
             client.on_gone = client_gone
+            time_limit = _TimeLimit(scope, stream, client, loop, self._defaults.call_seconds, ends_at)
             try:
-                with self._calls.streaming(stream):
+                with self._calls.streaming(stream), time_limit:
                     await self.relay(_Turn(scope, send, stream, answer, charge, claim, client))
             finally:
                 stream.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 
 from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.identity import Identities
-from aiproject.adapters.asgi import RECORD, Message, Scope
+from aiproject.adapters.asgi import READER, RECORD, Message, Scope
 from aiproject.errors import (
     AccountUnknown,
     AiProjectError,
@@ -64,6 +65,7 @@ class World:
         leaves: seconds after which the client hangs up.
         drain: seconds that an answer is read on after that.
         reading: seconds that the client takes to read a message.
+        call_seconds: that a whole call may take.
         settling: seconds that a settlement takes, or how it fails.
         key: whether the client sends an Idempotency-Key.
         earlier: the answer that is stored under its key.
@@ -76,6 +78,7 @@ class World:
     identified: Account | AiProjectError = field(default_factory=account)
     drain: float = 30.0
     reading: float = 0.0
+    call_seconds: float = 600.0
     settling: float | AiProjectError = 0.0
     key: bool = False
     earlier: bytes | None = None
@@ -89,6 +92,7 @@ class World:
     calls: RunningCalls = field(default_factory=RunningCalls)
     limits: CallLimits = field(default_factory=lambda: CallLimits(None, Ceilings(1, 1, 1)))
     stream: Stream | None = None
+    reader: Reader = field(default_factory=lambda: Reader())
     facts: dict[str, int | str] = field(default_factory=dict)
     settled: dict[str, int] = field(default_factory=dict)
     stored: bytes | None = None
@@ -171,7 +175,14 @@ class World:
     # -- the client --
 
     async def call(self, endpoint: type[TextChat | TextStream], body: object = None) -> None:
-        defaults = ChatDefaults(max_tokens=100, temperature=0.5, top_k=4, drain_seconds=self.drain, model="generalv3.5")
+        defaults = ChatDefaults(
+            max_tokens=100,
+            temperature=0.5,
+            top_k=4,
+            drain_seconds=self.drain,
+            call_seconds=self.call_seconds,
+            model="generalv3.5",
+        )
         accounts: Accounts = self  # type: ignore[assignment]
         keys: ApiKeys = self  # type: ignore[assignment]
         quotas: Quotas = self  # type: ignore[assignment]
@@ -185,13 +196,14 @@ class World:
             if not is_read:
                 is_read = True
                 return {"type": "http.request", "body": content, "more_body": False}
-            await asyncio.sleep(3600 if self.leaves is None else self.leaves)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.reader.is_cut.wait(), 3600 if self.leaves is None else self.leaves)
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             self.sent.append(message)
             self.journal.append(f"send {message['status']}" if "status" in message else "send")
-            await asyncio.sleep(self.reading)
+            await self.reader.take(self.reading)
 
         scope = {
             "type": "http",
@@ -199,6 +211,7 @@ class World:
             "headers": self.headers,
             "client": ("192.0.2.1", 1),
             RECORD: self.record,
+            "extensions": {READER: self.reader},
         }
         await app(scope, receive, send)
 
@@ -237,6 +250,26 @@ class World:
     def frames(self) -> list[dict[str, Any]]:
         assert all(chunk.endswith(b"\n") and chunk.count(b"\n") == 1 for chunk in self.chunks)
         return [json.loads(chunk) for chunk in self.chunks]
+
+
+class Reader:
+    """A client that takes its time over each message."""
+
+    def __init__(self) -> None:
+        self.is_behind = False
+        self.seconds_behind = 0.0
+        self.is_cut = asyncio.Event()
+
+    async def take(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.is_behind, began = bool(seconds), loop.time()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.is_cut.wait(), seconds)
+        self.is_behind = False
+        self.seconds_behind += loop.time() - began
+
+    def cut(self) -> None:
+        self.is_cut.set()
 
 
 class Stream:
@@ -657,6 +690,40 @@ class TestClientGone:
         world = run(scenario())
         assert world.journal[3:] == ["ask", "asking cancelled", "settle: server stopped at sent, 0"]
         assert "outcome" not in world.record
+
+
+class TestTimeLimit:
+    """The limit of a whole call binds whoever holds it up; who held it up decides how it ends."""
+
+    def test_a_reader_that_takes_too_long_pays_as_one_that_hung_up(self) -> None:
+        script = [event for frame in ANSWER[:2] for event in (frame, 0.1)] + [ANSWER[2]]
+        world = World(script=script, reading=40.0, call_seconds=60.0)
+        assert timed(world, TextStream) == 60
+        assert world.settlements == [f"settle: client gone at first frame, {PROMPT + estimate_tokens('你')}"]
+        assert world.record["outcome"] == "client gone"
+        assert world.record["seconds_behind"] >= 40
+
+    def test_reading_on_quickly_in_the_end_does_not_make_it_upstreams_fault(self) -> None:
+        world = World(script=[ANSWER[0], 100.0, *ANSWER[1:]], reading=2.0, call_seconds=60.0)
+        assert timed(world, TextStream) == 60
+        assert world.settlements == [f"settle: client gone at first frame, {PROMPT + estimate_tokens('你')}"]
+
+    @EITHER
+    def test_upstream_that_takes_too_long_costs_nothing(self, endpoint: type[TextChat | TextStream]) -> None:
+        world = World(script=[ANSWER[0], 100.0, *ANSWER[1:]], call_seconds=60.0)
+        assert timed(world, endpoint) == 60
+        assert world.settlements == ["settle: timed out at first frame, 0"]
+
+    @EITHER
+    def test_who_has_gone_meanwhile_pays(self, endpoint: type[TextChat | TextStream]) -> None:
+        """Also with a key, whose answer is read on without the bound of others."""
+        world = World(script=[ANSWER[0], 100.0, *ANSWER[1:]], leaves=1.0, key=True, call_seconds=60.0)
+        assert timed(world, endpoint) == 60
+        assert world.settlements == [f"settle: client gone at first frame, {PROMPT + estimate_tokens('你')}"]
+
+    def test_the_time_until_the_first_frame_counts(self) -> None:
+        world = World(asking=50.0, script=[ANSWER[0], 100.0, *ANSWER[1:]], call_seconds=60.0)
+        assert timed(world, TextStream) == 60
 
 
 class TestKeys:
