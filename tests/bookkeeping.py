@@ -17,6 +17,7 @@ from aiproject.adapters.schema import (
     name_key,
     new_account_id,
     operator_loss,
+    unpaid_usage,
     user,
     voucher,
     voucher_redemption,
@@ -25,7 +26,7 @@ from aiproject.quotas import LeaseTimes, Quotas
 
 __all__ = ["copy_books", "open_account", "reread", "restore_books"]
 
-TABLES = (user, ledger_entry, hold, operator_loss, voucher, voucher_redemption)
+TABLES = (user, ledger_entry, hold, operator_loss, unpaid_usage, voucher, voucher_redemption)
 
 
 async def open_account(

@@ -263,6 +263,13 @@ class Settings(BaseSettings):
         "`0` cuts it off and charges an estimate of what was generated. "
         "A call with an `Idempotency-Key` is read to its end in any case: its client comes back for the answer.",
     )
+    unpaid_tokens_per_day: int = Field(
+        20_000,
+        ge=0,
+        le=1_000_000_000_000,
+        description="Tokens of failed and moderated chats that an account need not pay in a day; beyond that it pays "
+        "the prompt and what was passed on.",
+    )
     fault_point: str | None = Field(
         None, description="Kill this process at a named point; for tests of crash recovery only."
     )

@@ -302,7 +302,12 @@ async def open_application(
         call_limits = CallLimits(gate, ceilings(settings))
         calls = RunningCalls()
         quotas = await stack.enter_async_context(
-            Quotas.running(database, LeaseTimes(settings.hold_lease), zone=ZoneInfo(settings.time_zone))
+            Quotas.running(
+                database,
+                LeaseTimes(settings.hold_lease),
+                zone=ZoneInfo(settings.time_zone),
+                unpaid_per_day=settings.unpaid_tokens_per_day,
+            )
         )
         await stack.enter_async_context(Checkpoints(database, settings.data_dir).running())
         guard = LoginGuard(database, guards_addresses=settings.limits == "on")

@@ -151,7 +151,7 @@ DAMAGE: Sequence[tuple[str, sa.Update | sa.Delete, str]] = (
     ("another unmetered charge", change(hold, "unmetered", charged=3999), "entries that charge 3999"),
     ("another state", change(hold, "running", state="gone"), "state of the hold of request running"),
     ("another outcome", change(hold, "chat", outcome="shrug"), "outcome of request chat"),
-    ("a failed call made to pay", change(hold, "chat", outcome="upstream failed"), "charge of request chat"),
+    ("a failed call made to pay", change(hold, "chat", outcome="server stopped"), "charge of request chat"),
     ("a report of less", change(hold, "chat", reported=100), "charge of request chat"),
     ("a finished call made free", change(hold, "failed", outcome="finished", reported=9), "charge of request failed"),
     # Losses.

@@ -32,12 +32,13 @@ from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit
 from aiproject.adapters import migrations
 from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict
 from aiproject.adapters.schema import hold as holds
+from aiproject.adapters.schema import unpaid_usage
 from aiproject.adapters.schema import user as users
 from aiproject.errors import QuotaExhausted, Refused, SpendLimitReached, VoucherRedeemed
 from aiproject.quotas import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.quotas.audit import verify
 from aiproject.quotas.books import Books
-from aiproject.quotas.rules import charge
+from aiproject.quotas.rules import CHARGES, Basis, charge
 from aiproject.quotas.store import BALANCE, HELD
 from aiproject.vouchers import Voucher, Vouchers
 from bookkeeping import open_account
@@ -62,6 +63,8 @@ KEYS: dict[str, tuple[str, dict[Capability, SpendCap]]] = {
     "eve's": ("eve", {Capability.VOICE_SECONDS: SpendCap(total=500, daily=300)}),
 }
 LEASE = LeaseTimes(3600)
+BOUND = 250
+"""Tokens of failed calls that an account need not pay in a day."""
 
 nodes = st.integers(0, NODES - 1)
 names = st.sampled_from(NAMES)
@@ -74,6 +77,11 @@ allowances = st.none() | st.integers(0, 700)
 ends = st.tuples(st.sampled_from(Outcome), st.sampled_from(Stage), st.none() | st.integers(-5, 500), amounts)
 likely_ends = st.tuples(st.just(Outcome.FINISHED), st.just(Stage.LAST_FRAME), st.none() | st.integers(0, 500), amounts)
 End = tuple[Outcome, Stage, int | None, int]
+
+
+def seen(end: End) -> int:
+    """What the caller saw of a call: half of what was generated."""
+    return end[3] // 2
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------
@@ -128,6 +136,7 @@ class ModelAccount:
     balances: dict[Capability, int | None]
     holds: list[ModelHold] = field(default_factory=list)
     voice_used: int = 0
+    unpaid: dict[int, int] = field(default_factory=dict)
 
     def held(self, capability: Capability) -> int:
         return sum(hold.amount for hold in self.holds if hold.is_open and hold.capability is capability)
@@ -155,9 +164,19 @@ class ModelAccount:
         self.holds.append(hold)
         return hold
 
-    def settle(self, hold: ModelHold, end: End) -> int:
+    def leave_unpaid(self, units: int, day: int) -> int:
+        """Count a failed call's units; return what is beyond the bound."""
+        used = self.unpaid.get(day, 0)
+        free = min(units, BOUND - used)
+        if free:
+            self.unpaid[day] = used + free
+        return units - free
+
+    def settle(self, hold: ModelHold, end: End, day: int) -> int:
         outcome, stage, reported, estimated = end
         units = charge(outcome, stage, reported=reported, estimated=estimated)
+        if CHARGES[outcome][stage] is Basis.BOUNDED and hold.capability is Capability.TOKENS and hold.is_open:
+            units = self.leave_unpaid(seen(end), day)
         is_late = not hold.is_open and hold.outcome is Outcome.SERVER_KILLED and units > 0
         if not hold.is_open and not (is_late and not hold.is_captured):
             return hold.charged
@@ -238,7 +257,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self._voucher: Voucher = self.run(self._vouchers.add(tokens=70, pic_times=1))[0]
         self._redeemed: set[str] = set()
         self._writers = [TroubledWriter(self._database) for _ in range(NODES)]
-        self._nodes = [Quotas(self._database, LEASE, Books(self._database, writer)) for writer in self._writers]
+        self._nodes = [self._node(number) for number in range(NODES)]
+
+    def _node(self, number: int) -> Quotas:
+        return Quotas(self._database, LEASE, Books(self._database, self._writers[number]), unpaid_per_day=BOUND)
 
     # -- calls --
 
@@ -307,14 +329,17 @@ class LedgerMachine(RuleBasedStateMachine):
             async def work(node: int = node, ours: list[tuple[Call, End]] = ours) -> list[int]:
                 return await asyncio.gather(
                     *(
-                        self._nodes[node].settle(call.hold, outcome, stage, reported=reported, estimated=estimated)
-                        for call, (outcome, stage, reported, estimated) in ours
+                        self._nodes[node].settle(
+                            call.hold, outcome, stage, reported=reported, estimated=estimated, seen=seen(end)
+                        )
+                        for call, end in ours
+                        for outcome, stage, reported, estimated in [end]
                     )
                 )
 
             has_trouble = bool(self._writers[node].troubles)
             told = self.run(work())
-            expected = [call.model.account.settle(call.model, end) for call, end in ours]
+            expected = [call.model.account.settle(call.model, end, self._calendar.day) for call, end in ours]
             for (call, _), charged, taken in zip(ours, told, expected, strict=True):
                 # A batch that is done again because its commit was in doubt finds its holds as it left them: of two
                 # settlements of one hold, the first is told then what the second took.
@@ -341,7 +366,7 @@ class LedgerMachine(RuleBasedStateMachine):
         lost = [call for call in self._all if call.node == node]
         for call in lost:
             call.node = None
-        self._nodes[node] = Quotas(self._database, LEASE, Books(self._database, self._writers[node]))
+        self._nodes[node] = self._node(node)
         self._expire(lost)
 
     def _expire(self, calls: list[Call]) -> None:
@@ -428,6 +453,22 @@ class LedgerMachine(RuleBasedStateMachine):
             assert all(number is None or number >= 0 for number in expected)
 
     @invariant()
+    def no_day_has_more_unpaid_than_the_bound(self) -> None:
+        async def read() -> dict[tuple[int, int], int]:
+            async with self._database.connect() as connection:
+                numbers = [account.account_id for account in self._accounts.values()]
+                rows = await connection.execute(sa.select(unpaid_usage).where(unpaid_usage.c.account_id.in_(numbers)))
+                return {(row.account_id, row.day): row.tokens for row in rows}
+
+        found = self.run(read())
+        assert found == {
+            (account.account_id, day): tokens
+            for name, account in self._accounts.items()
+            for day, tokens in self._model[name].unpaid.items()
+        }
+        assert all(tokens <= BOUND for tokens in found.values())
+
+    @invariant()
     def keys_have_spent_what_the_model_s_have(self) -> None:
         async def read() -> dict[int, dict[Capability, SpendLimit]]:
             async with self._database.connect() as connection:
@@ -480,7 +521,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_random_lives(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calendar = Calendar()
-    monkeypatch.setattr("aiproject.quotas.spending.day_of", lambda _now, _zone: calendar.day)
+    for module in ("spending", "unpaid"):
+        monkeypatch.setattr(f"aiproject.quotas.{module}.day_of", lambda _now, _zone: calendar.day)
 
     async def prepared() -> Database:
         database = await Database.open(database_url)

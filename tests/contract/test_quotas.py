@@ -250,8 +250,8 @@ class TestSettling:
                 (Stage.LAST_FRAME, 14),
             )
         ]
-        assert taken == [0, 0, 20, 14]
-        assert (await now(database)).tokens == 1000 - 34
+        assert taken == [0, 20, 20, 14]
+        assert (await now(database)).tokens == 1000 - 54
 
     async def test_the_estimate_counts_where_upstream_does_not_tell(self, database: Database, quotas: Quotas) -> None:
         account = await opened(database, tokens=1000)
@@ -472,5 +472,5 @@ async def test_the_record_of_a_call_says_how_it_ended(database: Database, quotas
     expected |= {"state": "captured", "stage": "first frame", "outcome": "client gone"}
     expected |= {"reported": None, "charged": 9, "sid": "cht1"}
     assert {name: row[name] for name in expected} == expected
-    assert row["rule"] == '{"prompt_estimate":5,"rule":1,"sealed":1}'
+    assert row["rule"] == '{"prompt_estimate":5,"rule":2,"sealed":1}'
     assert row["opened_at"] <= row["closed_at"] <= row["lease_until"]

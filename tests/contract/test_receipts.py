@@ -93,7 +93,7 @@ class TestEntries:
             "balance": 940,
             "request_id": "call4",
             "attempt": 1,
-            "rule": {"rule": 1, "prompt": 5, "sealed": 1, "settled": [50, "finished", "last frame", 14]},
+            "rule": {"rule": 2, "prompt": 5, "sealed": 1, "settled": [50, "finished", "last frame", 14]},
             "hash": "",
         }
         second = await app.get(ming, f"?limit=4&before={first['next']}")
@@ -150,10 +150,11 @@ class TestReceipts:
             "reported": 90,
             "charged": 80,
             "lost": 10,
+            "unpaid": 0,
             "refunded": 0,
             "explanation": "",
             "sid": "cht1",
-            "rule": {"rule": 1, "prompt": 5, "sealed": 1},
+            "rule": {"rule": 2, "prompt": 5, "sealed": 1},
             "opened_at": "",
             "closed_at": "",
         }

@@ -120,7 +120,9 @@ async def test_patience_has_its_bound(caller: Caller, books: Books, platform: Pl
 
 
 @pytest.mark.parametrize("caller", [None, "0"], indirect=True)
-async def test_who_leaves_before_the_first_frame_pays_nothing(caller: Caller, books: Books, platform: Platform) -> None:
+async def test_who_leaves_before_the_first_frame_pays_the_question(
+    caller: Caller, books: Books, platform: Platform
+) -> None:
     platform.order("chat", "stall", at="first", seconds=60)
     before = platform.counts("chat")
     async with wire.Connection(caller.port) as connection:
@@ -129,8 +131,8 @@ async def test_who_leaves_before_the_first_frame_pays_nothing(caller: Caller, bo
         await asyncio.sleep(0.1)
         connection.reset()
     row = await settled(books, caller)
-    assert (row["state"], row["outcome"], row["stage"]) == ("released", "client gone", "sent")
-    assert await books.charges(caller.account) == []
+    assert (row["state"], row["outcome"], row["stage"]) == ("captured", "client gone", "sent")
+    assert await books.charges(caller.account) == [estimate_tokens(PROMPT)]
     await until_closed_early(platform, before["closed_early"] + 1)
 
 

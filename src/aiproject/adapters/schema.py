@@ -45,6 +45,7 @@ __all__ = [
     "signup_count",
     "spend_limit",
     "stored_answer",
+    "unpaid_usage",
     "user",
     "voucher",
     "voucher_redemption",
@@ -212,8 +213,19 @@ operator_loss = sa.Table(
     sa.Column("account_id", sa.BigInteger, nullable=False),
     sa.Column("capability", sa.String(16), nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),  # consumed upstream and not charged
-    sa.Column("reason", sa.String(32), nullable=False),
+    sa.Column("reason", sa.String(32), nullable=False),  # how the call ended, or a `LossReason`
     sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("unpaid", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # counts in `unpaid_usage`
+    sa.Column("unpaid_day", sa.Integer),  # on this day, as YYYYMMDD; NULL: it does not count
+    **_TABLE_OPTIONS,
+)
+
+unpaid_usage = sa.Table(
+    "unpaid_usage",  # what failed calls of an account have used in a day without being charged, up to its bound
+    metadata,
+    sa.Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),  # YYYYMMDD
+    sa.Column("tokens", sa.BigInteger, nullable=False),
     **_TABLE_OPTIONS,
 )
 

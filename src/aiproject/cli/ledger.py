@@ -1,4 +1,4 @@
-"""``aiproject ledger``: the books, checked and written out; and calls refunded."""
+"""``aiproject ledger``: the books, checked and written out; losses summed up; and calls refunded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Column, Table
+from rich.text import Text
 
 from aiproject.adapters import migrations
 from aiproject.adapters.database import Database
-from aiproject.cli.common import origin, out, read_settings, run
+from aiproject.cli.common import origin, out, print_table, read_settings, run
 from aiproject.cli.users import rooms
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput, Misconfigured
@@ -25,14 +27,16 @@ from aiproject.quotas.audit import Checked, Difference, verify
 from aiproject.quotas.checkpoint import CheckpointReader
 from aiproject.quotas.checkpoint_keys import PUBLIC_FILE, private_key, public_key, public_text
 from aiproject.quotas.checkpoints import Checkpoints, anchor_differences
-from aiproject.quotas.model import Entry
+from aiproject.quotas.losses import LossFilter, LossSum, sums_of_losses
+from aiproject.quotas.model import Entry, LossReason, Outcome
 from aiproject.quotas.receipts import Receipts
 from aiproject.wiring import open_database
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Prove that the books add up; write entries and checkpoints out; refund a call.", no_args_is_help=True
+    help="Prove that the books add up; write entries and checkpoints out; sum up losses; refund a call.",
+    no_args_is_help=True,
 )
 
 
@@ -155,6 +159,54 @@ def export(
                 write(asdict(entry) | {"time": moment.isoformat(timespec="milliseconds")})
 
     run(command)
+
+
+REASONS = tuple(map(str, (*LossReason, *Outcome)))
+
+
+@app.command()
+def losses(
+    account: Annotated[str | None, typer.Option(help="Only of the account with this user name.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only for this reason, for example moderated.")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="Only of the last so many days of 24 hours.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line for each sum.")] = False,
+) -> None:
+    """Show what the platform may bill and nobody paid, by account and reason, the largest first; docs/quotas.md says
+    when that is."""
+
+    async def command() -> None:
+        if reason is not None and reason not in REASONS:
+            raise InvalidInput(f"--reason is one of: {', '.join(REASONS)}")
+        settings = read_settings()
+        async with _books(settings) as database:
+            account_id = None
+            if account is not None:
+                async with rooms(settings, database) as (accounts, _):
+                    account_id = (await accounts.named(account)).account_id
+            sums = [each async for each in sums_of_losses(database, LossFilter(account_id, reason, days))]
+        if as_json:
+            for each in sums:
+                _write_json(asdict(each))
+        else:
+            print_table(_table_of(sums))
+
+    run(command)
+
+
+def _table_of(sums: list[LossSum]) -> Table:
+    numbers = [Column(name, justify="right") for name in ("calls", "amount", "unpaid")]
+    table = Table("account", "reason", "capability", *numbers, "newest (UTC)", box=None)
+    for each in sums:
+        table.add_row(
+            Text(each.account or f"account {each.account_id}"),
+            each.reason,
+            each.capability,
+            str(each.calls),
+            str(each.amount),
+            str(each.unpaid),
+            f"{datetime.fromtimestamp(each.newest_at / 1000, UTC):%Y-%m-%d %H:%M:%S}",
+        )
+    return table
 
 
 @app.command()

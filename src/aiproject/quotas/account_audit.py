@@ -19,6 +19,7 @@ from aiproject.quotas.rules import CHARGES, RULE_VERSION, Basis
 from aiproject.quotas.settled import settled_rule
 from aiproject.quotas.spending_audit import Limit
 from aiproject.quotas.store import BALANCE, HELD
+from aiproject.quotas.unpaid_audit import check_unpaid, is_unpaid
 
 __all__ = ["AccountAudit", "Charge", "charge_of_entry", "charge_of_hold"]
 
@@ -214,7 +215,9 @@ class AccountAudit:
         check(f"capability of the loss {what}", row.capability, row.loss_capability)
         if lost <= 0:
             check(f"loss {what}", "more than 0", lost)
-        if row.state != HoldState.CAPTURED:
+        if is_unpaid(row):
+            check_unpaid(row, what, check)
+        elif row.state != HoldState.CAPTURED:
             check(f"loss of the {row.state} hold {what}", 0, lost)
         elif (owed := _owed(row)) is not None:
             check(f"loss {what}", owed - charged, lost)

@@ -29,6 +29,7 @@ from aiproject.quotas.findings import Difference
 from aiproject.quotas.model import HoldState, Kind
 from aiproject.quotas.spending_audit import limits_of_keys
 from aiproject.quotas.store import BALANCE, HELD, database_now
+from aiproject.quotas.unpaid_audit import miscounted_unpaid
 from aiproject.quotas.voucher_audit import voucher_differences
 
 __all__ = ["Checked", "Difference", "verify"]
@@ -84,6 +85,7 @@ async def verify(
         async with database.snapshot(seconds=PAGE_SECONDS) as connection:
             await facts.read_on(connection)
             others = [*await _losses_without_hold(connection), *await voucher_differences(connection, facts)]
+            others += [Difference(*found) async for found in miscounted_unpaid(connection)]
         for difference in (*others, *facts.log_differences()):
             yield difference
 
@@ -226,7 +228,7 @@ class _Page:
         key = "/".join(str(value) for value in (row[0], row[1]))  # the primary key of both tables
         columns: list[tuple[str, bool]] = [(each.name, isinstance(each.type, Integer)) for each in table.columns]
         if table is holds:
-            columns.append(("lost", True))
+            columns += [("lost", True), ("loss_reason", False), ("loss_unpaid", True), ("loss_day", True)]
         checks = [
             account.findings.check_kind(f"{column} of {name} {key}", getattr(row, column), is_number=is_number)
             for column, is_number in columns
@@ -316,6 +318,9 @@ async def _holds(connection: AsyncConnection, *conditions: ColumnElement[bool]) 
             losses.c.amount.label("lost"),
             losses.c.account_id.label("loss_account_id"),
             losses.c.capability.label("loss_capability"),
+            losses.c.reason.label("loss_reason"),
+            losses.c.unpaid.label("loss_unpaid"),
+            losses.c.unpaid_day.label("loss_day"),
         )
         .select_from(holds.outerjoin(losses, _same_call()))
         .where(*conditions)

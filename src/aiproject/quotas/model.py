@@ -5,6 +5,7 @@ What each call makes anew is a `Struct` of msgspec's, which takes a fifth of a d
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from datetime import UTC, tzinfo
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii as quoted
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +34,7 @@ __all__ = [
     "KeyLost",
     "KeyTurn",
     "Kind",
+    "LossReason",
     "OpenHold",
     "Outcome",
     "Refund",
@@ -41,6 +43,8 @@ __all__ = [
     "Settle",
     "Settled",
     "Stage",
+    "Unpaid",
+    "rule_facts",
     "snapshot",
 ]
 
@@ -85,6 +89,15 @@ class Outcome(StrEnum):
     SERVER_STOPPED = "server stopped"
     SERVER_FAILED = "server failed"
     SERVER_KILLED = "server killed"
+
+
+class LossReason(StrEnum):
+    """Why usage was not charged, beside the outcomes of calls that are not paid."""
+
+    OVER_HOLD = "over the hold"  # more was consumed than had been set aside
+    ACCOUNT_GONE = "account gone"
+    LATE = "late"  # of a hold that was given back already, more than was free
+    KEY_LOST = "key lost"  # another call had the Idempotency-Key by then
 
 
 class Hold(Struct, frozen=True):
@@ -171,11 +184,29 @@ class OpenHold(Struct, frozen=True):
         return max(self.need, 1) if self.want else 0
 
 
+class Unpaid(Struct, frozen=True):
+    """What a call consumed that its account need not pay.
+
+    Attributes:
+        used: units that upstream may bill; what is not charged of them is the operator's loss.
+        seen: the part of it that counts against the account's bound: the prompt and what was passed on to the caller.
+            What is beyond the bound is charged. 0: it does not count.
+        per_day: the bound, in units of a day.
+        zone: in which the day begins.
+    """
+
+    used: int
+    seen: int = 0
+    per_day: int = 0
+    zone: tzinfo = UTC
+
+
 class Settle(Struct, frozen=True):
     """Close a hold: capture ``charge`` units, 0 releases it.
 
     Attributes:
         reported: what upstream said was consumed; ``None``: nothing.
+        unpaid: what is not charged, or only beyond the account's bound; with a ``charge`` of 0.
         expired_only: leave it alone unless its lease has run out (the sweeper's way).
         answer: ``(scope, key_hash, bytes)`` of the answer to store in the same transaction. If the key is not claimed
             by the hold's call any more, nothing is charged.
@@ -189,6 +220,7 @@ class Settle(Struct, frozen=True):
     sid: str | None = None
     expired_only: bool = False
     answer: tuple[str, str, bytes] | None = None
+    unpaid: Unpaid | None = None
 
     @property
     def key(self) -> Key | None:
@@ -269,7 +301,7 @@ class Settled(Struct, frozen=True):
 
     Attributes:
         charged: units taken from the balance, now or by an earlier identical settlement.
-        lost: units that upstream reported beyond that.
+        lost: units that upstream may bill beyond that.
         state: where the hold stands now.
         is_key_lost: nothing was charged, since the key of the answer is in other hands.
     """
@@ -298,6 +330,15 @@ class Entry:
     rule: str
     created_at: int
     hash: str
+
+
+def rule_facts(rule: str) -> dict[str, Any]:
+    """Return what is written in a rule; nothing if somebody has spoilt it."""
+    try:
+        facts = json.loads(rule)
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from aiproject.adapters.schema import hold as holds
 from aiproject.adapters.schema import ledger_entry as entries
 from aiproject.adapters.schema import operator_loss as losses
 from aiproject.errors import ReceiptUnknown
-from aiproject.quotas.model import Capability, Entry, HoldState, Kind, Outcome, Stage
+from aiproject.quotas.model import Capability, Entry, HoldState, Kind, Outcome, Stage, rule_facts
 from aiproject.quotas.rules import CHARGES, RULE_VERSION, Basis
 
 __all__ = ["Receipt", "Receipts", "Words", "explain", "rule_facts"]
@@ -40,7 +39,8 @@ class Receipt:
         held: what was set aside before it.
         reported: what upstream said was consumed; ``None``: it said nothing, or the call still runs.
         charged: what was taken; ``None``: the call still runs.
-        lost: what was consumed beyond that, which is the operator's.
+        lost: what upstream may bill beyond that, which is the operator's.
+        unpaid: the part of it that counts against the day's bound of unpaid usage.
         refunded: what of the charge was given back.
         outcome: how it ended; ``None``: it still runs.
         sid: the vendor's session id, by which its support finds the call.
@@ -57,6 +57,7 @@ class Receipt:
     reported: int | None
     charged: int | None
     lost: int
+    unpaid: int
     refunded: int
     sid: str | None
     rule: str
@@ -113,7 +114,7 @@ class Receipts:
         if not request_id.isascii() or not request_id.isprintable() or len(request_id) > MAX_REQUEST_ID_LENGTH:
             raise ReceiptUnknown
         statement = (
-            select(holds, losses.c.amount.label("lost"))
+            select(holds, losses.c.amount.label("lost"), losses.c.unpaid)
             .select_from(
                 holds.outerjoin(
                     losses, and_(losses.c.request_id == holds.c.request_id, losses.c.attempt == holds.c.attempt)
@@ -153,21 +154,13 @@ def _receipt(row: Any, refunded: int) -> Receipt:
         reported=row.reported,
         charged=row.charged,
         lost=row.lost or 0,
+        unpaid=row.unpaid or 0,
         refunded=refunded,
         sid=row.sid,
         rule=row.rule,
         opened_at=row.opened_at,
         closed_at=row.closed_at,
     )
-
-
-def rule_facts(rule: str) -> dict[str, Any]:
-    """Return what is written in a rule; nothing if somebody has spoilt it."""
-    try:
-        facts = json.loads(rule)
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
@@ -191,11 +184,12 @@ def explain(receipt: Receipt) -> Words:
     if receipt.outcome is None or receipt.charged is None:
         return Words(f"调用仍在进行，已预留{held.zh}。", f"The call is still running; {held.en} set aside for it.")
     ending = ENDINGS[receipt.outcome]
-    if not receipt.charged and not receipt.lost:
-        return Words(
+    if not receipt.charged and (not receipt.lost or receipt.state is HoldState.RELEASED):
+        free = Words(
             f"{ending.zh}没有扣费，预留额度已全部退回（{held.zh.strip()}）。",
             f"{ending.en} Nothing was charged; what was set aside ({held.en}) is free again.",
         )
+        return Words(*map("".join, zip(free, _unpaid(receipt), strict=True)))
     charged = _amount(receipt.capability, receipt.charged)
     why = _basis(receipt)
     words = Words(f"{ending.zh}{why.zh}扣除{charged.zh}。", f"{ending.en} Charged {charged.en}{why.en}.")
@@ -205,10 +199,22 @@ def explain(receipt: Receipt) -> Words:
             f"{words.zh}实际用量还多出{lost.zh}，由运营方承担。",
             f"{words.en} It consumed {lost.en} more, which the operator bears.",
         )
+    words = Words(*map("".join, zip(words, _unpaid(receipt), strict=True)))
     if receipt.refunded:
         refunded = _amount(receipt.capability, receipt.refunded)
         words = Words(f"{words.zh}之后已退还{refunded.zh}。", f"{words.en} Later {refunded.en} given back.")
     return words
+
+
+def _unpaid(receipt: Receipt) -> Words:
+    """What of the call counts against the day's bound."""
+    if not receipt.unpaid:
+        return Words("", "")
+    unpaid = _amount(receipt.capability, receipt.unpaid)
+    return Words(
+        f"其中{unpaid.zh}计入当日免付用量。",
+        f" {unpaid.en[:1].upper()}{unpaid.en[1:]} count against the day's bound of unpaid usage.",
+    )
 
 
 def _basis(receipt: Receipt) -> Words:
@@ -225,8 +231,15 @@ def _basis(receipt: Receipt) -> Words:
             return Words("按音频时长", ", the length of the recording")
     if basis is Basis.REPORTED and receipt.reported is not None:
         return Words("按平台报告的用量", ", as the platform reported")
+    if basis is Basis.BOUNDED:
+        return Words(
+            "当日免付用量已用完，超出部分按提问和已收到的内容估算，",
+            ", our estimate of the prompt and of what was passed on, beyond the day's bound of unpaid usage",
+        )
     if receipt.outcome is Outcome.CLIENT_GONE:
-        return Words("按断开前已生成的内容估算，", ", our estimate of what had been generated by then")
+        return Words(
+            "按提问和断开前已生成的内容估算，", ", our estimate of the prompt and of what had been generated by then"
+        )
     return Words("平台未报告用量，按我们的估算", ", by our estimate, since the platform reported nothing")
 
 

@@ -110,6 +110,7 @@ def _attempt(receipt: Receipt) -> dict[str, Any]:
         "reported": receipt.reported,
         "charged": receipt.charged,
         "lost": receipt.lost,
+        "unpaid": receipt.unpaid,
         "refunded": receipt.refunded,
         "explanation": explain(receipt)._asdict(),
         "sid": receipt.sid,

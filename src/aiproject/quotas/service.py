@@ -44,9 +44,11 @@ from aiproject.quotas.model import (
     Settle,
     Settled,
     Stage,
+    Unpaid,
+    rule_facts,
     snapshot,
 )
-from aiproject.quotas.rules import RULE_VERSION, charge
+from aiproject.quotas.rules import CHARGES, RULE_VERSION, Basis, charge, is_billable
 from aiproject.quotas.settled import SEALED
 
 __all__ = ["LeaseTimes", "Quotas", "apply_grants", "grants_of"]
@@ -86,16 +88,24 @@ class Quotas:
     """The quota engine of one process. Make it with `running`."""
 
     def __init__(
-        self, database: Database, leases: LeaseTimes, books: Books | None = None, *, zone: tzinfo = UTC
+        self,
+        database: Database,
+        leases: LeaseTimes,
+        books: Books | None = None,
+        *,
+        zone: tzinfo = UTC,
+        unpaid_per_day: int = 0,
     ) -> None:
         """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps.
 
         Args:
-            zone: in which the days of API keys' daily caps begin.
+            zone: in which the days begin that daily caps and the bound of unpaid usage count.
+            unpaid_per_day: tokens of failed calls that an account need not pay in a day.
         """
         self._database = database
         self._leases = leases
         self._zone = zone
+        self._unpaid_per_day = unpaid_per_day
         self._books = Books(database) if books is None else books
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
@@ -104,9 +114,11 @@ class Quotas:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, database: Database, leases: LeaseTimes, *, zone: tzinfo = UTC) -> AsyncIterator[Quotas]:
+    async def running(
+        cls, database: Database, leases: LeaseTimes, *, zone: tzinfo = UTC, unpaid_per_day: int = 0
+    ) -> AsyncIterator[Quotas]:
         """Open the books; renew our leases and sweep up after the dead while inside."""
-        quotas = cls(database, leases, zone=zone)
+        quotas = cls(database, leases, zone=zone, unpaid_per_day=unpaid_per_day)
         tasks = [asyncio.create_task(quotas._keep_leases()), asyncio.create_task(quotas._keep_sweeping())]
         try:
             yield quotas
@@ -186,6 +198,7 @@ class Quotas:
         *,
         reported: int | None = None,
         estimated: int = 0,
+        seen: int = 0,
         sid: str | None = None,
         answer: tuple[str, str, bytes] | None = None,
     ) -> int:
@@ -194,6 +207,8 @@ class Quotas:
         Args:
             reported: units that upstream reported; ``None``: it said nothing.
             estimated: our estimate of the units.
+            seen: our estimate of the prompt and of what was passed on to the caller, which counts if the call is free
+                up to a bound.
             answer: ``(scope, key_hash, bytes)`` to store in the same transaction, see `aiproject.relay.replay`.
 
         Idempotent by (request id, attempt). While the database is away it waits a little and then returns what will be
@@ -213,9 +228,10 @@ class Quotas:
             reported=None if reported is None else min(max(reported, 0), MAX_UNITS),
             sid=None if sid is None else _storable(sid),
             answer=answer,
+            unpaid=self._unpaid(hold, outcome, stage, used=estimated if reported is None else reported, seen=seen),
         )
         try:
-            result = await self._books.order(order, then=partial(self._settled, hold))
+            result = await self._books.order(order, then=partial(self._settled, order))
         except AiProjectError:
             result = None  # `_settled` has told it
         if isinstance(result, Settled):
@@ -230,12 +246,23 @@ class Quotas:
             raise KeyLost("the charge of a keyed call is not committed yet")
         return min(amount, hold.amount)
 
-    def _settled(self, hold: Hold, result: store.Result) -> None:
+    def _unpaid(self, hold: Hold, outcome: Outcome, stage: Stage, *, used: int, seen: int) -> Unpaid | None:
+        """Return what a call consumed that the table does not charge, or not within the bound; ``None``: nothing."""
+        basis = CHARGES[outcome][stage]
+        if basis is Basis.REPORTED or basis is Basis.ESTIMATED or not is_billable(outcome, stage):
+            return None
+        # A picture or a clip is answered whole or not at all: of one that failed nothing was seen.
+        counts = basis is Basis.BOUNDED and hold.capability is Capability.TOKENS
+        seen = min(max(seen, 0), MAX_UNITS) if counts else 0
+        return Unpaid(min(max(used, seen), MAX_UNITS), seen, self._unpaid_per_day, self._zone)
+
+    def _settled(self, order: Settle, result: store.Result) -> None:
+        hold = order.hold
         # Until now the lease was renewed: a settlement that waits for the database is not an orphan.
         self._open.pop((hold.request_id, hold.attempt), None)
         if not isinstance(result, Settled):
             log.error("a settlement failed", request_id=hold.request_id, error=type(result).__name__)
-        elif result.lost:
+        elif result.lost and order.unpaid is None:
             log.warning(
                 "more was consumed than held; the rest is the operator's loss",
                 account=hold.account_id,
@@ -370,8 +397,9 @@ class Quotas:
                 outcome=Outcome.SERVER_KILLED,
                 stage=stage,
                 expired_only=True,
+                unpaid=Unpaid(_asked(hold, rule)),
             )
-            for hold, stage in expired
+            for hold, stage, rule in expired
         ]
 
         async def once() -> list[store.Result]:
@@ -411,6 +439,14 @@ class Quotas:
                 log.warning("not swept", error=str(error))
             except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the sweeping
                 log.error("not swept", error=type(error).__name__)
+
+
+def _asked(hold: Hold, rule: str) -> int:
+    """Return what a call consumed at least whose process is dead: of a chat, its prompt."""
+    if hold.capability is not Capability.TOKENS:
+        return hold.amount
+    prompt = rule_facts(rule).get("prompt_estimate")
+    return min(max(prompt, 0), hold.amount) if isinstance(prompt, int) else 0
 
 
 def _storable(sid: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -39,6 +39,7 @@ from aiproject.quotas.model import (
     Key,
     KeyTurn,
     Kind,
+    LossReason,
     OpenHold,
     Outcome,
     Refund,
@@ -47,13 +48,15 @@ from aiproject.quotas.model import (
     Settle,
     Settled,
     Stage,
+    Unpaid,
     snapshot,
 )
 from aiproject.quotas.settled import settled_rule
 from aiproject.quotas.spending import KeyHold, Spending
-from aiproject.quotas.statements import NOW_MS, insert_rows, select_rows, update_rows
+from aiproject.quotas.statements import NOW_MS, delete_rows, insert_rows, select_rows, update_rows
+from aiproject.quotas.unpaid import Counted, UnpaidUsage
 
-__all__ = ["BALANCE", "HELD", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
+__all__ = ["BALANCE", "HELD", "Expired", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
 Order = OpenHold | Settle | Grant | Refund | Renew | ClaimKey | GiveKeyUp
 Result = Hold | Settled | Refunded | KeyTurn | int | AiProjectError | None
@@ -162,6 +165,7 @@ class _Batch:
         self._holds: dict[tuple[str, int], _Hold] = {}
         self._keys = Keys(dialect)
         self._spending = Spending(dialect)
+        self._unpaid = UnpaidUsage(dialect)
         # By account and request: kind, attempt and balance of the entries, for refunds only.
         self._booked: dict[tuple[int, str], list[tuple[str, int, int | None]]] = {}
         # Rows to write.
@@ -170,6 +174,7 @@ class _Batch:
         self._renewed: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._entries: list[tuple[Any, ...]] = []
         self._losses: list[tuple[Any, ...]] = []
+        self._outdated_losses: list[tuple[str, int]] = []
 
     def work(self, orders: Sequence[Order], may_be_done: bool) -> Steps[list[Result]]:
         yield from self._load(orders, may_be_done)
@@ -182,12 +187,15 @@ class _Batch:
     def _load(self, orders: Sequence[Order], may_be_done: bool) -> Steps[None]:
         account_ids, request_ids, keys, limits, claims = set(), set(), set(), set(), []
         refunds: set[tuple[int, str]] = set()
+        unpaid: list[Settle] = []
         for order in orders:
             if isinstance(order, Settle):
                 account_ids.add(order.hold.account_id or 0)
                 request_ids.add(order.hold.request_id)
                 if order.key is not None:
                     keys.add(order.key)
+                if order.unpaid is not None and order.unpaid.seen:
+                    unpaid.append(order)
             elif isinstance(order, OpenHold):
                 account_ids.add(order.account_id)
                 if order.key_id is not None:
@@ -221,6 +229,7 @@ class _Batch:
             self._look_at_clock(rows)
             limits |= {(hold.key_id, hold.capability) for hold in self._holds.values() if hold.key_id is not None}
         yield from self._spending.load(limits)
+        yield from self._unpaid.load(unpaid, self._now)
         if refunds:  # rare, so that they may look through all entries of their accounts
             columns = ("account_id", "request_id")
             rows = yield select_rows(
@@ -336,15 +345,19 @@ class _Batch:
                 return Settled(0, 0, HoldState.RELEASED, is_key_lost=is_key_lost)
         if is_key_lost:
             # Another call has the key and is charged for it. One key, one charge: this answer does not go out.
-            order = replace(order, charge=0, outcome=Outcome.SERVER_FAILED, answer=None)
-        charged = 0
+            lost_with_key = Unpaid(order.charge if order.unpaid is None else order.unpaid.used)
+            order = replace(order, charge=0, outcome=Outcome.SERVER_FAILED, answer=None, unpaid=lost_with_key)
+        charged, counted = 0, None
         of_key = row.of_key
         if of_key is not None and not is_late:
             self._spending.release(of_key)
         books = self._accounts.get(row.account_id)
         if books is not None:
+            if order.unpaid is not None and order.unpaid.seen:
+                counted = self._unpaid.count(row.account_id, order.unpaid)
+                order = replace(order, charge=order.unpaid.seen - counted.units)
             charged = self._capture(books, row, order, is_late=is_late)
-        lost = max(0, order.charge - charged)
+        lost = max(order.charge, 0 if order.unpaid is None else order.unpaid.used) - charged
         state = HoldState.CAPTURED if order.charge > 0 else HoldState.RELEASED
         row.state = str(state)
         row.outcome = str(order.outcome)
@@ -352,12 +365,27 @@ class _Batch:
         self._closed[key] = (
             row.state, str(order.stage), self._now, row.outcome, order.reported, charged, order.sid, *key,
         )  # fmt: skip
-        if lost:
-            reason = "account gone" if books is None else "late" if is_late else "over the hold"
-            self._losses.append((*key, row.account_id, row.capability, lost, reason, self._now))
+        if is_late:
+            self._outdated_losses.append(key)  # the sweeper's, which took all of it for lost
+        if lost > 0:
+            reason = (
+                LossReason.ACCOUNT_GONE if books is None
+                else LossReason.LATE if is_late
+                else LossReason.KEY_LOST if is_key_lost
+                else LossReason.OVER_HOLD if order.unpaid is None
+                else order.outcome
+            )  # fmt: skip
+            self._lose(key, row, lost, reason, counted)
         if order.answer is not None:
             self._keys.answer(Key(*order.answer[:2]), order.answer[2])
         return Settled(charged, lost, state, is_key_lost=is_key_lost)
+
+    def _lose(
+        self, key: tuple[str, int], row: _Hold, units: int, reason: LossReason | Outcome, counted: Counted | None
+    ) -> None:
+        """Note what nobody pays, and how much of it counts against the account's bound."""
+        unpaid, day = (counted.units, counted.day) if counted is not None and counted.units else (0, None)
+        self._losses.append((*key, row.account_id, row.capability, units, str(reason), self._now, unpaid, day))
 
     def _capture(self, books: list[Any], row: _Hold, order: Settle, *, is_late: bool) -> int:
         """Give the hold back and take the charge instead, never more than was held; return what was taken."""
@@ -475,9 +503,12 @@ class _Batch:
             yield update_rows(dialect, holds, HOLD_KEY, ("lease_until", "stage"), rows, where=("state", OPEN))
         if self._entries:
             yield insert_rows(dialect, ledger_entry, ENTRY, self._entries)
+        if self._outdated_losses:
+            yield delete_rows(dialect, operator_loss, HOLD_KEY, self._outdated_losses)
         if self._losses:
             yield insert_rows(dialect, operator_loss, LOSS, self._losses)
         yield from self._spending.write()
+        yield from self._unpaid.write()
         yield from self._keys.write(self._now)
         if self._changed:
             yield update_rows(dialect, users, ("AccountId",), ACCOUNT_COLUMNS[:-1], list(self._changed.values()))
@@ -486,14 +517,33 @@ class _Batch:
 # -- leases ------------------------------------------------------------------------------------------------------------
 
 
-async def expired_holds(connection: AsyncConnection, *, dialect: str, limit: int) -> list[tuple[Hold, Stage]]:
-    """Return holds whose lease has run out, with the last stage that their owners noted.
+class Expired(NamedTuple):
+    """A hold whose lease has run out.
+
+    Attributes:
+        stage: the last one that its owner noted.
+        rule: price and rule as they were: JSON.
+    """
+
+    hold: Hold
+    stage: Stage
+    rule: str
+
+
+async def expired_holds(connection: AsyncConnection, *, dialect: str, limit: int) -> list[Expired]:
+    """Return holds whose lease has run out.
 
     Holds with words that we do not know, since somebody edited them, are left to `aiproject.quotas.audit`.
     """
     rows = await connection.execute(
         select(
-            holds.c.account_id, holds.c.capability, holds.c.amount, holds.c.request_id, holds.c.attempt, holds.c.stage
+            holds.c.account_id,
+            holds.c.capability,
+            holds.c.amount,
+            holds.c.request_id,
+            holds.c.attempt,
+            holds.c.stage,
+            holds.c.rule,
         )
         .where(
             holds.c.state == OPEN,
@@ -504,4 +554,4 @@ async def expired_holds(connection: AsyncConnection, *, dialect: str, limit: int
         .order_by(holds.c.lease_until)
         .limit(limit)
     )
-    return [(Hold(row[0], Capability(row[1]), row[2], row[3], row[4]), Stage(row[5])) for row in rows]
+    return [Expired(Hold(row[0], Capability(row[1]), row[2], row[3], row[4]), Stage(row[5]), row[6]) for row in rows]

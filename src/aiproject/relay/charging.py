@@ -28,14 +28,22 @@ class Charge:
     Attributes:
         hold: the committed hold.
         estimate: our estimate of what the call has consumed so far, in the hold's units.
+        seen: our estimate of the prompt and of what was passed on to the caller, if that counts.
         charged: what the account was charged; 0 until the hold is settled.
     """
 
     def __init__(
-        self, quotas: Quotas, hold: Hold, service: Service, *, estimate: Callable[[], int] = lambda: 0
+        self,
+        quotas: Quotas,
+        hold: Hold,
+        service: Service,
+        *,
+        estimate: Callable[[], int] = lambda: 0,
+        seen: Callable[[], int] = lambda: 0,
     ) -> None:
         self.hold = hold
         self.estimate = estimate
+        self.seen = seen
         self.charged = 0
         self._quotas = quotas
         self._service = service
@@ -92,6 +100,7 @@ class Charge:
             reported=reported,
             # Where upstream told a number, that is what counts, whatever the outcome.
             estimated=0 if reported is not None and self._stage is Stage.LAST_FRAME else self.estimate(),
+            seen=0 if outcome is Outcome.FINISHED else self.seen(),
             sid=self._sid,
             answer=answer,
         )

@@ -6,6 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
@@ -116,6 +117,10 @@ class _Answer:
         completion = estimate_tokens("".join(self.parts)) + estimate_tokens("".join(self._beside))
         return Usage(prompt, completion, prompt + completion)
 
+    def prompt_tokens(self) -> int:
+        """Return our estimate of the question alone."""
+        return _prompt_tokens(self.request.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
@@ -182,8 +187,15 @@ class _TimeLimit:
 
 
 class _TextEndpoint(Endpoint):
+    """What both endpoints share.
+
+    Attributes:
+        passes_on: the client sees an answer while it comes, so that it has seen some of one that fails.
+    """
+
     failure_code = Code.MODEL_ERROR
     service = Service.SPARK
+    passes_on: bool
 
     def __init__(
         self,
@@ -220,9 +232,12 @@ class _TextEndpoint(Endpoint):
                 return
             request, hold = await self.admit(scope, call.dialog, caller)
             answer = _Answer(request)
-            async with Charge(
-                self._quotas, hold, self.service, estimate=lambda: answer.estimate().total_tokens
-            ) as charge:
+
+            def consumed() -> int:
+                return answer.estimate().total_tokens
+
+            seen = consumed if self.passes_on else answer.prompt_tokens
+            async with Charge(self._quotas, hold, self.service, estimate=consumed, seen=seen) as charge:
                 running.consumed = lambda: charge.charged
                 await self.converse(scope, receive, send, answer, charge, claim)
 
@@ -276,10 +291,11 @@ class _TextEndpoint(Endpoint):
         assert task is not None  # noqa: S101 - an endpoint runs in a task
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._defaults.call_seconds
-        with ClientWatch(scope, receive, task.cancel) as client:
-            charge.reached(Stage.SENT)
+        # Whoever gave a key comes back for the answer, and is charged for the whole of it then.
+        on_gone = _go_on if claim.is_wanted else task.cancel
+        with ClientWatch(scope, receive, on_gone) as client:
             try:
-                stream = await self._upstream.ask(answer.request)
+                stream = await self._upstream.ask(answer.request, on_sent=partial(charge.reached, Stage.SENT))
             except asyncio.CancelledError:
                 if not client.is_gone:
                     raise
@@ -340,6 +356,8 @@ class _TextEndpoint(Endpoint):
 class TextChat(_TextEndpoint):
     """The whole answer in one JSON object: ``code``, ``msg``, ``content``, ``consume_token``."""
 
+    passes_on = False
+
     async def relay(self, turn: _Turn) -> None:
         parts = turn.answer.parts
         is_whole = False
@@ -369,6 +387,8 @@ class TextChat(_TextEndpoint):
 
 class TextStream(_TextEndpoint):
     """Upstream's frames, each in an HTTP chunk of its own the moment it arrives; or as server-sent events."""
+
+    passes_on = True
 
     async def relay(self, turn: _Turn) -> None:
         out = _Frames(turn.scope, turn.send)
@@ -455,6 +475,10 @@ class _Frames:
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _go_on() -> None:
+    """Let a client hang up without ending its call."""
 
 
 def _prompt_tokens(messages: Iterable[ChatMessage | _Message]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,8 +54,12 @@ class ChatStream(Protocol):
 class ChatUpstream(Protocol):
     """A text model behind some vendor's protocol."""
 
-    async def ask(self, request: ChatRequest) -> ChatStream:
+    async def ask(self, request: ChatRequest, *, on_sent: Callable[[], None] = lambda: None) -> ChatStream:
         """Send the question and return once the first event is there (it is the first that `receive` returns).
+
+        Args:
+            on_sent: called when the question may have reached upstream, which may bill it from then on; once for each
+                try.
 
         Tries again on a new connection where that makes sense: nothing has reached the caller by then.
 

@@ -38,23 +38,23 @@ class SparkUpstream:
         """Let go of the connections that wait."""
         self.stock.close()
 
-    async def ask(self, request: ChatRequest) -> ChatStream:
+    async def ask(self, request: ChatRequest, *, on_sent: Callable[[], None] = lambda: None) -> ChatStream:
         """Implements `ChatUpstream.ask`."""
         question = build_request(request, app_id=self._link.credentials.app_id, domain=self._domain)
-        return await self._link.attempt(lambda: self._ask_once(question), service="spark")
+        return await self._link.attempt(lambda: self._ask_once(question, on_sent), service="spark")
 
-    async def _ask_once(self, question: bytes) -> SparkStream:
+    async def _ask_once(self, question: bytes, on_sent: Callable[[], None]) -> SparkStream:
         warm = self.stock.take()
         try:
             if warm is not None:
                 try:
-                    return await self._begin(warm, question, is_warm=True)
+                    return await self._begin(warm, question, on_sent, is_warm=True)
                 except (UpstreamTruncated, UpstreamNonsense) as failure:
                     if not failure.retryable:
                         raise
                     # It ended while it waited and nothing was answered, or it spoke before it was asked: not worth a
                     # pause, nor one of the tries.
-            return await self._begin(await self._link.open(self._url), question, is_warm=False)
+            return await self._begin(await self._link.open(self._url), question, on_sent, is_warm=False)
         except UpstreamRefused as refusal:
             if refusal.code in TOO_MANY:
                 self.stock.too_many()
@@ -64,10 +64,12 @@ class SparkUpstream:
             self.stock.done()
             raise
 
-    async def _begin(self, connection: WebSocketConnection, question: bytes, *, is_warm: bool) -> SparkStream:
+    async def _begin(
+        self, connection: WebSocketConnection, question: bytes, on_sent: Callable[[], None], *, is_warm: bool
+    ) -> SparkStream:
         stream = SparkStream(connection, self._link, is_warm=is_warm, on_close=self.stock.done)
         try:
-            await stream.start(question)
+            await stream.start(question, on_sent)
         except BaseException:
             connection.close()
             raise
@@ -107,13 +109,18 @@ class SparkStream:
     def usage(self) -> Usage | None:
         return self._answer.usage
 
-    async def start(self, question: bytes) -> None:
-        """Send the question and wait for the first event."""
+    async def start(self, question: bytes, on_sent: Callable[[], None]) -> None:
+        """Send the question and wait for the first event.
+
+        Args:
+            on_sent: called in between.
+        """
         await self._connection.check_silence()
         try:
             self._connection.send(question)
         except ConnectionEnded:
             self._answer.connection_ended()
+        on_sent()
         self._first = await self._next(self._first_frame, "first frame")
 
     async def receive(self) -> list[ChatEvent]:

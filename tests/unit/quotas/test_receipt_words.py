@@ -9,6 +9,7 @@ import pytest
 
 from aiproject.quotas.model import Capability, HoldState, Outcome, Stage
 from aiproject.quotas.receipts import ENDINGS, Receipt, explain, rule_facts
+from aiproject.quotas.rules import RULE_VERSION
 
 FINISHED = Receipt(
     request_id="call",
@@ -21,12 +22,14 @@ FINISHED = Receipt(
     reported=14,
     charged=14,
     lost=0,
+    unpaid=0,
     refunded=0,
     sid=None,
-    rule='{"rule":1}',
+    rule=f'{{"rule":{RULE_VERSION}}}',
     opened_at=1,
     closed_at=2,
 )
+FAILED: dict[str, Any] = {"outcome": Outcome.TRUNCATED, "stage": Stage.FIRST_FRAME, "reported": None}
 GONE: dict[str, Any] = {"outcome": Outcome.CLIENT_GONE, "stage": Stage.FIRST_FRAME, "reported": None}
 
 
@@ -43,8 +46,23 @@ GONE: dict[str, Any] = {"outcome": Outcome.CLIENT_GONE, "stage": Stage.FIRST_FRA
         ({"refunded": 14}, "扣除 14 个 token。之后已退还 14 个 token。", "reported. Later 14 tokens given back."),
         (
             GONE,
-            "按断开前已生成的内容估算，扣除 14 个 token。",
+            "按提问和断开前已生成的内容估算，扣除 14 个 token。",
             "hung up before the answer ended. Charged 14 tokens, our",
+        ),
+        (
+            {**GONE, "rule": '{"rule":1}'},
+            "断开了连接。扣除 14 个 token。",
+            "hung up before the answer ended. Charged 14 tokens.",
+        ),
+        (
+            {**FAILED, "charged": 0, "lost": 30, "unpaid": 20, "state": HoldState.RELEASED},
+            "没有扣费，预留额度已全部退回（100 个 token）。其中 20 个 token计入当日免付用量。",
+            "free again. 20 tokens count against the day's bound of unpaid usage.",
+        ),
+        (
+            {**FAILED, "charged": 14, "lost": 30, "unpaid": 20},
+            "当日免付用量已用完，超出部分按提问和已收到的内容估算，扣除 14 个 token。实际用量还多出 30 个 token，",
+            "our estimate of the prompt and of what was passed on, beyond the day's bound of unpaid usage. It consumed",
         ),
         (
             {"outcome": Outcome.MODERATED, "charged": 0, "state": HoldState.RELEASED},

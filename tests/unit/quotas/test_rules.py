@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.quotas.model import MAX_UNITS, Outcome, Stage
-from aiproject.quotas.rules import CHARGES, Basis, charge
+from aiproject.quotas.rules import CHARGES, Basis, charge, is_billable
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "quotas.md"
 STAGES = {
@@ -20,7 +20,12 @@ STAGES = {
     "the answer had begun": Stage.FIRST_FRAME,
     "the answer was complete": Stage.LAST_FRAME,
 }
-WORDS = {"nothing": Basis.NOTHING, "as reported": Basis.REPORTED, "by estimate": Basis.ESTIMATED}
+WORDS = {
+    "nothing": Basis.NOTHING,
+    "as reported": Basis.REPORTED,
+    "by estimate": Basis.ESTIMATED,
+    "free within the bound": Basis.BOUNDED,
+}
 
 outcomes, stages = st.sampled_from(Outcome), st.sampled_from(Stage)
 
@@ -58,10 +63,21 @@ def test_a_charge_is_a_number_that_balances_can_take(
     assert 0 <= charge(outcome, stage, reported=reported, estimated=estimated) <= MAX_UNITS
 
 
+@pytest.mark.parametrize("outcome", Outcome)
+def test_before_the_question_is_sent_nothing_is_charged(outcome: Outcome) -> None:
+    assert CHARGES[outcome][Stage.HELD] is Basis.NOTHING
+    assert charge(outcome, Stage.HELD, reported=10, estimated=20) == 0
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SERVER_STOPPED, Outcome.SERVER_KILLED])
+def test_what_ends_everybodys_calls_costs_nobody_anything(outcome: Outcome) -> None:
+    """Else somebody who can bring it about would make others pay."""
+    assert set(CHARGES[outcome].values()) == {Basis.NOTHING}
+
+
 @given(outcome=outcomes, stage=stages)
-def test_before_anything_of_the_answer_is_there_nothing_is_charged(outcome: Outcome, stage: Stage) -> None:
-    early = (Stage.HELD, Stage.SENT)
-    assert all(charge(outcome, stage, reported=10, estimated=20) == 0 for stage in early)
+def test_whatever_is_charged_upstream_may_bill(outcome: Outcome, stage: Stage) -> None:
+    assert CHARGES[outcome][stage] is Basis.NOTHING or is_billable(outcome, stage)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +86,9 @@ def test_before_anything_of_the_answer_is_there_nothing_is_charged(outcome: Outc
         (Outcome.FINISHED, Stage.LAST_FRAME, 10, 10),
         (Outcome.FINISHED, Stage.LAST_FRAME, 0, 0),
         (Outcome.FINISHED, Stage.LAST_FRAME, None, 20),
+        (Outcome.CLIENT_GONE, Stage.SENT, None, 20),
         (Outcome.CLIENT_GONE, Stage.FIRST_FRAME, 10, 20),
+        (Outcome.MODERATED, Stage.FIRST_FRAME, None, 0),
         (Outcome.CLIENT_GONE, Stage.LAST_FRAME, 10, 10),
         (Outcome.UPSTREAM_FAILED, Stage.LAST_FRAME, 10, 0),
         (Outcome.SERVER_KILLED, Stage.LAST_FRAME, 10, 0),

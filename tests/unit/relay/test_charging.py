@@ -62,8 +62,18 @@ class TestWaysOut:
             charge.reached(Stage.LAST_FRAME, sid="sid")
             assert await charge.settle(FINISHED, reported=9, answer=GIVEN) == 42
         assert recorder.notes == [Stage.SENT, Stage.LAST_FRAME]
-        facts = {"reported": 9, "estimated": 0, "sid": "sid", "answer": GIVEN}
+        facts = {"reported": 9, "estimated": 0, "seen": 0, "sid": "sid", "answer": GIVEN}
         assert recorder.orders == [(FINISHED, Stage.LAST_FRAME, facts)]
+
+    async def test_of_a_failed_call_it_counts_what_was_seen(self) -> None:
+        recorder = Recorder()
+        charge = Charge(cast("Quotas", recorder), HOLD, Service.SPARK, estimate=lambda: 7, seen=lambda: 5)
+        charge.reached(Stage.FIRST_FRAME)
+        with pytest.raises(UpstreamTruncated):
+            async with charge:
+                raise UpstreamTruncated
+        ((_, _, facts),) = recorder.orders
+        assert (facts["estimated"], facts["seen"]) == (7, 5)
 
     async def test_only_the_first_order_counts(self) -> None:
         recorder = Recorder()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +61,7 @@ class World:
 
     Attributes:
         script: what the answer brings: events, failures, and numbers: seconds of silence.
+        connecting: seconds until the question can be sent.
         asking: seconds that upstream takes to begin, or how it fails to.
         leaves: seconds after which the client hangs up.
         drain: seconds that an answer is read on after that.
@@ -72,6 +73,7 @@ class World:
     """
 
     script: Sequence[ChatEvent | BaseException | float] = ANSWER
+    connecting: float = 0.0
     asking: float | BaseException = 0.0
     leaves: float | None = None
     balance: int = 10_000
@@ -96,6 +98,7 @@ class World:
     facts: dict[str, int | str] = field(default_factory=dict)
     settled: dict[str, int] = field(default_factory=dict)
     stored: bytes | None = None
+    seen: int | None = None
 
     # -- accounts and quotas --
 
@@ -126,11 +129,13 @@ class World:
         *,
         reported: int | None = None,
         estimated: int = 0,
+        seen: int = 0,
         sid: str | None = None,
         answer: tuple[str, str, bytes] | None = None,
     ) -> int:
         # As the books do: the first order counts, and nobody who is cancelled takes it back.
         if hold.request_id not in self.settled:
+            self.seen = seen
             amount = min(hold.amount, charge(outcome, stage, reported=reported, estimated=estimated))
             self.journal.append(f"settle: {outcome} at {stage}, {amount}")
             self.settled[hold.request_id] = amount
@@ -159,8 +164,10 @@ class World:
 
     # -- upstream --
 
-    async def ask(self, request: ChatRequest) -> ChatStream:
+    async def ask(self, request: ChatRequest, *, on_sent: Callable[[], None] = lambda: None) -> ChatStream:
+        await asyncio.sleep(self.connecting)
         self.journal.append("ask")
+        on_sent()
         self.request = request
         try:
             if isinstance(self.asking, BaseException):
@@ -564,6 +571,19 @@ class TestUpstreamFails:
         assert "content" not in world.answer
 
 
+class TestSeen:
+    """What counts against the bound of unpaid usage where a call fails: the prompt and what was passed on."""
+
+    SCRIPT = (ChatEvent(reasoning="想"), *ANSWER[:2], UpstreamRefused(code=10014))
+
+    def test_of_a_stream_all_that_came(self) -> None:
+        world = play(World(script=self.SCRIPT), TextStream)
+        assert world.seen == PROMPT + estimate_tokens("你好") + estimate_tokens("想")
+
+    def test_of_a_chat_the_prompt_alone(self) -> None:
+        assert play(World(script=self.SCRIPT), TextChat).seen == PROMPT
+
+
 class TestUsageMissing:
     SCRIPT = (ANSWER[0], ANSWER[1], spark("！", 2, is_last=True))
 
@@ -608,9 +628,21 @@ class TestClientGone:
     @EITHER
     def test_while_upstream_is_asked(self, endpoint: type[TextChat]) -> None:
         world = play(World(asking=100.0, leaves=1.0), endpoint)
-        assert world.journal[3:] == ["ask", "asking cancelled", "settle: client gone at sent, 0"]
+        assert world.journal[3:] == ["ask", "asking cancelled", f"settle: client gone at sent, {PROMPT}"]
         assert world.record["outcome"] == "client gone"
         assert len(world.calls) == 0
+
+    @EITHER
+    def test_before_the_question_is_sent_it_costs_nothing(self, endpoint: type[TextChat | TextStream]) -> None:
+        world = play(World(connecting=100.0, leaves=1.0), endpoint)
+        assert world.journal[3:] == ["settle: client gone at held, 0"]
+
+    @EITHER
+    def test_who_gave_a_key_is_asked_for_all_the_same(self, endpoint: type[TextChat | TextStream]) -> None:
+        """It comes back for the answer: cut here, it would pay for the question twice."""
+        world = play(World(asking=100.0, leaves=1.0, key=True), endpoint)
+        assert world.settlements == ["settle: client gone at last frame, 14"]
+        assert world.stored is not None
 
     @EITHER
     def test_amid_the_answer_it_is_read_on_and_its_real_usage_charged(self, endpoint: type[TextChat]) -> None:
@@ -746,7 +778,7 @@ class TestKeys:
         assert world.stored == b"".join(world.chunks).removesuffix(b"\n")
 
     @EITHER
-    @pytest.mark.parametrize("failing", [{"balance": 0}, {"asking": UpstreamRefused(code=1)}, {"asking": 9.0}])
+    @pytest.mark.parametrize("failing", [{"balance": 0}, {"asking": UpstreamRefused(code=1)}])
     def test_a_failed_call_gives_its_key_up(self, endpoint: type[TextChat], failing: dict[str, Any]) -> None:
         world = play(World(key=True, leaves=1.0, **failing), endpoint)
         assert "give the key up" in world.journal

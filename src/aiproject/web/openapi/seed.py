@@ -318,6 +318,7 @@ RECEIPT_EXAMPLE = {
             "reported": 14,
             "charged": 14,
             "lost": 0,
+            "unpaid": 0,
             "refunded": 0,
             "explanation": {
                 "zh": "调用已完成。按平台报告的用量扣除 14 个 token。",
@@ -362,7 +363,8 @@ def _usage_paths() -> dict[str, Any]:
             "held": {"type": "integer", "description": "调用前预留的数量"},
             "reported": {"type": ["integer", "null"], "description": "平台报告的用量"},
             "charged": maybe_integer,
-            "lost": {"type": "integer", "description": "超出预留、由运营方承担的数量"},
+            "lost": {"type": "integer", "description": "平台可能计费而未扣除、由运营方承担的数量"},
+            "unpaid": {"type": "integer", "description": "其中计入当日免付用量的数量"},
             "refunded": {"type": "integer", "description": "之后退还的数量"},
             "explanation": object_of({"zh": {"type": "string"}, "en": {"type": "string"}}),
             "sid": {"type": ["string", "null"], "description": "平台的会话号"},
