@@ -7,6 +7,7 @@ database:
 - each answer that a client holds whole is charged exactly once, with the amount that the client was told; repeated
   answers (by key) count once, and are the same byte for byte;
 - a refused call is not charged, and nothing is charged that belongs to no call;
+- what failed calls used is a loss with its reason, and no account leaves more than the bound unpaid;
 - calls without a key are charged once if answered, at most once if the connection was lost;
 - no balance is below zero, nothing is held at the end, and a dead server's hold was closed soon after its lease.
 """
@@ -40,7 +41,7 @@ from aiproject.accounts import Account
 from aiproject.adapters import migrations
 from aiproject.adapters.database import Database
 from aiproject.adapters.fault_points import FAULT_POINTS
-from aiproject.adapters.schema import hold, ledger_entry, operator_loss, stored_answer, user
+from aiproject.adapters.schema import hold, ledger_entry, operator_loss, stored_answer, unpaid_usage, user
 from aiproject.quotas import LeaseTimes, Quotas
 from aiproject.sandbox import SandboxOptions
 from bookkeeping import open_account
@@ -73,6 +74,11 @@ while servers live two seconds each, a call that waits out the lease of the last
 SHORT_ANSWERS = 40
 """Completion limit; a hold is near its charge then, so that small balances go through many calls. As long as that, an
 answer quotes its question."""
+
+
+UNPAID_BOUND = 20_000
+"""Tokens of failed calls that an account need not pay in a day: more than a load's accounts come to, so that a refused
+call costs nothing."""
 
 
 def _loopback_port() -> int:
@@ -108,6 +114,7 @@ class Node:
             "AIPROJECT_LOG_FORMAT": "json",
             "AIPROJECT_SHUTDOWN_GRACE": "3",
             "AIPROJECT_SPARK_MAX_TOKENS": str(SHORT_ANSWERS),
+            "AIPROJECT_UNPAID_TOKENS_PER_DAY": str(UNPAID_BOUND),
             **settings,
         }
         self._arguments = arguments
@@ -314,6 +321,9 @@ PATHS = {
     "picture": "/PictureToTextModel/chat",
     "voice": "/voiceModel/chat",
 }
+
+UNPAID_ENDS = frozenset({"moderated", "truncated", "server killed"})
+"""Outcomes of chats that upstream may bill and nobody pays."""
 
 SPOILED = (
     "[[fault:error code=10013 at=first]]",
@@ -596,6 +606,7 @@ async def judge(database: Database, load: Load, *, longest_overdue: float) -> Ve
             verdict.expect(
                 overdue <= longest_overdue, f"hold {row['request_id']} stood {overdue:.1f} s beyond its lease"
             )
+    _judge_losses(verdict, holds, losses, await rows(unpaid_usage))
     for identity, entries in charges.items():
         verdict.expect(len(entries) == 1, f"request {identity} is charged {len(entries)} times")
     for row in await rows(user):
@@ -624,6 +635,29 @@ async def judge(database: Database, load: Load, *, longest_overdue: float) -> Ve
             number <= lost[account_id], f"account {account_id}: {number} charges for {lost[account_id]} lost calls"
         )
     return verdict
+
+
+def _judge_losses(
+    verdict: Verdict,
+    holds: dict[str, dict[str, Any]],
+    losses: dict[str, dict[str, Any]],
+    counters: list[dict[str, Any]],
+) -> None:
+    """Look for what failed chats used: a loss for each, and within the bound what counts of them."""
+    for identity, row in holds.items():
+        is_asked = row["stage"] != "held" or row["outcome"] == "server killed"
+        if row["capability"] == "tokens" and row["outcome"] in UNPAID_ENDS and is_asked:
+            reason = losses[identity]["reason"] if identity in losses else None
+            verdict.expect(reason == row["outcome"], f"hold {identity} ended as {row['outcome']}, its loss as {reason}")
+    counted = Counter[tuple[int, int]]()
+    for loss in losses.values():
+        if loss["unpaid_day"] is not None:
+            counted[loss["account_id"], loss["unpaid_day"]] += loss["unpaid"]
+    stored = {(row["account_id"], row["day"]): row["tokens"] for row in counters}
+    verdict.expect(stored == dict(counted), f"unpaid usage is {stored}, and the losses say {dict(counted)}")
+    verdict.expect(
+        all(tokens <= UNPAID_BOUND for tokens in stored.values()), f"unpaid usage is over the bound: {stored}"
+    )
 
 
 def _judge_call(

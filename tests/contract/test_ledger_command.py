@@ -144,6 +144,49 @@ class TestExport:
         assert (result.exit_code, result.stdout) == (67, "")
 
 
+class TestLosses:
+    @pytest.fixture
+    def failed(self, books: sqlite3.Connection, tmp_path: Path) -> None:
+        """Two answers to 小明 that moderation stopped, and a clip that timed out."""
+
+        async def fail() -> None:
+            database = await Database.open(f"sqlite:///{tmp_path / 'data' / 'aiproject.db'}")
+            try:
+                account = await reread(database, "小明")
+                async with Quotas.running(database, LeaseTimes(30), unpaid_per_day=100) as quotas:
+                    for number, seen in enumerate((70, 50)):
+                        hold = await quotas.hold(account, Capability.TOKENS, 500, request_id=f"chat {number}")
+                        await quotas.settle(hold, Outcome.MODERATED, Stage.FIRST_FRAME, estimated=seen, seen=seen)
+                    hold = await quotas.hold(account, Capability.VOICE_SECONDS, 1500, request_id="clip")
+                    await quotas.settle(hold, Outcome.TIMED_OUT, Stage.SENT, estimated=1500)
+            finally:
+                await database.close()
+
+        asyncio.run(fail())
+
+    @pytest.mark.usefixtures("failed")
+    def test_are_shown_by_account_and_reason(self, run: Run) -> None:
+        lines = run("ledger", "losses").stdout.splitlines()
+        assert lines[0].split() == ["account", "reason", "capability", "calls", "amount", "unpaid", "newest", "(UTC)"]
+        assert [line.split()[:-2] for line in lines[1:]] == [
+            ["小明", "timed", "out", "voice_seconds", "1", "1500", "0"],
+            ["小明", "moderated", "tokens", "2", "100", "100"],
+        ]
+
+    @pytest.mark.usefixtures("failed")
+    def test_as_json_and_only_some(self, run: Run) -> None:
+        result = run("ledger", "losses", "--json", "--account", "小明", "--reason", "moderated", "--days", "1")
+        (line,) = map(json.loads, result.stdout.splitlines())
+        assert (line["account"], line["reason"], line["calls"], line["amount"]) == ("小明", "moderated", 2, 100)
+        assert run("ledger", "losses", "--json", "--reason", "truncated").stdout == ""
+
+    def test_of_nobody_or_for_no_reason(self, run: Run, books: sqlite3.Connection) -> None:
+        assert run("ledger", "losses", "--account", "nobody").exit_code == 67
+        result = run("ledger", "losses", "--reason", "bad weather")
+        assert result.exit_code == 65
+        assert "over the hold" in result.stderr
+
+
 class TestRefund:
     @pytest.fixture
     def call(self, books: sqlite3.Connection, tmp_path: Path) -> str:
