@@ -86,12 +86,20 @@ class NewAccount:
         return f"NewAccount({self.username!r})"
 
 
+MAX_ASKED_LENGTH = 1000
+"""Characters of a name that is looked for; no stored one is nearly as long. Without a bound, normalising 64 KB of
+combining marks keeps the event loop busy for seconds, since sorting them takes quadratic time."""
+
+
 def is_askable(name: str) -> bool:
     """Whether a database can be asked for a name at all: PostgreSQL takes no NUL, nothing takes half a surrogate pair.
 
-    No account has such a name, so the caller answers as for any other that is unknown.
+    No account has such a name, nor one of more than `MAX_ASKED_LENGTH` characters, so the caller answers as for any
+    other that is unknown.
     """
-    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in name)
+    return len(name) <= MAX_ASKED_LENGTH and not any(
+        character == "\0" or "\ud800" <= character <= "\udfff" for character in name
+    )
 
 
 def check_name(name: str) -> str:
@@ -101,10 +109,10 @@ def check_name(name: str) -> str:
         InvalidInput: it is empty, too long, has control characters, or nothing that anybody could see.
     """
     name = name.strip()
+    if len(name) > MAX_NAME_LENGTH:  # first, see `MAX_ASKED_LENGTH`
+        raise InvalidInput(f"用户名不能超过 {MAX_NAME_LENGTH} 个字符")
     if not name_key(name) or all(unicodedata.category(character) == "Cf" for character in name):
         raise InvalidInput("用户名不能为空")
-    if len(name) > MAX_NAME_LENGTH:
-        raise InvalidInput(f"用户名不能超过 {MAX_NAME_LENGTH} 个字符")
     _refuse_controls("用户名", name)
     if len(name_key(name)) > NAME_KEY_LENGTH:
         raise InvalidInput("用户名展开后过长")  # one character can stand for eighteen: U+FDFA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields
 
 import pytest
@@ -48,6 +49,16 @@ def test_name_and_password_may_not(blank: str) -> None:
 def test_a_name_nobody_can_see_is_empty() -> None:
     assert complaint(username="\u200b\u200d") == "用户名不能为空"
     assert check(username="👩\u200d🚀").username == "👩\u200d🚀"
+
+
+def test_a_long_name_is_refused_before_it_is_normalised() -> None:
+    """Sorting combining marks takes quadratic time: 64 KB of them kept the event loop busy for seconds."""
+    hostile = "a" + "\u0301" * 16_000 + "\u0323" * 16_000
+    started = time.process_time()
+    for _ in range(3):
+        assert "50" in complaint(username=hostile)
+        assert not is_askable(hostile)
+    assert time.process_time() - started < 1
 
 
 def test_lengths_are_counted_in_characters() -> None:

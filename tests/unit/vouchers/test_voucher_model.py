@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -126,3 +127,11 @@ class TestAudience:
     )
     def test_is_the_account_s_academy(self, audience: str | None, academy: str | None, claimed: str, may: bool) -> None:
         assert new(audience=audience).is_for(academy, claimed=claimed) is may
+
+    def test_a_long_claim_is_not_normalised(self) -> None:
+        """Sorting combining marks takes quadratic time: 64 KB of them kept the event loop busy for seconds."""
+        hostile = "a" + "\u0301" * 16_000 + "\u0323" * 16_000
+        started = time.process_time()
+        for _ in range(3):
+            assert not new(audience="计算机学院").is_for(None, claimed=hostile)
+        assert time.process_time() - started < 1
