@@ -34,10 +34,15 @@ MAX_HEADERS: Final = 100
 """Headers of a request; a browser behind two proxies sends about thirty."""
 
 MAX_BESIDE_BODY: Final = 64 * 1024
-"""Bytes of one request that are not body: its head and, where it comes in chunks, sizes, extensions and trailers."""
+"""Bytes of one request that are not body: its head and, where it comes in chunks, sizes, extensions and trailers. As
+many may come in a row: the parser keeps a trailer in memory until it is whole."""
 
 BESIDE_EACH_BODY_BYTE: Final = 16
 """What a body in the smallest chunks may add to that: a chunk of one byte has five more on the wire."""
+
+MAX_PIECE: Final = 4 * 1024
+"""Bytes of a reading that are parsed at once. Those behind them wait while a request waits for its turn, so that some
+hundred requests of one reading become objects at most; they would take thirty times the memory of their bytes."""
 
 LINGER: Final = 2.0
 """Seconds for a refused client to read why. Closing on bytes that were not read makes its system forget our answer."""
@@ -144,7 +149,10 @@ class GuardedConnection(Http1Connection):
         self._is_in_head = True
         self._beside_body = 0
         self._body = 0
-        self._body_in_reading = 0
+        self._body_in_piece = 0
+        self._since_body = 0
+        self._unparsed = b""
+        self._is_eof_to_come = False
         self._refusal = (HTTPStatus.BAD_REQUEST, Code.APP_QUERY_METHOD_ERROR)
         self._is_refused = False
 
@@ -189,14 +197,41 @@ class GuardedConnection(Http1Connection):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
+        if len(data) <= MAX_PIECE and not self.pipeline:
+            self._receive(data)
             return
-        self._body_in_reading = 0
+        view = memoryview(data)
+        for start in range(0, len(view), MAX_PIECE):
+            if self.pipeline:
+                self._unparsed += view[start:]
+                self.flow.pause_reading()
+                return
+            self._receive(bytes(view[start : start + MAX_PIECE]))
+
+    def eof_received(self) -> bool:  # type: ignore[override] # see the base class
+        self._is_eof_to_come = bool(self._unparsed)
+        return self._is_eof_to_come or super().eof_received()
+
+    def on_response_complete(self) -> None:
+        """Called when an answer has ended: the next request begins, and what came behind it is parsed."""
+        super().on_response_complete()
+        if self._unparsed and not self.pipeline and not self.transport.is_closing():
+            data, self._unparsed = self._unparsed, b""
+            self.data_received(data)
+            if self._is_eof_to_come and not self.eof_received():
+                self.transport.close()
+
+    def _receive(self, data: bytes) -> None:
+        """Parse a piece of what was received, and count it."""
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._body_in_piece = 0
         super().data_received(data)
         if self._is_refused or self.transport.is_closing():
             return
-        self._beside_body += len(data) - self._body_in_reading
-        if self._beside_body > MAX_BESIDE_BODY + BESIDE_EACH_BODY_BYTE * self._body:
+        self._beside_body += len(data) - self._body_in_piece
+        self._since_body = 0 if self._body_in_piece else self._since_body + len(data)
+        if self._is_too_much_beside_body():
             if self._is_in_head:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, Code.APP_QUERY_METHOD_ERROR)
             else:
@@ -206,12 +241,16 @@ class GuardedConnection(Http1Connection):
             # was answered before its end.
             self._await_head()
 
+    def _is_too_much_beside_body(self) -> bool:
+        in_all = MAX_BESIDE_BODY + BESIDE_EACH_BODY_BYTE * self._body
+        return self._beside_body > in_all or self._since_body > MAX_BESIDE_BODY
+
     # -- the parser's calls -------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_head = True
-        self._beside_body = self._body = 0
+        self._beside_body = self._body = self._since_body = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # After the head these are a chunked body's trailers. The application has its headers by then; more of them
@@ -230,7 +269,7 @@ class GuardedConnection(Http1Connection):
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
-        self._body_in_reading += len(body)
+        self._body_in_piece += len(body)
         super().on_body(body)
 
     # -- for the application ------------------------------------------------------------------------------------------

@@ -535,3 +535,54 @@ class TestHalfClosed:
             assert transport.is_closed
 
         self.run(scenario)
+
+
+class TestManyInOneReading:
+    """Requests that are sent before the first is answered wait as bytes, not as thousands of objects."""
+
+    COUNT = 3000
+
+    @pytest.mark.parametrize("half_closed", [False, True])
+    def test_all_are_answered_in_turn(self, half_closed: bool) -> None:
+        async def scenario() -> None:
+            app = Recorder()
+            connection, transport, state = connect(app)
+            lines = [b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(self.COUNT)]
+            connection.data_received(b"".join(lines))
+            assert len(connection.pipeline) < 200
+            if half_closed:
+                assert connection.eof_received()
+            async with asyncio.timeout(30):
+                while len(app.asked) < self.COUNT:
+                    assert len(connection.pipeline) < 200
+                    await asyncio.sleep(0)
+            await settle()
+            assert [scope["path"] for scope, _ in app.asked] == [f"/{number}" for number in range(self.COUNT)]
+            assert transport.written.count(b"HTTP/1.1 200 ") == self.COUNT
+            assert transport.is_closed is half_closed
+            await finish(connection, state)
+
+        asyncio.run(scenario())
+
+    def test_a_body_among_them_stays_whole(self) -> None:
+        body = SMUGGLED * 1000
+        served = serve(NEXT * 200 + post(OFFERS[0], [body], in_chunks=False) + NEXT * 200)
+        assert served.paths == ["/next"] * 200 + ["/a b"] + ["/next"] * 200
+        assert served.asked[200][1] == body
+
+
+class TestTrailers:
+    """The parser keeps a trailer until it is whole, and a body buys no room for one."""
+
+    HEAD = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def test_a_long_one_is_refused_whatever_the_body_before_it(self) -> None:
+        body = chunked([bytes(1024 * 1024)]).removesuffix(b"X-T: 1\r\n\r\n")
+        served = serve(self.HEAD + body + b"X-T: ", *[b"a" * 32 * 1024] * 3)
+        assert served.written.startswith(b"HTTP/1.1 400 ")
+        assert served.asked == []
+
+    def test_a_body_in_the_smallest_chunks_is_taken(self) -> None:
+        pieces = [b"x"] * 50_000
+        served = serve(self.HEAD + b"".join(b"1\r\nx\r\n" for _ in pieces) + b"0\r\nX-T: 1\r\n\r\n")
+        assert [len(body) for _, body in served.asked] == [len(pieces)]
