@@ -237,12 +237,13 @@ async def fifty_leave(person: Person, asked: str) -> None:
 
 class TestGoneBeforeTheFirstFrame:
     @pytest.mark.parametrize("path", ["/textModel/stream", "/textModel/chat"])
-    async def test_nothing_is_charged_and_upstream_is_let_go(
+    async def test_the_question_is_charged_and_upstream_is_let_go(
         self, server: LocalServer, person: Person, platform: Platform, path: str
     ) -> None:
+        asked = "[[fault:stall at=first]]"
         before = platform.counts("chat")
         async with wire.Connection(person.port) as connection:
-            connection.ask_json(path, person.call("[[fault:stall at=first]]"))
+            connection.ask_json(path, person.call(asked))
             await connection.flush()
             await eventually(
                 lambda: platform.counts("chat")["seen"] == before["seen"] + 1, "the call reached the platform"
@@ -250,7 +251,7 @@ class TestGoneBeforeTheFirstFrame:
             await asyncio.sleep(0.05)
         await upstream_is_let_go(platform, before, "closed_early")
         await server.settles()
-        assert await person.tokens() == 1_000_000
+        assert await person.tokens() == 1_000_000 - estimated(question(asked), "")
 
     async def test_while_a_new_try_is_waited_for(self, server: LocalServer, person: Person, platform: Platform) -> None:
         platform.order("chat", "error", code=11202, times=0)
@@ -260,7 +261,7 @@ class TestGoneBeforeTheFirstFrame:
             await asyncio.sleep(0.3)
         await server.settles()
         assert platform.counts("chat")["open"] == 0
-        assert await person.tokens() == 1_000_000
+        assert await person.tokens() == 1_000_000 - estimated(question("hi"), "")
 
     async def test_while_connecting(self, server: LocalServer, person: Person, platform: Platform) -> None:
         platform.order("chat", "hang", seconds=2)
