@@ -23,7 +23,7 @@ import aiohttp
 import uvloop
 
 from aiproject.accounts import Account, ApiKeys
-from aiproject.accounts.key_model import CHECKSUM_LENGTH, PREFIX_LENGTH, KeyTerms, draw_key, with_checksum
+from aiproject.accounts.api_keys.model import CHECKSUM_LENGTH, PREFIX_LENGTH, KeyTerms, draw_key, with_checksum
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role

@@ -30,15 +30,15 @@ import uvloop
 from sqlalchemy import insert
 
 from aiproject.accounts import Account
-from aiproject.adapters import migrations
-from aiproject.adapters.asgi import Scope
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import new_account_id
-from aiproject.adapters.schema import user as users
-from aiproject.quotas import Capability, Kind, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.model import Grant
-from aiproject.quotas.store import apply
-from aiproject.relay.replay import Claim, Replay
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import new_account_id
+from aiproject.adapters.db.schema import user as users
+from aiproject.adapters.http.asgi import Scope
+from aiproject.calls.idempotency import Claim, Replay
+from aiproject.ledger import Capability, Kind, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.batch import apply
+from aiproject.ledger.model import Grant
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 

@@ -35,15 +35,16 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from aiproject.accounts import Account, Accounts, store
-from aiproject.accounts.service import new_uuid
+from aiproject.accounts import Account, Accounts
+from aiproject.accounts.core import store
+from aiproject.accounts.core.service import new_uuid
 from aiproject.adapters import log as logging_setup
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import name_key
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
-from aiproject.adapters.schema import name_key
 from aiproject.config import Settings, load_settings
-from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.wiring import opening, password_profile
 
 __all__ = ["LOGINS", "STREAMS", "Figures", "Spacing", "fill", "process", "run"]

@@ -19,7 +19,7 @@ import picows
 import uvloop
 import websockets
 
-from aiproject.adapters.websocket import connect as adapter_connect
+from aiproject.adapters.net.websocket import connect as adapter_connect
 
 __all__ = ["run"]
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from aiproject.accounts import Account, store
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import (
+from aiproject.accounts import Account
+from aiproject.accounts.core import store
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import (
     hold,
     ledger_entry,
     name_key,
@@ -22,7 +23,7 @@ from aiproject.adapters.schema import (
     voucher,
     voucher_redemption,
 )
-from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.ledger import LeaseTimes, Quotas
 
 __all__ = ["copy_books", "open_account", "reread", "restore_books"]
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from aiproject.adapters.database import Database
+from aiproject.adapters.db.engine import Database
 from migrated import Migrated
 from services import (
     MariaDB,

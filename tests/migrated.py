@@ -7,8 +7,8 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
 from services import Server
 
 __all__ = ["Migrated"]

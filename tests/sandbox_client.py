@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import websockets
 
-from aiproject.protocols.signing import http_date, sign_url
+from aiproject.protocols.iflytek.signing import http_date, sign_url
 from aiproject.sandbox import SandboxAddress, SandboxOptions
 
 __all__ = [

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from aiproject.adapters.database import Database
-from aiproject.adapters.writer import Steps, Writer, open_writer
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.runner import Steps, Writer, open_writer
 from aiproject.errors import AiProjectError
 
 __all__ = ["TroubledWriter"]

@@ -36,8 +36,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import asyncmy  # noqa: E402
 
-from aiproject.adapters import migrations  # noqa: E402
-from aiproject.adapters.database import Database  # noqa: E402
+from aiproject.adapters.db import migrations  # noqa: E402
+from aiproject.adapters.db.engine import Database  # noqa: E402
 from aiproject.adapters.log import configure  # noqa: E402
 from aiproject.sandbox import SandboxThread  # noqa: E402
 from crash import SANDBOX, Load, Node, Storm, Verdict, await_quiet, describe, judge, ledger_verify  # noqa: E402

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from aiproject.adapters.websocket import connect
+from aiproject.adapters.net.websocket import connect
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.protocols.spark import build_request
+from aiproject.protocols.iflytek.spark.answer import build_request
 
 __all__ = ["first_frames"]
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
 from bench.relay.contenders import Contender, aiproject
 from bench.relay.measuring import CALLERS, CHAT, measured, upstream
 

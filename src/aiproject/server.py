@@ -25,13 +25,13 @@ import uvicorn
 import uvloop
 
 from aiproject.adapters import log as logging_setup
-from aiproject.adapters.connections import connection_limit, guarded
 from aiproject.adapters.fault_points import arm
+from aiproject.adapters.http.connections import connection_limit, guarded
 from aiproject.adapters.log import get_logger
 from aiproject.administration.setup import SetupCode
+from aiproject.calls.running import RunningCalls
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
-from aiproject.relay.calls import RunningCalls
 from aiproject.wiring import connection_counts, open_application
 
 __all__ = ["EXIT_FAILED", "EXIT_MISCONFIGURED", "Serving", "bind", "make_server", "serve"]

@@ -106,7 +106,8 @@ def unknown_keys(key: str, value: object, settings: Collection[str]) -> Iterator
 
 
 def is_service_address(value: str) -> bool:
-    """Whether a value is what Kubernetes puts into ``…_PORT`` to tell where a Service is, such as ``tcp://10.0.0.1:80``."""
+    """Whether a value is what Kubernetes puts into ``…_PORT`` to tell where a Service is, such as
+    ``tcp://10.0.0.1:80``."""
     return _LINK_ADDRESS.fullmatch(value) is not None
 
 

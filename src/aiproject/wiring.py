@@ -14,39 +14,39 @@ from zoneinfo import ZoneInfo
 import argon2
 
 from aiproject.accounts import Accounts, ApiKeys
-from aiproject.accounts.access import Access
-from aiproject.accounts.account_routes import AccountRoutes
-from aiproject.accounts.browser import BrowserRules
-from aiproject.accounts.closing import Closing
-from aiproject.accounts.cookie_identity import CookieIdentity
-from aiproject.accounts.guard import LoginGuard
-from aiproject.accounts.identity import Identities
-from aiproject.accounts.key_routes import KeyRoutes
-from aiproject.accounts.mail_routes import MailRoutes
-from aiproject.accounts.password_policy import common_passwords
-from aiproject.accounts.profiles import Profiles
-from aiproject.accounts.recovery import Recovery
-from aiproject.accounts.routes import AuthRoutes
-from aiproject.accounts.service import OpenBooks
-from aiproject.accounts.session_routes import SessionRoutes
-from aiproject.accounts.sessions import Sessions
-from aiproject.accounts.signups import SignupQuota
-from aiproject.adapters import migrations
-from aiproject.adapters.asgi import ASGIApp
-from aiproject.adapters.connection_counts import ConnectionCounts
-from aiproject.adapters.database import Condition, Database
-from aiproject.adapters.gate import Gate, MemoryGate
-from aiproject.adapters.http_client import open_session
-from aiproject.adapters.limiter import Limiter
+from aiproject.accounts.core.profiles import Profiles
+from aiproject.accounts.core.service import OpenBooks
+from aiproject.accounts.core.signups import SignupQuota
+from aiproject.accounts.identity.authenticator import Identities
+from aiproject.accounts.identity.authorizer import Access
+from aiproject.accounts.identity.cookie import CookieIdentity
+from aiproject.accounts.login.password_policy import common_passwords
+from aiproject.accounts.login.throttle import LoginGuard
+from aiproject.accounts.routes.account import AccountRoutes
+from aiproject.accounts.routes.api_keys import KeyRoutes
+from aiproject.accounts.routes.legacy import AuthRoutes
+from aiproject.accounts.routes.mail import MailRoutes
+from aiproject.accounts.routes.sessions import SessionRoutes
+from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.recovery import Recovery
+from aiproject.accounts.sessions.cookies import BrowserRules
+from aiproject.accounts.sessions.service import Sessions
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Condition, Database
+from aiproject.adapters.db.write_probe import WriteProbe
+from aiproject.adapters.http.asgi import ASGIApp
+from aiproject.adapters.http.connection_counts import ConnectionCounts
+from aiproject.adapters.http.event_limits import Limiter
+from aiproject.adapters.http.rate_limiter import Gate, MemoryGate
+from aiproject.adapters.http.receive_budget import MIN_BUDGET_BYTES, ReceiveBudget
+from aiproject.adapters.http.redis_rate_limiter import RedisGate, SharedGate
 from aiproject.adapters.log import get_logger, log_trouble
 from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
 from aiproject.adapters.memory import memory_limit
+from aiproject.adapters.net.http_client import open_session
+from aiproject.adapters.net.redis import RedisLink
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
-from aiproject.adapters.receive_budget import MIN_BUDGET_BYTES, ReceiveBudget
-from aiproject.adapters.redis_gate import RedisGate, SharedGate
-from aiproject.adapters.redis_link import RedisLink
 from aiproject.adapters.workers import Workers
-from aiproject.adapters.write_probe import WriteProbe
 from aiproject.administration.jwts import Signer, read_key
 from aiproject.administration.people import People
 from aiproject.administration.routes import AdministrationRoutes, Rooms
@@ -54,21 +54,21 @@ from aiproject.administration.service import Administrators
 from aiproject.administration.setup import SetupCode, SetupGate
 from aiproject.administration.tables import Tables
 from aiproject.administration.trial import ModelTrial
+from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
+from aiproject.api.legacy.files import PictureText, VoiceText
 from aiproject.audit import AuditLog
+from aiproject.calls.idempotency import Replay
+from aiproject.calls.limits import CallLimits, Ceilings
+from aiproject.calls.running import RunningCalls
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
-from aiproject.protocols.dictation import DictationOptions
+from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.checkpoints import Checkpoints
+from aiproject.ledger.receipts import Receipts
+from aiproject.ledger.routes import UsageRoutes
 from aiproject.protocols.forwarding import TrustedProxies
-from aiproject.quotas import LeaseTimes, Quotas
-from aiproject.quotas.checkpoints import Checkpoints
-from aiproject.quotas.receipts import Receipts
-from aiproject.quotas.routes import UsageRoutes
-from aiproject.relay.calls import RunningCalls
-from aiproject.relay.files import PictureText, VoiceText
-from aiproject.relay.limits import CallLimits, Ceilings
-from aiproject.relay.replay import Replay
-from aiproject.relay.text import ChatDefaults, TextChat, TextStream
-from aiproject.upstreams import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
+from aiproject.protocols.iflytek.dictation import DictationOptions
+from aiproject.providers import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
 from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app

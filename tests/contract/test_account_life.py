@@ -13,18 +13,18 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account, Accounts, ApiKeys
-from aiproject.accounts.closing import Closing
-from aiproject.accounts.guard import LoginGuard
-from aiproject.accounts.key_model import KeyTerms
-from aiproject.accounts.mail_token_store import Purpose
-from aiproject.accounts.profiles import Profiles
-from aiproject.accounts.recovery import MOST_LIVE, Recovery
-from aiproject.accounts.sessions import MAX_SESSIONS, Sessions
-from aiproject.adapters.database import Database
+from aiproject.accounts.api_keys.model import KeyTerms
+from aiproject.accounts.core.profiles import Profiles
+from aiproject.accounts.login.throttle import LoginGuard
+from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.recovery import MOST_LIVE, Recovery
+from aiproject.accounts.selfservice.token_store import Purpose
+from aiproject.accounts.sessions.service import MAX_SESSIONS, Sessions
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import api_key, browser_session, mail_token
+from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.mailer import Letter, Mailer, MailServer, Outbox, Security
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
-from aiproject.adapters.schema import api_key, browser_session, mail_token
-from aiproject.adapters.schema import user as users
 from aiproject.errors import (
     AccountUnknown,
     InvalidInput,
@@ -34,8 +34,8 @@ from aiproject.errors import (
     NotSignedIn,
     TooManyRequests,
 )
-from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.audit import verify
+from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.verify import verify
 
 START = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
 PASSWORD = "correct horse battery"

@@ -14,10 +14,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts import Account, Accounts, service, store
-from aiproject.accounts.guard_rules import GUESS_RULE
-from aiproject.accounts.service import OpenBooks
-from aiproject.adapters.database import Database
+from aiproject.accounts import Account, Accounts
+from aiproject.accounts.core import service, store
+from aiproject.accounts.core.service import OpenBooks
+from aiproject.accounts.login.throttle_rules import GUESS_RULE
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import name_key, new_account_id
+from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.passwords import (
     CHEAP_PROFILE_FOR_TESTS,
     PasswordHasher,
@@ -25,11 +28,9 @@ from aiproject.adapters.passwords import (
     Verdict,
     argon2id,
 )
-from aiproject.adapters.schema import name_key, new_account_id
-from aiproject.adapters.schema import user as users
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken, TooManyRequests, Unavailable
-from aiproject.quotas import LeaseTimes, Quotas
-from aiproject.quotas.audit import verify
+from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.verify import verify
 
 PASSWORD = "correct horse"
 NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)

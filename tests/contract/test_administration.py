@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from argon2.profiles import CHEAPEST
 
 from aiproject.accounts import Account, Accounts
-from aiproject.accounts.closing import Closing
-from aiproject.accounts.guard import LoginGuard, Realm
-from aiproject.adapters.database import Database
+from aiproject.accounts.login.throttle import LoginGuard, Realm
+from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import administrator, administrator_session, api_key, browser_session, user
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdict
-from aiproject.adapters.schema import administrator, administrator_session, api_key, browser_session, user
 from aiproject.administration import Administrators, Role
 from aiproject.administration.adopting import adopt
 from aiproject.administration.jwts import Signer
@@ -40,8 +40,8 @@ from aiproject.errors import (
     VoucherRedeemed,
     VoucherUnusable,
 )
-from aiproject.quotas import Capability, LeaseTimes, Quotas
-from aiproject.quotas.audit import verify
+from aiproject.ledger import Capability, LeaseTimes, Quotas
+from aiproject.ledger.verify import verify
 from aiproject.vouchers import Vouchers
 from aiproject.vouchers.model import CodeTaken, VoucherNameTaken
 from bookkeeping import open_account, reread

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account, ApiKeys, store
-from aiproject.accounts import keys as keys_module
-from aiproject.accounts.key_model import KeyTerms, SpendCap, draw_key, hash_of, networks_of
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import api_key, spend_limit
+from aiproject.accounts import Account, ApiKeys
+from aiproject.accounts.api_keys import service as keys_module
+from aiproject.accounts.api_keys.model import KeyTerms, SpendCap, draw_key, hash_of, networks_of
+from aiproject.accounts.core import store
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import api_key, spend_limit
 from aiproject.errors import AccountUnknown, InvalidInput, NotAllowed, NotFound, NotSignedIn
-from aiproject.quotas import Capability, LeaseTimes, Quotas
+from aiproject.ledger import Capability, LeaseTimes, Quotas
 from bookkeeping import open_account
 
 TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aiproject.adapters.attempts import AttemptLimit
-from aiproject.adapters.gate import Gate, MemoryGate
-from aiproject.adapters.limiter import Rate
-from aiproject.adapters.redis_gate import RedisGate
-from aiproject.adapters.redis_link import RedisLink
+from aiproject.adapters.http.attempts import AttemptLimit
+from aiproject.adapters.http.event_limits import Rate
+from aiproject.adapters.http.rate_limiter import Gate, MemoryGate
+from aiproject.adapters.http.redis_rate_limiter import RedisGate
+from aiproject.adapters.net.redis import RedisLink
 from aiproject.errors import LoginFailed, TooManyRequests, Unavailable
 from services import Redis
 

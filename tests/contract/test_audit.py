@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.database import Database, retry_transient
-from aiproject.adapters.schema import audit_entry
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.schema import audit_entry
 from aiproject.audit import Actor, ActorKind, AuditFilter, AuditLog, Origin, record
 
 ORIGIN = Origin(Actor(ActorKind.ADMINISTRATOR, "小明"), "192.0.2.7", "request-1")

@@ -14,16 +14,16 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import audit_entry, ledger_entry, user
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import audit_entry, ledger_entry, user
 from aiproject.audit import AuditLog, server_origin
 from aiproject.errors import InvalidInput, Misconfigured
-from aiproject.quotas import LeaseTimes, Quotas
-from aiproject.quotas.audit import verify
-from aiproject.quotas.chain import seal
-from aiproject.quotas.checkpoint import CheckpointReader
-from aiproject.quotas.checkpoint_keys import PRIVATE_FILE, PUBLIC_FILE, private_key, public_key
-from aiproject.quotas.checkpoints import DIRECTORY, INTERVAL, KEPT, Checkpoints, anchor_differences
+from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.chain import seal
+from aiproject.ledger.checkpoint import CheckpointReader
+from aiproject.ledger.checkpoint_keys import PRIVATE_FILE, PUBLIC_FILE, private_key, public_key
+from aiproject.ledger.checkpoints import DIRECTORY, INTERVAL, KEPT, Checkpoints, anchor_differences
+from aiproject.ledger.verify import verify
 from bookkeeping import open_account
 
 
@@ -114,8 +114,8 @@ class TestWhatTheyShow:
     async def test_all_of_many_accounts(
         self, small_database: Database, data_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("aiproject.quotas.checkpoints.CHUNK", 2)
-        monkeypatch.setattr("aiproject.quotas.checkpoints.COMPARED", 2)
+        monkeypatch.setattr("aiproject.ledger.checkpoints.CHUNK", 2)
+        monkeypatch.setattr("aiproject.ledger.checkpoints.COMPARED", 2)
         accounts = [await open_account(small_database, f"person {n}", tokens=1) for n in range(5)]
         signed = await Checkpoints(small_database, data_dir).write(is_patient=True)
         assert signed.accounts == 5
@@ -197,7 +197,7 @@ class TestEveryHour:
     async def test_a_running_server_writes_them(
         self, small_database: Database, data_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("aiproject.quotas.checkpoints.LOOK_SECONDS", (0.01, 0.02))
+        monkeypatch.setattr("aiproject.ledger.checkpoints.LOOK_SECONDS", (0.01, 0.02))
         async with Checkpoints(small_database, data_dir).running():
             deadline = time.monotonic() + 30
             while not list((data_dir / DIRECTORY).glob("*.jsonl")):
@@ -224,7 +224,7 @@ class TestEveryHour:
         def fail(*_: object) -> None:
             raise OSError("the disk is full")
 
-        monkeypatch.setattr("aiproject.quotas.checkpoint.CheckpointWriter.add", fail)
+        monkeypatch.setattr("aiproject.ledger.checkpoint.CheckpointWriter.add", fail)
         with pytest.raises(OSError, match="full"):
             await Checkpoints(small_database, data_dir).write()
         assert list((data_dir / DIRECTORY).iterdir()) == []

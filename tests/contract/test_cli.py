@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import program
 from aiproject import __version__
-from aiproject.accounts.key_model import prefix_of
+from aiproject.accounts.api_keys.model import prefix_of
 from aiproject.adapters import log
 from aiproject.cli.main import app
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict
-from aiproject.adapters.schema import operator_loss
-from aiproject.adapters.writer import Steps, Writer, _MySQLWriter, open_writer
+from aiproject.adapters.db.engine import CommitInDoubt, Database, TransientConflict
+from aiproject.adapters.db.runner import Steps, Writer, _MySQLWriter, open_writer
+from aiproject.adapters.db.schema import operator_loss
 from aiproject.errors import Unavailable
-from aiproject.quotas.statements import insert_rows
+from aiproject.ledger.sql import insert_rows
 
 COLUMNS = tuple(column.name for column in operator_loss.columns)
 ROW = ("a", 1, 7, "tokens", 1, "late", 5)

@@ -9,14 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters.database import CommitInDoubt, Database
-from aiproject.adapters.schema import stored_answer
+from aiproject.adapters.db.engine import CommitInDoubt, Database
+from aiproject.adapters.db.schema import stored_answer
 from aiproject.errors import AiProjectError, Unavailable
-from aiproject.quotas import Capability, Key, KeyLost, KeyTurn, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas import keys as keys_module
-from aiproject.quotas.audit import verify
-from aiproject.quotas.books import Books
-from aiproject.quotas.model import ClaimKey, GiveKeyUp, Settle
+from aiproject.ledger import Capability, Key, KeyLost, KeyTurn, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import idempotency as keys_module
+from aiproject.ledger.batcher import Books
+from aiproject.ledger.model import ClaimKey, GiveKeyUp, Settle
+from aiproject.ledger.verify import verify
 from bookkeeping import open_account
 from troubled_writer import TroubledWriter
 

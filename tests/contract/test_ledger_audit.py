@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import hold, ledger_entry, operator_loss, user, voucher
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import hold, ledger_entry, operator_loss, user, voucher
 from aiproject.errors import QuotaExhausted
-from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.audit import Checked, Difference, verify
-from aiproject.quotas.chain import seal
+from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.chain import seal
+from aiproject.ledger.verify import Checked, Difference, verify
 from aiproject.vouchers import Vouchers
 from bookkeeping import copy_books, open_account, reread, restore_books
 
@@ -93,8 +93,8 @@ class TestCleanBooks:
     async def test_of_more_accounts_than_a_page_holds(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("aiproject.quotas.audit.PAGE_ACCOUNTS", 3)
-        monkeypatch.setattr("aiproject.quotas.audit.PAGE_ENTRIES", 4)
+        monkeypatch.setattr("aiproject.ledger.verify.PAGE_ACCOUNTS", 3)
+        monkeypatch.setattr("aiproject.ledger.verify.PAGE_ENTRIES", 4)
         for number in range(7):
             await open_account(database, f"person {number}", tokens=10, pic_times=number)
         checked = Checked()
@@ -309,7 +309,7 @@ class TestValuesOfAnotherKind:
 class TestBesideWriters:
     async def test_no_false_alarm(self, database: Database, quotas: Quotas, monkeypatch: pytest.MonkeyPatch) -> None:
         """Small pages, so that accounts change between them all the time."""
-        monkeypatch.setattr("aiproject.quotas.audit.PAGE_ACCOUNTS", 2)
+        monkeypatch.setattr("aiproject.ledger.verify.PAGE_ACCOUNTS", 2)
         accounts = [await open_account(database, f"person {n}", tokens=500, pic_times=50) for n in range(5)]
         stop = asyncio.Event()
         made = 0

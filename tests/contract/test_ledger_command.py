@@ -17,10 +17,10 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from aiproject.adapters import log
-from aiproject.adapters.database import Database
+from aiproject.adapters.db.engine import Database
 from aiproject.cli.main import app
-from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.chain import seal
+from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.chain import seal
 from bookkeeping import reread
 
 Run = Callable[..., Result]

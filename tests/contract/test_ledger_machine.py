@@ -27,19 +27,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aiproject.accounts import Account, ApiKeys, key_store
-from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit
-from aiproject.adapters import migrations
-from aiproject.adapters.database import CommitInDoubt, Database, TransientConflict
-from aiproject.adapters.schema import hold as holds
-from aiproject.adapters.schema import unpaid_usage
-from aiproject.adapters.schema import user as users
+from aiproject.accounts import Account, ApiKeys
+from aiproject.accounts.api_keys import store as key_store
+from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import CommitInDoubt, Database, TransientConflict
+from aiproject.adapters.db.schema import hold as holds
+from aiproject.adapters.db.schema import unpaid_usage
+from aiproject.adapters.db.schema import user as users
 from aiproject.errors import QuotaExhausted, Refused, SpendLimitReached, VoucherRedeemed
-from aiproject.quotas import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.audit import verify
-from aiproject.quotas.books import Books
-from aiproject.quotas.rules import CHARGES, Basis, charge
-from aiproject.quotas.store import BALANCE, HELD
+from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.batch import BALANCE, HELD
+from aiproject.ledger.batcher import Books
+from aiproject.ledger.rules import CHARGES, Basis, charge
+from aiproject.ledger.verify import verify
 from aiproject.vouchers import Voucher, Vouchers
 from bookkeeping import open_account
 from troubled_writer import TroubledWriter
@@ -522,7 +523,7 @@ class LedgerMachine(RuleBasedStateMachine):
 def test_random_lives(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calendar = Calendar()
     for module in ("spending", "unpaid"):
-        monkeypatch.setattr(f"aiproject.quotas.{module}.day_of", lambda _now, _zone: calendar.day)
+        monkeypatch.setattr(f"aiproject.ledger.{module}.day_of", lambda _now, _zone: calendar.day)
 
     async def prepared() -> Database:
         database = await Database.open(database_url)

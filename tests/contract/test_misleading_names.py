@@ -9,19 +9,19 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account, Accounts, ApiKeys
-from aiproject.accounts.closing import Closing
-from aiproject.accounts.identity import Identities
-from aiproject.adapters.asgi import RECORD
-from aiproject.adapters.database import Database
+from aiproject.accounts.identity.authenticator import Identities
+from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import administrator, user
+from aiproject.adapters.http.asgi import RECORD
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
-from aiproject.adapters.schema import administrator, user
 from aiproject.administration.jwts import Signer
 from aiproject.administration.people import NewProfile, People
 from aiproject.administration.service import Administrators, Change
 from aiproject.audit import Actor, ActorKind, Origin
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken
+from aiproject.ledger import Capability, LeaseTimes, Quotas
 from aiproject.protocols.names import exact_name_key
-from aiproject.quotas import Capability, LeaseTimes, Quotas
 
 PASSWORD = "correct horse"
 ORIGIN = Origin(Actor(ActorKind.COMMAND_LINE, "tests"), "", "test")
@@ -110,7 +110,7 @@ class TestTwins:
     async def test_each_is_listed_once(
         self, accounts: Accounts, twins: list[Account], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("aiproject.accounts.service.LIST_PAGE", 1)
+        monkeypatch.setattr("aiproject.accounts.core.service.LIST_PAGE", 1)
         assert [each.account_id async for each in accounts.all()] == [twin.account_id for twin in twins]
 
     async def test_each_calls_without_being_looked_up_again(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from aiproject.accounts import Account
 from aiproject.adapters import log
-from aiproject.adapters.database import Database
+from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher
 from aiproject.cli import users
 from aiproject.cli.main import app

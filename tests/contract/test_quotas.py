@@ -14,14 +14,14 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import hold as holds
-from aiproject.adapters.schema import operator_loss as losses
-from aiproject.adapters.schema import user as users
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import hold as holds
+from aiproject.adapters.db.schema import operator_loss as losses
+from aiproject.adapters.db.schema import user as users
 from aiproject.errors import AccountUnknown, QuotaExhausted
-from aiproject.protocols.seed import QUOTA_CODES
-from aiproject.quotas import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.audit import verify
+from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.verify import verify
+from aiproject.protocols.legacy import QUOTA_CODES
 from bookkeeping import open_account, reread
 
 LEASES = LeaseTimes(30)

@@ -13,12 +13,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from aiproject.accounts import Account, Accounts, ApiKeys
-from aiproject.accounts.identity import Identities
-from aiproject.adapters.database import Database
+from aiproject.accounts.identity.authenticator import Identities
+from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordService
-from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.receipts import Receipts
-from aiproject.quotas.routes import UsageRoutes
+from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.receipts import Receipts
+from aiproject.ledger.routes import UsageRoutes
 from aiproject.web.middleware import with_middleware
 from aiproject.web.openapi import describe
 from bookkeeping import open_account
@@ -188,7 +188,7 @@ class TestReceipts:
 
 class TestAllEntries:
     async def test_come_oldest_first(self, database: Database, quotas: Quotas, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("aiproject.quotas.receipts.PAGE", 3)
+        monkeypatch.setattr("aiproject.ledger.receipts.PAGE", 3)
         ann = await open_account(database, "ann", tokens=1)
         await open_account(database, "bob", tokens=1)
         for number in range(2, 8):

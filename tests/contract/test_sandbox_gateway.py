@@ -17,7 +17,7 @@ import pytest
 import websockets
 
 from aiproject.errors import Misconfigured
-from aiproject.protocols.signing import http_date, sign_url
+from aiproject.protocols.iflytek.signing import http_date, sign_url
 from aiproject.sandbox import SandboxAddress, SandboxThread
 from aiproject.sandbox.faults import GATEWAY_REFUSALS
 from sandbox_client import FAST, chat_request, connect, control, post, read_all, say, signed

@@ -11,13 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account, Accounts
-from aiproject.accounts.signups import SignupQuota
-from aiproject.adapters.database import Database
+from aiproject.accounts.core.signups import SignupQuota
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import signup_count
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
-from aiproject.adapters.schema import signup_count
 from aiproject.errors import InvalidInput, NameTaken
-from aiproject.quotas import LeaseTimes, Quotas
-from aiproject.quotas.audit import verify
+from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.verify import verify
 
 PASSWORD = "correct horse"
 LIMIT = 5

@@ -15,15 +15,15 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account, ApiKeys
-from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit
-from aiproject.adapters.database import CommitInDoubt, Database
-from aiproject.adapters.schema import api_key, spend_limit
-from aiproject.adapters.schema import hold as holds
-from aiproject.adapters.schema import operator_loss as losses
+from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit
+from aiproject.adapters.db.engine import CommitInDoubt, Database
+from aiproject.adapters.db.schema import api_key, spend_limit
+from aiproject.adapters.db.schema import hold as holds
+from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.errors import NotSignedIn, QuotaExhausted, SpendLimitReached
-from aiproject.quotas import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.audit import verify
-from aiproject.quotas.books import Books
+from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.batcher import Books
+from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 from troubled_writer import TroubledWriter
 

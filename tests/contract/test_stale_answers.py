@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from aiproject.adapters.http_client import open_session
+from aiproject.adapters.net.http_client import open_session
 from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamNonsense
 from aiproject.media import Pcm, Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.protocols.dictation import DictationOptions
-from aiproject.upstreams import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
+from aiproject.protocols.iflytek.dictation import DictationOptions
+from aiproject.providers import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

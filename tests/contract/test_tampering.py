@@ -1,7 +1,7 @@
 """What somebody with write access to the database may do to the ledger behind its back, and that `verify` says so.
 
 Each case is a few statements of SQL against sound books: an edit, or an edit with the chain of hashes written anew, as
-somebody would do who has read `aiproject.quotas.chain`.
+somebody would do who has read `aiproject.ledger.chain`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import Accounts, ApiKeys
-from aiproject.accounts.key_model import KeyTerms, SpendCap
-from aiproject.adapters.database import Database
-from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.adapters.schema import (
+from aiproject.accounts.api_keys.model import KeyTerms, SpendCap
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import (
     api_key,
     audit_entry,
     hold,
@@ -30,10 +29,11 @@ from aiproject.adapters.schema import (
     voucher,
     voucher_redemption,
 )
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.audit import Actor, ActorKind, Origin
-from aiproject.quotas import Capability, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.audit import verify
-from aiproject.quotas.chain import seal
+from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.chain import seal
+from aiproject.ledger.verify import verify
 from aiproject.vouchers import Vouchers
 from bookkeeping import open_account, reread
 

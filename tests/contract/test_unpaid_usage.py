@@ -13,14 +13,14 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import hold as holds
-from aiproject.adapters.schema import operator_loss as losses
-from aiproject.adapters.schema import unpaid_usage
-from aiproject.adapters.schema import user as users
-from aiproject.quotas import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.quotas.audit import verify
-from aiproject.quotas.losses import LossFilter, sums_of_losses
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import hold as holds
+from aiproject.adapters.db.schema import operator_loss as losses
+from aiproject.adapters.db.schema import unpaid_usage
+from aiproject.adapters.db.schema import user as users
+from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger.losses import LossFilter, sums_of_losses
+from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 
 LEASES = LeaseTimes(30)
@@ -117,7 +117,7 @@ class TestTheBound:
     ) -> None:
         account = await open_account(database, "alice", tokens=5000)
         for day in (20260101, 20260102):
-            monkeypatch.setattr("aiproject.quotas.unpaid.day_of", lambda _now, _zone, day=day: day)
+            monkeypatch.setattr("aiproject.ledger.unpaid.day_of", lambda _now, _zone, day=day: day)
             assert [await fail(quotas, account, 400) for _ in range(2)] == [0, 300]
         assert await counters(database) == [BOUND, BOUND]
 

@@ -17,12 +17,12 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from aiproject.accounts import Account, Accounts
-from aiproject.adapters.database import CommitInDoubt, Database
-from aiproject.adapters.gate import MemoryGate
+from aiproject.adapters.db.engine import CommitInDoubt, Database
+from aiproject.adapters.db.schema import ledger_entry, user, voucher, voucher_redemption
+from aiproject.adapters.http.rate_limiter import MemoryGate
 from aiproject.adapters.passwords import PasswordService
-from aiproject.adapters.schema import ledger_entry, user, voucher, voucher_redemption
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
-from aiproject.quotas.audit import verify
+from aiproject.ledger.verify import verify
 from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web.middleware import with_middleware

@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from aiproject.adapters.dialing import ResumingContext, client_tls
+from aiproject.adapters.net.dialer import ResumingContext, client_tls
 from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamRefused
 from aiproject.protocols.chat import ChatMessage, ChatRequest
+from aiproject.providers import Link, SparkUpstream, TimeLimits
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
-from aiproject.upstreams import Link, SparkUpstream, TimeLimits
 from sandbox_client import FAST
 
 

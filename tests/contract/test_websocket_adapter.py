@@ -27,8 +27,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from aiproject.adapters.dialing import Dialer
-from aiproject.adapters.websocket import (
+from aiproject.adapters.net.dialer import Dialer
+from aiproject.adapters.net.websocket import (
     MAX_MESSAGE_BYTES,
     MAX_QUEUED_BYTES,
     ConnectionEnded,

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from aiproject.adapters import migrations
-from aiproject.adapters.database import ConstraintViolation, Database
-from aiproject.adapters.migrations import MigrationBlocked
-from aiproject.adapters.schema import metadata, user
-from aiproject.quotas.audit import verify
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import ConstraintViolation, Database
+from aiproject.adapters.db.migrations import MigrationBlocked
+from aiproject.adapters.db.schema import metadata, user
+from aiproject.ledger.verify import verify
 from power_cut import PowerCut, between_cuts, power_cut_before
 
 # As the seed's document spells it. Unquoted names are folded by PostgreSQL; the table's name it does not take unquoted.

@@ -12,13 +12,7 @@ import pytest
 import sqlalchemy as sa
 import uvloop
 
-from aiproject.adapters.database import (
-    CommitInDoubt,
-    Database,
-    StatementFailed,
-    TransientConflict,
-    retry_transient,
-)
+from aiproject.adapters.db.engine import CommitInDoubt, Database, StatementFailed, TransientConflict, retry_transient
 from aiproject.errors import Misconfigured, Unavailable
 from services import MariaDB, MySQL, PostgreSQL, Server, ServerMissing, free_port
 
@@ -160,7 +154,7 @@ class TestTransactions:
         assert await count(counters) == 0
 
     async def test_a_full_pool_says_so(self, counters: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("aiproject.adapters.database.QUEUE_SECONDS", 0.1)
+        monkeypatch.setattr("aiproject.adapters.db.engine.QUEUE_SECONDS", 0.1)
         small = await Database.open(counters._url.render_as_string(hide_password=False), pool_size=1)
         try:
             async with small.connect() as connection:
@@ -340,7 +334,7 @@ class TestSqliteFile:
     async def test_a_lock_of_another_program_is_a_conflict(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("aiproject.adapters.database.QUEUE_SECONDS", 0.2)
+        monkeypatch.setattr("aiproject.adapters.db.engine.QUEUE_SECONDS", 0.2)
         database = await Database.open(f"sqlite:///{tmp_path}/a.db")
         other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
         try:

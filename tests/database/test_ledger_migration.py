@@ -11,10 +11,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import ledger_entry, metadata, name_key, user
-from aiproject.quotas.audit import Checked, verify
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import ledger_entry, metadata, name_key, user
+from aiproject.ledger.verify import Checked, verify
 from power_cut import PowerCut, between_cuts, power_cut_before
 
 OLD_COLUMNS = (

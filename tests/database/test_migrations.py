@@ -14,9 +14,9 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from aiproject.adapters import migrations
-from aiproject.adapters.database import CheckViolation, Database, UniqueViolation
-from aiproject.adapters.schema import metadata, name_key, new_account_id, user
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import CheckViolation, Database, UniqueViolation
+from aiproject.adapters.db.schema import metadata, name_key, new_account_id, user
 from aiproject.errors import Misconfigured
 from aiproject.wiring import prepare_schema
 from services import Server

@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from aiproject.accounts import Account, store
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import administrator, user
+from aiproject.accounts import Account
+from aiproject.accounts.core import store
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import administrator, user
 from aiproject.administration import Role
 from aiproject.administration import store as administrators
 from aiproject.cli.name_findings import examine_names

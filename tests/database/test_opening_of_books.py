@@ -7,10 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import ledger_entry, user
-from aiproject.quotas.audit import verify
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import ledger_entry, user
+from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 
 

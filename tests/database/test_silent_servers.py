@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.database import Database
+from aiproject.adapters.db.engine import Database
 from aiproject.errors import Unavailable
 from services import Server
 

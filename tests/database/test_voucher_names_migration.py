@@ -9,15 +9,15 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import ledger_entry, voucher, voucher_redemption
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import ledger_entry, voucher, voucher_redemption
 from aiproject.administration.tables import Tables
 from aiproject.errors import VoucherRedeemed
-from aiproject.quotas import Capability, Kind
-from aiproject.quotas.audit import verify
-from aiproject.quotas.model import Grant
-from aiproject.quotas.store import apply
+from aiproject.ledger import Capability, Kind
+from aiproject.ledger.batch import apply
+from aiproject.ledger.model import Grant
+from aiproject.ledger.verify import verify
 from aiproject.vouchers import Vouchers
 from bookkeeping import open_account, reread
 

@@ -9,10 +9,10 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters import write_probe
-from aiproject.adapters.database import Condition, Database
-from aiproject.adapters.schema import login_guard
-from aiproject.adapters.write_probe import WriteProbe
+from aiproject.adapters.db import write_probe
+from aiproject.adapters.db.engine import Condition, Database
+from aiproject.adapters.db.schema import login_guard
+from aiproject.adapters.db.write_probe import WriteProbe
 
 READ_ONLY = {
     "sqlite": "PRAGMA query_only = ON",

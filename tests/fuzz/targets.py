@@ -23,19 +23,19 @@ import uvicorn
 from PIL import Image
 from uvicorn.server import ServerState
 
-from aiproject.adapters.asgi import Message, Receive, Scope, Send, send_json
-from aiproject.adapters.connection_counts import ConnectionCounts
-from aiproject.adapters.connections import GuardedConnection
-from aiproject.adapters.uploads import ClientGone, header_candidates, read_upload
-from aiproject.adapters.websocket import WebSocketConnection
+from aiproject.adapters.http.asgi import Message, Receive, Scope, Send, send_json
+from aiproject.adapters.http.bodies import ClientGone, header_candidates, read_upload
+from aiproject.adapters.http.connection_counts import ConnectionCounts
+from aiproject.adapters.http.connections import GuardedConnection
+from aiproject.adapters.net.websocket import WebSocketConnection
+from aiproject.api.legacy.chat import _parse as parse_call
 from aiproject.errors import InvalidInput, Refused, UpstreamFailed
 from aiproject.media import prepare_audio, prepare_picture
 from aiproject.protocols.chat import ChatEvent, Usage
-from aiproject.protocols.dictation import DictationDialect, dictation_conversation
-from aiproject.protocols.dictation.server import DictationRequestError, DictationServerSession
-from aiproject.protocols.ocr import ocr_service
-from aiproject.protocols.spark import SparkAnswer, SparkRequestError, parse_request, with_usage
-from aiproject.relay.text import _parse as parse_call
+from aiproject.protocols.iflytek.dictation import DictationDialect, dictation_conversation
+from aiproject.protocols.iflytek.dictation.server import DictationRequestError, DictationServerSession
+from aiproject.protocols.iflytek.ocr import ocr_service
+from aiproject.protocols.iflytek.spark.answer import SparkAnswer, SparkRequestError, parse_request, with_usage
 
 __all__ = ["TARGETS", "Target"]
 

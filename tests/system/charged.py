@@ -14,9 +14,9 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import hold, ledger_entry, stored_answer, user
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import hold, ledger_entry, stored_answer, user
 from bookkeeping import open_account
 from crash import PATHS, Node, small_picture
 from forker import shared_forker

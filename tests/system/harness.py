@@ -27,15 +27,15 @@ import uvloop
 import program
 from aiproject import wiring
 from aiproject.accounts import Accounts
-from aiproject.accounts.key_model import CHECKSUM_LENGTH, PREFIX_LENGTH, draw_key, with_checksum
-from aiproject.adapters.database import Database
+from aiproject.accounts.api_keys.model import CHECKSUM_LENGTH, PREFIX_LENGTH, draw_key, with_checksum
+from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.setup import SetupCode
 from aiproject.config import IflytekCredentials, Settings
+from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.verify import verify
 from aiproject.protocols.chat import ChatMessage
-from aiproject.protocols.spark import estimate_tokens
-from aiproject.quotas import LeaseTimes, Quotas
-from aiproject.quotas.audit import verify
+from aiproject.protocols.iflytek.spark.answer import estimate_tokens
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
 from aiproject.wiring import open_database, opening

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from aiproject.accounts.guard_rules import GUESS_RULE
+from aiproject.accounts.login.throttle_rules import GUESS_RULE
 from system import wire
 from system.harness import PASSWORD, LocalServer, post_json
 

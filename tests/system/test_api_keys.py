@@ -16,8 +16,8 @@ import pytest
 
 import program
 from aiproject.accounts import ApiKeys
-from aiproject.accounts.capability import Capability
-from aiproject.accounts.key_model import ApiKey, KeyTerms, SpendCap, SpendLimit, draw_key, networks_of
+from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit, draw_key, networks_of
+from aiproject.accounts.core.meter import Capability
 from system import wire
 from system.harness import (
     LocalServer,

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.schema import login_guard
+from aiproject.adapters.db.schema import login_guard
 from aiproject.vouchers import Vouchers
 from system import desktop_app
 from system.desktop_app import DesktopApp, Told, ask

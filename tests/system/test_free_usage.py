@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import websockets
 
-from aiproject.adapters.schema import operator_loss
-from aiproject.protocols.spark import estimate_tokens
+from aiproject.adapters.db.schema import operator_loss
+from aiproject.protocols.iflytek.spark.answer import estimate_tokens
 from system import wire
 from system.charged import Books
 from system.harness import LocalServer, Person, Platform, estimated, eventually, question

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import stored_answer
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import stored_answer
+from aiproject.calls import idempotency as replay
+from aiproject.calls.idempotency import Replay
 from aiproject.errors import TooManyRequests, Unavailable, UpstreamFailed
-from aiproject.quotas import LeaseTimes, Quotas
-from aiproject.quotas import keys as quota_keys
-from aiproject.quotas.books import Books as RealBooks
-from aiproject.relay import replay
-from aiproject.relay.replay import Replay
+from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger import idempotency as quota_keys
+from aiproject.ledger.batcher import Books as RealBooks
 from crash import STREAM_COME_BACK, Node
 from forker import shared_forker
 from system import wire

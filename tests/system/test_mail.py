@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.schema import mail_token
+from aiproject.adapters.db.schema import mail_token
 from mail_server import MailBox, running_mail_server
 from system import wire
 from system.browser import Browser

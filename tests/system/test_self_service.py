@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts.caller import Credential
-from aiproject.accounts.permissions import NEEDS, Act, Need
-from aiproject.adapters.schema import api_key, browser_session, ledger_entry, mail_token, metadata, stored_answer, user
-from aiproject.quotas.audit import verify
+from aiproject.accounts.principal.permissions import NEEDS, Act, Need
+from aiproject.accounts.principal.principal import Credential
+from aiproject.adapters.db.schema import (
+    api_key,
+    browser_session,
+    ledger_entry,
+    mail_token,
+    metadata,
+    stored_answer,
+    user,
+)
+from aiproject.ledger.verify import verify
 from system import wire
 from system.browser import Browser
 from system.harness import PASSWORD, LocalServer, Person, eventually, open_account, question

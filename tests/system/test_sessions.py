@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.schema import browser_session
+from aiproject.adapters.db.schema import browser_session
 from system.browser import Browser
 from system.harness import PASSWORD, LocalServer, Person, question
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from aiproject.adapters.schema import user
+from aiproject.adapters.db.schema import user
 from system.charged import caller_of, cluster, opened_books
 from system.harness import Platform, eventually
 

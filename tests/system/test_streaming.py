@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aiproject.protocols.vendor_codes import Service, advise
+from aiproject.protocols.iflytek.error_codes import Service, advise
 from aiproject.sandbox.answers import make_answer
 from system import desktop_app, wire
 from system.harness import LocalServer, Person, Platform, estimated, post_json, question

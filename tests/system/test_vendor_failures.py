@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aiproject.protocols.vendor_codes import Service, advise, known_codes
+from aiproject.protocols.iflytek.error_codes import Service, advise, known_codes
 from aiproject.sandbox import SandboxOptions, SandboxThread
 from aiproject.sandbox.faults import GATEWAY_REFUSALS
 from system import wire

@@ -21,7 +21,7 @@ SOURCES = sorted((ROOT / "src" / "aiproject").rglob("*.py"))
 MODULES = sorted(
     name
     for _, name, _ in pkgutil.walk_packages(aiproject.__path__, "aiproject.")
-    if name not in ("aiproject.__main__", "aiproject.adapters.migrations.env") and ".versions." not in name
+    if name not in ("aiproject.__main__", "aiproject.adapters.db.migrations.env") and ".versions." not in name
 )
 
 # What a protocol core may import of the standard library and of others: nothing that waits, reads, writes or asks the

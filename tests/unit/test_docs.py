@@ -11,18 +11,18 @@ import typer.main
 from pydantic import SecretStr
 
 from aiproject import errors
-from aiproject.accounts import mail_routes
-from aiproject.accounts import routes as accounts_routes
-from aiproject.accounts.caller import Credential
-from aiproject.accounts.permissions import NEEDS, Act
-from aiproject.adapters.limiter import Rate
+from aiproject.accounts.principal.permissions import NEEDS, Act
+from aiproject.accounts.principal.principal import Credential
+from aiproject.accounts.routes import legacy as accounts_routes
+from aiproject.accounts.routes import mail as mail_routes
+from aiproject.adapters.http.event_limits import Rate
 from aiproject.administration import routes as administration_routes
+from aiproject.api.legacy import files as relay_files
 from aiproject.cli.main import app
 from aiproject.codes import Code
 from aiproject.config import Settings
-from aiproject.protocols.seed import INTERNAL_ERROR_NUMBER, error_number, failure_of
-from aiproject.protocols.spark import known_domains
-from aiproject.relay import files as relay_files
+from aiproject.protocols.iflytek.spark.answer import known_domains
+from aiproject.protocols.legacy import INTERNAL_ERROR_NUMBER, error_number, failure_of
 from aiproject.vouchers import routes as vouchers_routes
 
 CLONE = Path(__file__).resolve().parents[2]

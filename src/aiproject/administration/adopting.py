@@ -17,9 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts.model import MAX_NAME_LENGTH, is_askable
-from aiproject.adapters.database import Database, retry_transient
-from aiproject.adapters.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id, user
+from aiproject.accounts.core.model import MAX_NAME_LENGTH, is_askable
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id, user
 from aiproject.administration import store
 from aiproject.administration.model import Administrator, Role
 from aiproject.audit import Fact, Origin, record

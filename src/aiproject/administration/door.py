@@ -13,8 +13,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiproject.adapters.asgi import client_address, note, request_id
-from aiproject.adapters.json_routes import answer, answer_failure
+from aiproject.adapters.http.asgi import client_address, note, request_id
+from aiproject.adapters.http.json import answer, answer_failure
 from aiproject.administration.jwts import Kind, bearer
 from aiproject.administration.model import JwtRefused, NotPermitted, is_allowed
 from aiproject.administration.service import Administrators, Session

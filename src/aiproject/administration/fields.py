@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from aiproject.adapters.json_routes import read_fields
+from aiproject.adapters.http.json import read_fields
 from aiproject.administration.model import Malformed, Role
 from aiproject.administration.people import NewProfile
 from aiproject.audit import AuditFilter

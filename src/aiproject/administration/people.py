@@ -10,19 +10,20 @@ from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts import Account, Accounts, store
-from aiproject.accounts.closing import Closing
-from aiproject.accounts.editing import Profile, edit
-from aiproject.accounts.model import check_new_account, is_askable
-from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH
-from aiproject.adapters.database import Database, retry_transient
+from aiproject.accounts import Account, Accounts
+from aiproject.accounts.core import store
+from aiproject.accounts.core.model import check_new_account, is_askable
+from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH
+from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.editing import Profile, edit
+from aiproject.adapters.db.engine import Database, retry_transient
 from aiproject.adapters.passwords import PasswordService
 from aiproject.administration.model import MASK
 from aiproject.audit import CHANGED, Fact, Origin, record
 from aiproject.errors import AccountUnknown
-from aiproject.quotas import Capability, Kind
-from aiproject.quotas.model import Grant
-from aiproject.quotas.service import apply_grants, grants_of
+from aiproject.ledger import Capability, Kind
+from aiproject.ledger.model import Grant
+from aiproject.ledger.service import apply_grants, grants_of
 
 __all__ = ["NewProfile", "People"]
 

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from aiproject.adapters.asgi import client_address, note, request_id
-from aiproject.adapters.json_routes import answer
-from aiproject.adapters.limiter import Limiter, Rate
+from aiproject.adapters.http.asgi import client_address, note, request_id
+from aiproject.adapters.http.event_limits import Limiter, Rate
+from aiproject.adapters.http.json import answer
 from aiproject.administration import refusals
 from aiproject.administration.door import Call, Door, told
 from aiproject.administration.fields import (
@@ -39,7 +39,7 @@ from aiproject.administration.trial import ModelTrial, trial_request
 from aiproject.audit import AuditLog
 from aiproject.audit.service import EXPORT_MEDIA_TYPES, exported
 from aiproject.errors import AiProjectError
-from aiproject.protocols.seed import success
+from aiproject.protocols.legacy import success
 from aiproject.vouchers import Vouchers
 
 __all__ = ["AdministrationRoutes", "Rooms"]

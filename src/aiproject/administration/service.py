@@ -10,13 +10,13 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts.guard import LoginGuard, Realm
-from aiproject.accounts.model import check_name, is_askable, refuse_misleading_name
-from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH, check_new_password
-from aiproject.adapters.database import PRIMARY, Database, UniqueViolation, retry_transient
+from aiproject.accounts.core.model import check_name, is_askable, refuse_misleading_name
+from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
+from aiproject.accounts.login.throttle import LoginGuard, Realm
+from aiproject.adapters.db.engine import PRIMARY, Database, UniqueViolation, retry_transient
+from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
-from aiproject.adapters.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.administration import store
 from aiproject.administration.jwts import SESSION_LIFETIME, Claims, Kind, Signer
 from aiproject.administration.model import (

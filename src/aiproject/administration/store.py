@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.adapters.schema import administrator as administrators
-from aiproject.adapters.schema import administrator_session as sessions
+from aiproject.adapters.db.schema import administrator as administrators
+from aiproject.adapters.db.schema import administrator_session as sessions
 from aiproject.administration.model import Administrator, Role
 from aiproject.protocols.names import lookup_keys
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from aiproject.accounts.model import is_askable
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import administrator, name_key, user, voucher
+from aiproject.accounts.core.model import is_askable
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import administrator, name_key, user, voucher
 from aiproject.administration.model import MASK, Role
 from aiproject.errors import NotFound
 from aiproject.vouchers.model import normal_code

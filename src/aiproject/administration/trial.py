@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import msgspec
 
 from aiproject.audit import AuditLog, Fact, Origin
+from aiproject.calls.running import RunningCalls
 from aiproject.errors import InvalidInput, UpstreamFailed
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
-from aiproject.protocols.spark import estimate_tokens
-from aiproject.relay.calls import RunningCalls
-from aiproject.upstreams import ChatUpstream
+from aiproject.protocols.iflytek.spark.answer import estimate_tokens
+from aiproject.providers import ChatUpstream
 
 __all__ = ["ModelTrial", "TrialAnswer", "trial_request"]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement
 
-from aiproject.adapters.database import Database, retry_transient
-from aiproject.adapters.moments import told_ms
-from aiproject.adapters.schema import audit_entry as entries
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.schema import audit_entry as entries
+from aiproject.adapters.http.timestamps import told_ms
 from aiproject.audit import store
 from aiproject.audit.model import AuditEntry, Fact, Origin, seal
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters import log as logging_setup
-from aiproject.adapters.database import Database
+from aiproject.adapters.db.engine import Database
 from aiproject.administration.model import AdministratorUnknown
 from aiproject.audit import Actor, ActorKind, Fact, Origin, record
 from aiproject.config import Settings, load_settings

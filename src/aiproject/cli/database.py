@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from aiproject.adapters import migrations
+from aiproject.adapters.db import migrations
 from aiproject.cli.common import out, read_settings, run
 from aiproject.wiring import open_database
 

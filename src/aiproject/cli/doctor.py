@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from aiproject.adapters import migrations
+from aiproject.adapters.db import migrations
+from aiproject.adapters.net.redis import COMMAND_SECONDS, RedisAway
 from aiproject.adapters.passwords import PasswordHasher
-from aiproject.adapters.redis_link import COMMAND_SECONDS, RedisAway
 from aiproject.cli.common import errors, out, read_settings
 from aiproject.cli.findings import (
     Finding,
@@ -33,10 +33,10 @@ from aiproject.errors import (
 )
 from aiproject.protocols.addresses import parse_network
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.protocols.dictation import dictation_dialect
-from aiproject.protocols.ocr import ocr_service
-from aiproject.protocols.spark import known_domains
-from aiproject.upstreams import Link, SparkUpstream
+from aiproject.protocols.iflytek.dictation import dictation_dialect
+from aiproject.protocols.iflytek.ocr import ocr_service
+from aiproject.protocols.iflytek.spark.answer import known_domains
+from aiproject.providers import Link, SparkUpstream
 from aiproject.wiring import open_database, open_redis, password_profile, time_limits
 
 __all__ = ["doctor_command"]

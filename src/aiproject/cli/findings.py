@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aiproject.accounts.password_policy import MIN_PASSWORD_LENGTH
+from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH
 from aiproject.config import Settings, config_path
 
 __all__ = ["Finding", "examine_configuration_file", "examine_exposure", "examine_files", "examine_password_length"]

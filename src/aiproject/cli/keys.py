@@ -13,12 +13,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aiproject.accounts import Account, Accounts, ApiKeys
-from aiproject.accounts.capability import Capability
-from aiproject.accounts.key_model import PREFIX_LENGTH, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
+from aiproject.accounts.api_keys.model import PREFIX_LENGTH, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
+from aiproject.accounts.core.meter import Capability
 from aiproject.cli.common import complain, origin, out, print_table, read_settings, run, tables
 from aiproject.cli.users import MOST, Name, rooms
 from aiproject.config import Settings
-from aiproject.quotas.spending import day_of
+from aiproject.ledger.key_limits import day_of
 
 __all__ = ["app"]
 

@@ -17,19 +17,19 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from aiproject.adapters import migrations
-from aiproject.adapters.database import Database
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
 from aiproject.cli.common import origin, out, print_table, read_settings, run
 from aiproject.cli.users import rooms
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput, Misconfigured
-from aiproject.quotas.audit import Checked, Difference, verify
-from aiproject.quotas.checkpoint import CheckpointReader
-from aiproject.quotas.checkpoint_keys import PUBLIC_FILE, private_key, public_key, public_text
-from aiproject.quotas.checkpoints import Checkpoints, anchor_differences
-from aiproject.quotas.losses import LossFilter, LossSum, sums_of_losses
-from aiproject.quotas.model import Entry, LossReason, Outcome
-from aiproject.quotas.receipts import Receipts
+from aiproject.ledger.checkpoint import CheckpointReader
+from aiproject.ledger.checkpoint_keys import PUBLIC_FILE, private_key, public_key, public_text
+from aiproject.ledger.checkpoints import Checkpoints, anchor_differences
+from aiproject.ledger.losses import LossFilter, LossSum, sums_of_losses
+from aiproject.ledger.model import Entry, LossReason, Outcome
+from aiproject.ledger.receipts import Receipts
+from aiproject.ledger.verify import Checked, Difference, verify
 from aiproject.wiring import open_database
 
 __all__ = ["app"]

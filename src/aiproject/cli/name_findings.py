@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from aiproject.adapters.database import Database
-from aiproject.adapters.schema import administrator, user
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.schema import administrator, user
 from aiproject.cli.findings import Finding
 from aiproject.protocols.names import is_reordering, mixes_scripts, name_key
 

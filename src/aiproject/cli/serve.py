@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from aiproject import __version__
-from aiproject.adapters import migrations
+from aiproject.adapters.db import migrations
 from aiproject.adapters.log import standard_error
 from aiproject.administration.setup import SETUP_SECONDS, SetupCode
 from aiproject.cli.admins import administrators

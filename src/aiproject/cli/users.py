@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from aiproject.accounts import Account, Accounts
-from aiproject.adapters.database import Database
+from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.audit import CHANGED, AuditLog
 from aiproject.cli.common import noting, origin, out, print_table, read_password, read_settings, run, tables
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput
-from aiproject.quotas import LeaseTimes, Quotas
+from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.wiring import opening, password_profile
 
 __all__ = ["app", "rooms"]

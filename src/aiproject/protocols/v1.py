@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiproject import errors
 from aiproject.codes import MESSAGES, Code
-from aiproject.protocols import seed
+from aiproject.protocols import legacy as seed
 
 __all__ = ["failure_of"]
 

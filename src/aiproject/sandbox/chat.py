@@ -14,7 +14,13 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from aiproject.protocols.chat import ChatEvent, ToolCall, Usage
-from aiproject.protocols.spark import SparkRequestError, error_frame, estimate_tokens, parse_question, render
+from aiproject.protocols.iflytek.spark.answer import (
+    SparkRequestError,
+    error_frame,
+    estimate_tokens,
+    parse_question,
+    render,
+)
 from aiproject.sandbox.answers import (
     cut_to_tokens,
     describe_picture,

@@ -1,6 +1,6 @@
 """Dictation in the sandbox: ``/v2/iat`` (classic) and ``/v1`` (large model).
 
-The protocol's rules are in `aiproject.protocols.dictation`; here are time, engines and faults.
+The protocol's rules are in `aiproject.protocols.iflytek.dictation`; here are time, engines and faults.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from aiohttp import WSMsgType, web
 
-from aiproject.protocols.dictation import DictationDialect, DictationRequestError, DictationServerSession
+from aiproject.protocols.iflytek.dictation import DictationDialect, DictationRequestError, DictationServerSession
 from aiproject.sandbox.counters import Call, Calls
 from aiproject.sandbox.engines import EngineFailed, EngineRefused, SpeechEngine
 from aiproject.sandbox.faults import Fault

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aiproject.protocols.spark import SparkRequestError, estimate_tokens
+from aiproject.protocols.iflytek.spark.answer import SparkRequestError, estimate_tokens
 
 __all__ = ["ImageQuestion", "parse_image_question", "picture_size"]
 

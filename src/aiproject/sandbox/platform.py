@@ -17,9 +17,9 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from aiproject.protocols.dictation import DictationDialect
-from aiproject.protocols.ocr import OCR_SERVICES, OcrService
-from aiproject.protocols.signing import SignatureRefused, http_date, verify
+from aiproject.protocols.iflytek.dictation import DictationDialect
+from aiproject.protocols.iflytek.ocr import OCR_SERVICES, OcrService
+from aiproject.protocols.iflytek.signing import SignatureRefused, http_date, verify
 from aiproject.sandbox.chat import ChatCall, read_image_question, read_question
 from aiproject.sandbox.counters import Call, Calls
 from aiproject.sandbox.dictation import DictationCall
@@ -52,7 +52,7 @@ SPARK_PATHS: Final = (
     "/v1.1/chat_kjwx",
     "/v1.1/chat_multilang",
 )
-"""Chat, one path a model; the models are told by `aiproject.protocols.spark.known_domains`."""
+"""Chat, one path a model; the models are told by `aiproject.protocols.iflytek.spark.answer.known_domains`."""
 
 IMAGE_PATH: Final = "/v2.1/image"
 DICTATION_PATHS: Final = {"/v2/iat": DictationDialect.CLASSIC, "/v1": DictationDialect.LARGE_MODEL}

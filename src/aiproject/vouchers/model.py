@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from aiproject.accounts.model import is_askable
-from aiproject.adapters.schema import ACADEMY_LENGTH, NAME_KEY_LENGTH, NAME_LENGTH, name_key
+from aiproject.accounts.core.model import is_askable
+from aiproject.adapters.db.schema import ACADEMY_LENGTH, NAME_KEY_LENGTH, NAME_LENGTH, name_key
 from aiproject.errors import InvalidInput
 
 __all__ = [

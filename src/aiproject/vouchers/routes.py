@@ -6,14 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aiproject.accounts import Accounts
-from aiproject.adapters.asgi import client_group, note
-from aiproject.adapters.attempts import AttemptLimit
-from aiproject.adapters.gate import Gate
-from aiproject.adapters.json_routes import answer, answer_failure, optional_text_field, read_fields, text_field
-from aiproject.adapters.limiter import Rate
+from aiproject.adapters.http.asgi import client_group, note
+from aiproject.adapters.http.attempts import AttemptLimit
+from aiproject.adapters.http.event_limits import Rate
+from aiproject.adapters.http.json import answer, answer_failure, optional_text_field, read_fields, text_field
+from aiproject.adapters.http.rate_limiter import Gate
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, VoucherUnusable
-from aiproject.protocols.seed import success
+from aiproject.protocols.legacy import success
 from aiproject.vouchers.service import Vouchers
 
 __all__ = ["VoucherRoutes"]

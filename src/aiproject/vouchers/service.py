@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiproject.accounts import Account
-from aiproject.adapters.database import PRIMARY, CommitInDoubt, Database, UniqueViolation, retry_transient
+from aiproject.adapters.db.engine import PRIMARY, CommitInDoubt, Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
 from aiproject.audit import Fact, Origin, record, server_origin
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
-from aiproject.quotas import Capability, Kind
-from aiproject.quotas.model import Grant
-from aiproject.quotas.store import apply
+from aiproject.ledger import Capability, Kind
+from aiproject.ledger.batch import apply
+from aiproject.ledger.model import Grant
 from aiproject.vouchers import store
 from aiproject.vouchers.model import CodeTaken, Voucher, VoucherNameTaken, check_new_voucher, normal_code
 
@@ -302,7 +302,7 @@ class Vouchers:
 def facts(voucher: Voucher) -> dict[str, str | int | bool | None]:
     """Return what the audit log says of a voucher; never the code.
 
-    `aiproject.quotas.audit` compares it with the vouchers that were made at the same moment.
+    `aiproject.ledger.verify` compares it with the vouchers that were made at the same moment.
     """
     return {
         "made_at": voucher.created_at.astimezone(UTC).isoformat(timespec="microseconds"),

@@ -1,6 +1,6 @@
 """All SQL on vouchers and their redemptions.
 
-Order of locks: the voucher's row, then its redemption, then the account's row (in `aiproject.quotas.store`). Whoever
+Order of locks: the voucher's row, then its redemption, then the account's row (in `aiproject.ledger.batch`). Whoever
 holds an account's row never asks for a voucher's, so there is no circle with the books, which lock accounts only. And
 the other way round, accounts first, everybody who waits for a popular voucher would keep an account locked meanwhile,
 and with it a whole batch of the books.
@@ -17,10 +17,10 @@ from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts.model import is_askable
-from aiproject.adapters.schema import name_key
-from aiproject.adapters.schema import voucher as vouchers
-from aiproject.adapters.schema import voucher_redemption as redemptions
+from aiproject.accounts.core.model import is_askable
+from aiproject.adapters.db.schema import name_key
+from aiproject.adapters.db.schema import voucher as vouchers
+from aiproject.adapters.db.schema import voucher_redemption as redemptions
 from aiproject.vouchers.model import Voucher, normal_code
 
 __all__ = [

@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from aiproject import __version__
-from aiproject.accounts.routes import AuthRoutes
-from aiproject.adapters.asgi import ASGIApp, Receive, Scope, Send, note
-from aiproject.adapters.uploads import ClientGone
+from aiproject.accounts.routes.legacy import AuthRoutes
+from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send, note
+from aiproject.adapters.http.bodies import ClientGone
+from aiproject.api.legacy.chat import TextChat, TextStream
+from aiproject.api.legacy.files import PictureText, VoiceText
 from aiproject.codes import MESSAGES, Code
-from aiproject.protocols.seed import json_bytes
-from aiproject.quotas.routes import UsageRoutes
-from aiproject.relay.files import PictureText, VoiceText
-from aiproject.relay.text import TextChat, TextStream
+from aiproject.ledger.routes import UsageRoutes
+from aiproject.protocols.legacy import json_bytes
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web.middleware import BODY_TIMEOUT, OPEN, Doorway, with_middleware
 from aiproject.web.openapi import describe

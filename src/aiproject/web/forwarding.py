@@ -5,7 +5,7 @@ Everything inside (logs, limits, the ``Secure`` of cookies) reads them from the 
 
 from __future__ import annotations
 
-from aiproject.adapters.asgi import ASGIApp, Receive, Scope, Send
+from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send
 from aiproject.protocols.addresses import normalised
 from aiproject.protocols.forwarding import TrustedProxies
 

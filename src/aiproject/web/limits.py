@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aiproject.adapters.asgi import ASGIApp, Receive, Scope, Send, client_group
-from aiproject.adapters.gate import Demand, Gate, admit
+from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send, client_group
+from aiproject.adapters.http.rate_limiter import Demand, Gate, admit
 
 __all__ = ["AddressLimits"]
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from aiproject.adapters.asgi import (
+from aiproject.adapters.http.asgi import (
     RECORD,
     ASGIApp,
     Message,
@@ -25,14 +25,14 @@ from aiproject.adapters.asgi import (
     client_group,
     send_json,
 )
-from aiproject.adapters.gate import Gate
+from aiproject.adapters.http.rate_limiter import Gate
+from aiproject.adapters.http.receive_budget import FREE_BYTES, ReceiveBudget
+from aiproject.adapters.http.receiving import BudgetedReceive, PacedReceive
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.receive_budget import FREE_BYTES, ReceiveBudget
-from aiproject.adapters.receiving import BudgetedReceive, PacedReceive
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AiProjectError, BodyEncoded
 from aiproject.protocols.forwarding import TrustedProxies
-from aiproject.protocols.seed import failure_of, json_bytes
+from aiproject.protocols.legacy import failure_of, json_bytes
 from aiproject.web.forwarding import Forwarding
 from aiproject.web.limits import AddressLimits
 

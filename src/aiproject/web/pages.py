@@ -7,7 +7,7 @@ import hashlib
 import re
 from typing import Final
 
-from aiproject.adapters.asgi import ASGIApp, Message, Receive, Scope, Send
+from aiproject.adapters.http.asgi import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["PAGES", "WithPages", "content_security_policy"]
 

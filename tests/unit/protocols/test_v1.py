@@ -6,7 +6,7 @@ import pytest
 
 from aiproject import errors
 from aiproject.codes import Code
-from aiproject.protocols import seed
+from aiproject.protocols import legacy as seed
 from aiproject.protocols.v1 import failure_of
 
 STATUSES = [

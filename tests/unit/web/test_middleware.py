@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from aiproject.adapters.asgi import Message, Receive, Scope, Send, send_json
-from aiproject.adapters.receiving import MIN_BODY_RATE
+from aiproject.adapters.http.asgi import Message, Receive, Scope, Send, send_json
+from aiproject.adapters.http.receiving import MIN_BODY_RATE
 from aiproject.errors import BodyEncoded, BodyTooSlow
 from aiproject.web.middleware import Bodies, Requests, path_to_log
 from aiproject.web.openapi import describe

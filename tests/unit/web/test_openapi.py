@@ -190,10 +190,10 @@ def test_api_keys_open_what_charges_and_the_account_s_usage() -> None:
 
 
 def test_routes_and_description_agree() -> None:
-    from aiproject.accounts.account_routes import AccountRoutes
-    from aiproject.accounts.key_routes import KeyRoutes
-    from aiproject.accounts.mail_routes import MailRoutes
-    from aiproject.accounts.session_routes import SessionRoutes
+    from aiproject.accounts.routes.account import AccountRoutes
+    from aiproject.accounts.routes.api_keys import KeyRoutes
+    from aiproject.accounts.routes.mail import MailRoutes
+    from aiproject.accounts.routes.sessions import SessionRoutes
     from aiproject.web.app import Endpoints, build_app
     from aiproject.web.mail_pages import mail_pages
 

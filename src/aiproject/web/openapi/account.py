@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiproject.accounts.browser import CSRF_HEADER
-from aiproject.accounts.caller import Credential
-from aiproject.accounts.capability import Capability
-from aiproject.accounts.key_fields import LIMIT_NAMES
-from aiproject.accounts.permissions import NEEDS, Act, Need
+from aiproject.accounts.api_keys.schemas import LIMIT_NAMES
+from aiproject.accounts.core.meter import Capability
+from aiproject.accounts.principal.permissions import NEEDS, Act, Need
+from aiproject.accounts.principal.principal import Credential
+from aiproject.accounts.sessions.cookies import CSRF_HEADER
 from aiproject.codes import Code
 from aiproject.web.openapi.parts import (
     CHOSEN_PASSWORD,

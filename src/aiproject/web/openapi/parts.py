@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiproject.accounts.password_policy import LEAST_MIN_LENGTH, MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
+from aiproject.accounts.login.password_policy import LEAST_MIN_LENGTH, MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from aiproject.codes import MESSAGES, Code
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiproject.codes import Code
-from aiproject.protocols.seed import LIMITS_TOLD_WITH_200
+from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
 from aiproject.web.openapi.parts import (
     CHOSEN_PASSWORD,
     FAULTS,

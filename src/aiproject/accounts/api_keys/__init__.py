@@ -1,0 +1,1 @@
+"""API keys: their shape, their limits, and the use cases of making, listing and revoking them."""

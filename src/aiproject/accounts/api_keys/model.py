@@ -1,0 +1,310 @@
+"""API keys and their rules; no I/O.
+
+A key is ``sk-``, ten characters that name it in public, thirty-two that are secret, and seven that check the rest::
+
+    sk-7m2k9x4q1b  c8v3…(32)…h5td  0w3nfz5
+    prefix         secret          checksum
+
+All are of Crockford's base 32 in small letters, five bits each: the secret has 160 bits from the system's generator.
+The checksum is CRC-32 over what stands before it; it tells a key that was cut or mistyped without asking anybody, and
+lets scanners of source code find keys that leaked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import unicodedata
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+
+from aiproject.accounts.core.meter import MAX_UNITS, Capability
+from aiproject.errors import InvalidInput
+
+__all__ = [
+    "CHECKSUM_LENGTH",
+    "MAX_KEYS",
+    "MAX_NAME_LENGTH",
+    "PREFIX_LENGTH",
+    "ApiKey",
+    "KeyTerms",
+    "Network",
+    "NewKey",
+    "SpendCap",
+    "SpendLimit",
+    "StoredKey",
+    "check_caps",
+    "check_terms",
+    "draw_key",
+    "hash_of",
+    "networks_of",
+    "prefix_of",
+    "with_checksum",
+]
+
+MAX_KEYS = 100
+"""Keys of one account that are not revoked."""
+
+MAX_NAME_LENGTH = 100
+MAX_WORDS_LENGTH = 1000
+"""Characters of all models, or of all networks, that a key is held to; the width of their columns."""
+
+MAX_RATE = 1_000_000
+"""Requests a minute, or calls at once, that a limit can name."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_MARK = "sk-"
+_PUBLIC, _SECRET, CHECKSUM_LENGTH = 10, 32, 7
+
+PREFIX_LENGTH = len(_MARK) + _PUBLIC
+
+_SHAPE = re.compile(rf"{_MARK}[{_ALPHABET}]{{{_PUBLIC + _SECRET + CHECKSUM_LENGTH}}}")
+_MODEL = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
+
+Network = IPv4Network | IPv6Network
+
+
+# -- the text of a key -------------------------------------------------------------------------------------------------
+
+
+def draw_key() -> str:
+    """Return the text of a new key."""
+    body = _MARK + "".join(secrets.choice(_ALPHABET) for _ in range(_PUBLIC + _SECRET))
+    return with_checksum(body)
+
+
+def with_checksum(body: str) -> str:
+    """Return the text of the key whose prefix and secret are ``body``."""
+    return body + _checksum(body)
+
+
+def prefix_of(text: str) -> str | None:
+    """Return the public part of what somebody shows as a key; ``None``: it cannot be one."""
+    if _SHAPE.fullmatch(text) is None or text[-CHECKSUM_LENGTH:] != _checksum(text[:-CHECKSUM_LENGTH]):
+        return None
+    return text[:PREFIX_LENGTH]
+
+
+def hash_of(text: str) -> str:
+    """Return what is stored of a key. A quick hash does: nobody guesses 160 random bits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checksum(text: str) -> str:
+    number = zlib.crc32(text.encode())
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range((CHECKSUM_LENGTH - 1) * 5, -1, -5))
+
+
+# -- what a key may do -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTerms:
+    """What a key's owner says of it; checked by `check_terms`. ``None`` is no limit of its own.
+
+    Attributes:
+        name: for its owner to tell it from others.
+        expires_at: from then on it is as good as unknown.
+        requests_per_minute, concurrent_calls, tokens_per_minute: as for `aiproject.adapters.http.event_limits`.
+        capabilities: what it may consume.
+        models: text models that it may ask, by the name that is sent upstream (``generalv3.5``).
+        addresses: networks that it may be used from.
+    """
+
+    name: str
+    expires_at: datetime | None = None
+    requests_per_minute: int | None = None
+    concurrent_calls: int | None = None
+    tokens_per_minute: int | None = None
+    capabilities: frozenset[Capability] | None = None
+    models: frozenset[str] | None = None
+    addresses: tuple[Network, ...] | None = None
+
+
+class SpendCap(NamedTuple):
+    """What a key may spend of a capability, in the units of the books: tokens, pictures, milliseconds.
+
+    Attributes:
+        total: in its whole life; ``None``: no limit.
+        daily: on one day, in the server's time zone; ``None``: no limit.
+    """
+
+    total: int | None = None
+    daily: int | None = None
+
+
+class SpendLimit(NamedTuple):
+    """A cap, and what has been spent and is held against it.
+
+    Attributes:
+        spent, held: in the key's whole life.
+        day: that ``day_spent`` and ``day_held`` count, as YYYYMMDD; on another day nothing is spent yet.
+    """
+
+    total: int | None
+    daily: int | None
+    spent: int
+    held: int
+    day: int
+    day_spent: int
+    day_held: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ApiKey:
+    """A key as it is known after its making: never its secret.
+
+    Attributes:
+        key_id: our own number for it, what the books name.
+        prefix: its public part, what people and logs name.
+        last_used_at: to the minute or so; ``None``: never.
+    """
+
+    key_id: int
+    account_id: int
+    prefix: str
+    terms: KeyTerms
+    created_at: datetime
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    last_used_address: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ApiKey({self.prefix})"
+
+    @property
+    def name(self) -> str:
+        return self.terms.name
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        return self.terms.requests_per_minute
+
+    @property
+    def concurrent_calls(self) -> int | None:
+        return self.terms.concurrent_calls
+
+    @property
+    def tokens_per_minute(self) -> int | None:
+        return self.terms.tokens_per_minute
+
+    def is_usable(self, now: datetime) -> bool:
+        """Whether it is neither revoked nor expired."""
+        expires_at = self.terms.expires_at
+        return self.revoked_at is None and (expires_at is None or now < expires_at)
+
+    def allows(self, capability: Capability, model: str | None = None) -> bool:
+        """Whether it may consume the capability, and ask this text model."""
+        terms = self.terms
+        if terms.capabilities is not None and capability not in terms.capabilities:
+            return False
+        return model is None or terms.models is None or model in terms.models
+
+    def allows_address(self, address: str) -> bool:
+        """Whether it may be used from there. What is no address (a Unix socket's peer) is in no network."""
+        if self.terms.addresses is None:
+            return True
+        try:
+            found = ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(found, "ipv4_mapped", None)
+        return any((mapped or found) in network for network in self.terms.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key with what it may spend and has spent; one `SpendLimit` for each capability."""
+
+    key: ApiKey
+    limits: Mapping[Capability, SpendLimit]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewKey:
+    """A key in the one moment in which its text is known.
+
+    Attributes:
+        text: what its owner shows from now on; a secret.
+    """
+
+    key: ApiKey
+    text: str
+
+    def __repr__(self) -> str:
+        return f"NewKey({self.key.prefix})"
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def networks_of(words: Iterable[str]) -> tuple[Network, ...]:
+    """Read addresses and networks (``192.0.2.7``, ``2001:db8::/32``).
+
+    Raises:
+        InvalidInput: one of them is neither.
+    """
+    found = []
+    for number, word in enumerate(words, 1):
+        try:
+            if "%" in word:  # the zone of a link-local address, which is this machine's own affair
+                raise ValueError
+            found.append(ip_network(word.strip(), strict=False))
+        except ValueError:
+            raise InvalidInput(f"第 {number} 项不是 IP 地址或网段") from None
+    return tuple(dict.fromkeys(found))
+
+
+def check_terms(terms: KeyTerms, *, now: datetime) -> KeyTerms:
+    """Trim and check what somebody wants of a key.
+
+    Raises:
+        InvalidInput: says what is wrong.
+    """
+    name = terms.name.strip()
+    if not name or len(name) > MAX_NAME_LENGTH:
+        raise InvalidInput(f"密钥名称应为 1 到 {MAX_NAME_LENGTH} 个字符")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise InvalidInput("密钥名称含有控制字符")
+    if terms.expires_at is not None and (terms.expires_at.tzinfo is None or terms.expires_at <= now):
+        raise InvalidInput("过期时间应为将来的时间，并带有时区")
+    for word, value, most in (
+        ("requests_per_minute", terms.requests_per_minute, MAX_RATE),
+        ("concurrent_calls", terms.concurrent_calls, MAX_RATE),
+        ("tokens_per_minute", terms.tokens_per_minute, MAX_UNITS),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise InvalidInput(f"{word} 应为 1 到 {most} 的整数")
+    if terms.capabilities is not None and not terms.capabilities:
+        raise InvalidInput("capabilities 不能为空")
+    if terms.models is not None:
+        if not terms.models or not all(map(_MODEL.fullmatch, terms.models)):
+            raise InvalidInput("models 应为模型名称，且不能为空")
+        _check_length("models", terms.models)
+    if terms.addresses is not None:
+        if not terms.addresses:
+            raise InvalidInput("addresses 不能为空")
+        _check_length("addresses", map(str, terms.addresses))
+    return replace(terms, name=name)
+
+
+def _check_length(word: str, words: Iterable[str]) -> None:
+    if len(" ".join(words)) > MAX_WORDS_LENGTH:
+        raise InvalidInput(f"{word} 过多")
+
+
+def check_caps(caps: Mapping[Capability, SpendCap]) -> None:
+    """Check what somebody lets a key spend.
+
+    Raises:
+        InvalidInput: an amount is negative or absurd.
+    """
+    for capability, cap in caps.items():
+        for amount in cap:
+            if amount is not None and not 0 <= amount <= MAX_UNITS:
+                raise InvalidInput(f"{capability} 的限额应为 0 到 {MAX_UNITS} 的整数")

@@ -1,0 +1,323 @@
+"""Use cases of API keys; each opens and commits its own transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts.api_keys import store as key_store
+from aiproject.accounts.api_keys.model import (
+    MAX_KEYS,
+    PREFIX_LENGTH,
+    ApiKey,
+    KeyTerms,
+    NewKey,
+    SpendCap,
+    StoredKey,
+    check_caps,
+    check_terms,
+    draw_key,
+    hash_of,
+    prefix_of,
+)
+from aiproject.accounts.core.meter import Capability
+from aiproject.accounts.core.model import Account
+from aiproject.adapters.db.engine import Database, UniqueViolation, retry_transient
+from aiproject.adapters.db.schema import api_key, new_account_id
+from aiproject.adapters.log import get_logger
+from aiproject.audit import Fact, Origin, account_origin, record
+from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, NotAllowed, NotFound, NotSignedIn
+
+__all__ = ["ApiKeys"]
+
+log = get_logger("accounts")
+
+DRAWS = 5
+"""Numbers and texts drawn for a new key at most, see `new_account_id`."""
+
+KEPT_REVOKED = MAX_KEYS
+"""Revoked keys that an account's list still shows; older ones are forgotten when a new one is made."""
+
+USE_INTERVAL = timedelta(minutes=1)
+"""Between two notes of a key's last use."""
+
+GATHER_SECONDS = 2.0
+"""Uses of keys are gathered as long and then noted together."""
+
+MAX_ADDRESS_LENGTH = 64
+
+
+class ApiKeys:
+    """Makes, lists, changes, revokes and recognises API keys.
+
+    Args:
+        clock: says when now is, aware.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._database = database
+        self._clock = clock
+        self._noted: dict[int, datetime] = {}
+        self._uses: dict[int, tuple[datetime, str]] = {}
+        self._writer: asyncio.Task[None] | None = None
+
+    # -- for their owner ------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        account_id: int,
+        terms: KeyTerms,
+        caps: Mapping[Capability, SpendCap] | None = None,
+        *,
+        origin: Origin | None = None,
+    ) -> NewKey:
+        """Make a key. Its text is in the result and nowhere else.
+
+        Args:
+            caps: what it may spend; of a capability that is missing, whatever its account has.
+            origin: whose act it is, for the audit log; ``None``: its owner's.
+
+        Raises:
+            InvalidInput: see `check_terms`, or the account has too many keys.
+            AccountUnknown: there is no such account.
+        """
+        caps = caps or {}
+        now = self._clock()
+        terms = check_terms(terms, now=now)
+        check_caps(caps)
+
+        async def once() -> NewKey:
+            text = draw_key()
+            key = ApiKey(new_account_id(now), account_id, text[:PREFIX_LENGTH], terms, now)
+            async with self._database.begin() as connection:
+                if not await key_store.lock_account(connection, account_id):
+                    raise AccountUnknown
+                await self._make_room(connection, account_id)
+                await key_store.add(connection, key, hash_of(text), caps)
+                await _record(connection, origin, "key.add", key)
+            return NewKey(key, text)
+
+        for draw in range(1, DRAWS + 1):
+            try:
+                new = await retry_transient(once)
+                break
+            except UniqueViolation:
+                if draw == DRAWS:
+                    raise
+        log.info("api key made", account=account_id, key=new.key.prefix)
+        return new
+
+    async def list(self, account_id: int) -> list[StoredKey]:
+        """Return the account's keys, the oldest first, those that were revoked lately included."""
+        async with self._database.connect() as connection:
+            keys = await key_store.of_account(connection, account_id)
+            limits = await key_store.limits_of(connection, [key.key_id for key in keys])
+        return [StoredKey(key, limits[key.key_id]) for key in keys]
+
+    async def get(self, account_id: int, prefix: str) -> StoredKey:
+        """Return one key of the account.
+
+        Raises:
+            NotFound: it has none with this prefix.
+        """
+        async with self._database.connect() as connection:
+            key = await self._owned(connection, account_id, prefix)
+            limits = await key_store.limits_of(connection, [key.key_id])
+        return StoredKey(key, limits[key.key_id])
+
+    async def change(
+        self,
+        account_id: int,
+        prefix: str,
+        alter: Callable[[KeyTerms], KeyTerms] = lambda terms: terms,
+        caps: Mapping[Capability, SpendCap] | None = None,
+    ) -> StoredKey:
+        """Change a key.
+
+        Args:
+            alter: makes the new terms of the present ones; two changes at once are done one after the other.
+            caps: the new caps; a capability that is missing keeps its own. Below what is spent already, nothing more
+                can be spent.
+
+        Raises:
+            InvalidInput: see `check_terms`.
+            NotFound: the account has no such key, or it is revoked.
+        """
+        caps = caps or {}
+        check_caps(caps)
+
+        async def once() -> StoredKey:
+            async with self._database.begin() as connection:
+                await key_store.lock_account(connection, account_id)
+                key = await self._owned(connection, account_id, prefix)
+                if key.revoked_at is not None:
+                    raise NotFound
+                terms = alter(key.terms)
+                if terms != key.terms:
+                    # A date that has passed meanwhile is not looked at anew when something else is changed.
+                    now = (
+                        self._clock() if terms.expires_at != key.terms.expires_at else datetime.min.replace(tzinfo=UTC)
+                    )
+                    await key_store.set_terms(connection, key.key_id, check_terms(terms, now=now))
+                await key_store.set_caps(connection, key.key_id, caps)
+                await _record(connection, None, "key.change", key)
+                key = await self._owned(connection, account_id, prefix)
+                limits = await key_store.limits_of(connection, [key.key_id])
+            return StoredKey(key, limits[key.key_id])
+
+        stored = await retry_transient(once)
+        log.info("api key changed", account=account_id, key=prefix)
+        return stored
+
+    async def revoke(self, account_id: int, prefix: str, *, origin: Origin | None = None) -> None:
+        """Revoke a key for ever; every node refuses its next call. Twice is as good as once.
+
+        Args:
+            origin: whose act it is, for the audit log; ``None``: its owner's.
+
+        Raises:
+            NotFound: the account has no such key.
+        """
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                key = await self._owned(connection, account_id, prefix)
+                await key_store.revoke(connection, account_id, key.key_id, self._clock())
+                await _record(connection, origin, "key.revoke", key)
+
+        await retry_transient(once)
+        log.info("api key revoked", account=account_id, key=prefix)
+
+    async def revoke_all(self, account_id: int, connection: AsyncConnection) -> int:
+        """Revoke every key of an account inside a transaction of the caller's, and return how many there were."""
+        return await key_store.revoke(connection, account_id, None, self._clock())
+
+    async def with_prefix(self, prefix: str) -> ApiKey:
+        """Return the key with this public name, whosever it is; for the operator.
+
+        Raises:
+            NotFound: there is none.
+        """
+        key = None
+        if _is_prefix(prefix):
+            async with self._database.connect() as connection:
+                key = await key_store.of_prefix(connection, prefix)
+        if key is None:
+            raise NotFound
+        return key
+
+    async def _owned(self, connection: AsyncConnection, account_id: int, prefix: str) -> ApiKey:
+        key = await key_store.of_prefix(connection, prefix) if _is_prefix(prefix) else None
+        if key is None or key.account_id != account_id:
+            raise NotFound
+        return key
+
+    async def _make_room(self, connection: AsyncConnection, account_id: int) -> None:
+        """Refuse one key too many, and forget those that were revoked long ago."""
+        keys = await key_store.of_account(connection, account_id)
+        if sum(key.revoked_at is None for key in keys) >= MAX_KEYS:
+            raise InvalidInput(f"每个账号最多 {MAX_KEYS} 个密钥")
+        revoked = [(key.revoked_at, key.key_id) for key in keys if key.revoked_at is not None]
+        old = [key_id for _, key_id in sorted(revoked)[: max(0, len(revoked) - KEPT_REVOKED + 1)]]
+        if old:
+            limits = await key_store.limits_of(connection, old)
+            # One whose calls still run goes later.
+            if idle := [key_id for key_id in old if not any(limit.held for limit in limits[key_id].values())]:
+                await key_store.forget(connection, idle)
+
+    # -- for calls ------------------------------------------------------------------------------------------------
+
+    async def recognise(self, presented: str, address: str) -> tuple[Account, ApiKey]:
+        """Return whose key it is that somebody shows, and the key. One look at the database, nothing kept in memory:
+        a key that is revoked anywhere is refused everywhere at once.
+
+        Args:
+            address: the caller's.
+
+        Raises:
+            NotSignedIn: unknown, wrong, expired, revoked, or of an account that is disabled; never says which.
+            NotAllowed: it may not be used from this address.
+            Unavailable: the database is away.
+        """
+        prefix = prefix_of(presented)
+        if prefix is None:
+            raise NotSignedIn
+        shown = hash_of(presented)
+        async with self._database.connect() as connection:
+            found = await key_store.by_secret(connection, prefix, shown)
+        if found is None:
+            raise NotSignedIn
+        account, key, stored = found
+        now = self._clock()
+        # Compared here once more: a database may take for the same what is not.
+        if not hmac.compare_digest(stored, shown) or account.is_disabled or not key.is_usable(now):
+            raise NotSignedIn
+        if not key.allows_address(address):
+            raise NotAllowed("该密钥不能从此地址使用")
+        self._note_use(key, now, address)
+        return account, key
+
+    # -- last use -------------------------------------------------------------------------------------------------
+
+    def _note_use(self, key: ApiKey, now: datetime, address: str) -> None:
+        known = self._noted.get(key.key_id) or key.last_used_at
+        if known is not None and now - known < USE_INTERVAL:
+            return
+        self._noted[key.key_id] = now
+        self._uses[key.key_id] = (now, address[:MAX_ADDRESS_LENGTH])
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        self._writer = None
+        await self._write_uses()
+
+    async def _write_uses(self) -> None:
+        uses, self._uses = self._uses, {}
+        long_ago = self._clock() - USE_INTERVAL
+        self._noted = {key_id: at for key_id, at in self._noted.items() if at > long_ago}
+        if not uses:
+            return
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                await key_store.note_uses(connection, uses, interval=USE_INTERVAL)
+
+        try:
+            await retry_transient(once)
+        except AiProjectError as error:
+            log.warning("the last use of keys is not noted", keys=len(uses), error=str(error))
+
+    async def close(self) -> None:
+        """Write what is still to be noted."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+            self._writer = None
+        await self._write_uses()
+
+
+def _is_prefix(text: str) -> bool:
+    return len(text) == PREFIX_LENGTH and text.isascii() and text.isprintable()
+
+
+async def _record(connection: AsyncConnection, origin: Origin | None, action: str, key: ApiKey) -> None:
+    """Append to the audit log what was done to a key, with a fingerprint of what it may do from now on.
+
+    The owner's own word for it is written only where somebody else acts: it may say who the owner is.
+    """
+    (state,) = await key_store.states(connection, api_key.c.key_id == key.key_id)
+    after: dict[str, Fact] = {
+        "account": key.account_id,
+        "key": key.prefix,
+        "key_id": key.key_id,
+        "key_sha256": state.fingerprint,
+    }
+    if origin is not None:
+        after["name"] = key.name
+    await record(connection, origin or account_origin(key.account_id), action, str(key.account_id), after=after)

@@ -1,0 +1,1 @@
+"""The account itself: its model, its rows, registration, login and profile."""

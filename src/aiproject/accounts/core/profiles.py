@@ -1,0 +1,76 @@
+"""What an owner may change of an account's person: e-mail address and academy."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from aiproject.accounts.core import person_store, store
+from aiproject.accounts.core.model import MAX_ACADEMY_LENGTH, MAX_EMAIL_LENGTH, Account
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.log import get_logger
+from aiproject.adapters.mailer import NotMailable, mailable
+from aiproject.errors import AccountUnknown, InvalidInput
+
+__all__ = ["Profiles"]
+
+log = get_logger("accounts")
+
+
+class Profiles:
+    """Changes profiles."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def edit(self, account: Account, *, email: str | None = None, academy: str | None = None) -> Account:
+        """Change what is given, ``""`` to remove it; return the account as it is then.
+
+        Args:
+            email: another address; it counts as unverified.
+
+        Raises:
+            InvalidInput: an address to which no mail can be sent, or a text that is too long or not printable.
+            AccountUnknown: the account was closed meanwhile.
+        """
+        values: dict[str, Any] = {}
+        if email is not None:
+            values |= {"Email": _email(email), "EmailVerifiedAt": None}
+        if academy is not None:
+            values["Academy"] = _academy(academy)
+
+        async def attempt() -> Account:
+            async with self._database.begin() as connection:
+                if values and not await person_store.change(connection, account.account_id, **values):
+                    raise AccountUnknown
+                found = await store.by_account_id(connection, account.account_id)
+                if found is None:
+                    raise AccountUnknown
+                return found
+
+        changed = await retry_transient(attempt)
+        log.info("profile changed", account=account.account_id, fields=sorted(values))
+        return changed
+
+
+def _email(text: str) -> str:
+    """Stricter than at the registration, whose apps may send anything: who comes here wants mail."""
+    text = text.strip()
+    if not text:
+        return ""
+    if len(text) > MAX_EMAIL_LENGTH:
+        raise InvalidInput(f"邮箱不能超过 {MAX_EMAIL_LENGTH} 个字符")
+    try:
+        mailable(text)
+    except NotMailable:
+        raise InvalidInput("邮箱地址格式不正确") from None
+    return text
+
+
+def _academy(text: str) -> str | None:
+    text = text.strip()
+    if len(text) > MAX_ACADEMY_LENGTH:
+        raise InvalidInput(f"学院不能超过 {MAX_ACADEMY_LENGTH} 个字符")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise InvalidInput("学院含有控制字符")
+    return text or None

@@ -1,0 +1,402 @@
+"""Use cases of accounts; each opens and commits its own transaction."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts.core import store
+from aiproject.accounts.core.fingerprints import uuid_fingerprint
+from aiproject.accounts.core.model import Account, check_new_account, is_askable, refuse_misleading_name
+from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
+from aiproject.accounts.login.throttle import LoginGuard, Realm
+from aiproject.adapters.db.engine import Database, UniqueViolation, retry_transient
+from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
+from aiproject.adapters.log import get_logger
+from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
+from aiproject.audit import CHANGED, ActorKind, Fact, Origin, account_origin, record
+from aiproject.errors import AccountUnknown, LoginFailed, NameTaken
+from aiproject.protocols.names import lookup_keys
+
+__all__ = ["Accounts", "OpenBooks", "Within"]
+
+log = get_logger("accounts")
+
+DRAWS = 5
+"""Numbers drawn for a new account at most; two accounts of one second draw the same one once in two million."""
+
+MAX_UUID_LENGTH = 50
+"""Characters of a uuid; the width of the seed's column."""
+
+LIST_PAGE = 500
+"""Accounts read in one go when all are listed."""
+
+
+OpenBooks = Callable[[AsyncConnection, int], Awaitable[None]]
+"""Gives a new account its quota: called with the transaction that opens it, and its number."""
+
+
+Within = Callable[[AsyncConnection], Awaitable[None]]
+"""What shall happen in the same transaction: the end of sessions, an entry of the audit log."""
+
+
+def new_uuid() -> str:
+    """Return 128 bits from the system's generator in hex: the value is the account's credential."""
+    return secrets.token_hex(16)
+
+
+class Accounts:
+    """Registration, login and identity.
+
+    Args:
+        guard: counts wrong passwords and uuids; one of its own if none is given.
+        password_min_length: characters of a new password.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: PasswordService,
+        open_books: OpenBooks,
+        *,
+        guard: LoginGuard | None = None,
+        password_min_length: int = MIN_PASSWORD_LENGTH,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._guard = guard or LoginGuard(database)
+        self._database = database
+        self._passwords = passwords
+        self._open_books = open_books
+        self._password_min_length = password_min_length
+        self._clock = clock
+
+    async def register(
+        self,
+        username: str,
+        password: str,
+        email: str,
+        academy: str | None = None,
+        *,
+        open_books: OpenBooks | None = None,
+        origin: Origin | None = None,
+    ) -> Account:
+        """Open an account, with the sign-up quota if not told otherwise.
+
+        Args:
+            open_books: gives it another quota.
+            origin: who opens it for somebody else: an entry of the audit log.
+
+        Raises:
+            InvalidInput: see `check_new_account` and `refuse_misleading_name`.
+            NameTaken: decided by the database's unique index, so two at the same moment cannot both win.
+        """
+        new = check_new_account(username, password, email, academy, password_min_length=self._password_min_length)
+        key = name_key(new.username)
+        async with self._database.connect() as connection:
+            if await store.by_name(connection, new.username) is not None:
+                raise NameTaken
+        refuse_misleading_name(new.username)
+        stored = await self._passwords.hash(new.password)
+        now = self._clock()
+
+        async def open_account() -> None:
+            account_id, uuid = new_account_id(now), new_uuid()
+            async with self._database.begin() as connection:
+                await store.add(
+                    connection,
+                    account_id=account_id,
+                    uuid=uuid,
+                    name_key=key,
+                    username=new.username,
+                    password=stored,
+                    email=new.email,
+                    academy=new.academy,
+                    now=now,
+                )
+                await (open_books or self._open_books)(connection, account_id)
+                if origin is not None:
+                    after: dict[str, Fact] = {
+                        "account": account_id,
+                        "email": new.email,
+                        "academy": new.academy,
+                        "uuid_sha256": uuid_fingerprint(account_id, uuid),
+                    }
+                    await record(connection, origin, "user.add", new.username, after=after)
+
+        for draw in range(1, DRAWS + 1):
+            try:
+                await retry_transient(open_account)
+                break
+            except UniqueViolation as error:
+                if error.constraint == "uq_user_name_key":
+                    raise NameTaken from None
+                if draw == DRAWS:
+                    raise
+                # The number of another account: drawn again.
+        account = await self.named(new.username)
+        log.info("account opened", account=account.account_id)
+        return account
+
+    async def login(self, username: str, password: str, *, address: str | None = None) -> Account:
+        """Return the account that the password opens.
+
+        An unknown name costs the same work as a wrong password. A password in an older form (the seed's MD5, plain, or
+        argon2 with other parameters) is replaced by its hash of today here.
+
+        Args:
+            address: of the caller; ``None`` counts failures by the name alone.
+
+        Raises:
+            LoginFailed: unknown name, wrong password or disabled account; never says which.
+            TooManyRequests: failures before it, of the name or the address, or logins at this moment; no work is done.
+        """
+        username, password = username.strip(), password.strip()
+        if not username or not password or len(username) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
+            raise LoginFailed
+        turn = self._passwords.turn
+        with self._passwords.place():
+            async with self._guard.attempt(Realm.LOGIN, name=username, address=address, turn=turn):
+                return await self._verified(username, password)
+
+    async def _verified(self, username: str, password: str) -> Account:
+        found = None
+        if is_askable(username):
+            async with self._database.connect() as connection:
+                found = await store.by_name(connection, username)
+        if found is None:
+            await self._passwords.dummy_verify()
+            raise LoginFailed
+        account, stored = found
+        verdict = await self._passwords.verify(stored, password)
+        if not verdict.ok or account.is_disabled:
+            raise LoginFailed
+        if verdict.needs_rehash:
+            new = await self._passwords.hash(password)
+            async with self._database.begin() as connection:
+                await store.set_password(connection, account.account_id, old=stored, new=new)
+            log.info("password hash upgraded", account=account.account_id)
+        return account
+
+    async def change_password(
+        self,
+        account: Account,
+        current: str,
+        new: str,
+        *,
+        sign_out_everywhere: bool = True,
+        address: str | None = None,
+        within: Within | None = None,
+    ) -> Account:
+        """Change a password as its owner does, who must know the current one.
+
+        Args:
+            sign_out_everywhere: give the account another uuid as well, so that every app has to log in again.
+            address: of the caller, for `LoginGuard`: a wrong current password counts as a failed login.
+            within: done in the same transaction.
+
+        Returns:
+            the account, with its new uuid.
+
+        Raises:
+            LoginFailed: ``current`` is wrong, the account is disabled, or its password was changed at the same moment.
+            InvalidInput: see `check_new_password`.
+            TooManyRequests: see `login`.
+        """
+        current = current.strip()
+        new = check_new_password(new, account.username, self._password_min_length)
+        if not current or len(current) > LONGEST_PASSWORD:
+            raise LoginFailed
+        turn = self._passwords.turn
+        with self._passwords.place():
+            async with self._guard.attempt(Realm.LOGIN, name=account.username, address=address, turn=turn):
+                async with self._database.connect() as connection:
+                    stored = await store.stored_password(connection, account.account_id)
+                verdict = None if stored is None else await self._passwords.verify(stored, current)
+                if verdict is None or not verdict.ok or account.is_disabled:
+                    raise LoginFailed
+                return await self._store_password(account, new, old=stored, rotates=sign_out_everywhere, within=within)
+
+    async def set_password(
+        self, account: Account, new: str, *, sign_out_everywhere: bool = False, within: Within | None = None
+    ) -> Account:
+        """Give an account another password, as an administrator or a mail's token does; its lock ends.
+
+        Args:
+            sign_out_everywhere: give it another uuid as well. Not by default: existing apps keep the uuid on disk, and
+                an administrator who helps with a forgotten password does not mean to lock them out.
+            within: done in the same transaction.
+
+        Returns:
+            the account, with its new uuid if it has one.
+
+        Raises:
+            AccountUnknown: it is gone.
+            InvalidInput: see `check_new_password`.
+        """
+        new = check_new_password(new, account.username, self._password_min_length)
+        changed = await self._store_password(account, new, old=None, rotates=sign_out_everywhere, within=within)
+        await self._guard.unlock(Realm.LOGIN, account.username)
+        return changed
+
+    async def _store_password(
+        self, account: Account, new: str, *, old: str | None, rotates: bool, within: Within | None
+    ) -> Account:
+        hashed = await self._passwords.hash(new)
+        uuid = new_uuid()
+
+        async def change() -> Account:
+            async with self._database.begin() as connection:
+                is_changed = await store.change_password(
+                    connection, account.account_id, new=hashed, now=self._clock(), old=old
+                )
+                if not is_changed:
+                    raise AccountUnknown if old is None else LoginFailed
+                if rotates:
+                    await store.set_uuid(connection, account.account_id, uuid)
+                if within is not None:
+                    await within(connection)
+                if rotates:
+                    await _record_uuid(connection, account, uuid, account_origin(account.account_id))
+                changed = await store.by_account_id(connection, account.account_id)
+                if changed is None:
+                    raise AccountUnknown
+                return changed
+
+        changed = await retry_transient(change)
+        log.info("password changed", account=account.account_id, signed_out_everywhere=rotates)
+        return changed
+
+    async def rotate_uuid(self, account: Account, *, origin: Origin | None = None) -> str:
+        """Give an account another uuid and return it: every app that keeps the old one has to log in again.
+
+        Args:
+            origin: whose act it is, for the audit log; ``None``: its owner's.
+
+        Raises:
+            AccountUnknown: it is gone.
+        """
+        uuid = new_uuid()
+
+        async def rotate() -> None:
+            async with self._database.begin() as connection:
+                if not await store.set_uuid(connection, account.account_id, uuid):
+                    raise AccountUnknown
+                await _record_uuid(connection, account, uuid, origin or account_origin(account.account_id))
+
+        await retry_transient(rotate)
+        log.info("uuid changed", account=account.account_id)
+        return uuid
+
+    async def unlock(self, username: str) -> bool:
+        """Forget the failed logins of a name, whether anybody has it or not; say whether there were any."""
+        return await self._guard.unlock(Realm.LOGIN, username)
+
+    async def identify(self, uuid: str, usernames: Sequence[str], *, address: str | None = None) -> Account:
+        """Return the account to which a uuid and one of the spellings of a name belong.
+
+        A right pair costs one query and is never refused for somebody else's guesses; a wrong one is counted.
+
+        Args:
+            usernames: how the name may be read (a header can be raw UTF-8 or percent-encoded), at most a few.
+            address: of the caller, for `LoginGuard`.
+
+        Raises:
+            AccountUnknown: they do not belong together, or the account is disabled.
+            TooManyRequests: they do not belong together either, and were not the first that did not.
+        """
+        uuid = uuid.strip()
+        names = (name for name in usernames if 0 < len(name.strip()) <= NAME_LENGTH and is_askable(name))
+        keys = list(dict.fromkeys(key for name in names for key in lookup_keys(name)))
+        if not uuid or not keys:
+            raise AccountUnknown
+        async with self._database.connect() as connection:
+            found = await store.by_name_keys(connection, keys)
+        for account, _ in found:
+            # Looked up by the name and compared here, so that the time tells nothing about the uuid.
+            if hmac.compare_digest(account.uuid.encode(), uuid.encode("utf-8", "replace")) and not account.is_disabled:
+                return account
+        await self._guard.wrong_guess(Realm.UUID, name=keys[0], address=address)
+        raise AccountUnknown
+
+    async def identify_by_uuid(self, uuid: str, *, address: str | None = None) -> Account:
+        """Return the account of a uuid, for the one old call that sends no name along.
+
+        Raises:
+            AccountUnknown: there is none, or it is disabled.
+            TooManyRequests: there is none, and the address has guessed before.
+        """
+        uuid = uuid.strip()
+        if not uuid or len(uuid) > MAX_UUID_LENGTH or not is_askable(uuid):
+            raise AccountUnknown
+        async with self._database.connect() as connection:
+            account = await store.by_uuid(connection, uuid)
+        # Compared here once more: a database may take for the same what differs in case or in blanks at the end.
+        if account is None or account.is_disabled or not hmac.compare_digest(account.uuid.encode(), uuid.encode()):
+            await self._guard.wrong_guess(Realm.UUID, name=None, address=address)
+            raise AccountUnknown
+        return account
+
+    async def named(self, username: str) -> Account:
+        """Return the account with this name.
+
+        Raises:
+            AccountUnknown: there is none.
+        """
+        if not is_askable(username):
+            raise AccountUnknown
+        async with self._database.connect() as connection:
+            found = await store.by_name(connection, username)
+        if found is None:
+            raise AccountUnknown
+        return found[0]
+
+    async def all(self) -> AsyncIterator[Account]:
+        """Yield every account in the order of names, a page at a time."""
+        after = ""
+        while True:
+            async with self._database.connect() as connection:
+                page = await store.listed(connection, after=after, limit=LIST_PAGE)
+            for account in page:
+                yield account
+            if len(page) < LIST_PAGE:
+                return
+            after = page[-1].name_key
+
+    async def set_disabled(self, username: str, disabled: bool, *, origin: Origin | None = None) -> Account:
+        """Disable an account (login and calls are refused from then on) or enable it again.
+
+        Args:
+            origin: whose act it is: an entry of the audit log.
+
+        Raises:
+            AccountUnknown: there is none of this name.
+        """
+        account = await self.named(username)
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                await store.set_disabled(connection, account.account_id, self._clock() if disabled else None)
+                if origin is not None:
+                    action = "user.disable" if disabled else "user.enable"
+                    before, after = {"is_disabled": account.is_disabled}, {"is_disabled": disabled}
+                    await record(connection, origin, action, account.username, before=before, after=after)
+
+        await retry_transient(once)
+        log.info("account disabled" if disabled else "account enabled", account=account.account_id)
+        return await self.named(username)
+
+
+async def _record_uuid(connection: AsyncConnection, account: Account, uuid: str, origin: Origin) -> None:
+    """Append to the audit log that an account has another uuid: its fingerprint tells one that was swapped by hand."""
+    after: dict[str, Fact] = {
+        "account": account.account_id,
+        "uuid": CHANGED,
+        "uuid_sha256": uuid_fingerprint(account.account_id, uuid),
+    }
+    is_owner = origin.actor.kind is ActorKind.ACCOUNT
+    target = str(account.account_id) if is_owner else account.username
+    await record(connection, origin, "user.rotate", target, after=after)

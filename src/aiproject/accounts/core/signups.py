@@ -1,0 +1,86 @@
+"""The quota that new accounts start with, bounded by the address that opens them.
+
+Accounts are free, so the sign-up quota of many is free as well: whoever registers a hundred times has a hundred of it.
+Each address therefore gets it for so many accounts in a day. Accounts beyond that are opened all the same, with an
+empty balance that vouchers and administrators fill: people behind a shared address keep their names, and existing apps
+would show a refusal as "用户名已存在".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts.core import signup_store as store
+from aiproject.accounts.core.service import OpenBooks
+
+__all__ = ["Opening", "SignupQuota"]
+
+KEPT = timedelta(days=2)
+"""How long counts are kept: today's, and yesterday's for nodes whose clocks are behind."""
+
+
+class SignupQuota:
+    """Decides what accounts start with that are opened by registration.
+
+    Args:
+        full: gives an account the sign-up quota.
+        empty: gives it what an account beyond the bound has.
+        limit: accounts of one address in a day that get the sign-up quota; ``None``: all do.
+        now: the moment, in the time zone in which days begin.
+    """
+
+    def __init__(self, full: OpenBooks, empty: OpenBooks, *, limit: int | None, now: Callable[[], datetime]) -> None:
+        self._full = full
+        self._empty = empty
+        self._limit = limit
+        self._now = now
+        self._forgot_on = 0
+
+    def opening(self, address: str) -> Opening:
+        """Return what opens the books of one account that ``address`` registers."""
+        return Opening(self, address)
+
+    async def open_books(self, connection: AsyncConnection, account_id: int, address: str) -> bool:
+        """Open an account's books in the transaction that opens the account; return whether it got the quota.
+
+        The account is counted in the same transaction, under the lock of the address' row: any number of registrations
+        at the same moment, on any number of nodes, get the quota just as often as the limit says.
+        """
+        is_counted = self._limit is None or await self._count(connection, address, self._limit)
+        await (self._full if is_counted else self._empty)(connection, account_id)
+        return is_counted
+
+    async def _count(self, connection: AsyncConnection, address: str, limit: int) -> bool:
+        now = self._now()
+        day = _day_of(now)
+        subject = hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
+        if not await store.count(connection, day, subject, limit=limit):
+            return False
+        if self._forgot_on != day:  # once a day is enough, and a range that is deleted gets in the way of others
+            self._forgot_on = day
+            await store.forget(connection, before=_day_of(now - KEPT))
+        return True
+
+
+def _day_of(moment: datetime) -> int:
+    return int(f"{moment:%Y%m%d}")
+
+
+class Opening:
+    """Opens the books of one account; given to `Accounts.register`.
+
+    Attributes:
+        is_full: whether the account got the sign-up quota; known once the account is open.
+    """
+
+    def __init__(self, quota: SignupQuota, address: str) -> None:
+        self._quota = quota
+        self._address = address
+        self.is_full = True
+
+    async def __call__(self, connection: AsyncConnection, account_id: int) -> None:
+        self.is_full = await self._quota.open_books(connection, account_id, self._address)

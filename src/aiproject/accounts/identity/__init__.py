@@ -1,0 +1,1 @@
+"""Who a request comes from: credentials in, a principal out."""

@@ -1,0 +1,84 @@
+"""The one gate of ``/v1/account``: who calls, whether that credential may, and the password where it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+
+from aiproject.accounts.core.service import Accounts
+from aiproject.accounts.identity.authenticator import Identities
+from aiproject.accounts.principal.permissions import NEEDS, Act, Need
+from aiproject.accounts.principal.principal import Caller, Credential
+from aiproject.adapters.http.asgi import client_address
+from aiproject.adapters.http.json import optional_text_field
+from aiproject.errors import LoginFailed, NotAllowed
+
+__all__ = ["Access"]
+
+REFUSALS = {
+    Credential.API_KEY: "API 密钥不能管理账号",
+    Credential.SESSION: "会话不能进行此操作",
+    Credential.UUID: "此操作需要浏览器会话",
+}
+
+
+class Access:
+    """Lets callers through, or not."""
+
+    def __init__(self, identities: Identities, accounts: Accounts) -> None:
+        self._identities = identities
+        self._accounts = accounts
+
+    async def enter(self, request: Request, act: Act) -> Caller:
+        """Return who calls, if the credential may do this at all.
+
+        Raises:
+            AccountUnknown, NotSignedIn: nobody that we know.
+            NotAllowed: the credential is not for this, or another site sent the request.
+        """
+        caller = await self._identities.of_headers(request.scope)
+        if _need(caller, act) is Need.REFUSED:
+            raise NotAllowed(REFUSALS[caller.credential])
+        return caller
+
+    async def confirm(self, request: Request, caller: Caller, act: Act, fields: Mapping[str, Any]) -> None:
+        """Check the field ``password``, where the credential needs it for this.
+
+        Raises:
+            NotAllowed: it is needed and not there.
+            LoginFailed: it is wrong.
+            TooManyRequests: it was wrong too often, here or at the login.
+        """
+        if (password := self.password(caller, act, fields)) is None:
+            return
+        account = caller.account
+        try:
+            found = await self._accounts.login(account.username, password, address=client_address(request.scope))
+        except LoginFailed:
+            raise LoginFailed("密码不正确") from None
+        if found.account_id != account.account_id:  # renamed at this moment, and the name taken by somebody else
+            raise LoginFailed("密码不正确")
+
+    @staticmethod
+    def password(caller: Caller, act: Act, fields: Mapping[str, Any], name: str = "password") -> str | None:
+        """Return the password that the credential needs for this, unchecked; ``None``: it needs none.
+
+        Raises:
+            NotAllowed: it is not there.
+            InvalidInput: it is no text.
+        """
+        need = _need(caller, act)
+        if need is Need.NOTHING:
+            return None
+        if need is Need.REFUSED:
+            raise NotAllowed(REFUSALS[caller.credential])
+        password = optional_text_field(fields, name)
+        if not password:
+            raise NotAllowed(f"此操作需要在 {name} 字段中提供账号密码")
+        return password
+
+
+def _need(caller: Caller, act: Act) -> Need:
+    return NEEDS.get((act, caller.credential), Need.REFUSED)

@@ -1,0 +1,37 @@
+"""A browser's cookie becomes a `Caller`, if one of our own pages sent it."""
+
+from __future__ import annotations
+
+from aiproject.accounts.principal.principal import Caller, Credential
+from aiproject.accounts.sessions.cookies import BrowserRules
+from aiproject.accounts.sessions.service import Sessions
+from aiproject.adapters.http.asgi import Scope, note
+
+__all__ = ["CookieIdentity"]
+
+
+class CookieIdentity:
+    """Recognises callers by their session."""
+
+    def __init__(self, sessions: Sessions, rules: BrowserRules) -> None:
+        self._sessions = sessions
+        self._rules = rules
+
+    def is_there(self, scope: Scope) -> bool:
+        """Whether the request has a session's cookie, good or not."""
+        return self._rules.token(scope) is not None
+
+    async def caller(self, scope: Scope) -> Caller | None:
+        """Return whose session the request's cookie names; ``None``: it has none.
+
+        Raises:
+            NotAllowed: another site sent it, or the CSRF token is missing or wrong.
+            NotSignedIn: the session is over or was never there.
+        """
+        token = self._rules.token(scope)
+        if token is None:
+            return None
+        self._rules.check_proof(scope, token)
+        account, session = await self._sessions.recognise(token)
+        note(scope, account=account.account_id, session=session.session_id)
+        return Caller(account, Credential.SESSION, session_id=session.session_id)

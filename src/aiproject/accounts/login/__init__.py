@@ -1,0 +1,1 @@
+"""What protects logins: the throttle of failed attempts and the password policy."""

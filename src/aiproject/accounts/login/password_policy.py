@@ -1,0 +1,70 @@
+"""What a new password must be. Old ones are not measured by it: whoever has one logs in.
+
+Source: OWASP ASVS 5.0, section 6.2: length, a list of common ones, every character, and no rules of composition.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+
+from aiproject.adapters.db.schema import name_key
+from aiproject.errors import InvalidInput
+
+__all__ = [
+    "LEAST_MIN_LENGTH",
+    "MAX_PASSWORD_LENGTH",
+    "MIN_PASSWORD_LENGTH",
+    "check_new_password",
+    "common_passwords",
+]
+
+MIN_PASSWORD_LENGTH = 8
+"""Characters of a new password unless ``AIPROJECT_PASSWORD_MIN_LENGTH`` says otherwise: the least of ASVS 6.2.1."""
+
+LEAST_MIN_LENGTH = 6
+"""The lowest value of that setting, for operators whose users come from apps that demand no more."""
+
+MAX_PASSWORD_LENGTH = 128
+"""Characters (code points) after NFKC, the form in which a password is hashed; a bound on the work of hashing."""
+
+
+def check_new_password(password: str, username: str, min_length: int = MIN_PASSWORD_LENGTH) -> str:
+    """Return a new password as it is to be hashed: without the blanks around it, which login drops as well.
+
+    Args:
+        username: whose it shall be; no password is the name of its account, in any spelling.
+        min_length: in characters, counted after NFKC.
+
+    Raises:
+        InvalidInput: too short, too long, common, the user name, or with characters that cannot be typed.
+    """
+    password = password.strip()
+    if not password:
+        raise InvalidInput("密码不能为空")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in password):
+        raise InvalidInput("密码含有控制字符")
+    # One character can stand for eighteen, U+FDFA, so a bound before it is expanded keeps the work small.
+    length = len(password) if len(password) > 4 * MAX_PASSWORD_LENGTH else len(unicodedata.normalize("NFKC", password))
+    if length < min_length:
+        raise InvalidInput(f"密码至少需要 {min_length} 个字符")
+    if length > MAX_PASSWORD_LENGTH:
+        raise InvalidInput(f"密码不能超过 {MAX_PASSWORD_LENGTH} 个字符")
+    key = name_key(password)
+    if key == name_key(username):
+        raise InvalidInput("密码不能与用户名相同")
+    if key in common_passwords():
+        raise InvalidInput("密码过于常见，请换一个")
+    return password
+
+
+@functools.cache
+def common_passwords() -> frozenset[str]:
+    """Return the common passwords, without case, that are long enough to be chosen at all.
+
+    They are zxcvbn's: the 30 000 most frequent of large leaks. Reading them takes some 30 ms, so a server calls this
+    once before it serves.
+    """
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+    return frozenset(name_key(entry) for entry in FREQUENCY_LISTS["passwords"] if len(entry) >= LEAST_MIN_LENGTH)

@@ -1,0 +1,59 @@
+"""Which credential may do what to an account: the one table, told in docs/accounts.md. No I/O."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from aiproject.accounts.principal.principal import Credential
+
+__all__ = ["NEEDS", "Act", "Need"]
+
+
+class Act(StrEnum):
+    """What somebody may want to do to an account over ``/v1/account``."""
+
+    READ = "read the profile, the sessions and the keys"
+    EDIT = "change the academy"
+    CHANGE_EMAIL = "change the e-mail address"
+    VERIFY_EMAIL = "have a verification mail sent"
+    CHANGE_PASSWORD = "change the password"  # noqa: S105 - an act
+    ROTATE_UUID = "have a new uuid"
+    DELETE = "delete the account"
+    USE_SESSION = "look at, or end, the session that asks"
+    END_SESSIONS = "end sessions"
+    CREATE_KEY = "create an API key"
+    EDIT_KEY = "change an API key"
+    REVOKE_KEY = "revoke an API key"
+
+
+class Need(StrEnum):
+    """What a credential needs beside itself."""
+
+    NOTHING = "yes"
+    PASSWORD = "with the password"  # noqa: S105
+    REFUSED = "no"
+
+
+# (uuid and username, session). What opens a new door, or closes the owner's, needs the password, so that neither a
+# browser left open nor a copied file of the app is enough. An API key is handed to programs: it manages nothing.
+_TABLE: dict[Act, tuple[Need, Need]] = {
+    Act.READ: (Need.NOTHING, Need.NOTHING),
+    Act.EDIT: (Need.PASSWORD, Need.NOTHING),
+    Act.CHANGE_EMAIL: (Need.PASSWORD, Need.PASSWORD),
+    Act.VERIFY_EMAIL: (Need.PASSWORD, Need.NOTHING),
+    Act.CHANGE_PASSWORD: (Need.PASSWORD, Need.PASSWORD),
+    Act.ROTATE_UUID: (Need.PASSWORD, Need.PASSWORD),
+    Act.DELETE: (Need.PASSWORD, Need.PASSWORD),
+    Act.USE_SESSION: (Need.REFUSED, Need.NOTHING),
+    Act.END_SESSIONS: (Need.PASSWORD, Need.NOTHING),
+    Act.CREATE_KEY: (Need.PASSWORD, Need.PASSWORD),
+    Act.EDIT_KEY: (Need.PASSWORD, Need.PASSWORD),
+    Act.REVOKE_KEY: (Need.PASSWORD, Need.NOTHING),
+}
+
+NEEDS: dict[tuple[Act, Credential], Need] = {
+    **{(act, Credential.UUID): by_uuid for act, (by_uuid, _) in _TABLE.items()},
+    **{(act, Credential.SESSION): by_session for act, (_, by_session) in _TABLE.items()},
+    **{(act, Credential.API_KEY): Need.REFUSED for act in Act},
+}
+"""What is not listed is refused."""

@@ -1,0 +1,1 @@
+"""The HTTP routes of accounts: the legacy addresses and ``/v1``."""

@@ -1,0 +1,59 @@
+"""What administrators change of somebody's account, inside a transaction of theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts.core import store
+from aiproject.accounts.core.model import Account, refuse_misleading_name
+from aiproject.accounts.selfservice import token_store as mail_token_store
+from aiproject.accounts.sessions import store as session_store
+from aiproject.adapters.db.engine import UniqueViolation
+from aiproject.adapters.db.schema import name_key
+from aiproject.errors import NameTaken
+
+__all__ = ["Profile", "edit"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Profile:
+    """What an account shall be, checked.
+
+    Attributes:
+        password_hash: ``None``: as it was.
+    """
+
+    username: str
+    email: str
+    academy: str | None
+    password_hash: str | None
+
+
+async def edit(connection: AsyncConnection, account: Account, new: Profile, now: datetime) -> None:
+    """Change an account whose row the caller has locked. The uuid stays, since apps keep it on disk.
+
+    Raises:
+        InvalidInput: see `refuse_misleading_name`; a name that stays is not asked.
+        NameTaken: by another account.
+    """
+    columns: dict[str, Any] = {"Email": new.email, "Academy": new.academy}
+    if new.username != account.username:
+        refuse_misleading_name(new.username)
+        columns |= {"UserName": new.username, "NameKey": name_key(new.username)}
+    if new.email != account.email:
+        columns["EmailVerifiedAt"] = None
+    if new.password_hash is not None:
+        columns |= {"PassWord": new.password_hash, "PasswordChangedAt": now}
+    try:
+        await store.set_profile(connection, account.account_id, **columns)
+    except UniqueViolation as error:
+        if error.constraint != "uq_user_name_key":
+            raise
+        raise NameTaken from None
+    if new.password_hash is not None:
+        await session_store.end_all(connection, account.account_id)
+        await mail_token_store.forget(connection, account.account_id)

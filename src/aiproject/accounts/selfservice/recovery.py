@@ -1,0 +1,239 @@
+"""What is done by mail: showing that an address is one's own, and setting a password that was forgotten.
+
+A token is 256 random bits, stored as its SHA-256, good once, for a while, for one account and one address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts.core import person_store, store
+from aiproject.accounts.core.model import MAX_EMAIL_LENGTH, Account, is_askable
+from aiproject.accounts.core.service import Accounts
+from aiproject.accounts.login.throttle import LoginGuard, Realm
+from aiproject.accounts.selfservice import token_store as mail_token_store
+from aiproject.accounts.selfservice.emails import reset_letter, verification_letter
+from aiproject.accounts.selfservice.token_store import MailToken, Purpose
+from aiproject.accounts.sessions import store as session_store
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.log import get_logger
+from aiproject.adapters.mailer import Letter, NotMailable, Outbox, mailable
+from aiproject.errors import AccountUnknown, InvalidInput, NotFound, TooManyRequests, Unavailable
+
+__all__ = ["Recovery"]
+
+log = get_logger("accounts")
+
+LIFETIMES = {Purpose.VERIFY: timedelta(hours=24), Purpose.RESET: timedelta(minutes=30)}
+
+MOST_LIVE = {Purpose.VERIFY: 5, Purpose.RESET: 3}
+"""Tokens of an account that may be used at one time, and so the letters that it gets in that time: a bound that all
+nodes share and no restart forgets."""
+
+MAX_ACCOUNTS_OF_ADDRESS = 5
+"""Accounts with one verified address that a reset by address writes about."""
+
+TOKEN_FORM = re.compile(r"[0-9A-Za-z_-]{43}", re.ASCII)
+
+NO_MAIL = "本服务未开启邮件功能，请联系管理员"
+BAD_TOKEN = "验证码无效或已过期，请重新申请"  # noqa: S105 - a message
+
+
+class Recovery:
+    """Sends tokens, and does what they are good for.
+
+    Args:
+        outbox: ``None``: there is no mail server, and everything is refused as `NotFound`.
+        public_url: where browsers reach this server; ``None``: letters hold the bare token.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        accounts: Accounts,
+        guard: LoginGuard,
+        outbox: Outbox | None,
+        public_url: str | None,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._accounts = accounts
+        self._guard = guard
+        self._outbox = outbox
+        self._public_url = public_url
+        self._clock = clock
+
+    def require_mail(self) -> Outbox:
+        """Return the outbox.
+
+        Raises:
+            NotFound: there is no mail server.
+        """
+        if self._outbox is None:
+            raise NotFound(NO_MAIL)
+        return self._outbox
+
+    # -- verification --------------------------------------------------------------------------------------------------
+
+    async def send_verification(self, account: Account) -> None:
+        """Send a letter to the account's address, with a token that verifies it.
+
+        Raises:
+            InvalidInput: it has no address, or none to which mail can be sent.
+            TooManyRequests: enough letters were sent.
+            Unavailable: too many letters wait.
+        """
+        outbox = self.require_mail()
+        if account.email_verified_at is not None:
+            return
+        try:
+            mailable(account.email)
+        except NotMailable:
+            raise InvalidInput("请先填写能收信的邮箱地址") from None
+        token = await self._mint(Purpose.VERIFY, account.account_id, account.email)
+        if token is None:
+            raise TooManyRequests(3600, "验证邮件发送次数过多，请稍后再试")
+        letter = verification_letter(account.email, token, self._public_url)
+
+        async def write() -> Sequence[Letter]:
+            return [letter]
+
+        if not outbox.put(write):
+            raise Unavailable("too many letters wait", retry_after=60)
+
+    async def verify(self, token: str, *, address: str | None) -> None:
+        """Note that mail reaches the address that the token was sent to.
+
+        Raises:
+            InvalidInput: unknown, used, expired, or the account's address is another by now; never says which.
+        """
+        self.require_mail()
+        token_hash, found = await self._find(Purpose.VERIFY, token, address)
+
+        async def attempt() -> bool:
+            now = self._clock()
+            async with self._database.begin() as connection:
+                return await mail_token_store.consume(connection, token_hash, now) and await person_store.verified(
+                    connection, found.account_id, found.email, now
+                )
+
+        if not await retry_transient(attempt):
+            raise InvalidInput(BAD_TOKEN)
+        log.info("e-mail address verified", account=found.account_id)
+
+    # -- reset ---------------------------------------------------------------------------------------------------------
+
+    def ask_reset(self, *, username: str | None, email: str | None) -> None:
+        """Have a letter sent to the verified address of the account, or of all accounts with this address.
+
+        Looks at nothing, so that neither the answer nor its time tells whether there is one: that is done later.
+
+        Raises:
+            NotFound: there is no mail server.
+        """
+        outbox = self.require_mail()
+
+        async def write() -> Sequence[Letter]:
+            letters = []
+            for account in await self._meant(username, email):
+                if account.is_disabled or account.email_verified_at is None:
+                    continue
+                token = await self._mint(Purpose.RESET, account.account_id, account.email)
+                if token is not None:
+                    # To the address as it is stored, never as it was typed: letters that look alike, or fold to the
+                    # same, are other people's.
+                    letters.append(reset_letter(account.email, account.username, token, self._public_url))
+            return letters
+
+        outbox.put(write)
+
+    async def reset(self, token: str, new_password: str, *, address: str | None) -> None:
+        """Set a password by a token: all sessions end, the uuid is another, the account's lock is opened.
+
+        Raises:
+            InvalidInput: the password is refused (the token stays good), or the token is unknown, used, expired, or
+                of another address; never says which of these.
+        """
+        self.require_mail()
+        token_hash, found = await self._find(Purpose.RESET, token, address)
+        async with self._database.connect() as connection:
+            account = await store.by_account_id(connection, found.account_id)
+        if account is None:
+            raise InvalidInput(BAD_TOKEN)
+
+        async def use(connection: AsyncConnection) -> None:
+            is_won = await mail_token_store.consume(connection, token_hash, self._clock())
+            state = await person_store.lock(connection, found.account_id)
+            is_meant = state is not None and not state.is_disabled and state.email_verified_at is not None
+            if not is_won or state is None or not is_meant or state.email != found.email:
+                raise InvalidInput(BAD_TOKEN)
+            await mail_token_store.forget(connection, found.account_id, Purpose.RESET)
+            await session_store.end_all(connection, found.account_id)
+
+        try:
+            await self._accounts.set_password(account, new_password, sign_out_everywhere=True, within=use)
+        except AccountUnknown:
+            raise InvalidInput(BAD_TOKEN) from None
+        log.info("password reset by mail", account=found.account_id)
+
+    # -- both ----------------------------------------------------------------------------------------------------------
+
+    async def _meant(self, username: str | None, email: str | None) -> Sequence[Account]:
+        if username is not None:
+            try:
+                return [await self._accounts.named(username)]
+            except AccountUnknown:
+                return []
+        if email is None or not is_askable(email) or not 0 < len(email) <= MAX_EMAIL_LENGTH:
+            return []
+        async with self._database.connect() as connection:
+            return await person_store.verified_at_address(connection, email, limit=MAX_ACCOUNTS_OF_ADDRESS)
+
+    async def _mint(self, purpose: Purpose, account_id: int, email: str) -> str | None:
+        """Make a token; ``None``: the account has enough, or is gone."""
+        token = secrets.token_urlsafe(32)
+
+        async def attempt() -> bool:
+            now = self._clock()
+            async with self._database.begin() as connection:
+                state = await person_store.lock(connection, account_id)
+                if (
+                    state is None
+                    or await mail_token_store.live(connection, account_id, purpose, now) >= MOST_LIVE[purpose]
+                ):
+                    return False
+                await mail_token_store.drop_overdue(connection, now)
+                await mail_token_store.add(
+                    connection,
+                    _hash(token),
+                    purpose,
+                    account_id,
+                    email,
+                    now=now,
+                    expires_at=now + LIFETIMES[purpose],
+                )
+            return True
+
+        return token if await retry_transient(attempt) else None
+
+    async def _find(self, purpose: Purpose, token: str, address: str | None) -> tuple[str, MailToken]:
+        token = token.strip()
+        found = None
+        if TOKEN_FORM.fullmatch(token):
+            async with self._database.connect() as connection:
+                found = await mail_token_store.found(connection, _hash(token), purpose, self._clock())
+        if found is None:
+            await self._guard.wrong_guess(Realm.TOKEN, name=None, address=address)
+            raise InvalidInput(BAD_TOKEN)
+        return _hash(token), found
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,229 @@
+"""Browser sessions: opened by a login, recognised by a cookie, ended by their owner, by time, or with the password.
+
+A token is 256 random bits; the database knows its SHA-256 only. A session is dead, whatever its row says, as soon as
+its account is disabled or its password was changed after it began: so nobody who sets a password has to know of
+sessions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from aiproject.accounts.core import person_store
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.sessions import store as session_store
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.log import get_logger
+from aiproject.errors import LoginFailed, NotFound, NotSignedIn
+
+__all__ = ["OpenSession", "Session", "Sessions"]
+
+log = get_logger("accounts")
+
+MAX_SESSIONS = 50
+"""Sessions of an account; a login beyond that ends the one that was used least recently."""
+
+SEEN_EVERY = timedelta(minutes=1)
+"""How often the use of a session is written down at most."""
+
+TOKEN_FORM = re.compile(r"[0-9A-Za-z_-]{43}", re.ASCII)
+"""32 random bytes in URL-safe base64; what looks different is not worth asking the database for."""
+
+MAX_USER_AGENT = 200
+MAX_ADDRESS = 64
+"""Characters, the widths of the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser session as its owner sees it.
+
+    Attributes:
+        session_id: its public name, no secret.
+        seen_at: when it was used last, to the minute.
+        expires_at: its absolute end.
+        address: from where it was opened.
+        user_agent: what the browser said of itself then.
+    """
+
+    session_id: str
+    account_id: int
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OpenSession:
+    """A session and its token, which is told this once."""
+
+    session: Session
+    token: str
+
+    def __repr__(self) -> str:
+        return f"OpenSession({self.session.session_id!r})"
+
+
+class Sessions:
+    """Opens, recognises, lists and ends sessions.
+
+    Args:
+        idle: seconds without use after which a session is over.
+        lifetime: seconds after which it is over in any case.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        idle: int,
+        lifetime: int,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._idle = timedelta(seconds=idle)
+        self._lifetime = timedelta(seconds=lifetime)
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """Return the moment to give to `open` later: ask before the password is looked at."""
+        return self._clock()
+
+    async def open(
+        self,
+        account: Account,
+        *,
+        checked_at: datetime,
+        address: str,
+        user_agent: str,
+        replaced: str | None = None,
+        ends_others: bool = False,
+    ) -> OpenSession:
+        """Open a session for whoever has just shown the account's password.
+
+        Args:
+            checked_at: a moment before the password was looked at.
+            replaced: the token of a session that this one takes the place of.
+            ends_others: end all other sessions of the account.
+
+        Raises:
+            LoginFailed: the password was changed, or the account disabled, after it was looked at.
+        """
+        token, session_id = secrets.token_urlsafe(32), secrets.token_hex(8)
+        shown = "".join(character for character in user_agent if character.isprintable())[:MAX_USER_AGENT]
+
+        async def attempt() -> Session:
+            async with self._database.begin() as connection:
+                state = await person_store.lock(connection, account.account_id)
+                if state is None or state.is_disabled:
+                    raise LoginFailed
+                changed_at = state.password_changed_at
+                if changed_at is not None and changed_at > checked_at:
+                    raise LoginFailed
+                # Never before the password, even where another node, whose clock is ahead, has set it.
+                now = max(self._clock(), changed_at or checked_at)
+                session = Session(
+                    session_id, account.account_id, now, now, now + self._lifetime, address[:MAX_ADDRESS], shown
+                )
+                if replaced is not None and TOKEN_FORM.fullmatch(replaced):
+                    await session_store.end_token(connection, _hash(replaced))
+                if ends_others:
+                    await session_store.end_all(connection, account.account_id)
+                else:
+                    for row in (await session_store.of_account(connection, account.account_id))[MAX_SESSIONS - 1 :]:
+                        await session_store.end(connection, account.account_id, Session(*row).session_id)
+                await session_store.end_overdue(connection, now)
+                await session_store.add(
+                    connection,
+                    _hash(token),
+                    session_id=session_id,
+                    account_id=account.account_id,
+                    created_at=now,
+                    seen_at=now,
+                    expires_at=session.expires_at,
+                    address=session.address,
+                    user_agent=shown,
+                )
+            return session
+
+        session = await retry_transient(attempt)
+        log.info("session opened", account=account.account_id, session=session_id)
+        return OpenSession(session, token)
+
+    async def recognise(self, token: str) -> tuple[Account, Session]:
+        """Return whose session the token is, and note its use.
+
+        Raises:
+            NotSignedIn: there is none, it is over, or its account may not be used.
+        """
+        if not TOKEN_FORM.fullmatch(token):
+            raise NotSignedIn
+        async with self._database.connect() as connection:
+            found = await session_store.found(connection, _hash(token))
+        if found is None:
+            raise NotSignedIn
+        account, password_changed_at, row = found
+        session = Session(*row)
+        now = self._clock()
+        if account.is_disabled or not self._is_live(session, now, password_changed_at):
+            raise NotSignedIn
+        if session.seen_at <= now - SEEN_EVERY:
+            async with self._database.begin() as connection:
+                await session_store.saw(connection, session.session_id, before=now - SEEN_EVERY, now=now)
+        return account, session
+
+    async def of_account(self, account: Account) -> list[Session]:
+        """Return the live sessions of an account, the one used last first."""
+        now = self._clock()
+        async with self._database.connect() as connection:
+            rows = await session_store.of_account(connection, account.account_id)
+            changed_at = await person_store.password_changed_at(connection, account.account_id)
+        return [session for session in (Session(*row) for row in rows) if self._is_live(session, now, changed_at)]
+
+    async def end(self, account: Account, session_id: str) -> None:
+        """End one session of an account.
+
+        Raises:
+            NotFound: the account has none of this name.
+        """
+        if not re.fullmatch(r"[0-9a-f]{16}", session_id, re.ASCII):
+            raise NotFound
+
+        async def attempt() -> bool:
+            async with self._database.begin() as connection:
+                return await session_store.end(connection, account.account_id, session_id)
+
+        if not await retry_transient(attempt):
+            raise NotFound
+        log.info("session ended", account=account.account_id, session=session_id)
+
+    async def end_all(self, account: Account, *, but: str | None = None) -> int:
+        """End the sessions of an account, except the one called ``but``; return how many ended."""
+
+        async def attempt() -> int:
+            async with self._database.begin() as connection:
+                return await session_store.end_all(connection, account.account_id, but=but)
+
+        ended = await retry_transient(attempt)
+        log.info("sessions ended", account=account.account_id, sessions=ended)
+        return ended
+
+    def _is_live(self, session: Session, now: datetime, password_changed_at: datetime | None) -> bool:
+        return (
+            now < session.expires_at
+            # A setting that was shortened counts for sessions that are open, too.
+            and now < session.created_at + self._lifetime
+            and now < session.seen_at + self._idle
+            and (password_changed_at is None or session.created_at >= password_changed_at)
+        )
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

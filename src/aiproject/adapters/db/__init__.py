@@ -1,0 +1,1 @@
+"""The database: engine, errors, schema, migrations and the batch runner."""

@@ -1,0 +1,219 @@
+"""Schema migrations: Alembic's scripts, and the two calls that the rest of the house needs.
+
+`upgrade` brings a database to the schema of this release, whether it is empty, of an earlier release, or of the
+original AiProject (a table ``user`` as the seed documents it). `status` says where a database stands.
+
+House rules for a migration (``versions/v0002_….py``):
+
+- It can be run again after it was broken off anywhere: MySQL commits at each DDL statement, so look before each step.
+- It checks everything that may block it before it changes anything, and raises `MigrationBlocked`.
+- It tells what it did to the operator's data by ``note(…)``.
+- The previous release still runs beside it, wherever that is possible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import weakref
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.adapters.db.engine import MAINTENANCE_SECONDS, Database, TransientConflict
+from aiproject.errors import Misconfigured, Unavailable
+
+__all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "alembic_config", "settled_status", "status", "upgrade"]
+
+VERSION_TABLE = "alembic_version"
+
+# Any number will do, as long as every release uses the same.
+_POSTGRES_LOCK = 0x41_69_50_72_6F_6A  # "AiProj"
+
+
+class MigrationBlocked(Misconfigured):
+    """The data stands in the way of an upgrade; nothing was changed. The message says what it is and what to do."""
+
+
+@dataclass(frozen=True)
+class UpgradeReport:
+    """What an upgrade did.
+
+    Attributes:
+        from_revision: ``None``: the database had none.
+        to_revision: where it stands now.
+        notes: sentences for the operator, in the order of what was done; empty if there was nothing to do.
+    """
+
+    from_revision: str | None
+    to_revision: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SchemaStatus:
+    """Where a database stands.
+
+    Attributes:
+        current: its revision; ``None``: it has none.
+        head: the revision of this release.
+        is_current: the two are the same.
+        is_empty: it has neither a revision nor a table ``user``.
+        is_foreign: it has a table ``user``, but no revision: of the original, or of an upgrade that was broken off.
+            `upgrade` adopts it.
+        is_newer: its revision is unknown here: of a later release, with which this one must not run.
+    """
+
+    current: str | None
+    head: str
+    is_current: bool
+    is_empty: bool
+    is_foreign: bool
+    is_newer: bool
+
+
+async def status(database: Database) -> SchemaStatus:
+    """Say where a database stands; changes nothing.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
+    async with database.connect() as connection:
+        return await connection.run_sync(_status)
+
+
+async def settled_status(database: Database) -> SchemaStatus:
+    """Say where a database stands once nobody upgrades it: MySQL shows an upgrade's steps while it runs.
+
+    Raises:
+        Unavailable: no connection, or a node's upgrade took too long.
+    """
+    async with _turn(), database.maintenance() as connection, _exclusive(connection, database):
+        return await connection.run_sync(_status)
+
+
+async def upgrade(database: Database) -> UpgradeReport:
+    """Bring a database to the schema of this release. Safe to call from several nodes at once, and again after a crash.
+
+    Raises:
+        MigrationBlocked: the data stands in the way; nothing was changed.
+        Misconfigured: the database is of a later release.
+        Unavailable: no connection, or another node's upgrade took too long.
+    """
+    async with _turn(), database.maintenance() as connection:
+        async with _exclusive(connection, database):
+            before = await connection.run_sync(_status)
+            if before.is_newer:
+                raise Misconfigured(
+                    f"the database has schema {before.current}, of a later release; this release knows {before.head}"
+                )
+            notes: list[str] = []
+            if not before.is_current:
+                await connection.run_sync(_migrate, notes)
+        return UpgradeReport(before.current, before.head, tuple(notes))
+
+
+def alembic_config(connection: sa.Connection | None = None, notes: list[str] | None = None) -> Config:
+    """Alembic's configuration for our scripts, which lie in this package; there is no ``alembic.ini``."""
+    config = Config(stdout=io.StringIO())
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    config.attributes["notes"] = [] if notes is None else notes
+    return config
+
+
+def _status(connection: sa.Connection) -> SchemaStatus:
+    script = ScriptDirectory.from_config(alembic_config())
+    head = script.get_current_head()
+    if head is None:
+        raise RuntimeError("the package holds no migration scripts")
+    current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    has_users = sa.inspect(connection).has_table("user")
+    known = {revision.revision for revision in script.walk_revisions()}
+    return SchemaStatus(
+        current=current,
+        head=head,
+        is_current=current == head,
+        is_empty=current is None and not has_users,
+        is_foreign=current is None and has_users,
+        is_newer=current is not None and current not in known,
+    )
+
+
+def _migrate(connection: sa.Connection, notes: list[str]) -> None:
+    has_versions = sa.inspect(connection).has_table(VERSION_TABLE)
+    try:
+        command.upgrade(alembic_config(connection, notes), "head")
+    except MigrationBlocked:
+        if not has_versions and connection.dialect.name == "mysql":
+            # Made by Alembic before our script looked; no rollback takes it back, and we said that nothing changed.
+            connection.execute(sa.text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))
+        raise
+
+
+# -- one at a time -----------------------------------------------------------------------------------------------------
+
+# Alembic keeps the running migration in module globals, so two databases may not be migrated side by side in one
+# process. A lock belongs to a loop, and tests have many.
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+
+
+@contextlib.asynccontextmanager
+async def _turn() -> AsyncIterator[None]:
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _exclusive(connection: AsyncConnection, database: Database) -> AsyncIterator[None]:
+    """Keep other nodes' upgrades out, and commit at the end.
+
+    SQLite and PostgreSQL: one transaction around it all, which holds the lock and undoes everything on failure.
+    MySQL has no such thing: a named lock of the connection, and migrations that can be run again.
+    """
+    match database.dialect:
+        case "sqlite":
+            async with connection.begin():
+                violations = await _foreign_key_violations(connection)
+                yield
+                if await _foreign_key_violations(connection) > violations:
+                    raise MigrationBlocked("the upgrade would break references of other tables to the table user")
+        case "postgresql":
+            async with connection.begin():
+                await connection.execute(sa.text(f"SET LOCAL lock_timeout = '{MAINTENANCE_SECONDS}s'"))
+                try:
+                    await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
+                except TransientConflict:
+                    raise _too_long() from None
+                yield
+        case "mysql":
+            # Named locks belong to the whole server, so the name holds the database's; 64 characters at most.
+            name = await connection.scalar(sa.text("SELECT DATABASE()"))
+            lock = f"aiproject:upgrade:{hashlib.sha256(str(name).encode()).hexdigest()[:32]}"
+            await connection.execute(sa.text(f"SET SESSION lock_wait_timeout = {MAINTENANCE_SECONDS}"))
+            got = await connection.scalar(
+                sa.text("SELECT GET_LOCK(:lock, :seconds)"), {"lock": lock, "seconds": MAINTENANCE_SECONDS}
+            )
+            if got != 1:
+                raise _too_long()
+            # The lock ends with the connection, which is ours alone and closed right after.
+            yield
+            await connection.commit()
+
+
+def _too_long() -> Unavailable:
+    return Unavailable(f"another node has been upgrading this database for {MAINTENANCE_SECONDS} s")
+
+
+async def _foreign_key_violations(connection: AsyncConnection) -> int:
+    return len((await connection.execute(sa.text("PRAGMA foreign_key_check"))).all())

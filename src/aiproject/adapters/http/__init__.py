@@ -1,0 +1,1 @@
+"""What every HTTP route shares: ASGI types, bodies, connections and rate limits."""

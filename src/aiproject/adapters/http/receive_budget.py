@@ -1,0 +1,301 @@
+"""The memory that request bodies may take in this process, all together, and how clients' addresses share it.
+
+The first 64 KiB of each body are free: they cost nothing to count and always get through. Beyond, a body takes what it
+receives from the budget and gives it back when its request has ended, since the endpoint keeps the body until then.
+
+An address may hold as much as stays free (the *dynamic threshold* of shared buffers in switches): one alone gets half
+of the budget, two a third each, so that there is always room for one more. Where a body does not fit:
+
+1. The largest other address that holds more loses its slowest body.
+2. Otherwise the body waits for a few seconds, if bodies that are whole are going to be given back.
+3. Otherwise the body's own address loses its slowest body, which may be this one.
+
+A slow sender is therefore the first to go, and never at the cost of an address that holds less.
+
+Source: A. K. Choudhury and E. L. Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", IEEE/ACM
+Transactions on Networking, 1998.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+from aiproject.adapters.http.rate_limiter import TOO_MANY_AT_ONCE
+from aiproject.adapters.log import get_logger
+from aiproject.adapters.net.deadline import Deadline
+from aiproject.errors import AiProjectError, TooManyRequests, Unavailable
+
+__all__ = ["FREE_BYTES", "MIN_BUDGET_BYTES", "BodyBudget", "NoRoomForBody", "ReceiveBudget", "TooManyUploads"]
+
+log = get_logger("web")
+
+FREE_BYTES = 64 * 1024
+"""Bytes of each body that are not counted; the longest body of the JSON endpoints."""
+
+MIN_BUDGET_BYTES = 32 * 1024 * 1024
+"""The smallest budget: one address may hold half of it, which must suffice for the largest upload, 16 MiB."""
+
+WAITING_SECONDS = 5.0
+"""Seconds that a body may wait for room in all; a client sees an upload that stalls."""
+
+RETRY_SECONDS = 5
+"""``Retry-After`` of a refusal: a call with a picture takes some seconds."""
+
+WARNING_INTERVAL = 60.0
+"""Seconds between two warnings that the budget is short."""
+
+
+class NoRoomForBody(Unavailable):
+    """The budget is short and the body was the one to go; nothing was done and nothing was charged."""
+
+
+class TooManyUploads(TooManyRequests):
+    """The address sends as many large bodies at once as it may."""
+
+
+class BodyBudget:
+    """What one body takes of the budget: ``with budget.enter(address) as body: …``.
+
+    Attributes:
+        refusal: why the body must not go on, once it must not.
+        on_refused: called at the moment of the refusal, to end what waits for the body's next bytes.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_share",
+        "_waiter",
+        "address",
+        "began",
+        "held",
+        "is_received",
+        "on_refused",
+        "refusal",
+        "seen",
+    )
+
+    def __init__(self, budget: ReceiveBudget, address: str) -> None:
+        self._budget = budget
+        self._share: _Share | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.address = address
+        self.began = asyncio.get_running_loop().time()
+        self.seen = 0
+        self.held = 0
+        self.is_received = False
+        self.refusal: AiProjectError | None = None
+        self.on_refused: Callable[[], object] | None = None
+
+    def __enter__(self) -> BodyBudget:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drop()
+
+    async def take(self, size: int) -> None:
+        """Count bytes that were received.
+
+        Raises:
+            NoRoomForBody, TooManyUploads: the body must not go on.
+        """
+        if self.refusal is not None:  # between the arrival of these bytes and now
+            raise self.refusal
+        if self.is_received:
+            return
+        self.seen += size
+        if self.seen <= FREE_BYTES:
+            return
+        if self._share is None:
+            self._share = self._budget.admit(self)
+        await self._budget.take(self, self._share, self.seen - FREE_BYTES - self.held)
+
+    def finish(self) -> None:
+        """Say that the body is whole: it is held until the request ends, and not refused any more."""
+        if not self.is_received:
+            self.is_received = True
+            if self._share is not None:
+                self._share.receiving.pop(self, None)
+                self._budget.held_by_whole += self.held
+
+    def drop(self) -> None:
+        """Give everything back. What still arrives is thrown away by who reads it, and not counted."""
+        if self._share is not None:
+            self._budget.give_back(self, self._share)
+            self._share = None
+        self.is_received = True
+
+    def refuse(self, reason: AiProjectError) -> None:
+        """End the body, whatever its request is waiting for."""
+        self.refusal = reason
+        self.drop()
+        self.wake()
+        if self.on_refused is not None:
+            self.on_refused()
+
+    def pace(self, now: float) -> float:
+        """Return the bytes per second that have come; the first second counts as a whole one."""
+        return self.seen / (now - self.began + 1.0)
+
+    def wake(self) -> None:
+        """Let the body look again whether there is room."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, until: float) -> None:
+        """Wait until `wake`, or until ``until`` in the loop's time."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._waiter = loop.create_future()
+        try:
+            with Deadline(loop, until):
+                await self._waiter
+        except TimeoutError:
+            return
+        finally:
+            self._waiter = None
+            self.began += loop.time() - began  # the client is not to blame for this time
+
+
+class _Share:
+    """What one address holds.
+
+    Attributes:
+        receiving: its bodies that are not whole yet; only those can be refused.
+        bodies: how many of its bodies are counted, whole ones included.
+    """
+
+    __slots__ = ("address", "bodies", "held", "receiving")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.bodies = 0
+        self.held = 0
+        self.receiving: dict[BodyBudget, None] = {}
+
+    def slowest(self, now: float) -> BodyBudget:
+        return min(self.receiving, key=lambda body: body.pace(now))
+
+
+class ReceiveBudget:
+    """The budget of this process.
+
+    Args:
+        total: bytes, at least `MIN_BUDGET_BYTES` if the largest upload shall fit.
+        uploads_per_address: bodies over `FREE_BYTES` that one address may send at once; ``None``: any number.
+        waiting_seconds: see `WAITING_SECONDS`.
+
+    Attributes:
+        held: bytes that bodies hold now.
+        held_by_whole: how many of them belong to bodies that are whole.
+    """
+
+    def __init__(
+        self, total: int, uploads_per_address: int | None = None, *, waiting_seconds: float = WAITING_SECONDS
+    ) -> None:
+        self._total = total
+        self._uploads_per_address = uploads_per_address
+        self._waiting_seconds = waiting_seconds
+        self._shares: dict[str, _Share] = {}
+        self._waiting: dict[BodyBudget, None] = {}
+        self._warn_at = 0.0
+        self.held = 0
+        self.held_by_whole = 0
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses hold some of it."""
+        return len(self._shares)
+
+    def enter(self, address: str) -> BodyBudget:
+        """Return what a body of this address (see `aiproject.adapters.http.asgi.client_group`) is counted by."""
+        return BodyBudget(self, address)
+
+    def admit(self, body: BodyBudget) -> _Share:
+        """Begin to count a body; where its address sends too many, the slowest of them goes.
+
+        Raises:
+            TooManyUploads: the body is the slowest.
+        """
+        share = self._shares.get(body.address)
+        if share is None:
+            share = self._shares[body.address] = _Share(body.address)
+        if self._uploads_per_address is not None and len(share.receiving) >= self._uploads_per_address:
+            now = asyncio.get_running_loop().time()
+            slowest = share.slowest(now)
+            refusal = TooManyUploads(1, TOO_MANY_AT_ONCE)
+            if slowest.pace(now) >= body.pace(now):
+                raise refusal
+            share.bodies += 1  # before the other leaves, so that the share stays
+            slowest.refuse(refusal)
+        else:
+            share.bodies += 1
+        share.receiving[body] = None
+        return share
+
+    async def take(self, body: BodyBudget, share: _Share, size: int) -> None:
+        """Take ``size`` bytes for a body, as soon as there is room.
+
+        Raises:
+            NoRoomForBody, TooManyUploads: the body was refused.
+        """
+        until: float | None = None
+        while not self._fits(share, size):
+            rival = self._larger_rival(share, size)
+            now = asyncio.get_running_loop().time()
+            if rival is not None:
+                self._refuse(rival.slowest(now))
+            elif self.held_by_whole and (until is None or now < until):
+                until = now + self._waiting_seconds if until is None else until
+                await self._wait(body, until)
+            else:
+                self._refuse(share.slowest(now))
+            if body.refusal is not None:
+                raise body.refusal
+        self.held += size
+        share.held += size
+        body.held += size
+
+    def give_back(self, body: BodyBudget, share: _Share) -> None:
+        """End the counting of a body."""
+        if body.is_received:
+            self.held_by_whole -= body.held
+        share.receiving.pop(body, None)
+        share.held -= body.held
+        self.held -= body.held
+        body.held = 0
+        share.bodies -= 1
+        if not share.bodies:
+            del self._shares[share.address]
+        for other in self._waiting:
+            other.wake()
+
+    def _fits(self, share: _Share, size: int) -> bool:
+        return share.held + size <= self._total - self.held - size
+
+    def _larger_rival(self, share: _Share, size: int) -> _Share | None:
+        """Return the largest of the other addresses that would still hold more than this one."""
+        rivals = [rival for rival in self._shares.values() if rival.receiving and rival.held > share.held + size]
+        return max(rivals, key=lambda rival: rival.held, default=None)
+
+    async def _wait(self, body: BodyBudget, until: float) -> None:
+        self._waiting[body] = None
+        try:
+            await body.wait(until)
+        finally:
+            del self._waiting[body]
+
+    def _refuse(self, body: BodyBudget) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._warn_at:
+            self._warn_at = now + WARNING_INTERVAL
+            log.warning(
+                "bodies are refused, the receive budget is short",
+                held=self.held,
+                budget=self._total,
+                addresses=self.addresses,
+            )
+        body.refuse(NoRoomForBody("no room for the body", retry_after=RETRY_SECONDS))

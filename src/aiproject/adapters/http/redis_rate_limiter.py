@@ -1,0 +1,268 @@
+"""The gate whose counters stand in Redis or Valkey: nodes and workers count together.
+
+One script decides on a request under all of its limits in one step, by Redis' own clock, so that the nodes' clocks do
+not matter. Places of running calls are leases: a process renews those of its calls, and what a dead one held is free
+when its lease has run out.
+
+Keys, under `PREFIX`: ``rate:<policy>:<subject>`` is a hash of counts by minute, ``seats:<policy>:<subject>`` a sorted
+set of leases by the moment (ms) at which they run out. All expire by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiproject.adapters.http.rate_limiter import SEAT_RETRY_SECONDS, Admission, Demand, Gate, OverLimit
+from aiproject.adapters.net.redis import RedisAway, RedisLink
+from aiproject.protocols.rate_limits import WINDOW_SECONDS, Standing, whole_seconds
+
+__all__ = ["LEASE_SECONDS", "PREFIX", "RedisGate", "SharedGate"]
+
+PREFIX = "aiproject:limits:"
+
+LEASE_SECONDS = 30.0
+"""How long the place of a killed process stays taken."""
+
+RENEWED_AT_ONCE = 200
+"""Leases that one script renews: a script holds everybody else up."""
+
+# The arithmetic is that of `aiproject.protocols.rate_limits`; one suite of tests runs over both.
+ADMIT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local window, lease, lease_ms, seat_retry = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local index, elapsed = math.floor(now / window), now % window
+local refused, longest = 0, 0
+local left = {}
+for i, key in ipairs(KEYS) do
+  local at = 5 + (i - 1) * 3
+  local kind, limit, cost = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local wait = 0
+  if kind == 'seats' then
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    left[i] = limit - redis.call('ZCARD', key) - 1
+    if left[i] < 0 then wait = seat_retry end
+  else
+    local counts = redis.call('HMGET', key, index, index - 1)
+    local current, previous = tonumber(counts[1] or 0), tonumber(counts[2] or 0)
+    left[i] = limit - cost - current - previous * (window - elapsed) / window
+    if left[i] < 0 then
+      local room = limit - cost - current
+      if room >= 0 then
+        wait = window * (1 - room / previous) - elapsed
+      else
+        wait = window - elapsed + window * (1 - (limit - cost) / current)
+      end
+      wait = math.max(1, math.ceil(wait))
+    end
+  end
+  if wait > longest then refused, longest = i, wait end
+end
+if refused == 0 then
+  for i, key in ipairs(KEYS) do
+    local at = 5 + (i - 1) * 3
+    if ARGV[at] == 'seats' then
+      redis.call('ZADD', key, now + lease_ms, lease)
+      redis.call('PEXPIRE', key, lease_ms * 2)
+    else
+      redis.call('HINCRBY', key, index, ARGV[at + 2])
+      -- The key dies after two idle minutes, so nothing older than these two can be in it.
+      redis.call('HDEL', key, index - 2, index - 3)
+      redis.call('PEXPIRE', key, window * 2)
+    end
+  end
+end
+local answer = {refused, longest, index}
+for i = 1, #KEYS do answer[i + 3] = math.max(0, math.floor(left[i])) end
+return answer
+"""
+
+CORRECT = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 and redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2]) < 0 then
+  redis.call('HSET', KEYS[1], ARGV[1], 0)
+end
+"""
+
+# Not only those that are still there: after a restart of Redis the running calls are counted again.
+RENEW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for i, key in ipairs(KEYS) do
+  redis.call('ZADD', key, now + ARGV[1], ARGV[i + 1])
+  redis.call('PEXPIRE', key, ARGV[1] * 2)
+end
+"""
+
+LEAVE = "for i, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end"
+
+
+class RedisGate(Gate):
+    """Counts in Redis. Made by `opened`, which renews the leases of running calls while inside.
+
+    Args:
+        lease_seconds: see `LEASE_SECONDS`; three times between two renewals.
+    """
+
+    def __init__(self, link: RedisLink, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._link = link
+        self._lease_seconds = lease_seconds
+        self._lease_ms = round(lease_seconds * 1000)
+        self._admit = link.redis.register_script(ADMIT)
+        self._correct = link.redis.register_script(CORRECT)
+        self._renew = link.redis.register_script(RENEW)
+        self._leave = link.redis.register_script(LEAVE)
+        self._leases: dict[str, list[str]] = {}
+        # A renewal that overtook a leaving on another connection would bring the place back.
+        self._order = asyncio.Lock()
+        self._afterwards: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, link: RedisLink, lease_seconds: float = LEASE_SECONDS) -> AsyncIterator[RedisGate]:
+        """Open the gate; at the end, wait for what is on its way to Redis."""
+        gate = cls(link, lease_seconds)
+        renewing = asyncio.create_task(gate._keep_renewing(), name="renew places")
+        try:
+            yield gate
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, *gate._afterwards, return_exceptions=True)
+
+    async def admit(self, demands: Sequence[Demand]) -> Admission:
+        """Count a request under all of its limits, or under none.
+
+        Raises:
+            OverLimit: one of them is reached.
+            RedisAway: nothing was counted, as far as it is known.
+        """
+        lease = secrets.token_hex(8)
+        keys = [_key(demand) for demand in demands]
+        seats = [key for key, demand in zip(keys, demands, strict=True) if demand.is_concurrent]
+        arguments: list[str | int] = [WINDOW_SECONDS * 1000, lease, self._lease_ms, SEAT_RETRY_SECONDS * 1000]
+        for demand in demands:
+            arguments += (
+                "seats" if demand.is_concurrent else "rate",
+                demand.limit,
+                min(demand.cost, demand.limit),
+            )
+        admission = _RedisAdmission(self, lease, demands, keys)
+        try:
+            answer = await self._link.run(lambda: self._admit(keys, arguments))
+        except BaseException as error:
+            was_asked = not isinstance(error, RedisAway) or error.was_asked
+            if seats and was_asked:  # it may have been counted all the same
+                self._soon(self._give_back(lease, seats))
+            raise
+        refused, wait_ms, admission.minute, *remaining = answer
+        admission.standings = [
+            Standing(
+                demand.policy,
+                demand.limit,
+                left,
+                None if demand.is_concurrent else WINDOW_SECONDS,
+                demand.is_concurrent,
+                demand.is_told,
+            )
+            for demand, left in zip(demands, remaining, strict=True)
+        ]
+        if refused:
+            retry_after = whole_seconds(wait_ms / 1000)
+            standing = admission.standings[refused - 1]
+            raise OverLimit(
+                standing._replace(remaining=0, seconds=None if standing.is_concurrent else retry_after), retry_after
+            )
+        if seats:
+            self._leases[lease] = seats
+        return admission
+
+    def correct(self, key: str, minute: int, difference: int) -> None:
+        """Change what was counted in a minute."""
+
+        async def correct() -> None:
+            await self._link.run(lambda: self._correct([key], [minute, difference]))
+
+        self._soon(correct())
+
+    def leave(self, lease: str) -> None:
+        """Give the places of a request back, without waiting for it: at worst their lease runs out."""
+        if seats := self._leases.pop(lease, None):
+            self._soon(self._give_back(lease, seats))
+
+    async def _give_back(self, lease: str, seats: Sequence[str]) -> None:
+        async with self._order:
+            await self._link.run(lambda: self._leave(seats, [lease]))
+
+    def _soon(self, command: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            with suppress(RedisAway):  # told in the log by the link
+                await command
+
+        task = asyncio.create_task(run())
+        self._afterwards.add(task)
+        task.add_done_callback(self._afterwards.discard)
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            leases = [(key, lease) for lease, seats in list(self._leases.items()) for key in seats]
+            for start in range(0, len(leases), RENEWED_AT_ONCE):
+                with suppress(RedisAway):
+                    await self._renew_some(leases[start : start + RENEWED_AT_ONCE])
+
+    async def _renew_some(self, leases: Sequence[tuple[str, str]]) -> None:
+        async with self._order:
+            still = [(key, lease) for key, lease in leases if lease in self._leases]
+            if still:
+                keys, names = zip(*still, strict=True)
+                await self._link.run(lambda: self._renew(list(keys), [self._lease_ms, *names]))
+
+
+class _RedisAdmission(Admission):
+    __slots__ = ("_demands", "_gate", "_keys", "_lease", "minute", "standings")
+
+    def __init__(self, gate: RedisGate, lease: str, demands: Sequence[Demand], keys: Sequence[str]) -> None:
+        self._gate = gate
+        self._lease = lease
+        self._demands = demands
+        self._keys = keys
+        self.minute = 0
+        self.standings = ()
+
+    def correct(self, policy: str, cost: int) -> None:
+        for demand, key in zip(self._demands, self._keys, strict=True):
+            difference = cost - min(demand.cost, demand.limit)
+            if demand.policy == policy and difference:
+                self._gate.correct(key, self.minute, difference)
+
+    def leave(self) -> None:
+        self._gate.leave(self._lease)
+
+
+class SharedGate(Gate):
+    """Counts in Redis, and in this process alone while Redis is away: for convenience open, for money closed."""
+
+    def __init__(self, shared: RedisGate, own: Gate) -> None:
+        self._shared = shared
+        self._own = own
+
+    async def admit(self, demands: Sequence[Demand]) -> Admission:
+        """Count a request under all of its limits, or under none.
+
+        Raises:
+            OverLimit: one of them is reached.
+            RedisAway: Redis is away, and one of them guards money.
+        """
+        try:
+            return await self._shared.admit(demands)
+        except RedisAway:
+            if any(demand.guards_money for demand in demands):
+                raise
+        return await self._own.admit(demands)
+
+
+def _key(demand: Demand) -> str:
+    return f"{PREFIX}{'seats' if demand.is_concurrent else 'rate'}:{demand.policy}:{demand.subject}"

@@ -1,0 +1,1 @@
+"""Outgoing connections: dialer, websocket client, deadlines and Redis."""

@@ -1,0 +1,1 @@
+"""The legacy API: the six addresses of the original project and their JSON."""

@@ -1,0 +1,156 @@
+"""What the relay's endpoints share: errors become the seed's answers, and a client that hangs up is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TypeVar
+
+from aiproject.adapters.http.asgi import HANG_UP, Receive, Scope, Send, note, send_json
+from aiproject.adapters.http.bodies import ClientGone, refuse_body
+from aiproject.adapters.log import get_logger
+from aiproject.calls.running import RunningCalls
+from aiproject.codes import Code
+from aiproject.errors import AiProjectError, Unavailable, UpstreamFailed
+from aiproject.protocols.iflytek.error_codes import Service
+from aiproject.protocols.legacy import Failure, failure_of, json_bytes
+
+__all__ = ["ClientWatch", "Endpoint", "read_identified"]
+
+log = get_logger("relay")
+
+C = TypeVar("C")
+
+IDENTITY_SECONDS = 5.0
+"""Seconds that a caller's identity is good for while the body arrives; nearly all bodies take less."""
+
+
+class Endpoint(ABC):
+    """A relay endpoint of the seed's door. Subclasses implement `handle`.
+
+    Attributes:
+        failure_code: what this endpoint calls a failure without a code of its own.
+        service: the vendor service it uses.
+    """
+
+    failure_code: Code
+    service: Service
+
+    def __init__(self, calls: RunningCalls) -> None:
+        self._calls = calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._calls.enter():
+                await self.handle(scope, receive, send)
+        except ClientGone:
+            note(scope, outcome="client gone")
+        except AiProjectError as error:
+            await self.refuse(scope, send, error)
+        except asyncio.CancelledError:
+            # The grace of a stopping server ran out (a stream is ended otherwise, unless its client does not read).
+            task = asyncio.current_task()
+            if task is None or not self._calls.is_draining:
+                raise
+            task.uncancel()
+            # Told by the outer layer, which knows whether an answer has begun: there is only one.
+            raise Unavailable("the server is stopping") from None
+
+    @abstractmethod
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call. Whatever of the error tree it raises before it sent anything becomes a JSON answer."""
+
+    def failure(self, scope: Scope, error: BaseException) -> Failure:
+        """Return how ``error`` is told, and leave it in the log's line."""
+        failure = failure_of(error, code=self.failure_code, service=self.service, path=scope["path"])
+        note(scope, outcome=str(failure.code), error=type(error).__name__)
+        if isinstance(error, UpstreamFailed):
+            note(scope, vendor_code=error.code, detail=error.detail)
+            if error.sid:
+                note(scope, sid=error.sid)
+        return failure
+
+    async def refuse(self, scope: Scope, send: Send, error: AiProjectError) -> None:
+        """Answer with the failure as JSON."""
+        failure = self.failure(scope, error)
+        headers = []
+        if failure.retry_after is not None:
+            headers.append((b"retry-after", str(failure.retry_after).encode()))
+        if failure.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110, section 15.5.2, asks for one
+        if failure.ends_connection:
+            headers.append((b"connection", b"close"))
+        await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
+
+
+async def read_identified(
+    scope: Scope,
+    receive: Receive,
+    identify: Callable[[], Awaitable[C]],
+    read: Callable[[], Awaitable[bytes]],
+) -> tuple[C, bytes]:
+    """Return who calls, as the request's headers say, and its body.
+
+    A caller who is refused is refused before the body is read. After a body that took long the caller is looked up
+    again: the account may be disabled by then, the key revoked, the session ended.
+
+    Args:
+        identify: returns the caller, or ``None`` for nobody in particular.
+        read: reads the body.
+    """
+    try:
+        caller = await identify()
+    except AiProjectError as refusal:
+        await refuse_body(receive, scope["headers"], refusal)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + IDENTITY_SECONDS
+    body = await read()
+    if caller is not None and loop.time() > until:
+        caller = await identify()
+    return caller, body
+
+
+class ClientWatch:
+    """Notices a client that hangs up, while inside: ``with ClientWatch(…) as client: …``.
+
+    The request's body must have been read.
+
+    Attributes:
+        is_gone: it did.
+        on_gone: called at that moment; may be set anew as the call goes on.
+    """
+
+    __slots__ = ("_receive", "_tell", "_watcher", "is_gone", "on_gone")
+
+    def __init__(self, scope: Scope, receive: Receive, on_gone: Callable[[], object]) -> None:
+        self._tell: Callable[[Callable[[], object] | None], None] | None = scope.get("extensions", {}).get(HANG_UP)
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        self.is_gone = False
+        self.on_gone = on_gone
+
+    def __enter__(self) -> ClientWatch:
+        if self._tell is not None:
+            self._tell(self._gone)
+        else:
+            self._watcher = asyncio.create_task(self._wait())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tell is not None:
+            self._tell(None)
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _gone(self) -> None:
+        self.is_gone = True
+        self.on_gone()
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone()

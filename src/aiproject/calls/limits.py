@@ -1,0 +1,108 @@
+"""Limits on calls: of an account and of an API key in a minute and at once, of an address at once.
+
+Requests of an address in a minute are counted for every route, in `aiproject.web.limits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from aiproject.accounts.principal.principal import Caller
+from aiproject.adapters.http.asgi import Scope, client_group
+from aiproject.adapters.http.rate_limiter import Admission, Demand, Gate, admit
+
+__all__ = ["CallLimits", "Ceilings", "RunningCall"]
+
+KEY_TOKENS = "key-tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What the operator allows everybody."""
+
+    account_requests_per_minute: int
+    account_concurrent_calls: int
+    address_concurrent_calls: int
+
+
+class CallLimits:
+    """Lets calls in.
+
+    Args:
+        gate: ``None`` (``AIPROJECT_LIMITS=off``) lets every call in.
+    """
+
+    def __init__(self, gate: Gate | None, ceilings: Ceilings) -> None:
+        self._gate = gate
+        self._ceilings = ceilings
+
+    def enter(self, scope: Scope, caller: Caller | None, *, tokens: Callable[[], int] | None = None) -> RunningCall:
+        """Return what a call runs inside of: ``async with limits.enter(scope, caller): …``.
+
+        Args:
+            caller: ``None``: nobody in particular, who is limited by address alone.
+            tokens: what the call may consume at most; asked only where a key's tokens are limited. More than the limit
+                counts as all of it, so that a whole minute's tokens let any one call in. ``None``: it consumes none.
+
+        Raises:
+            TooManyRequests: on entering; the call was counted nowhere.
+            Unavailable: on entering: a key's tokens cannot be counted now.
+        """
+        demands = () if self._gate is None else tuple(self._demands(scope, caller, tokens))
+        return RunningCall(scope, self._gate, demands)
+
+    def _demands(self, scope: Scope, caller: Caller | None, tokens: Callable[[], int] | None) -> list[Demand]:
+        ceilings = self._ceilings
+        demands = [Demand("address-calls", client_group(scope), ceilings.address_concurrent_calls, is_concurrent=True)]
+        if caller is None:
+            return demands
+        account = str(caller.account.account_id)
+        demands += (
+            Demand("account", account, ceilings.account_requests_per_minute),
+            Demand("account-calls", account, ceilings.account_concurrent_calls, is_concurrent=True),
+        )
+        key = caller.key
+        if key is not None:
+            name = str(key.key_id)
+            if key.requests_per_minute is not None:
+                demands.append(Demand("key", name, key.requests_per_minute))
+            if key.concurrent_calls is not None:
+                demands.append(Demand("key-calls", name, key.concurrent_calls, is_concurrent=True))
+            if key.tokens_per_minute is not None and tokens is not None:
+                demands.append(
+                    # The header fields' quota units know no tokens.
+                    Demand(KEY_TOKENS, name, key.tokens_per_minute, tokens(), guards_money=True, is_told=False)
+                )
+        return demands
+
+
+class RunningCall:
+    """A call that counts as running while inside.
+
+    Attributes:
+        consumed: asked at the end for the tokens that the call was charged.
+    """
+
+    __slots__ = ("_admission", "_demands", "_gate", "_scope", "consumed")
+
+    def __init__(self, scope: Scope, gate: Gate | None, demands: tuple[Demand, ...]) -> None:
+        self._scope = scope
+        self._gate = gate
+        self._demands = demands
+        self._admission: Admission | None = None
+        self.consumed: Callable[[], int] = lambda: 0
+
+    async def __aenter__(self) -> RunningCall:
+        if self._gate is not None:
+            self._admission = await admit(self._scope, self._gate, self._demands)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._admission is not None:
+            self._admission.leave()
+            if any(demand.policy == KEY_TOKENS for demand in self._demands):
+                self._admission.correct(KEY_TOKENS, self.consumed())

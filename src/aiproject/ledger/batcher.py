@@ -1,0 +1,368 @@
+"""Group commit: the orders of concurrent calls share transactions, and each waits until its own is committed.
+
+There is no timer. While one transaction is on its way, orders gather; the next takes them all, and those that the event
+loop is just about to bring: a transaction costs as much as some ten orders, so that few large ones are half the work of
+many small ones. Alone, an order goes at once. What the database does to a batch is dealt with here:
+
+* in the way of others (deadlock, busy): the batch is done again;
+* its commit is in doubt: done again, looking first whether it was done;
+* away, or in the way of others for seconds on end: new holds are refused at once, settlements are kept and tried again
+  until the database is back. It is asked for a sign of life until then, orders or not;
+* silent: whoever waits for a hold is refused after a while; should it be committed after all, it is released;
+* one order of the batch is at fault: each is done by itself, so that only that one fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import overload
+
+from msgspec import Struct
+
+from aiproject.adapters.db.engine import CommitInDoubt, Database, StatementFailed, TransientConflict
+from aiproject.adapters.db.runner import Steps, Writer, open_writer
+from aiproject.adapters.fault_points import reach
+from aiproject.adapters.log import get_logger
+from aiproject.errors import AiProjectError, Misconfigured, Unavailable
+from aiproject.ledger.batch import Order, Result, steps
+from aiproject.ledger.model import (
+    ClaimKey,
+    GiveKeyUp,
+    Grant,
+    Hold,
+    KeyTurn,
+    OpenHold,
+    Outcome,
+    Renew,
+    Settle,
+    Settled,
+    Stage,
+)
+
+__all__ = ["SETTLE_PATIENCE", "Books", "Kept"]
+
+log = get_logger("quotas")
+
+MAX_BATCH = 256
+"""Orders of one transaction; keeps its locks short (some milliseconds) and its statements small."""
+
+GATHER_ROUNDS = 4
+"""Rounds of the event loop that a batch waits at most while each brings more orders."""
+
+FIRST_PAUSE = 0.01
+"""Seconds before a batch that met others is done again; doubled each time, drawn at random below."""
+
+LONGEST_PAUSE = 1.0
+"""Seconds between two tries while the database is away."""
+
+CONFLICT_SECONDS = 7.0
+"""Seconds that batches meet others without one success, until the database counts as away. Settlements are kept."""
+
+ORDER_PATIENCE = 7.0
+"""Seconds until a caller hears that its order could not be committed, whatever the database does meanwhile. With the
+time between two looks, a call is refused within 10 s. Not for settlements."""
+
+SETTLE_PATIENCE = 5.0
+"""Seconds that a finished call waits for its settlement before it hears that it is `Kept`."""
+
+PATIENCE_LOOK = 1.0
+"""Seconds between two looks at who waits."""
+
+
+class Kept(Struct, frozen=True):
+    """A settlement is not committed yet; it is kept and tried again until the database is back."""
+
+
+class _Pending(Struct, eq=False):
+    """An order, and who waits for it.
+
+    Attributes:
+        done: told the result, or that the order is kept, or that it took too long; cancelled if the caller does not
+            wait any more.
+        then: called with the result, whoever waits.
+        since: when it was ordered, by the loop's clock.
+        may_be_done: it was part of a commit that is in doubt.
+        is_suspect: it was part of a batch of which one order is at fault, so it goes alone.
+        is_given_up: its caller was told that it took too long.
+    """
+
+    order: Order
+    done: asyncio.Future[Result | Kept]
+    then: Callable[[Result], None] | None
+    since: float
+    may_be_done: bool = False
+    is_suspect: bool = False
+    is_given_up: bool = False
+
+
+class Books:
+    """Takes orders and commits them in batches, one transaction at a time in this process.
+
+    Args:
+        writer: makes the transactions; ``None``: a writer of the database's.
+    """
+
+    def __init__(self, database: Database, writer: Writer | None = None) -> None:
+        self._dialect = database.dialect
+        self._writer = open_writer(database) if writer is None else writer
+        self._queue: deque[_Pending] = deque()
+        self._batch: list[_Pending] = []  # on its way
+        self._worker: asyncio.Task[None] | None = None
+        self._is_away = False
+        self._is_closing = False
+        self._is_closed = False
+        self._patience: asyncio.TimerHandle | None = None
+
+    @property
+    def is_database_away(self) -> bool:
+        """True from a failed transaction until the next one that succeeds."""
+        return self._is_away
+
+    @overload
+    async def order(self, order: OpenHold) -> Hold: ...
+    @overload
+    async def order(self, order: Settle, then: Callable[[Result], None] | None = None) -> Settled | Kept | None: ...
+    @overload
+    async def order(self, order: Grant) -> int: ...
+    @overload
+    async def order(self, order: ClaimKey) -> KeyTurn: ...
+    @overload
+    async def order(self, order: GiveKeyUp | Renew) -> None: ...
+
+    async def order(self, order: Order, then: Callable[[Result], None] | None = None) -> Result | Kept:
+        """Return once the order is committed; where a settlement cannot be, return `Kept` after a while.
+
+        A caller that is cancelled meanwhile does not take its order back; but a hold that nobody takes is released, and
+        a key that nobody takes is given up.
+
+        Args:
+            then: called with the result once there is one, also if nobody waits any more. Must not raise.
+
+        Raises:
+            QuotaExhausted, SpendLimitReached, NotSignedIn: for `OpenHold`; nothing was held.
+            AccountUnknown: there is no such account.
+            Unavailable: the database is away or takes too long, or these books are closed. Not for `Settle` while
+                they are open.
+        """
+        if self._is_closed:
+            stopped = Unavailable("the server stopped")
+            if then is not None:
+                then(stopped)
+            raise stopped
+        if self._is_away and not isinstance(order, Settle):
+            raise Unavailable("the database is away", retry_after=2)
+        pending = self._queued(order, then)
+        try:
+            result = await pending.done
+        except asyncio.CancelledError:
+            if not pending.done.cancelled():  # told, and cancelled before it could take it
+                self._undo_untaken(pending.order, pending.done.result())
+            raise
+        if isinstance(result, AiProjectError):
+            raise result
+        return result
+
+    async def close(self, patience: float = 5.0) -> None:
+        """Wait until everything ordered is committed, at most ``patience`` seconds; the rest is left to the sweeper."""
+        self._is_closing = True
+        if self._worker is not None:
+            await asyncio.wait([self._worker], timeout=patience)
+        self._is_closed = True
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        left = [*self._batch, *self._queue]
+        self._batch.clear()
+        self._queue.clear()
+        for pending in left:
+            log.error("an order was not committed before the end", order=type(pending.order).__name__)
+            self._tell(pending, Unavailable("the server stopped"))
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        await self._writer.close()
+
+    # -- the queue ------------------------------------------------------------------------------------------------
+
+    def _queued(self, order: Order, then: Callable[[Result], None] | None = None) -> _Pending:
+        loop = asyncio.get_running_loop()
+        pending = _Pending(order, loop.create_future(), then, loop.time())
+        self._queue.append(pending)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+            if self._patience is None:
+                self._patience = loop.call_later(PATIENCE_LOOK, self._look_after_the_patient)
+        return pending
+
+    async def _gather(self) -> None:
+        """Let the loop go round as long as that brings more orders. Alone, an order waits for one empty round."""
+        known = len(self._queue)
+        for _ in range(GATHER_ROUNDS):
+            await asyncio.sleep(0)
+            if len(self._queue) == known or known >= MAX_BATCH:
+                return
+            known = len(self._queue)
+
+    def _next_batch(self) -> list[_Pending]:
+        queue = self._queue
+        batch = [queue.popleft()] if queue else []
+        if batch and batch[0].is_suspect:
+            return batch
+        while queue and len(batch) < MAX_BATCH and not queue[0].is_suspect:
+            batch.append(queue.popleft())
+        return batch
+
+    def _tell(self, pending: _Pending, result: Result) -> None:
+        if pending.then is not None:
+            pending.then(result)
+        if not pending.done.done():
+            pending.done.set_result(result)
+        elif pending.is_given_up or pending.done.cancelled():
+            self._undo_untaken(pending.order, result)
+
+    def _undo_untaken(self, order: Order, result: Result | Kept) -> None:
+        """Its caller has gone: nobody will use the hold or the key, nor end it."""
+        if self._is_closed:
+            return
+        if isinstance(result, Hold):
+            self._queued(_release_of(result, Outcome.CLIENT_GONE))
+        elif isinstance(order, ClaimKey) and result is KeyTurn.OURS:
+            self._queued(GiveKeyUp(order.key, order.request_id))
+
+    def _refuse_new(self, pendings: Iterable[_Pending], error: Unavailable | Misconfigured) -> list[_Pending]:
+        """Tell all but settlements that the database is away; return what is to be tried again."""
+        kept = []
+        for pending in pendings:
+            order = pending.order
+            if isinstance(order, Settle):
+                kept.append(pending)
+                continue
+            self._tell(pending, Unavailable(f"the database is away: {_detail(error)}", retry_after=2))
+            if pending.may_be_done and isinstance(order, OpenHold):
+                # It may be committed although nobody waits for it: give it back as soon as that can be seen.
+                hold = Hold(order.account_id, order.capability, order.want, order.request_id, order.attempt)
+                pending.order = _release_of(hold, Outcome.SERVER_FAILED)
+                kept.append(pending)
+        return kept
+
+    # -- the worker -----------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        pause = FIRST_PAUSE
+        conflict_since: float | None = None
+        clock = asyncio.get_running_loop().time
+        try:
+            while self._queue or (self._is_away and not self._is_closing):
+                await self._gather()
+                batch = self._batch = self._next_batch()
+                try:
+                    results = await self._commit(batch)
+                except TransientConflict as error:
+                    conflict_since = clock() if conflict_since is None else conflict_since
+                    self._put_back(batch)
+                    if clock() - conflict_since > CONFLICT_SECONDS:
+                        self._go_away(error)
+                except CommitInDoubt as error:
+                    is_new = not any(pending.may_be_done for pending in batch)
+                    for pending in batch:
+                        pending.may_be_done = True
+                    self._put_back(batch)
+                    if is_new:
+                        continue  # look at once whether it was done
+                    self._go_away(error)
+                except (Unavailable, Misconfigured) as error:
+                    self._put_back(batch)
+                    self._go_away(error)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to one order and must not stop the books
+                    self._find_fault(batch, error)
+                    if batch:
+                        continue
+                else:
+                    self._batch = []
+                    for pending, result in zip(batch, results, strict=True):
+                        self._tell(pending, result)
+                    pause, conflict_since = FIRST_PAUSE, None
+                    continue
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads, hides nothing
+                pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            self._worker = None
+
+    async def _commit(self, batch: list[_Pending]) -> list[Result]:
+        orders = [pending.order for pending in batch]
+        may_be_done = any(pending.may_be_done for pending in batch)
+        has_settlement = any(isinstance(order, Settle) for order in orders)
+
+        def make() -> Steps[list[Result]]:
+            results = yield from steps(orders, dialect=self._dialect, may_be_done=may_be_done)
+            if has_settlement:
+                reach("before commit of a settlement")
+            return results
+
+        results = await self._writer.run(make)
+        if self._is_away:
+            self._is_away = False
+            log.info("the database is back")
+        return results
+
+    def _put_back(self, batch: list[_Pending]) -> None:
+        """Have a batch done again, without what nobody waits for and was certainly not done."""
+        self._batch = []
+        self._queue.extendleft(each for each in reversed(batch) if each.may_be_done or not each.is_given_up)
+
+    def _go_away(self, error: Unavailable | Misconfigured) -> None:
+        """Nothing can be committed now: refuse what is new, keep the settlements."""
+        if not self._is_away:
+            self._is_away = True
+            log.warning("the database is away", error=_detail(error))
+        self._queue = deque(self._refuse_new(self._queue, error))
+
+    def _find_fault(self, batch: list[_Pending], error: Exception) -> None:
+        """One order of the batch is at fault: each is done by itself, so that only that one fails."""
+        if len(batch) > 1:
+            for pending in batch:
+                pending.is_suspect = True
+            self._put_back(batch)
+            return
+        self._batch = []
+        # What is not of our tree may quote values.
+        word = error if isinstance(error, AiProjectError) else StatementFailed(type(error).__name__, None)
+        for pending in batch:
+            log.error("an order failed", order=type(pending.order).__name__, error=str(word)[:300])
+            self._tell(pending, word)
+
+    def _look_after_the_patient(self) -> None:
+        """Tell who has waited long that a settlement is kept, or that an order took too long; look again soon if
+        anybody may wait then.
+
+        One timer that runs on over the moments without orders, since there are many of those in a second.
+        """
+        self._patience = None
+        if self._worker is None:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for pending in (*self._batch, *self._queue):
+            if pending.done.done():
+                continue
+            if isinstance(pending.order, Settle):
+                if pending.since <= now - SETTLE_PATIENCE:
+                    pending.done.set_result(Kept())
+            elif pending.since <= now - ORDER_PATIENCE:
+                pending.is_given_up = True
+                waited = f"the database did not commit within {ORDER_PATIENCE:g} s"
+                pending.done.set_result(Unavailable(waited, retry_after=2))
+        if any(each.is_given_up and not each.may_be_done for each in self._queue):
+            self._queue = deque(each for each in self._queue if each.may_be_done or not each.is_given_up)
+        self._patience = loop.call_later(PATIENCE_LOOK, self._look_after_the_patient)
+
+
+def _release_of(hold: Hold, outcome: Outcome) -> Settle:
+    return Settle(hold=hold, charge=0, outcome=outcome, stage=Stage.HELD)
+
+
+def _detail(error: Unavailable | Misconfigured) -> str:
+    return error.detail if isinstance(error, Unavailable) else "it refuses us; see `aiproject doctor`"

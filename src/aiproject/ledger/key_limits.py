@@ -1,0 +1,159 @@
+"""What API keys may spend, in a batch of orders: checked and held, given back and counted together with the balances.
+
+A key belongs to one account, whose row its batch has locked before anything of the key is read; and whoever changes a
+key's caps locks that row first as well. So the rows here need no lock of their own, and there is nothing to deadlock.
+
+Nothing resets a day. A row counts the day of its newest hold; on a later one nothing is spent yet. A hold keeps the day
+on which it was opened, and is settled against that: once the row counts another day, only its total is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import NamedTuple
+
+from aiproject.adapters.db.runner import Steps
+from aiproject.adapters.db.schema import spend_limit
+from aiproject.errors import AiProjectError, NotSignedIn, SpendLimitReached
+from aiproject.ledger.model import OpenHold
+from aiproject.ledger.sql import select_rows, update_rows
+
+__all__ = ["KeyHold", "Spending", "day_of", "seconds_to_next_day"]
+
+KEY = ("key_id", "capability")
+COUNTED = ("spent", "held", "day", "day_spent", "day_held")
+UNLIMITED = float("inf")
+
+
+class KeyHold(NamedTuple):
+    """A hold, as far as its key is concerned.
+
+    Attributes:
+        day: on which it was opened, as YYYYMMDD.
+        amount: that is or was held.
+    """
+
+    key_id: int
+    capability: str
+    day: int
+    amount: int
+
+
+@dataclass(slots=True)
+class _Row:
+    total: int | None
+    daily: int | None
+    spent: int
+    held: int
+    day: int
+    day_spent: int
+    day_held: int
+
+    @property
+    def total_left(self) -> float:
+        return UNLIMITED if self.total is None else self.total - self.spent - self.held
+
+    @property
+    def day_left(self) -> float:
+        return UNLIMITED if self.daily is None else self.daily - self.day_spent - self.day_held
+
+
+class Spending:
+    """The keys of one batch, worked out in memory between `load` and `write`."""
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = dialect
+        self._rows: dict[tuple[int, str], _Row] = {}
+        self._changed: set[tuple[int, str]] = set()
+
+    def load(self, wanted: Iterable[tuple[int, str]]) -> Steps[None]:
+        """Read the rows of these keys and capabilities; their accounts' rows must be locked."""
+        keys = sorted(set(wanted))
+        if keys:
+            columns = (*KEY, "total", "daily", *COUNTED)
+            rows = yield select_rows(self._dialect, spend_limit, columns, KEY, keys)
+            self._rows = {(row[0], row[1]): _Row(*row[2:-1]) for row in rows}
+
+    def open(self, order: OpenHold, key_id: int, amount: int, now: int) -> KeyHold | AiProjectError:
+        """Hold ``amount`` of the key's, or as much as it may spend if that is enough for the order.
+
+        Args:
+            now: milliseconds since 1970, by the database's clock.
+        """
+        key = (key_id, str(order.capability))
+        row = self._rows.get(key)
+        if row is None:
+            return NotSignedIn()  # deleted since it was recognised
+        today = day_of(now, order.zone)
+        if today > row.day:  # a clock that was put back stays on the day that it has been on
+            row.day, row.day_spent, row.day_held = today, 0, 0
+        need = order.least
+        if row.total_left < need:
+            return SpendLimitReached(order.capability)
+        if row.day_left < need:
+            is_ever = row.daily is not None and need <= row.daily
+            return SpendLimitReached(
+                order.capability, retry_after=seconds_to_next_day(now, order.zone) if is_ever else None
+            )
+        amount = int(min(amount, row.total_left, row.day_left))
+        row.held += amount
+        row.day_held += amount
+        self._changed.add(key)
+        return KeyHold(*key, row.day, amount)
+
+    def release(self, hold: KeyHold) -> None:
+        """Give back what was held."""
+        if row := self._touched(hold):
+            row.held -= hold.amount
+            if row.day == hold.day:
+                row.day_held -= hold.amount
+
+    def room_of_late(self, hold: KeyHold) -> float:
+        """Return what may still be spent for a hold that was given back already.
+
+        Of a day that is not counted any more nobody knows what is left of its cap.
+        """
+        row = self._rows.get((hold.key_id, hold.capability))
+        if row is None:
+            return UNLIMITED
+        day_left = row.day_left if row.day == hold.day or row.daily is None else 0
+        return max(0, min(row.total_left, day_left))
+
+    def spend(self, hold: KeyHold, units: int) -> None:
+        """Count what was taken from the balance."""
+        if row := self._touched(hold):
+            row.spent += units
+            if row.day == hold.day:
+                row.day_spent += units
+
+    def write(self) -> Steps[None]:
+        """Write what has changed."""
+        if self._changed:
+            rows = [
+                (row.spent, row.held, row.day, row.day_spent, row.day_held, *key)
+                for key in sorted(self._changed)
+                for row in [self._rows[key]]
+            ]
+            yield update_rows(self._dialect, spend_limit, KEY, COUNTED, rows)
+
+    def _touched(self, hold: KeyHold) -> _Row | None:
+        key = (hold.key_id, hold.capability)
+        row = self._rows.get(key)
+        if row is not None:
+            self._changed.add(key)
+        return row
+
+
+def day_of(now: int, zone: tzinfo) -> int:
+    """Return the day of a moment (milliseconds since 1970) in a time zone, as YYYYMMDD."""
+    there = datetime.fromtimestamp(now / 1000, zone)
+    return there.year * 10_000 + there.month * 100 + there.day
+
+
+def seconds_to_next_day(now: int, zone: tzinfo) -> int:
+    """Return how long it is until the next day begins in a time zone, in whole seconds, at least 1."""
+    there = datetime.fromtimestamp(now / 1000, zone)
+    next_day = datetime.combine(there.date() + timedelta(days=1), datetime.min.time(), zone)
+    return max(1, -int((now / 1000 - next_day.astimezone(UTC).timestamp()) // 1))

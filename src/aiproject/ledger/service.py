@@ -1,0 +1,514 @@
+"""Hold before a call, settle after it, whatever happened; and everything else that changes a balance."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from functools import partial
+from types import MappingProxyType
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.accounts import Account
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.schema import user as users
+from aiproject.adapters.log import get_logger
+from aiproject.audit import Fact, Origin, record, server_origin
+from aiproject.errors import AiProjectError
+from aiproject.ledger import batch as store
+from aiproject.ledger.batcher import Books, Kept
+from aiproject.ledger.model import (
+    MAX_UNITS,
+    Capability,
+    ClaimKey,
+    GiveKeyUp,
+    Grant,
+    Hold,
+    Key,
+    KeyLost,
+    KeyTurn,
+    Kind,
+    OpenHold,
+    Outcome,
+    Refund,
+    Refunded,
+    Renew,
+    Settle,
+    Settled,
+    Stage,
+    Unpaid,
+    rule_facts,
+    snapshot,
+)
+from aiproject.ledger.rules import CHARGES, RULE_VERSION, Basis, charge, is_billable
+from aiproject.ledger.settled import SEALED
+
+__all__ = ["LeaseTimes", "Quotas", "apply_grants", "grants_of"]
+
+log = get_logger("quotas")
+
+SWEEP_LIMIT = 200
+"""Orphans closed in one transaction."""
+
+RENEW_LIMIT = 200
+"""Leases renewed in one transaction."""
+
+MAX_SID_LENGTH = 64
+"""Characters of a vendor's session id that are kept; theirs have about forty."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimes:
+    """When holds of the dead are closed.
+
+    Attributes:
+        lease: seconds without a renewal after which anybody may close a hold.
+    """
+
+    lease: float
+
+    @property
+    def renew_every(self) -> float:
+        return self.lease / 3
+
+    @property
+    def sweep_every(self) -> float:
+        return self.lease / 2
+
+
+class Quotas:
+    """The quota engine of one process. Make it with `running`."""
+
+    def __init__(
+        self,
+        database: Database,
+        leases: LeaseTimes,
+        books: Books | None = None,
+        *,
+        zone: tzinfo = UTC,
+        unpaid_per_day: int = 0,
+    ) -> None:
+        """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps.
+
+        Args:
+            zone: in which the days begin that daily caps and the bound of unpaid usage count.
+            unpaid_per_day: tokens of failed calls that an account need not pay in a day.
+        """
+        self._database = database
+        self._leases = leases
+        self._zone = zone
+        self._unpaid_per_day = unpaid_per_day
+        self._books = Books(database) if books is None else books
+        # Names this process among all that ever used the database.
+        self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
+        self._open: dict[tuple[str, int], Stage] = {}
+        self._keys: dict[Key, str] = {}  # with the request ids of their calls
+
+    @classmethod
+    @asynccontextmanager
+    async def running(
+        cls, database: Database, leases: LeaseTimes, *, zone: tzinfo = UTC, unpaid_per_day: int = 0
+    ) -> AsyncIterator[Quotas]:
+        """Open the books; renew our leases and sweep up after the dead while inside."""
+        quotas = cls(database, leases, zone=zone, unpaid_per_day=unpaid_per_day)
+        tasks = [asyncio.create_task(quotas._keep_leases()), asyncio.create_task(quotas._keep_sweeping())]
+        try:
+            yield quotas
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await quotas._books.close()
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._leases.lease * 1000)
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    async def hold(
+        self,
+        account: Account,
+        capability: Capability,
+        amount: int,
+        *,
+        request_id: str,
+        attempt: int = 1,
+        need: int | None = None,
+        key_id: int | None = None,
+        pair: tuple[str, str] | None = None,
+        **facts: int | str,
+    ) -> Hold:
+        """Set quota aside before anything is sent upstream; return once that is committed.
+
+        Args:
+            amount: the most that the call can consume: tokens, pictures or milliseconds.
+            need: less than this is of no use to the call; ``None``: all of ``amount``.
+            key_id: the API key that the call is made with; what it may spend counts as well.
+            pair: see `OpenHold.pair`.
+            facts: what the rule was worked out from, kept with the hold (estimates, limits).
+
+        Raises:
+            QuotaExhausted: less than ``need`` is free.
+            SpendLimitReached: the key may spend less than ``need``.
+            AccountUnknown: the account was deleted meanwhile, or ``pair`` is no longer its owner's.
+            NotSignedIn: the key was.
+            Unavailable: the database is away; nothing was held.
+
+        Settle the hold exactly once. If this process dies, the sweeper of any node does when the lease has run out.
+        """
+        hold = await self._books.order(
+            OpenHold(
+                account_id=account.account_id,
+                capability=capability,
+                want=amount,
+                need=amount if need is None else need,
+                request_id=request_id,
+                attempt=attempt,
+                owner=self._owner,
+                lease_ms=self._lease_ms,
+                rule=snapshot(rule=RULE_VERSION, **SEALED, **facts),
+                key_id=key_id,
+                zone=self._zone,
+                pair=pair,
+            )
+        )
+        self._open[hold.request_id, hold.attempt] = Stage.HELD
+        return hold
+
+    def note(self, hold: Hold, stage: Stage) -> None:
+        """Note how far the call has got; written with the next renewal of the lease."""
+        key = (hold.request_id, hold.attempt)
+        if key in self._open:
+            self._open[key] = stage
+
+    async def settle(
+        self,
+        hold: Hold,
+        outcome: Outcome,
+        stage: Stage,
+        *,
+        reported: int | None = None,
+        estimated: int = 0,
+        seen: int = 0,
+        sid: str | None = None,
+        answer: tuple[str, str, bytes] | None = None,
+    ) -> int:
+        """Close the hold by the table of `aiproject.ledger.rules`; return what the caller is charged.
+
+        Args:
+            reported: units that upstream reported; ``None``: it said nothing.
+            estimated: our estimate of the units.
+            seen: our estimate of the prompt and of what was passed on to the caller, which counts if the call is free
+                up to a bound.
+            answer: ``(scope, key_hash, bytes)`` to store in the same transaction, see `aiproject.calls.idempotency`.
+
+        Idempotent by (request id, attempt). While the database is away it waits a little and then returns what will be
+        charged; the settlement is kept and tried again.
+
+        Raises:
+            KeyLost: ``answer`` is not stored, at least not yet, and must not be given.
+        """
+        if hold.account_id is None:
+            return 0
+        amount = charge(outcome, stage, reported=reported, estimated=estimated)
+        order = Settle(
+            hold=hold,
+            charge=amount,
+            outcome=outcome,
+            stage=stage,
+            reported=None if reported is None else min(max(reported, 0), MAX_UNITS),
+            sid=None if sid is None else _storable(sid),
+            answer=answer,
+            unpaid=self._unpaid(hold, outcome, stage, used=estimated if reported is None else reported, seen=seen),
+        )
+        try:
+            result = await self._books.order(order, then=partial(self._settled, order))
+        except AiProjectError:
+            result = None  # `_settled` has told it
+        if isinstance(result, Settled):
+            if result.is_key_lost:
+                log.warning("an answer was late: its key is in other hands", request_id=hold.request_id)
+                raise KeyLost("the key was taken over while its call ran")
+            return result.charged
+        if isinstance(result, Kept):
+            log.warning("settlement kept until the database is back", request_id=hold.request_id)
+        if answer is not None:
+            # Its caller can come back for it. Given now, and were this process killed, it would be free.
+            raise KeyLost("the charge of a keyed call is not committed yet")
+        return min(amount, hold.amount)
+
+    def _unpaid(self, hold: Hold, outcome: Outcome, stage: Stage, *, used: int, seen: int) -> Unpaid | None:
+        """Return what a call consumed that the table does not charge, or not within the bound; ``None``: nothing."""
+        basis = CHARGES[outcome][stage]
+        if basis is Basis.REPORTED or basis is Basis.ESTIMATED or not is_billable(outcome, stage):
+            return None
+        # A picture or a clip is answered whole or not at all: of one that failed nothing was seen.
+        counts = basis is Basis.BOUNDED and hold.capability is Capability.TOKENS
+        seen = min(max(seen, 0), MAX_UNITS) if counts else 0
+        return Unpaid(min(max(used, seen), MAX_UNITS), seen, self._unpaid_per_day, self._zone)
+
+    def _settled(self, order: Settle, result: store.Result) -> None:
+        hold = order.hold
+        # Until now the lease was renewed: a settlement that waits for the database is not an orphan.
+        self._open.pop((hold.request_id, hold.attempt), None)
+        if not isinstance(result, Settled):
+            log.error("a settlement failed", request_id=hold.request_id, error=type(result).__name__)
+        elif result.lost and order.unpaid is None:
+            log.warning(
+                "more was consumed than held; the rest is the operator's loss",
+                account=hold.account_id,
+                request_id=hold.request_id,
+                charged=result.charged,
+                lost=result.lost,
+            )
+
+    # -- idempotency keys -----------------------------------------------------------------------------------------
+
+    async def claim_key(self, key: Key, *, body_hash: str, request_id: str) -> KeyTurn:
+        """Claim a key for a call, and keep it, until `give_key_up` or `let_key_go`, by renewing its lease.
+
+        Args:
+            body_hash: see `ClaimKey`.
+            request_id: of the call; its answer is stored by `settle` only while this claim stands.
+
+        Raises:
+            Unavailable: the database is away; if it went in this moment, the key may be claimed until its lease ends.
+        """
+        turn = await self._books.order(ClaimKey(key, body_hash, request_id, self._lease_ms))
+        if turn is KeyTurn.OURS:
+            self._keys[key] = request_id
+        return turn
+
+    def let_key_go(self, key: Key, request_id: str) -> None:
+        """Renew the lease of a key no more: its call is over."""
+        if self._keys.get(key) == request_id:
+            del self._keys[key]
+
+    async def give_key_up(self, key: Key, request_id: str) -> None:
+        """Free the key of a call that failed, for the next try. If the database is away its lease does, a bit later."""
+        self.let_key_go(key, request_id)
+        try:
+            await self._books.order(GiveKeyUp(key, request_id))
+        except AiProjectError as error:
+            # The call's own end is what its caller must hear of, perhaps has heard of already.
+            log.warning("a key is left to its lease", request_id=request_id, error=str(error))
+
+    # -- grants ---------------------------------------------------------------------------------------------------
+
+    async def grant(
+        self,
+        account: Account,
+        *,
+        tokens: int = 0,
+        pic_times: int = 0,
+        voice_seconds: int = 0,
+        origin: Origin | None = None,
+    ) -> None:
+        """Add to the balances in one transaction; negative numbers take away what is not held, never below zero.
+
+        Args:
+            origin: whose act it is: an entry of the audit log, with the balances before and after, which the ledger's
+                entries name; ``None``: the server's own.
+
+        Raises:
+            AccountUnknown: there is no such account.
+        """
+        by = server_origin() if origin is None else origin
+        voice_ms = voice_seconds * 1000 or None
+        orders = grants_of(account.account_id, tokens, pic_times, voice_ms, Kind.GRANT, by.request_id)
+        if not orders:
+            return
+
+        async def once() -> None:
+            async with self._database.begin() as connection:
+                await apply_grants(connection, orders, dialect=self._database.dialect, origin=by)
+
+        await retry_transient(once)
+        log.info(
+            "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
+        )
+
+    async def refund(
+        self, account: Account, request_id: str, *, attempt: int | None = None, origin: Origin | None = None
+    ) -> Refunded:
+        """Give back what one call was charged, once, in one transaction with its entry of the audit log.
+
+        Args:
+            attempt: which try of the call; ``None``: the one that was charged.
+            origin: who refunds; ``None``: the server itself.
+
+        Raises:
+            AccountUnknown: there is no such account.
+            InvalidInput: it was charged nothing for such a call, or that was given back already.
+            CommitInDoubt: it may be done; asking again tells.
+        """
+        order = Refund(account.account_id, request_id, attempt)
+        by = server_origin() if origin is None else origin
+
+        async def once() -> Refunded:
+            async with self._database.begin() as connection:
+                (result,) = await store.apply(connection, [order], dialect=self._database.dialect)
+                if isinstance(result, AiProjectError):
+                    raise result
+                if not isinstance(result, Refunded):
+                    raise TypeError(f"a refund ended as {type(result).__name__}")
+                given_back = {result.capability: result.amount}
+                call: dict[str, Fact] = {"call": request_id, "attempt": result.attempt}
+                await _record_balances(connection, by, "ledger.refund", account.account_id, given_back, call)
+            return result
+
+        result = await retry_transient(once)
+        log.info("charge refunded", account=account.account_id, request_id=request_id, amount=result.amount)
+        return result
+
+    async def open_books(
+        self, connection: AsyncConnection, account_id: int, *, tokens: int, pic_times: int, voice_ms: int | None
+    ) -> None:
+        """Give a new account what it starts with, inside the transaction that opens it.
+
+        Raises:
+            InvalidInput: it is more than a balance may hold.
+        """
+        orders = grants_of(account_id, tokens, pic_times, voice_ms, Kind.SIGNUP, "signup")
+        if orders:
+            await apply_grants(connection, orders, dialect=self._database.dialect)
+
+    # -- housekeeping ---------------------------------------------------------------------------------------------
+
+    async def sweep(self) -> int:
+        """Close holds whose owners are dead, by the table; return how many."""
+        async with self._database.connect() as connection:
+            expired = await store.expired_holds(connection, dialect=self._database.dialect, limit=SWEEP_LIMIT)
+        if not expired:
+            return 0
+        orders = [
+            Settle(
+                hold=hold,
+                charge=charge(Outcome.SERVER_KILLED, stage, reported=None, estimated=0),
+                outcome=Outcome.SERVER_KILLED,
+                stage=stage,
+                expired_only=True,
+                unpaid=Unpaid(_asked(hold, rule)),
+            )
+            for hold, stage, rule in expired
+        ]
+
+        async def once() -> list[store.Result]:
+            async with self._database.begin() as connection:
+                return await store.apply(connection, orders, dialect=self._database.dialect)
+
+        results = await retry_transient(once)
+        closed = sum(isinstance(result, Settled) for result in results)
+        if closed:
+            log.warning("holds of dead processes closed", count=closed)
+        return closed
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._leases.renew_every)
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Prolong the leases of the holds that are not settled yet, and note how far their calls have got; and those of
+        the keys whose calls run."""
+        running, keys = list(self._open.items()), list(self._keys.items())
+        for start in range(0, max(len(running), len(keys)), RENEW_LIMIT):
+            some = slice(start, start + RENEW_LIMIT)
+            try:
+                await self._books.order(Renew(dict(running[some]), self._lease_ms, dict(keys[some])))
+            except AiProjectError as error:
+                log.warning("leases not renewed", error=str(error))
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            # Nodes that start together do not sweep together.
+            await asyncio.sleep(self._leases.sweep_every * random.uniform(0.7, 1.3))  # noqa: S311
+            try:
+                while await self.sweep() >= SWEEP_LIMIT:
+                    continue
+            except AiProjectError as error:
+                log.warning("not swept", error=str(error))
+            except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the sweeping
+                log.error("not swept", error=type(error).__name__)
+
+
+def _asked(hold: Hold, rule: str) -> int:
+    """Return what a call consumed at least whose process is dead: of a chat, its prompt."""
+    if hold.capability is not Capability.TOKENS:
+        return hold.amount
+    prompt = rule_facts(rule).get("prompt_estimate")
+    return min(max(prompt, 0), hold.amount) if isinstance(prompt, int) else 0
+
+
+def _storable(sid: str) -> str:
+    """Upstream says what its session is called; nothing that it could say may keep a settlement from being written."""
+    if len(sid) <= MAX_SID_LENGTH and sid.isascii() and sid.isprintable():
+        return sid
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in sid[:MAX_SID_LENGTH])
+
+
+def grants_of(
+    account_id: int, tokens: int, pic_times: int, voice_ms: int | None, kind: Kind, reference: str
+) -> list[Grant]:
+    """Return the orders for what is not zero; voice of ``None`` stays unmetered, voice of 0 becomes metered."""
+    amounts = {
+        Capability.TOKENS: tokens or None,
+        Capability.PIC_TIMES: pic_times or None,
+        Capability.VOICE_SECONDS: voice_ms,
+    }
+    return [Grant(account_id, capability, n, kind, reference) for capability, n in amounts.items() if n is not None]
+
+
+async def apply_grants(
+    connection: AsyncConnection, orders: Sequence[Grant], *, dialect: str, origin: Origin | None = None
+) -> dict[Capability, int]:
+    """Apply grants to one account in the caller's transaction; return what each really added or took.
+
+    Args:
+        origin: whose act it is: an entry of the audit log.
+
+    Raises:
+        AccountUnknown: there is no such account.
+        InvalidInput: a balance would grow too large.
+    """
+    applied: dict[Capability, int] = {}
+    for order, result in zip(orders, await store.apply(connection, orders, dialect=dialect), strict=True):
+        if isinstance(result, AiProjectError):
+            raise result
+        applied[order.capability] = result if isinstance(result, int) else 0
+    if origin is not None:
+        await _record_balances(connection, origin, "user.grant", orders[0].account_id, applied)
+    return applied
+
+
+async def _record_balances(
+    connection: AsyncConnection,
+    origin: Origin,
+    action: str,
+    account_id: int,
+    changes: Mapping[Capability, int],
+    facts: Mapping[str, Fact] = MappingProxyType({}),
+) -> None:
+    """Append an entry to the audit log about balances that this transaction has changed by ``changes``.
+
+    `aiproject.ledger.verify` compares it with the ledger: by the account's number, since names are changed.
+    """
+    statement = select(users.c.UserName, *store.BALANCE.values()).where(users.c.AccountId == account_id)
+    name, *balances = (await connection.execute(statement)).one()
+    now = dict(zip(store.BALANCE, balances, strict=True))
+    before: dict[str, Fact] = {str(each): _shown(each, now[each] - amount) for each, amount in changes.items()}
+    after: dict[str, Fact] = {str(each): _shown(each, now[each]) for each in changes}
+    await record(connection, origin, action, name, before=before, after={**after, "account": account_id, **facts})
+
+
+def _shown(capability: Capability, units: int) -> int | float:
+    return units / 1000 if capability is Capability.VOICE_SECONDS else units

@@ -1,0 +1,107 @@
+"""Vouchers and redemptions, against the ledger and the audit log; a part of `aiproject.ledger.verify`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.adapters.db.schema import ledger_entry as entries
+from aiproject.adapters.db.schema import voucher as vouchers
+from aiproject.adapters.db.schema import voucher_redemption as redemptions
+from aiproject.ledger.findings import Difference
+from aiproject.ledger.model import Kind
+from aiproject.ledger.verify_facts import AuditFacts
+
+__all__ = ["voucher_differences"]
+
+ROWS = 1000
+"""Rows in memory, and differences of a sort that are told."""
+
+PREFIX = "voucher:"
+"""What the reference of a voucher's entry begins with; see `aiproject.vouchers.model`."""
+
+
+async def voucher_differences(connection: AsyncConnection, facts: AuditFacts) -> list[Difference]:
+    """Return what is wrong with vouchers.
+
+    Args:
+        connection: in a snapshot that is later than those in which entries were taken in.
+        facts: with the entries of vouchers of all accounts, and the log as of this snapshot.
+    """
+    found = await _miscounted(connection)
+    # What was redeemed in the original's database has no entry here.
+    statement = select(redemptions.c.account_id, redemptions.c.voucher_id, redemptions.c.code)
+    async for row in _rows(connection, statement.where(redemptions.c.is_adopted.is_not(True))):
+        mark = row.code if row.voucher_id is None else row.voucher_id
+        facts.redeem(row.account_id, f"{PREFIX}{mark}")
+    found += facts.entries_without_redemption()
+    for account_id, reference in facts.redemptions_without_entry():
+        if not await _is_entered(connection, account_id, reference):
+            what = f"entries for the redemption of {_masked(reference)}"
+            found.append(Difference(account_id, what, "at least one", 0))
+    return [*found, *await _unnamed(connection, facts)][:ROWS]
+
+
+async def _miscounted(connection: AsyncConnection) -> list[Difference]:
+    # A code that was deleted keeps its redemptions; a new voucher of that code counts from its own beginning.
+    is_its_own = and_(redemptions.c.code == vouchers.c.code, redemptions.c.redeemed_at >= vouchers.c.created_at)
+    redeemed = func.count(redemptions.c.account_id)
+    rows = await connection.execute(
+        select(vouchers.c.code, vouchers.c.uses, redeemed)
+        .select_from(vouchers.outerjoin(redemptions, is_its_own))
+        .group_by(vouchers.c.code, vouchers.c.uses)
+        .having(vouchers.c.uses != redeemed)
+        .order_by(vouchers.c.code)
+        .limit(ROWS)
+    )
+    return [Difference(None, f"uses of voucher {code}", redeemed, uses) for code, uses, redeemed in rows]
+
+
+async def _is_entered(connection: AsyncConnection, account_id: int, reference: str) -> bool:
+    """Whether the ledger has such an entry by now: it may be newer than the snapshot of its account's page."""
+    statement = select(entries.c.seq).where(
+        entries.c.account_id == account_id, entries.c.kind == str(Kind.VOUCHER), entries.c.request_id == reference
+    )
+    return (await connection.execute(statement.limit(1))).one_or_none() is not None
+
+
+async def _unnamed(connection: AsyncConnection, facts: AuditFacts) -> list[Difference]:
+    """Compare the vouchers of each moment with what the audit log says was made then."""
+    found: list[Difference] = []
+    moment: datetime | None = None
+    count = tokens = pic_times = 0
+
+    def end() -> None:
+        if moment is not None:
+            at, milliseconds = moment.astimezone(UTC).isoformat(timespec="microseconds"), moment.timestamp() * 1000
+            found.extend(facts.check_vouchers(at, int(milliseconds), count, tokens, pic_times))
+
+    statement = select(vouchers.c.created_at, vouchers.c.tokens, vouchers.c.pic_times)
+    async for row in _rows(connection, statement.order_by(vouchers.c.created_at)):
+        if row.created_at != moment:
+            end()
+            moment, count, tokens, pic_times = row.created_at, 0, 0, 0
+        count, tokens, pic_times = count + 1, tokens + _number(row.tokens), pic_times + _number(row.pic_times)
+    end()
+    return [*found, *facts.vouchers_gone()]
+
+
+async def _rows(connection: AsyncConnection, statement: Select[Any]) -> AsyncIterator[Any]:
+    async with connection.stream(statement, execution_options={"yield_per": ROWS}) as result:
+        async for rows in result.partitions():
+            for row in rows:
+                yield row
+
+
+def _masked(reference: str) -> str:
+    """Return a voucher's reference without what is needed to redeem it."""
+    return f"{reference[: len(PREFIX) + 4]}…"
+
+
+def _number(value: object) -> int:
+    """Return a number, or 0 for anything else that somebody wrote into SQLite's column of numbers."""
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,1 @@
+"""Protocol cores of iFlytek's platform."""

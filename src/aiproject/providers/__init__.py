@@ -1,0 +1,23 @@
+"""The vendor clients: what the relay asks, and the adapters that carry the protocol cores over real connections.
+
+The interfaces stand in `aiproject.providers.base`; an upstream is chosen in `aiproject.wiring`.
+"""
+
+from aiproject.providers.base import ChatStream, ChatUpstream, Dictated, DictationUpstream, OcrUpstream
+from aiproject.providers.iflytek.connector import Link, TimeLimits
+from aiproject.providers.iflytek.dictation import IflytekDictation
+from aiproject.providers.iflytek.ocr import IflytekOcr
+from aiproject.providers.iflytek.spark import SparkUpstream
+
+__all__ = [
+    "ChatStream",
+    "ChatUpstream",
+    "Dictated",
+    "DictationUpstream",
+    "IflytekDictation",
+    "IflytekOcr",
+    "Link",
+    "OcrUpstream",
+    "SparkUpstream",
+    "TimeLimits",
+]

@@ -1,0 +1,1 @@
+"""iFlytek's services as providers."""

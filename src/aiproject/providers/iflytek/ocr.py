@@ -1,0 +1,81 @@
+"""iFlytek OCR over HTTP: three services, chosen by the last element of the address."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import aiohttp
+from yarl import URL
+
+from aiproject.adapters.net.http_client import SpokeTooSoon
+from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
+from aiproject.media import Picture
+from aiproject.protocols.iflytek.ocr import MAX_BODY_BYTES, OcrText, ocr_service
+from aiproject.providers.iflytek.connector import Link
+
+__all__ = ["IflytekOcr"]
+
+
+class IflytekOcr:
+    """The picture-text service. Implements `OcrUpstream`.
+
+    Args:
+        http: the session of the process (`aiproject.adapters.net.http_client`), which pools connections; not closed
+        here.
+    """
+
+    def __init__(self, link: Link, *, url: str, http: aiohttp.ClientSession) -> None:
+        self._link = link
+        self._url = url
+        self._service = ocr_service(url)
+        self._http = http
+        limits = link.limits
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=limits.connect, connect=limits.connect, sock_read=limits.first_frame
+        )
+
+    async def read(self, picture: Picture) -> OcrText:
+        """Implements `OcrUpstream.read`."""
+        request = await asyncio.to_thread(
+            self._service.build_request,
+            picture.data,
+            encoding=picture.encoding,
+            app_id=self._link.credentials.app_id,
+            uid=None,
+        )
+        return await self._link.attempt(lambda: self._read_once(request), service="ocr")
+
+    async def _read_once(self, request: bytes) -> OcrText:
+        limits = self._link.limits
+        try:
+            async with self._http.post(
+                URL(self._link.signed(self._url, "POST"), encoded=True),
+                data=io.BytesIO(request),  # in pieces: aiohttp would hand the socket the megabytes at once
+                headers={"Content-Type": "application/json"},
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                body = bytearray()
+                async for piece in response.content.iter_any():
+                    body += piece
+                    if len(body) > MAX_BODY_BYTES:
+                        raise UpstreamNonsense(f"an answer of more than {MAX_BODY_BYTES} bytes")
+                status, server_date = response.status, response.headers.get("Date")
+        except SpokeTooSoon:
+            raise UpstreamNonsense("ocr: spoke before it was asked", retryable=True) from None
+        except aiohttp.ConnectionTimeoutError:
+            raise UpstreamTimeout("connect", limits.connect, retryable=True) from None
+        except aiohttp.ServerTimeoutError:
+            raise UpstreamTimeout("first frame", limits.first_frame) from None
+        except aiohttp.ClientConnectorCertificateError:
+            raise UpstreamUnreachable("TLS failed: the certificate is not trusted") from None
+        except (aiohttp.ClientError, OSError) as error:
+            # The text of aiohttp's errors holds the address, and with it the signature: only the kind is told.
+            raise UpstreamUnreachable(f"connection failed: {type(error).__name__}", retryable=True) from None
+        try:
+            return self._service.read_answer(status, bytes(body))
+        except UpstreamUnreachable as error:
+            error.server_date = error.server_date or server_date
+            self._link.learn_clock(error)
+            raise
