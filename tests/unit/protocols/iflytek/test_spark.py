@@ -844,7 +844,7 @@ class TestEstimateTokens:
             ("汉" * 150, 100),
             ("the cat sat on a mat", 8),
             ("x" * 4000, 1000),
-            ("😀" * 10, 10),
+            ("😀" * 10, 20),
             ("汉字 and words", 4),
             ("one  two", 3),
         ],
@@ -860,6 +860,35 @@ class TestEstimateTokens:
         """A million blanks are no prompt of two tokens."""
         assert estimate_tokens("a" + character * 1_000_000 + "b") >= 250_000
 
+    # Measured by Qwen's public vocabulary, text drawn at random: thousandths of a token for each character.
+    @pytest.mark.parametrize(
+        ("alphabet", "measured"),
+        [
+            ("0123456789", 1000),
+            ("0123456789abcdef", 884),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 743),
+            ("!#$%&*,-./:;<=>?@[]^_`{|}~", 657),
+            ("abcdefghijklmnopqrstuvwxyz", 537),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 599),
+            ("\x01\x02\x1b\x1f\x7f", 1000),
+            ("\u0301\u0302\u0316", 1667),
+            ("\u200b\u200d\u2060", 1500),
+            ("⠁⠃⡇⣿⢀", 2487),
+            ("㐀㒰㝉㡀䶮", 2440),
+            ("\ue000\uf123\uf8ff", 2970),
+            ("𠀀𡈼𩷶", 3027),
+            ("\U000f0000\U000ff123", 3973),
+            ("뀀쀍힣", 1788),
+            ("丂乄亗鿏龥", 1616),
+            ("བཀྲཤསལ", 1388),
+            ("👨\u200d👩\u200d👧", 1429),
+        ],
+    )
+    def test_no_alphabet_is_cheap(self, alphabet: str, measured: int) -> None:
+        """Whatever a prompt is made of, it costs two fifths of what it uses at least."""
+        text = alphabet * 1000
+        assert estimate_tokens(text) >= 0.4 * measured * len(text) / 1000
+
     @given(st.text(alphabet=st.characters(), max_size=50))
     def test_four_characters_are_a_token_at_least(self, text: str) -> None:
         assert estimate_tokens(text) >= len(text) / 4
@@ -867,7 +896,7 @@ class TestEstimateTokens:
     @given(st.text(alphabet=st.characters(), max_size=50), st.text(alphabet=st.characters(), max_size=50))
     def test_never_sinks_when_text_is_added(self, one: str, two: str) -> None:
         assert estimate_tokens(one) <= estimate_tokens(one + two)
-        assert estimate_tokens(one) <= len(one) * 2
+        assert estimate_tokens(one) <= len(one) * 3
 
 
 def question(**changes: Any) -> dict[str, Any]:
