@@ -9,6 +9,7 @@ what a client calls it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
@@ -111,7 +112,10 @@ async def refuse_body(receive: Receive, headers: Headers, refusal: AiProjectErro
     Raises:
         ClientGone: the client hung up meanwhile.
     """
-    await _Body(receive, headers).refuse(refusal)
+    try:
+        await _Body(receive, headers).refuse(refusal)
+    finally:
+        del refusal  # see `_Body.refuse`
 
 
 async def _read_form(body: _Body, boundary: bytes, limit: int) -> bytes:
@@ -170,18 +174,23 @@ class _Body:
 
     async def refuse(self, refusal: AiProjectError) -> NoReturn:
         """Throw away a bounded rest of the body, so that the client gets to hear our reason, then raise it."""
+        try:
+            await self._discard()
+            raise refusal
+        finally:
+            # Its traceback leads to this frame: a reference cycle would keep the request until garbage is collected.
+            del refusal
+
+    async def _discard(self) -> None:
         if not self._is_begun and (_first(self._headers, b"expect") or b"").strip().lower() == b"100-continue":
             # The client waits for leave to send. Asking for the body, only to drop it, would be giving that leave.
-            raise refusal
+            return
         left = _DISCARD_BYTES
         forget_body(self._receive)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while left > 0 and not self.ended:
                     left -= len(await self.next_piece())
-        except TimeoutError:
-            raise refusal from None
-        raise refusal
 
 
 class _Form:

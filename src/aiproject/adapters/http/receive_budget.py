@@ -95,6 +95,9 @@ class BodyBudget:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.drop()
+        # The refusal's traceback leads to the body's pieces and back to here: a reference cycle, in which they would
+        # stay until garbage is collected, though they are given back.
+        self.refusal = self.on_refused = None
 
     async def take(self, size: int) -> None:
         """Count bytes that were received.
@@ -226,11 +229,10 @@ class ReceiveBudget:
         if self._uploads_per_address is not None and len(share.receiving) >= self._uploads_per_address:
             now = asyncio.get_running_loop().time()
             slowest = share.slowest(now)
-            refusal = TooManyUploads(1, TOO_MANY_AT_ONCE)
             if slowest.pace(now) >= body.pace(now):
-                raise refusal
+                raise TooManyUploads(1, TOO_MANY_AT_ONCE)
             share.bodies += 1  # before the other leaves, so that the share stays
-            slowest.refuse(refusal)
+            slowest.refuse(TooManyUploads(1, TOO_MANY_AT_ONCE))
         else:
             share.bodies += 1
         share.receiving[body] = None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import random
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +17,7 @@ from aiproject.adapters.http.asgi import Message, Receive, Scope, Send
 from aiproject.adapters.http.bodies import ClientGone, read_body, refuse_body
 from aiproject.adapters.http.receive_budget import FREE_BYTES, BodyBudget, NoRoomForBody, ReceiveBudget, TooManyUploads
 from aiproject.codes import Code
-from aiproject.errors import BodyTooLarge, NotSignedIn, TooManyRequests
+from aiproject.errors import AiProjectError, BodyTooLarge, NotSignedIn, TooManyRequests
 from aiproject.protocols.legacy import failure_of
 from aiproject.web.middleware import Bodies
 
@@ -255,6 +258,47 @@ async def test_after_a_storm_of_every_kind_of_end_nothing_is_held() -> None:
     assert seen >= {None, RuntimeError, ClientGone, NotSignedIn, asyncio.CancelledError, NoRoomForBody, TooManyUploads}
     assert (pot.held, pot.held_by_whole) == (0, 0)
     assert pot.addresses == 0
+
+
+@pytest.mark.parametrize(
+    ("pieces", "end", "total", "uploads"),
+    [
+        pytest.param(6, "whole", TOTAL, None, id="whole"),
+        pytest.param(6, "gone", TOTAL, None, id="client gone"),
+        pytest.param(6, "silent", TOTAL, None, id="too slow"),
+        pytest.param(9, "whole", TOTAL, None, id="too large"),
+        pytest.param(6, "whole", TOTAL // 4, None, id="no room"),
+        pytest.param(6, "whole", TOTAL, 1, id="too many uploads"),
+    ],
+)
+async def test_the_memory_of_an_ended_body_does_not_wait_for_the_garbage_collector(
+    pieces: int, end: str, total: int, uploads: int | None
+) -> None:
+    """What is given back must be free, or refused bodies take memory beside the budget."""
+    pot = ReceiveBudget(total, uploads, waiting_seconds=0.0)
+    rival = await begin(pot, "192.0.2.1", 128 * KIB) if uploads else None
+    client = Client(pieces, end)
+    is_freed = weakref.ref(client)
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.create_task(as_task_of_a_server(Bodies(read_half, 0.05, pot), "192.0.2.1", client))
+        del client
+        assert is_freed() is None
+    finally:
+        gc.enable()
+    if rival is not None:
+        rival.drop()
+    assert pot.held == 0
+
+
+async def as_task_of_a_server(application: Bodies, address: str, client: Client) -> None:
+    with contextlib.suppress(AiProjectError, ClientGone):
+        await application(post(address), client.receive, ignore)
+
+
+async def read_half(scope: Scope, receive: Receive, send: Send) -> None:
+    await read_body(receive, scope["headers"], limit=TOTAL // 2)
 
 
 async def test_what_is_thrown_away_is_not_counted() -> None:
