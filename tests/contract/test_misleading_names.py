@@ -77,7 +77,9 @@ class TestNewNames:
             await administrators.add(name, PASSWORD, None, ORIGIN)
         assert [each.name for each in await administrators.all()] == ["owner"]
 
-    @pytest.mark.parametrize("name", ["оwner", "раyраl", "\u202enimda", "\u2066x"])
+    @pytest.mark.parametrize(
+        "name", ["оwner", "раyраl", "\u202enimda", "\u2066x", "boss\ufff9", "2026\u2800", "x  y", "1\u0661"]
+    )
     async def test_what_looks_like_another_one_is_refused(
         self, accounts: Accounts, administrators: Administrators, name: str
     ) -> None:

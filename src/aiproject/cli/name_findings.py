@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, user
 from aiproject.cli.findings import Finding
-from aiproject.protocols.names import is_reordering, mixes_scripts, name_key
+from aiproject.protocols.names import hides_characters, is_reordering, mixes_digits, mixes_scripts, name_key
 
 __all__ = ["examine_names"]
 
@@ -48,10 +48,12 @@ async def _misleading(
 
 
 def _is_misleading(name: str, key: str) -> bool:
+    if hides_characters(name):
+        return True
     if name.isascii():
         return False
     # A key with ignorable characters: the key without them belongs to somebody else.
-    return key != name_key(name) or is_reordering(name) or mixes_scripts(name)
+    return key != name_key(name) or is_reordering(name) or mixes_scripts(name) or mixes_digits(name)
 
 
 def _listed(names: list[str]) -> str:

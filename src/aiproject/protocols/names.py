@@ -1,7 +1,8 @@
 """Names of accounts and administrators: the keys under which they are compared, and which new ones may mislead people.
 
 Sources: The Unicode Standard, sections 3.13 (D146 and D147, caseless matching; `NFKC_Casefold`) and 5.21 (default
-ignorable code points); Unicode Technical Standard #39, sections 5.1 and 5.2 (scripts of a string, restriction levels).
+ignorable code points); Unicode Technical Standard #39, sections 5.1 and 5.2 (scripts of a string, restriction levels),
+5.3 (mixed numbers) and 5.4 (optional detection: marks that are not seen).
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["exact_name_key", "is_reordering", "lookup_keys", "mixes_scripts", "name_key"]
+__all__ = [
+    "exact_name_key",
+    "hides_characters",
+    "is_reordering",
+    "lookup_keys",
+    "mixes_digits",
+    "mixes_scripts",
+    "name_key",
+]
 
 _IGNORABLE = re.compile(
     "[\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
@@ -24,6 +33,21 @@ ranges include reserved code points, so that later characters of this kind are i
 
 _REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """Embeddings, overrides and isolates: what stands after one may be displayed from right to left."""
+
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+"""Of what is left without the ignorable characters: controls, annotation marks, private use, separators of lines."""
+
+_UNSEEN = re.compile(
+    " {2}"  # a page shows two blanks as one
+    "|[\u1680\u2800\ufffc\U00016fe4\U0001107f\U00013441-\U00013442\U0001d159]"  # blanks, fillers, joiners with a script
+)
+"""What is displayed as nothing, or as something else, although its categories are those of displayed characters."""
+
+_HIDDEN_DOT = re.compile("[ijl\u0131\u0237\u0456\u0458][\u0316-\u0319\u031c-\u0333]*\u0307")
+"""A dot above a letter that has one, or that looks like one that has; marks below the letter may stand between."""
+
+_MOST_MARKS = 4
+"""Nonspacing marks of one character: as many as UTS #39, section 5.4, allows. More grow over the lines around."""
 
 _PLAIN = re.compile("[\u0000-\u007f\u3007\u4e00-\u9fff]*")
 """ASCII and the Chinese characters of nearly all names, which may stand beside each other."""
@@ -80,6 +104,39 @@ def lookup_keys(name: str) -> tuple[str, ...]:
 def is_reordering(name: str) -> bool:
     """Whether parts of the name may be displayed in another order than they are stored."""
     return _REORDERING.search(name) is not None
+
+
+def hides_characters(name: str) -> bool:
+    """Whether a name has characters that nobody sees, beyond those that make no difference to its key.
+
+    Blanks that look like one or like none, format controls, private characters, a mark that covers the same mark, or
+    the dot of an ``"i"`` once more.
+    """
+    shown = unicodedata.normalize("NFKC", _IGNORABLE.sub("", name))
+    if _UNSEEN.search(shown) or any(unicodedata.category(character) in _UNSEEN_CATEGORIES for character in shown):
+        return True
+    if shown.isascii():
+        return False
+    taken_apart = unicodedata.normalize("NFD", shown)
+    return _HIDDEN_DOT.search(taken_apart) is not None or _piles_marks(taken_apart)
+
+
+def _piles_marks(taken_apart: str) -> bool:
+    last, count = "", 0
+    for character in taken_apart:
+        count = count + 1 if unicodedata.category(character) == "Mn" else 0
+        if count > _MOST_MARKS or (count and character == last):
+            return True
+        last = character
+    return False
+
+
+def mixes_digits(name: str) -> bool:
+    """Whether a name has digits of several kinds, which may look like other ones: an Arabic one like an ASCII one."""
+    if _PLAIN.fullmatch(name):
+        return False
+    digits = (each for each in unicodedata.normalize("NFKC", name) if each.isdecimal())
+    return len({ord(each) - unicodedata.decimal(each) for each in digits}) > 1
 
 
 def mixes_scripts(name: str) -> bool:

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproject.protocols.names import exact_name_key, is_reordering, lookup_keys, name_key
+from aiproject.protocols.names import (
+    exact_name_key,
+    hides_characters,
+    is_reordering,
+    lookup_keys,
+    mixes_digits,
+    name_key,
+)
 
 IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200c\u200d\u200e\u202e\u2060\u2066\u3164\ufe0f\ufeff\uffa0\U000e0041"
@@ -65,3 +72,58 @@ def test_what_turns_the_direction_is_seen(character: str) -> None:
 @pytest.mark.parametrize("name", ["admin", "小明", "محمد", "\u200fמשה", "👩\u200d🚀"])
 def test_what_has_its_direction_by_itself_is_not(name: str) -> None:
     assert not is_reordering(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "owner\ufff9",  # an annotation mark, which is a format character that no rule ignores
+        "owner\u0605",
+        "owner\U0001d159",
+        "owner\ufffc",
+        "own\u2028er",
+        "20260001\u2800",  # a blank of a script; digits are of every script
+        "20260001\u1680",
+        "20260001\U0001107f",
+        "20260001\ue000",
+        "zhang  san",
+        "zhang\u00a0\u2009san",
+        "zhang \u200b san",
+        "admi\u0307n",
+        "admi\u0323\u0307n",
+        "Jose\u0301\u0301",
+        "o\u0300\u0301\u0302\u0303\u0304",
+    ],
+)
+def test_what_nobody_sees_is_found(name: str) -> None:
+    assert hides_characters(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "小明 Tom",
+        "👩\u200d🚀",
+        "İbrahim",
+        "Jos\u00e9",
+        "Nguy\u1ec5n V\u0103n",
+        "नरेन्द्र",
+        "ที่รัก",
+        "محمد",
+        "❤\ufe0f",
+        "a\u200bb",
+        "20260001",
+    ],
+)
+def test_what_is_displayed_hides_nothing(name: str) -> None:
+    assert not hides_characters(name)
+
+
+@pytest.mark.parametrize("name", ["2026000\u06f1", "2026000\u0661", "\u0661\u06f2", "小明1\u09ea"])
+def test_digits_of_several_kinds_are_found(name: str) -> None:
+    assert mixes_digits(name)
+
+
+@pytest.mark.parametrize("name", ["20260001", "２０２６1", "محمد \u0661\u0662", "小明2026", "①2"])
+def test_digits_of_one_kind_are_fine(name: str) -> None:
+    assert not mixes_digits(name)

@@ -9,7 +9,7 @@ from datetime import datetime
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.adapters.db.schema import NAME_KEY_LENGTH
 from aiproject.errors import InvalidInput
-from aiproject.protocols.names import is_reordering, mixes_scripts, name_key
+from aiproject.protocols.names import hides_characters, is_reordering, mixes_digits, mixes_scripts, name_key
 
 __all__ = [
     "MAX_EMAIL_LENGTH",
@@ -123,11 +123,14 @@ def refuse_misleading_name(name: str) -> None:
     """Refuse a new name that can be made to look like somebody else's; existing names are never asked.
 
     Raises:
-        InvalidInput: it mixes scripts that have look-alikes, or turns the direction of writing.
+        InvalidInput: it mixes scripts or digits that have look-alikes, turns the direction of writing, or has what
+            nobody sees.
     """
     if is_reordering(name):
         raise InvalidInput("用户名含有改变书写方向的字符")
-    if mixes_scripts(name):
+    if hides_characters(name):
+        raise InvalidInput("用户名含有看不见的字符或连续的空格")
+    if mixes_scripts(name) or mixes_digits(name):
         raise InvalidInput("用户名混用了容易混淆的文字")
 
 
