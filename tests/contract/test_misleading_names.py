@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,16 +11,20 @@ import sqlalchemy as sa
 
 from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.identity.authenticator import Identities
+from aiproject.accounts.login.throttle import LoginGuard
+from aiproject.accounts.login.throttle_rules import NAME_RULE
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, user
 from aiproject.adapters.http.asgi import RECORD
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
 from aiproject.administration.jwts import Signer
+from aiproject.administration.model import Administrator
 from aiproject.administration.people import NewProfile, People
 from aiproject.administration.service import Administrators, Change
+from aiproject.administration.tables import Tables
 from aiproject.audit import Actor, ActorKind, Origin
-from aiproject.errors import InvalidInput, LoginFailed, NameTaken
+from aiproject.errors import InvalidInput, LoginFailed, NameTaken, TooManyRequests
 from aiproject.ledger import Capability, LeaseTimes, Quotas
 from aiproject.protocols.names import exact_name_key
 
@@ -41,13 +46,20 @@ def quotas(database: Database) -> Quotas:
 
 
 @pytest.fixture
-def accounts(database: Database, passwords: PasswordService, quotas: Quotas) -> Accounts:
-    return Accounts(database, passwords, partial(quotas.open_books, tokens=100, pic_times=1, voice_ms=None))
+def guard(database: Database) -> LoginGuard:
+    """One whose time stands still: a delay of a second might be over on a busy machine."""
+    return LoginGuard(database, clock=lambda: 1_800_000_000_000)
 
 
 @pytest.fixture
-def administrators(database: Database, passwords: PasswordService) -> Administrators:
-    return Administrators(database, passwords, Signer(b"k" * 32))
+def accounts(database: Database, passwords: PasswordService, quotas: Quotas, guard: LoginGuard) -> Accounts:
+    open_books = partial(quotas.open_books, tokens=100, pic_times=1, voice_ms=None)
+    return Accounts(database, passwords, open_books, guard=guard)
+
+
+@pytest.fixture
+def administrators(database: Database, passwords: PasswordService, guard: LoginGuard) -> Administrators:
+    return Administrators(database, passwords, Signer(b"k" * 32), guard=guard)
 
 
 @pytest.fixture
@@ -140,17 +152,89 @@ class TestTwins:
             assert (edited.account_id, edited.name_key) == (twin.account_id, twin.name_key)
             assert (edited.email, edited.tokens) == ("new@example.com", 7)
 
+    async def test_each_is_shown_as_itself(self, database: Database, twins: list[Account]) -> None:
+        for twin in twins:
+            row = await Tables(database).row("user", twin.username, shows_codes=True)
+            assert (row["Id"], row["UserName"]) == (str(twin.account_id), twin.username)
+        row = await Tables(database).row("user", "OWNER\u200d", shows_codes=True)
+        assert row["UserName"] == "owner"
 
-async def test_an_administrator_with_a_twin_changes_the_own_password(
-    administrators: Administrators, database: Database
-) -> None:
+    async def test_nobody_else_gets_the_name_that_is_stored_in_the_old_form(
+        self, accounts: Accounts, database: Database, passwords: PasswordService, twins: list[Account]
+    ) -> None:
+        """The key that a new name would get is free once the other one is gone."""
+        people = People(database, passwords, accounts, Closing(database), voice_ms=None)
+        await people.delete("owner", ORIGIN)
+        await accounts.register("third", PASSWORD, "")
+        with pytest.raises(NameTaken):
+            await people.modify("third", NewProfile(TWINS[1], "", "", None, 7, 7), ORIGIN)
+        with pytest.raises(NameTaken):
+            await accounts.register(TWINS[1], PASSWORD, "")
+        assert (await accounts.login(TWINS[1], "another horse")).account_id == twins[1].account_id
+
+    async def test_a_login_of_one_forgets_no_failures_of_the_other(
+        self, accounts: Accounts, database: Database, passwords: PasswordService, twins: list[Account]
+    ) -> None:
+        """Else the owner of one guesses at the password of the other without end."""
+        people = People(database, passwords, accounts, Closing(database), voice_ms=None)
+        spellings = ("owner", "OWNER\u200c", "owner\ufe0f")
+        for number in range(NAME_RULE.free):
+            with pytest.raises(LoginFailed):
+                await accounts.login(spellings[number % 3], "wrong guess")
+            await accounts.login(TWINS[1], "another horse")
+        await accounts.unlock(TWINS[1])
+        await people.modify(TWINS[1], NewProfile("quite another", "another horse", "", None, 7, 7), ORIGIN)
+        with pytest.raises(LoginFailed):
+            await accounts.login("owner\u200d", "wrong guess")
+        for name in spellings:
+            with pytest.raises(TooManyRequests):
+                await accounts.login(name, PASSWORD)
+        await accounts.login("quite another", "another horse")
+
+
+@pytest.fixture
+async def twin(administrators: Administrators, database: Database) -> Administrator:
+    """An administrator of before, whose name is the owner's but for what is not displayed."""
     await administrators.add("owner", PASSWORD, None, ORIGIN)
     made = await administrators.add("another", PASSWORD, None, ORIGIN)
     renamed = {"name": TWINS[1], "name_key": exact_name_key(TWINS[1])}
     async with database.begin() as connection:
         update = sa.update(administrator).where(administrator.c.admin_id == made.admin_id)
         await connection.execute(update.values(**renamed))
+    return replace(made, name=TWINS[1])
+
+
+async def test_an_administrator_forgets_no_failures_at_a_twin(
+    administrators: Administrators, twin: Administrator
+) -> None:  # fmt: skip
+    for number in range(NAME_RULE.free + 1):
+        with pytest.raises(LoginFailed):
+            await administrators.login("owner", "wrong guess", "192.0.2.1", "request")
+        if number % 2:
+            await administrators.login(TWINS[1], PASSWORD, "192.0.2.1", "request")
+        else:
+            await administrators.modify(TWINS[1], Change(password=PASSWORD), twin, ORIGIN)
+    with pytest.raises(TooManyRequests):
+        await administrators.login("owner", PASSWORD, "192.0.2.1", "request")
+
+
+async def test_no_other_administrator_gets_the_name_of_one(
+    administrators: Administrators, twin: Administrator, database: Database
+) -> None:
+    await administrators.modify("owner", Change(name="boss"), None, ORIGIN)
+    with pytest.raises(NameTaken):
+        await administrators.add(TWINS[1], PASSWORD, None, ORIGIN)
+    with pytest.raises(NameTaken):
+        await administrators.modify("boss", Change(name=TWINS[1]), None, ORIGIN)
+    row = await Tables(database).row("admin", TWINS[1], shows_codes=False)
+    assert row["Id"] == str(twin.admin_id)
+    await administrators.modify(TWINS[1], Change(name=TWINS[1].upper()), None, ORIGIN)  # the own name, spelt otherwise
+
+
+async def test_an_administrator_with_a_twin_changes_the_own_password(
+    administrators: Administrators, twin: Administrator
+) -> None:  # fmt: skip
     await administrators.modify(TWINS[1], Change(password="quite another horse"), None, ORIGIN)
-    for name, password, number in ((TWINS[1], "quite another horse", made.admin_id), ("owner", PASSWORD, None)):
+    for name, password, number in ((TWINS[1], "quite another horse", twin.admin_id), ("owner", PASSWORD, None)):
         signed_in = await administrators.login(name, password, "192.0.2.1", "request")
         assert number in (None, signed_in.administrator.admin_id)

@@ -119,7 +119,7 @@ class People:
         hashed = await self._passwords.hash(checked.password) if new.has_password else None
         profile = Profile(checked.username, checked.email, checked.academy, hashed)
 
-        async def once() -> None:
+        async def once() -> Account:
             async with self._database.begin() as connection:
                 old = await self._locked(connection, target)
                 await edit(connection, old, profile, self._clock())
@@ -136,10 +136,11 @@ class People:
                 after |= {str(each): have[each] + amount for each, amount in applied.items()}
                 after["account"] = old.account_id
                 await record(connection, origin, "user.modify", old.username, before=before, after=after)
+            return old
 
-        await retry_transient(once)
+        old = await retry_transient(once)
         if hashed is not None:
-            await self._accounts.unlock(target)
+            await self._accounts.unlock_account(old)
 
     async def delete(self, target: str, origin: Origin) -> Account:
         """Remove the person: name, mail, password, uuid, keys and sessions; the books keep the account's number.

@@ -28,6 +28,7 @@ from aiproject.administration.model import (
 )
 from aiproject.audit import CHANGED, Actor, ActorKind, Fact, Origin, record
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken
+from aiproject.protocols.names import lookup_keys
 
 __all__ = ["Administrators", "Change", "Session", "SignedIn"]
 
@@ -173,6 +174,8 @@ class Administrators:
             # Asked once more below, of the row under the lock; here so that nothing is hashed for who may not.
             _refuse_unless_permitted(by, change, is_own=name_key(by.name) == name_key(target))
         columns = await self._columns(change, target)
+        # Asked before the name changes: that of another administrator may then be the only one left for ``target``.
+        key = await self._stored_key(target)
 
         async def once() -> Administrator:
             now = self._clock()
@@ -189,6 +192,8 @@ class Administrators:
                     await self._leave_an_owner(connection, old)
                 ends = is_own or change.password is not None or change.role not in (None, old.role)
                 stamped = {**columns, "password_changed_at": now} if change.password is not None else columns
+                if change.name is not None:
+                    await _refuse_taken(connection, change.name, old.admin_id)
                 try:
                     await store.set_columns(connection, old.admin_id, **stamped)
                 except UniqueViolation:
@@ -207,7 +212,7 @@ class Administrators:
 
         changed = await retry_transient(once)
         if change.password is not None:
-            await self._guard.unlock(Realm.ADMIN, target)
+            await self._guard.unlock(Realm.ADMIN, target, stored_key=key)
         return changed
 
     async def remove(self, target: str, origin: Origin, *, owners_too: bool) -> Administrator:
@@ -257,8 +262,9 @@ class Administrators:
         name, password = name.strip(), password.strip()
         if not name or not password or len(name) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
+        key, turn = await self._stored_key(name), self._passwords.turn
         with self._passwords.place():
-            async with self._guard.attempt(Realm.ADMIN, name=name, address=address, turn=self._passwords.turn):
+            async with self._guard.attempt(Realm.ADMIN, name=name, stored_key=key, address=address, turn=turn):
                 administrator, stored, better = await self._verified(name, password)
         session_id = secrets.token_hex(16)
         origin = Origin(Actor(ActorKind.ADMINISTRATOR, administrator.name), address, request_id)
@@ -323,6 +329,13 @@ class Administrators:
 
         await retry_transient(once)
 
+    async def _stored_key(self, name: str) -> str | None:
+        """Return the key of the administrator that a name means, if the name has several; see `LoginGuard.attempt`."""
+        if not is_askable(name) or len(lookup_keys(name)) < 2:
+            return None
+        async with self._database.connect() as connection:
+            return await store.stored_key(connection, name)
+
     async def _verified(self, name: str, password: str) -> tuple[Administrator, str, str | None]:
         """Return who the password opens, what is stored, and a better hash of it where that is not today's form."""
         found = None
@@ -370,6 +383,7 @@ class Administrators:
     async def _insert(
         self, connection: AsyncConnection, new: Administrator, key: str, stored: str, origin: Origin, action: str
     ) -> None:
+        await _refuse_taken(connection, new.name, new.admin_id)
         try:
             await store.add(connection, new, name_key=key, password=stored)
         except UniqueViolation as error:
@@ -409,6 +423,13 @@ async def _refuse_ended_session(connection: AsyncConnection, session_id: str, ad
     """
     if await store.of_session(connection, session_id, admin_id, now) is None:
         raise JwtRefused(401, "Token has been revoked")
+
+
+async def _refuse_taken(connection: AsyncConnection, name: str, admin_id: int) -> None:
+    """Refuse a name that another administrator has, under whatever key; two at the same moment meet at the index."""
+    bearer = await store.by_name(connection, name)
+    if bearer is not None and bearer.admin_id != admin_id:
+        raise NameTaken
 
 
 def _refuse_unaskable(name: str) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "password_of",
     "remove",
     "set_columns",
+    "stored_key",
     "stored_password",
 ]
 
@@ -52,6 +53,12 @@ async def by_name(connection: AsyncConnection, name: str, *, is_locked: bool = F
     """
     row = await _row_of(connection, name, select(*COLUMNS, administrators.c.name_key), is_locked=is_locked)
     return None if row is None else _administrator(row)
+
+
+async def stored_key(connection: AsyncConnection, name: str) -> str | None:
+    """Return the key under which the administrator with this name is stored."""
+    row = await _row_of(connection, name, select(administrators.c.name_key))
+    return None if row is None else str(row.name_key)
 
 
 async def password_of(connection: AsyncConnection, name: str) -> tuple[Administrator, str] | None:

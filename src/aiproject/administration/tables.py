@@ -17,6 +17,7 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, name_key, user, voucher
 from aiproject.administration.model import MASK, Role
 from aiproject.errors import NotFound
+from aiproject.protocols.names import lookup_keys
 from aiproject.vouchers.model import normal_code
 
 __all__ = ["MOST_ROWS", "TABLES", "TableUnknown", "Tables"]
@@ -40,13 +41,21 @@ class _Name:
 
     Attributes:
         to_key: makes the column's form of what somebody types; empty: it is in no row.
+        to_keys: makes the forms that a row of this very name may have, the one that wins first; ``None``: ``to_key``'s.
         is_secret: only for those to whom codes may be shown. To others, what is found, how many and in which order must
             be the same whatever the column holds.
     """
 
     column: sa.Column[Any]
     to_key: Callable[[str], str]
+    to_keys: Callable[[str], tuple[str, ...]] | None = None
     is_secret: bool = False
+
+    def keys(self, text: str) -> tuple[str, ...]:
+        """Return the column's forms of a whole name; none: it is in no row."""
+        if not is_askable(text):  # a lone surrogate or a NUL
+            return ()
+        return self.to_keys(text) if self.to_keys is not None else tuple(filter(None, (self.to_key(text),)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +123,14 @@ TABLES: Mapping[str, _Table] = {
         ),
         order=(user.c.AccountId,),
         show=_show_user,
-        names=(_Name(user.c.NameKey, name_key),),
+        names=(_Name(user.c.NameKey, name_key, lookup_keys),),
         condition=user.c.DeletedAt.is_(None),
     ),
     "admin": _Table(
         columns=(administrator.c.admin_id, administrator.c.role, administrator.c.name),
         order=(administrator.c.admin_id,),
         show=_show_administrator,
-        names=(_Name(administrator.c.name_key, name_key),),
+        names=(_Name(administrator.c.name_key, name_key, lookup_keys),),
     ),
     "token": _Table(
         columns=(
@@ -194,10 +203,11 @@ class Tables:
         """
         table = _table(name)
         async with self._database.connect() as connection:
-            for named in table.names_for(shows_codes):
-                key = _key(named, target)
-                statement = sa.select(*table.columns).where(*_conditions(table), named.column == key)
-                row = (await connection.execute(statement)).one_or_none() if key else None
+            for column, key in [
+                (each.column, key) for each in table.names_for(shows_codes) for key in each.keys(target)
+            ]:
+                statement = sa.select(*table.columns).where(*_conditions(table), column == key)
+                row = (await connection.execute(statement)).one_or_none()
                 if row is not None:
                     return table.show(row, shows_codes)
         raise NotFound

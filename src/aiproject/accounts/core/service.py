@@ -157,10 +157,20 @@ class Accounts:
         username, password = username.strip(), password.strip()
         if not username or not password or len(username) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
-        turn = self._passwords.turn
+        key, turn = await self._stored_key(username), self._passwords.turn
         with self._passwords.place():
-            async with self._guard.attempt(Realm.LOGIN, name=username, address=address, turn=turn):
+            async with self._guard.attempt(
+                Realm.LOGIN, name=username, stored_key=key, address=address, turn=turn
+            ):  # fmt: skip
                 return await self._verified(username, password)
+
+    async def _stored_key(self, username: str) -> str | None:
+        """Return the key of the account that a name means, if the name has several; see `LoginGuard.attempt`."""
+        if not is_askable(username) or len(lookup_keys(username)) < 2:
+            return None
+        async with self._database.connect() as connection:
+            found = await store.by_name(connection, username)
+        return None if found is None else found[0].name_key
 
     async def _verified(self, username: str, password: str) -> Account:
         found = None
@@ -212,7 +222,9 @@ class Accounts:
             raise LoginFailed
         turn = self._passwords.turn
         with self._passwords.place():
-            async with self._guard.attempt(Realm.LOGIN, name=account.username, address=address, turn=turn):
+            async with self._guard.attempt(
+                Realm.LOGIN, name=account.username, stored_key=account.name_key, address=address, turn=turn
+            ):
                 async with self._database.connect() as connection:
                     stored = await store.stored_password(connection, account.account_id)
                 verdict = None if stored is None else await self._passwords.verify(stored, current)
@@ -239,7 +251,7 @@ class Accounts:
         """
         new = check_new_password(new, account.username, self._password_min_length)
         changed = await self._store_password(account, new, old=None, rotates=sign_out_everywhere, within=within)
-        await self._guard.unlock(Realm.LOGIN, account.username)
+        await self.unlock_account(account)
         return changed
 
     async def _store_password(
@@ -293,7 +305,11 @@ class Accounts:
 
     async def unlock(self, username: str) -> bool:
         """Forget the failed logins of a name, whether anybody has it or not; say whether there were any."""
-        return await self._guard.unlock(Realm.LOGIN, username)
+        return await self._guard.unlock(Realm.LOGIN, username, stored_key=await self._stored_key(username))
+
+    async def unlock_account(self, account: Account) -> None:
+        """Forget the failed logins of an account, under the name that it has in ``account``."""
+        await self._guard.unlock(Realm.LOGIN, account.username, stored_key=account.name_key)
 
     async def identify(self, uuid: str, usernames: Sequence[str], *, address: str | None = None) -> Account:
         """Return the account to which a uuid and one of the spellings of a name belong.

@@ -108,6 +108,7 @@ class LoginGuard:
         realm: Realm,
         *,
         name: str,
+        stored_key: str | None = None,
         address: str | None = None,
         turn: AbstractAsyncContextManager[None] | None = None,
     ) -> AsyncIterator[None]:
@@ -115,6 +116,9 @@ class LoginGuard:
 
         Args:
             name: in any spelling, of an account or of none.
+            stored_key: under which the account is stored that the name means, where the name has several keys
+                (`aiproject.protocols.names.lookup_keys`). Accounts whose names differ only by what is not displayed
+                are counted apart by it; else the owner of one could forget the failures at the other's by a login.
             address: of the caller; ``None``: from this machine's command line, or not known.
             turn: entered before the attempt is counted and left at the end, `PasswordService.turn`: who is blocked
                 need not queue, and who queues has written nothing yet.
@@ -122,7 +126,7 @@ class LoginGuard:
         Raises:
             TooManyRequests: before the block is entered: the name or the address must wait, or the name is locked.
         """
-        rules = self._rules(realm, name, address)
+        rules = self._rules(realm, name, address, stored_key)
         await self._look(rules)
         async with turn or nullcontext(), self._reserved(rules):
             yield
@@ -163,13 +167,16 @@ class LoginGuard:
         if rules:
             await self._look(rules)
 
-    async def unlock(self, realm: Realm, name: str) -> bool:
+    async def unlock(self, realm: Realm, name: str, *, stored_key: str | None = None) -> bool:
         """Forget the failures of a name: its password was reset, or somebody in charge says so.
+
+        Args:
+            stored_key: as in `attempt`.
 
         Returns:
             whether there were any.
         """
-        key = (f"{realm}:name", _name_subject(name))
+        key = (f"{realm}:name", _name_subject(name, stored_key))
 
         async def forget() -> int:
             async with self._database.begin() as connection:
@@ -202,11 +209,13 @@ class LoginGuard:
                 removed += await store.remove(connection, keys[start : start + 100])
         return removed
 
-    def _rules(self, realm: Realm, name: str | None, address: str | None) -> dict[Key, Rule]:
+    def _rules(
+        self, realm: Realm, name: str | None, address: str | None, stored_key: str | None = None
+    ) -> dict[Key, Rule]:  # fmt: skip
         is_password = realm in PASSWORD_REALMS
         rules = {}
         if name is not None:
-            rules[f"{realm}:name", _name_subject(name)] = NAME_RULE if is_password else GUESS_RULE
+            rules[f"{realm}:name", _name_subject(name, stored_key)] = NAME_RULE if is_password else GUESS_RULE
         if address is not None and self._guards_addresses:
             rules[f"{realm}:address", _address_subject(address)] = ADDRESS_RULE if is_password else GUESS_RULE
         return rules
@@ -259,8 +268,9 @@ class LoginGuard:
             log.warning("old failures could not be swept away", error=type(error).__name__)  # next time, then
 
 
-def _name_subject(name: str) -> str:
-    return hashlib.sha256(name_key(name[:LONGEST_NAME]).encode("utf-8", "surrogatepass")).hexdigest()
+def _name_subject(name: str, stored_key: str | None) -> str:
+    key = stored_key or name_key(name[:LONGEST_NAME])
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _address_subject(address: str) -> str:

@@ -43,6 +43,9 @@ async def edit(connection: AsyncConnection, account: Account, new: Profile, now:
     columns: dict[str, Any] = {"Email": new.email, "Academy": new.academy}
     if new.username != account.username:
         refuse_misleading_name(new.username)
+        bearer = await store.by_name(connection, new.username)
+        if bearer is not None and bearer[0].account_id != account.account_id:
+            raise NameTaken  # perhaps under another key than a new name gets: `protocols.names.lookup_keys`
         columns |= {"UserName": new.username, "NameKey": name_key(new.username)}
     if new.email != account.email:
         columns["EmailVerifiedAt"] = None
