@@ -119,7 +119,7 @@ class Voucher:
         if self.audience is None:
             return True
         theirs = (academy or claimed).strip()
-        # The bound spares us normalising a claim of 64 KB, see `aiproject.accounts.model.MAX_ASKED_LENGTH`.
+        # The bound spares us normalising a claim of 64 KB, see `aiproject.accounts.core.model.MAX_ASKED_LENGTH`.
         return len(theirs) <= ACADEMY_LENGTH and name_key(theirs) == name_key(self.audience)
 
 
