@@ -94,13 +94,16 @@ LIMITS_TOLD_WITH_200: Mapping[str, Code] = {
     "/voiceModel/chat": Code.TOO_MANY_REQUESTS,
     "/PictureToTextModel/chat": Code.TOO_MANY_REQUESTS,
     "/user/get_token": Code.TOO_MANY_REQUESTS,
+    "/admin/login": Code.LOGIN_ERROR,
+    "/admin/modify_admin": Code.MODIFY_ADMIN_ERROR,
 }
 """The addresses that refuse callers over a rate limit with HTTP 200, and the code that they use.
 
-The original's apps send these calls again at once on any other status, and then show "网络异常 429" in place of the
-message. On every other address such a refusal is HTTP 429: the apps show a stream's message whatever its status,
-nothing of the original calls the chat that is not streamed, and a registration is never sent again and would be shown
-as "用户名已存在" with HTTP 200.
+The original's desktop program sends the first four again at once on any other status, and then shows "网络异常 429" in
+place of the message; its console shows nothing at all on the last two (clients, section 8.2). On every
+other address such a refusal is HTTP 429: the program shows a stream's message whatever its status, nothing of the
+original calls the chat that is not streamed, and a registration is never sent again and would be shown as
+"用户名已存在" with HTTP 200.
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiproject.codes import MESSAGES, Code
+from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
 from aiproject.web.openapi.parts import (
     CHOSEN_PASSWORD,
     FAULTS,
@@ -67,6 +68,7 @@ def _operation(
     query: dict[str, tuple[Schema, bool]] | None = None,
     messages: dict[Code, str] | None = None,
     limited: bool = False,
+    limit_code: Code | None = None,
 ) -> dict[str, Any]:
     """Describe one operation.
 
@@ -74,8 +76,9 @@ def _operation(
         role: a key of `ROLES`; ``None``: no JWT is needed.
         query: parameters with their schemas, and whether they are required.
         messages: where this address says something else than the code's own message.
+        limit_code: see `answers`.
     """
-    responses = answers(success_schema, codes, example, limited=limited)
+    responses = answers(success_schema, codes, example, limited=limited, limit_code=limit_code)
     examples = responses["200"]["content"]["application/json"]["examples"]
     for code, msg in (messages or {}).items():
         examples[str(code)] = {"value": {"code": str(code), "msg": msg}}
@@ -133,7 +136,7 @@ def _session_paths() -> dict[str, Any]:
                 body=credentials,
                 body_example={"admin": "admin", "password": "correct horse"},
                 messages=failed,
-                limited=True,
+                limit_code=LIMITS_TOLD_WITH_200["/admin/login"],
             )
         },
         "/admin/setup": {
@@ -264,6 +267,7 @@ def _administrator_paths() -> dict[str, Any]:
                 body=change,
                 body_example={"target_admin": "admin", "new_password": "quite another horse"},
                 messages={Code.USER_NOT_FOUND: "找不到目标用户"},
+                limit_code=LIMITS_TOLD_WITH_200["/admin/modify_admin"],
             )
         },
         "/admin/delete_admin": {
