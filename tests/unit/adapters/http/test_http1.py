@@ -44,6 +44,7 @@ class FakeSocket:
     """Has an error pending, as the system would tell it."""
 
     error = 0
+    looks = 0
 
     def getsockname(self) -> tuple[str, int]:
         return "192.0.2.2", 80
@@ -52,6 +53,7 @@ class FakeSocket:
         return "192.0.2.1", 1
 
     def getsockopt(self, level: int, option: int) -> int:
+        self.looks += 1
         assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
         return self.error
 
@@ -483,8 +485,17 @@ class TestHalfClosed:
             assert not transport.is_closed
             assert (self.CONTINUE in transport.written) is not has_started
             transport.socket.error = 32
-            await asyncio.sleep(1)
+            await asyncio.sleep(1.5)
             assert transport.is_closed
+
+        self.run(scenario)
+
+    def test_a_client_that_waits_long_costs_a_look_a_second(self) -> None:
+        async def scenario(app: Patient, connection: GuardedConnection, transport: FakeTransport) -> None:
+            connection.data_received(self.GET)
+            assert connection.eof_received()
+            await asyncio.sleep(60)
+            assert 60 <= transport.socket.looks <= 75
 
         self.run(scenario)
 
