@@ -203,7 +203,7 @@ class ReceiveBudget:
         self._uploads_per_address = uploads_per_address
         self._waiting_seconds = waiting_seconds
         self._shares: dict[str, _Share] = {}
-        self._waiting: dict[BodyBudget, None] = {}
+        self._waiting: dict[BodyBudget, tuple[_Share, int]] = {}
         self._warn_at = 0.0
         self.held = 0
         self.held_by_whole = 0
@@ -245,14 +245,14 @@ class ReceiveBudget:
             NoRoomForBody, TooManyUploads: the body was refused.
         """
         until: float | None = None
-        while not self._fits(share, size):
+        while not self._fits(share, size, self.held):
             rival = self._larger_rival(share, size)
             now = asyncio.get_running_loop().time()
             if rival is not None:
                 self._refuse(rival.slowest(now))
             elif self.held_by_whole and (until is None or now < until):
                 until = now + self._waiting_seconds if until is None else until
-                await self._wait(body, until)
+                await self._wait(body, share, size, until)
             else:
                 self._refuse(share.slowest(now))
             if body.refusal is not None:
@@ -272,19 +272,30 @@ class ReceiveBudget:
         share.bodies -= 1
         if not share.bodies:
             del self._shares[share.address]
-        for other in self._waiting:
-            other.wake()
+        self._wake_those_that_fit()
 
-    def _fits(self, share: _Share, size: int) -> bool:
-        return share.held + size <= self._total - self.held - size
+    def _wake_those_that_fit(self) -> None:
+        """Wake the bodies for which there is room, in the order in which they came.
+
+        Were all woken each time, the bodies of a thousand addresses would hold up the event loop: each that wakes
+        compares all addresses.
+        """
+        held = self.held
+        for body, (share, size) in self._waiting.items():
+            if self._fits(share, size, held):
+                held += size
+                body.wake()
+
+    def _fits(self, share: _Share, size: int, held: int) -> bool:
+        return share.held + size <= self._total - held - size
 
     def _larger_rival(self, share: _Share, size: int) -> _Share | None:
         """Return the largest of the other addresses that would still hold more than this one."""
         rivals = [rival for rival in self._shares.values() if rival.receiving and rival.held > share.held + size]
         return max(rivals, key=lambda rival: rival.held, default=None)
 
-    async def _wait(self, body: BodyBudget, until: float) -> None:
-        self._waiting[body] = None
+    async def _wait(self, body: BodyBudget, share: _Share, size: int, until: float) -> None:
+        self._waiting[body] = share, size
         try:
             await body.wait(until)
         finally:

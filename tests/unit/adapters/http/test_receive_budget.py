@@ -9,6 +9,7 @@ import random
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import structlog.testing
@@ -153,6 +154,36 @@ class TestWaiting:
         with pytest.raises(NoRoomForBody):
             await asyncio.wait_for(waiting, 5)
 
+    async def test_only_those_are_woken_for_whom_there_is_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Waking all each time is work that grows with the square of the addresses that wait."""
+        pot = budget(waiting=30)
+        whole = await begin(pot, "a", TOTAL // 2)
+        whole.finish()
+        small = [await begin(pot, "a small one", 8 * KIB) for _ in range(4)]
+        for body in small:
+            body.finish()
+        waits = 0
+        wait = BodyBudget.wait
+
+        async def counted(body: BodyBudget, until: float) -> None:
+            nonlocal waits
+            waits += 1
+            await wait(body, until)
+
+        monkeypatch.setattr(BodyBudget, "wait", counted)
+        waiting = [asyncio.create_task(begin(pot, f"{number}", TOTAL // 4)) for number in range(100)]
+        async with running(*waiting):
+            await asyncio.sleep(0.01)
+            assert waits == 100
+            for body in small:
+                body.drop()
+                await asyncio.sleep(0.001)
+            assert waits == 100, "there is no room yet"
+            whole.drop()
+            await asyncio.sleep(0.01)
+            assert sum(task.done() for task in waiting) == 3
+            assert waits <= 101
+
 
 class TestUploadsAtOnce:
     async def test_the_slowest_of_too_many_goes(self) -> None:
@@ -228,7 +259,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def running(*calls: asyncio.Task[None]) -> AsyncIterator[None]:
+async def running(*calls: asyncio.Task[Any]) -> AsyncIterator[None]:
     try:
         yield
     finally:
