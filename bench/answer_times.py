@@ -27,9 +27,9 @@ from aiproject.accounts.api_keys.model import CHECKSUM_LENGTH, PREFIX_LENGTH, Ke
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
+from aiproject.assembly import open_database, password_profile
 from aiproject.audit import Actor, ActorKind, Origin
 from aiproject.config import Settings, load_settings
-from aiproject.wiring import open_database, password_profile
 from bench.login_storm import PASSWORD, fill, process
 
 __all__ = ["LOGIN_BOUND", "LOOKUP_BOUND_MS", "differs", "run"]

@@ -43,9 +43,9 @@ from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import name_key
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
+from aiproject.assembly import opening, password_profile
 from aiproject.config import Settings, load_settings
 from aiproject.ledger import LeaseTimes, Quotas
-from aiproject.wiring import opening, password_profile
 
 __all__ = ["LOGINS", "STREAMS", "Figures", "Spacing", "fill", "process", "run"]
 

@@ -11,11 +11,8 @@ from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
-import argon2
-
 from aiproject.accounts import Accounts, ApiKeys
 from aiproject.accounts.core.profiles import Profiles
-from aiproject.accounts.core.service import OpenBooks
 from aiproject.accounts.core.signups import SignupQuota
 from aiproject.accounts.identity.authenticator import Identities
 from aiproject.accounts.identity.authorizer import Access
@@ -45,7 +42,7 @@ from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
 from aiproject.adapters.memory import memory_limit
 from aiproject.adapters.net.http_client import open_session
 from aiproject.adapters.net.redis import RedisLink
-from aiproject.adapters.passwords import PasswordHasher, PasswordService, argon2id
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.adapters.workers import Workers
 from aiproject.administration.jwts import Signer, read_key
 from aiproject.administration.people import People
@@ -56,6 +53,7 @@ from aiproject.administration.tables import Tables
 from aiproject.administration.trial import ModelTrial
 from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
 from aiproject.api.legacy.files import PictureText, VoiceText
+from aiproject.assembly import open_database, opening, password_profile, prepare_schema, signup_voice_ms
 from aiproject.audit import AuditLog
 from aiproject.calls.idempotency import Replay
 from aiproject.calls.limits import CallLimits, Ceilings
@@ -80,10 +78,7 @@ __all__ = [
     "Application",
     "connection_counts",
     "open_application",
-    "open_database",
     "open_redis",
-    "password_profile",
-    "prepare_schema",
     "receive_budget",
     "time_limits",
 ]
@@ -120,30 +115,9 @@ def time_limits(settings: Settings) -> TimeLimits:
     )
 
 
-def password_profile(settings: Settings) -> argon2.Parameters:
-    """Return how passwords are hashed."""
-    return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
-
-
-def signup_voice_ms(settings: Settings) -> int | None:
-    """Return the dictation that a new account starts with, in milliseconds; ``None``: unmetered."""
-    seconds = settings.signup_voice_seconds
-    return None if seconds is None else seconds * 1000
-
-
 def hash_threads(settings: Settings) -> int:
     """Return how many passwords are hashed at once: as many as there are cores for all of their lanes."""
     return max(1, (os.cpu_count() or 1) // settings.argon2_lanes)
-
-
-def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
-    """Return what gives a new account the quota that it starts with."""
-    return partial(
-        quotas.open_books,
-        tokens=settings.signup_tokens,
-        pic_times=settings.signup_pic_times,
-        voice_ms=signup_voice_ms(settings),
-    )
 
 
 def signup_quota(settings: Settings, quotas: Quotas) -> SignupQuota:
@@ -170,16 +144,6 @@ def open_outbox(settings: Settings) -> Outbox | None:
     if not url or not settings.mail_from:
         raise Misconfigured("AIPROJECT_SMTP_URL and AIPROJECT_MAIL_FROM: give both, or none for no mail")
     return Outbox(Mailer(parse_smtp_url(url), settings.mail_from))
-
-
-@asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database of the settings, and close it at the end."""
-    database = await Database.open(settings.effective_database_url)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 @asynccontextmanager
@@ -230,38 +194,6 @@ def receive_budget(settings: Settings) -> ReceiveBudget:
     return ReceiveBudget(
         max(MIN_BUDGET_BYTES, total // settings.workers),
         settings.address_concurrent_uploads if settings.limits == "on" else None,
-    )
-
-
-async def prepare_schema(database: Database) -> None:
-    """Bring an embedded or an empty database up to date; refuse to serve on any other that is not.
-
-    SQLite belongs to this one program. On a server, other nodes of the previous release may still be at work, and an
-    existing table of users is somebody's: there, the operator says when.
-
-    Raises:
-        Misconfigured: ``aiproject db upgrade`` is needed, or a later release of this program.
-        Unavailable: the database is away, or somebody's upgrade of it does not end.
-    """
-    status = await migrations.status(database)
-    if status.is_current:
-        return
-    if status.is_newer:
-        raise Misconfigured(
-            f"the database has schema {status.current}, of a later release; this one knows {status.head}"
-        )
-    if status.is_empty or (database.dialect == "sqlite" and not status.is_foreign):
-        report = await migrations.upgrade(database)
-        log.info("database brought up to date", revision=report.to_revision)
-        return
-    # Another worker or node may be at it in this moment, having found it empty.
-    status = await migrations.settled_status(database)
-    if status.is_current:
-        return
-    raise Misconfigured(
-        "the database holds the original project's accounts; adopt them with: aiproject db upgrade"
-        if status.is_foreign
-        else f"the database is at revision {status.current}, this release needs {status.head}: run aiproject db upgrade"
     )
 
 

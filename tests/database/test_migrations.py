@@ -17,8 +17,8 @@ from alembic.runtime.migration import MigrationContext
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import CheckViolation, Database, UniqueViolation
 from aiproject.adapters.db.schema import metadata, name_key, new_account_id, user
+from aiproject.assembly import prepare_schema
 from aiproject.errors import Misconfigured
-from aiproject.wiring import prepare_schema
 from services import Server
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)

@@ -11,9 +11,9 @@ from argon2.profiles import CHEAPEST
 
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
+from aiproject.assembly import open_database
 from aiproject.audit import Actor, ActorKind, Origin
 from aiproject.config import Settings
-from aiproject.wiring import open_database
 from system import wire
 from system.harness import LocalServer
 

@@ -31,6 +31,7 @@ from aiproject.accounts.api_keys.model import CHECKSUM_LENGTH, PREFIX_LENGTH, dr
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.setup import SetupCode
+from aiproject.assembly import open_database, opening
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
@@ -38,7 +39,6 @@ from aiproject.protocols.chat import ChatMessage
 from aiproject.protocols.iflytek.spark.answer import estimate_tokens
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
-from aiproject.wiring import open_database, opening
 from system import wire
 
 __all__ = [

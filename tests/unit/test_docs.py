@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 from pydantic import SecretStr
 
 from aiproject import errors
@@ -18,7 +17,7 @@ from aiproject.accounts.routes import mail as mail_routes
 from aiproject.adapters.http.event_limits import Rate
 from aiproject.administration import routes as administration_routes
 from aiproject.api.legacy import files as relay_files
-from aiproject.cli.main import app
+from aiproject.cli.main import COMMANDS
 from aiproject.codes import Code
 from aiproject.config import Settings
 from aiproject.protocols.iflytek.spark.answer import known_domains
@@ -101,7 +100,7 @@ class TestReadme:
             words = re.sub(r"\[[^\]]*\]|--\S+ [A-Z]+|\b[A-Z]+\b", " ", command.strip("`")).split()[1:]
             shown[tuple(words)] = set(re.findall(r"--[a-z-]+", command))
             assert meaning
-        real = dict(_leaves(typer.main.get_command(app)))
+        real = dict(leaf for command in COMMANDS for leaf in _leaves(command.load(), (str(command.name),)))
         assert set(shown) == set(real)
         for name, options in shown.items():
             assert options <= real[name], name

@@ -15,13 +15,13 @@ from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
 from aiproject.administration.adopting import adopt
 from aiproject.administration.service import Change
+from aiproject.assembly import password_profile
 from aiproject.cli.common import origin, out, print_table, read_password, read_settings, run, tables
 from aiproject.config import Settings
-from aiproject.wiring import password_profile
 
 __all__ = ["administrators", "app"]
 
-app = typer.Typer(help="Administrators of the HTTP interface and its console.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The administrator's name.")]
 

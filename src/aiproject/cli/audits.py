@@ -16,7 +16,7 @@ from aiproject.cli.common import out, print_table, read_settings, run, tables
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The append-only log of administrative acts.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 class Format(StrEnum):

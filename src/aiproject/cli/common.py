@@ -19,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.db.engine import Database
 from aiproject.administration.model import AdministratorUnknown
+from aiproject.assembly import open_database, prepare_schema
 from aiproject.audit import Actor, ActorKind, Fact, Origin, record
 from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
-from aiproject.wiring import open_database, prepare_schema
 
 __all__ = [
     "complain",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import typer
 
 from aiproject.adapters.db import migrations
+from aiproject.assembly import open_database
 from aiproject.cli.common import out, read_settings, run
-from aiproject.wiring import open_database
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Bring a database to the current schema; say where it stands.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()

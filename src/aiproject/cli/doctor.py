@@ -13,6 +13,7 @@ import typer
 from aiproject.adapters.db import migrations
 from aiproject.adapters.net.redis import COMMAND_SECONDS, RedisAway
 from aiproject.adapters.passwords import PasswordHasher
+from aiproject.assembly import open_database, password_profile
 from aiproject.cli.common import errors, out, read_settings
 from aiproject.cli.findings import (
     Finding,
@@ -37,7 +38,7 @@ from aiproject.protocols.iflytek.dictation import dictation_dialect
 from aiproject.protocols.iflytek.ocr import ocr_service
 from aiproject.protocols.iflytek.spark.answer import known_domains
 from aiproject.providers import Link, SparkUpstream
-from aiproject.wiring import open_database, open_redis, password_profile, time_limits
+from aiproject.wiring import open_redis, time_limits
 
 __all__ = ["doctor_command"]
 

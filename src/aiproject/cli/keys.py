@@ -22,7 +22,7 @@ from aiproject.ledger.key_limits import day_of
 
 __all__ = ["app"]
 
-app = typer.Typer(help="API keys.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 LARGEST = MOST // 1000
 """Of any amount: far over what anybody sells, and within the books' bounds also in milliseconds."""

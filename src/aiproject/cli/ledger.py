@@ -19,6 +19,7 @@ from rich.text import Text
 
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
+from aiproject.assembly import open_database
 from aiproject.cli.common import origin, out, print_table, read_settings, run
 from aiproject.cli.users import rooms
 from aiproject.config import Settings
@@ -30,14 +31,10 @@ from aiproject.ledger.losses import LossFilter, LossSum, sums_of_losses
 from aiproject.ledger.model import Entry, LossReason, Outcome
 from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.verify import Checked, Difference, verify
-from aiproject.wiring import open_database
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="Prove that the books add up; write entries and checkpoints out; sum up losses; refund a call.",
-    no_args_is_help=True,
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 class Format(StrEnum):

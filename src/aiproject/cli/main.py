@@ -6,35 +6,58 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from aiproject import __version__
-from aiproject.cli import admins, audits, database, doctor, keys, ledger, serve, users, vouchers
+from aiproject.cli.lazy import LazyCommand
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "app", "main"]
 
 EXIT_OUTPUT_FAILED = 74
 """Exit status where standard output or error cannot be written (sysexits' EX_IOERR)."""
 
+COMMANDS = (
+    LazyCommand(
+        "serve", "serve:serve_command", "Run the server; without iFlytek credentials, with the sandbox inside."
+    ),
+    LazyCommand("sandbox", "serve:sandbox_command", "Run only the local stand-in of the iFlytek platform."),
+    LazyCommand("doctor", "doctor:doctor_command", "Check configuration, database, clock and upstream credentials."),
+    LazyCommand("db", "database:app", "Bring a database to the current schema; say where it stands."),
+    LazyCommand("user", "users:app", "Accounts."),
+    LazyCommand("key", "keys:app", "API keys."),
+    LazyCommand("voucher", "vouchers:app", "Vouchers (令牌): codes that add quota, once for each account."),
+    LazyCommand(
+        "ledger",
+        "ledger:app",
+        "Prove that the books add up; write entries and checkpoints out; sum up losses; refund a call.",
+    ),
+    LazyCommand("admin", "admins:app", "Administrators of the HTTP interface and its console."),
+    LazyCommand("audit", "audits:app", "The append-only log of administrative acts."),
+)
+"""All commands, in the order of the help."""
+
+
+class _Commands(TyperGroup):
+    """The top of the command line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [str(command.name) for command in COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return next((command for command in COMMANDS if command.name == cmd_name), None)
+
+
 app = typer.Typer(
     name="aiproject",
+    cls=_Commands,
     help="AiProject: accounts, exact quotas and a fast relay in front of iFlytek's AI services.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("serve")(serve.serve_command)
-app.command("sandbox")(serve.sandbox_command)
-app.command("doctor")(doctor.doctor_command)
-app.add_typer(database.app, name="db")
-app.add_typer(users.app, name="user")
-app.add_typer(keys.app, name="key")
-app.add_typer(vouchers.app, name="voucher")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(admins.app, name="admin")
-app.add_typer(audits.app, name="audit")
 
 
 def _version(wanted: bool) -> None:

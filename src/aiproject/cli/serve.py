@@ -14,12 +14,12 @@ from aiproject import __version__
 from aiproject.adapters.db import migrations
 from aiproject.adapters.log import standard_error
 from aiproject.administration.setup import SETUP_SECONDS, SetupCode
+from aiproject.assembly import open_database
 from aiproject.cli.admins import administrators
 from aiproject.cli.common import errors, read_settings
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.sandbox import SandboxOptions, SandboxThread, run_forever
 from aiproject.server import Serving, bind, serve
-from aiproject.wiring import open_database
 
 __all__ = ["sandbox_command", "serve_command"]
 

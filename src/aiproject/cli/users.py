@@ -13,16 +13,16 @@ from rich.text import Text
 from aiproject.accounts import Account, Accounts
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
+from aiproject.assembly import opening, password_profile
 from aiproject.audit import CHANGED, AuditLog
 from aiproject.cli.common import noting, origin, out, print_table, read_password, read_settings, run, tables
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput
 from aiproject.ledger import LeaseTimes, Quotas
-from aiproject.wiring import opening, password_profile
 
 __all__ = ["app", "rooms"]
 
-app = typer.Typer(help="Accounts.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 MOST = 10**15
 """A grant's bound: far over what anybody sells, far under what a 64-bit balance holds."""

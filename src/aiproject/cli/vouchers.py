@@ -18,7 +18,7 @@ from aiproject.vouchers.model import MOST_UNITS
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Vouchers (令牌): codes that add quota, once for each account.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The voucher's name, or its code.")]
 

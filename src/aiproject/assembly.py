@@ -1,0 +1,89 @@
+"""The parts of the application that the server and the commands build alike.
+
+Commands import this module and not `aiproject.wiring`, which loads every package for the server: a command must answer
+at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import argon2
+
+from aiproject.accounts.core.service import OpenBooks
+from aiproject.adapters.db import migrations
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.log import get_logger
+from aiproject.adapters.passwords import argon2id
+from aiproject.config import Settings
+from aiproject.errors import Misconfigured
+from aiproject.ledger import Quotas
+
+__all__ = ["open_database", "opening", "password_profile", "prepare_schema", "signup_voice_ms"]
+
+log = get_logger("wiring")
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the database of the settings, and close it at the end."""
+    database = await Database.open(settings.effective_database_url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def prepare_schema(database: Database) -> None:
+    """Bring an embedded or an empty database up to date; refuse to serve on any other that is not.
+
+    SQLite belongs to this one program. On a server, other nodes of the previous release may still be at work, and an
+    existing table of users is somebody's: there, the operator says when.
+
+    Raises:
+        Misconfigured: ``aiproject db upgrade`` is needed, or a later release of this program.
+        Unavailable: the database is away, or somebody's upgrade of it does not end.
+    """
+    status = await migrations.status(database)
+    if status.is_current:
+        return
+    if status.is_newer:
+        raise Misconfigured(
+            f"the database has schema {status.current}, of a later release; this one knows {status.head}"
+        )
+    if status.is_empty or (database.dialect == "sqlite" and not status.is_foreign):
+        report = await migrations.upgrade(database)
+        log.info("database brought up to date", revision=report.to_revision)
+        return
+    # Another worker or node may be at it in this moment, having found it empty.
+    status = await migrations.settled_status(database)
+    if status.is_current:
+        return
+    raise Misconfigured(
+        "the database holds the original project's accounts; adopt them with: aiproject db upgrade"
+        if status.is_foreign
+        else f"the database is at revision {status.current}, this release needs {status.head}: run aiproject db upgrade"
+    )
+
+
+def password_profile(settings: Settings) -> argon2.Parameters:
+    """Return how passwords are hashed."""
+    return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
+
+
+def signup_voice_ms(settings: Settings) -> int | None:
+    """Return the dictation that a new account starts with, in milliseconds; ``None``: unmetered."""
+    seconds = settings.signup_voice_seconds
+    return None if seconds is None else seconds * 1000
+
+
+def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
+    """Return what gives a new account the quota that it starts with."""
+    return partial(
+        quotas.open_books,
+        tokens=settings.signup_tokens,
+        pic_times=settings.signup_pic_times,
+        voice_ms=signup_voice_ms(settings),
+    )
