@@ -11,13 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account, Accounts
-from aiproject.accounts.core.signups import SignupQuota
+from aiproject.accounts.core.signups import NETWORKS_OF_A_SITE, SignupQuota
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import signup_count
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
 from aiproject.errors import InvalidInput, NameTaken
 from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
+from aiproject.protocols.addresses import address_group
 
 PASSWORD = "correct horse"
 LIMIT = 5
@@ -71,6 +72,16 @@ async def test_other_addresses_and_other_days_have_their_own(node: Node) -> None
     assert (await node.register("elsewhere", "192.0.2.2")).tokens == 10_000
     node.now += timedelta(hours=1)  # the first of March
     assert (await node.register("tomorrow")).tokens == 10_000
+
+
+async def test_an_ipv6_site_does_not_multiply_it_by_its_networks(node: Node) -> None:
+    """Who has a /48 has 65,536 networks."""
+    networks = [address_group(f"2001:db8:1:{number:x}::1") for number in range(NETWORKS_OF_A_SITE + 1)]
+    made = [
+        await node.register(f"student {index} of {network}", network) for network in networks for index in range(LIMIT)
+    ]
+    assert [account.tokens for account in made] == [10_000] * (LIMIT * NETWORKS_OF_A_SITE) + [0] * LIMIT
+    assert (await node.register("another site", address_group("2001:db8:2::1"))).tokens == 10_000
 
 
 async def test_a_registration_that_fails_counts_nothing(node: Node) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiproject.protocols.addresses import address_group, normalised, parse_address, parse_network
+from aiproject.protocols.addresses import address_group, address_site, normalised, parse_address, parse_network
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,9 @@ def test_networks_are_read_and_mapped_ones_are_ipv4() -> None:
     for wrong in ("10.0.0.1/8", "proxy.example", "", "10.0.0.0/33"):
         with pytest.raises(ValueError, match=r".+"):
             parse_network(wrong)
+
+
+def test_networks_of_ipv6_belong_to_a_site() -> None:
+    assert address_site(address_group("2001:db8:1:2::1")) == address_site("2001:db8:1:ffff::/64") == "2001:db8:1::/48"
+    assert address_site(address_group("2001:db8:2:2::1")) != "2001:db8:1::/48"
+    assert [address_site(group) for group in ("192.0.2.1", "unknown", "", "5")] == [None] * 4

@@ -16,8 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.core import signup_store as store
 from aiproject.accounts.core.service import OpenBooks
+from aiproject.protocols.addresses import address_site
 
 __all__ = ["Opening", "SignupQuota"]
+
+NETWORKS_OF_A_SITE = 8
+"""So many times the limit is given to one IPv6 site in a day. A customer with a site has 65,536 networks, each of them
+an address to limits, and would have the sign-up quota as often; a mobile operator has many customers in one site."""
 
 KEPT = timedelta(days=2)
 """How long counts are kept: today's, and yesterday's for nodes whose clocks are behind."""
@@ -29,7 +34,8 @@ class SignupQuota:
     Args:
         full: gives an account the sign-up quota.
         empty: gives it what an account beyond the bound has.
-        limit: accounts of one address in a day that get the sign-up quota; ``None``: all do.
+        limit: accounts of one address in a day that get the sign-up quota; ``None``: all do. An IPv6 address is a /64;
+            for the /48 around it, see `NETWORKS_OF_A_SITE`.
         now: the moment, in the time zone in which days begin.
     """
 
@@ -41,7 +47,7 @@ class SignupQuota:
         self._forgot_on = 0
 
     def opening(self, address: str) -> Opening:
-        """Return what opens the books of one account that ``address`` registers."""
+        """Return what opens the books of one account that ``address`` registers, a name of `address_group`."""
         return Opening(self, address)
 
     async def open_books(self, connection: AsyncConnection, account_id: int, address: str) -> bool:
@@ -57,13 +63,23 @@ class SignupQuota:
     async def _count(self, connection: AsyncConnection, address: str, limit: int) -> bool:
         now = self._now()
         day = _day_of(now)
-        subject = hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
-        if not await store.count(connection, day, subject, limit=limit):
-            return False
+        bounds = {address: limit}
+        if site := address_site(address):
+            bounds[site] = limit * NETWORKS_OF_A_SITE
+        for (
+            subject,
+            most,
+        ) in bounds.items():  # the narrow one first, as everybody does, so that nobody waits in a circle
+            if not await store.count(connection, day, _hashed(subject), limit=most):
+                return False
         if self._forgot_on != day:  # once a day is enough, and a range that is deleted gets in the way of others
             self._forgot_on = day
             await store.forget(connection, before=_day_of(now - KEPT))
         return True
+
+
+def _hashed(subject: str) -> str:
+    return hashlib.sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _day_of(moment: datetime) -> int:
