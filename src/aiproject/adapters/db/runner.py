@@ -20,8 +20,6 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import asyncmy
-import asyncpg
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -358,6 +356,8 @@ class _MySQLWriter(_ServerWriter):
     _begin = "BEGIN"
 
     async def _connect(self) -> Any:
+        import asyncmy  # here, so that a process loads the driver of its database only
+
         connection = await asyncmy.connect(**self._database.driver_arguments())
         try:
             # As for every connection of ours, see `aiproject.adapters.db.engine`.
@@ -390,6 +390,8 @@ class _PostgreSQLWriter(_ServerWriter):
     _begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
     async def _connect(self) -> Any:
+        import asyncpg  # here, so that a process loads the driver of its database only
+
         connection = await asyncpg.connect(**self._database.driver_arguments())
         try:
             # Rows are found by their keys. A plan is kept while its table grows from nothing, and one that read it as a
