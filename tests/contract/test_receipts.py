@@ -93,7 +93,7 @@ class TestEntries:
             "balance": 940,
             "request_id": "call4",
             "attempt": 1,
-            "rule": {"rule": 2, "prompt": 5, "sealed": 1, "settled": [50, "finished", "last frame", 14]},
+            "rule": {"rule": 2, "prompt": 5},
             "hash": "",
         }
         second = await app.get(ming, f"?limit=4&before={first['next']}")
@@ -154,7 +154,7 @@ class TestReceipts:
             "refunded": 0,
             "explanation": "",
             "sid": "cht1",
-            "rule": {"rule": 2, "prompt": 5, "sealed": 1},
+            "rule": {"rule": 2, "prompt": 5},
             "opened_at": "",
             "closed_at": "",
         }

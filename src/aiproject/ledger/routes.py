@@ -23,6 +23,9 @@ DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 """Entries of one page."""
 
+INTERNAL_FACTS = frozenset({"sealed", "settled", "uuid_sha256"})
+"""What rules keep for `aiproject ledger verify`; receipts say the same in members of their own."""
+
 UNITS = {Capability.TOKENS: "token", Capability.PIC_TIMES: "picture", Capability.VOICE_SECONDS: "millisecond"}
 """What the amounts of a capability count; whole numbers, so that they add up on any machine."""
 
@@ -78,6 +81,11 @@ def _number(request: Request, name: str, *, most: int) -> int | None:
     raise InvalidInput(f"{name} 应为 1 到 {most} 的整数")
 
 
+def _rule(rule: str) -> dict[str, Any]:
+    """Return price and rule as the account's owner may know them."""
+    return {name: fact for name, fact in rule_facts(rule).items() if name not in INTERNAL_FACTS}
+
+
 def _entry(entry: Entry) -> dict[str, Any]:
     cause: dict[str, Any] = (
         {"request_id": entry.request_id, "attempt": entry.attempt}
@@ -93,7 +101,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "amount": entry.amount,
         "balance": entry.balance,
         **cause,
-        "rule": rule_facts(entry.rule),
+        "rule": _rule(entry.rule),
         "hash": entry.hash,
     }
 
@@ -114,7 +122,7 @@ def _attempt(receipt: Receipt) -> dict[str, Any]:
         "refunded": receipt.refunded,
         "explanation": explain(receipt)._asdict(),
         "sid": receipt.sid,
-        "rule": rule_facts(receipt.rule),
+        "rule": _rule(receipt.rule),
         "opened_at": told_ms(receipt.opened_at),
         "closed_at": told_ms(receipt.closed_at),
     }
