@@ -258,15 +258,15 @@ class TestVouchers:
     async def test_uses_are_redemptions(self, database: Database) -> None:
         ann = await open_account(database, "ann")
         vouchers = Vouchers(database)
-        for code in ("ONE", "TWO"):
-            await vouchers.add(code=code, tokens=5)
+        for code, name in (("ONE", "first"), ("TWO", "second")):
+            await vouchers.add(code=code, name=name, tokens=5)
         await vouchers.redeem(ann, "ONE")
         assert await differences(database) == []
         async with database.begin() as connection:
             await connection.execute(sa.update(voucher).values(uses=voucher.c.uses + 2))
         assert [str(one) for one in await differences(database)] == [
-            "uses of voucher ONE: expected 1, found 3",
-            "uses of voucher TWO: expected 0, found 2",
+            "uses of voucher first: expected 1, found 3",
+            "uses of voucher second: expected 0, found 2",
         ]
 
 
@@ -292,12 +292,12 @@ class TestValuesOfAnotherKind:
             ("UPDATE user SET HeldTokens = 'x'", "HeldTokens: expected 300, found x"),
             ("UPDATE user SET LedgerSeq = 'x'", "number of the newest entry"),
             ("UPDATE user SET AccountId = 'x' WHERE UserName = 'bob'", "an account that does not exist"),
-            ("UPDATE voucher SET uses = 'x'", "uses of voucher ONE: expected 0, found x"),
+            ("UPDATE voucher SET uses = 'x'", "uses of voucher first: expected 0, found x"),
         ],
     )
     async def test_are_told(self, database: Database, quotas: Quotas, statement: str, told: str) -> None:
         await keep_books(database, quotas)
-        await Vouchers(database).add(code="ONE", tokens=5)
+        await Vouchers(database).add(code="ONE", name="first", tokens=5)
         async with database.begin() as connection:
             await connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
             assert (await connection.exec_driver_sql(statement)).rowcount

@@ -31,6 +31,7 @@ from aiproject.adapters.db.schema import (
 )
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.audit.model import seal as seal_of_act
 from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.ledger.chain import seal
 from aiproject.ledger.verify import verify
@@ -42,6 +43,7 @@ FREE = 100_000
 """Tokens that a forger would like to have."""
 
 REST = voucher.alias("rest")
+ENTRIES = ledger_entry.alias("entries")
 MINE = {"code": "MINE", "name_key": "mine", "voucher_id": 1}
 """What no two vouchers share, of one that nobody made."""
 
@@ -76,8 +78,8 @@ async def keep_ledger(database: Database) -> None:
     await quotas.grant(ann, tokens=40, origin=OPERATOR)
     await quotas.refund(ann, "back", origin=OPERATOR)
     vouchers = Vouchers(database)
-    for code in ("CODE", "REST"):
-        await vouchers.add(code=code, tokens=5)
+    await vouchers.add(code="CODE", tokens=5)
+    await vouchers.add(code="REST", name="rest of them", tokens=5)
     await vouchers.redeem(ann, "CODE")
     passwords = PasswordService(PasswordHasher())
     try:
@@ -169,7 +171,7 @@ CASES = {
         "of a voucher: its redemption: expected one, found nothing",
     ),
     "a use without its redemption": Case(
-        sql(edit(voucher, voucher.c.code == "REST", uses=1)), "uses of voucher REST: expected 0, found 1"
+        sql(edit(voucher, voucher.c.code == "REST", uses=1)), "uses of voucher rest of them: expected 0, found 1"
     ),
     "a redemption without its entry": Case(
         sql(
@@ -200,6 +202,20 @@ CASES = {
     ),
     "a voucher taken away": Case(
         sql(sa.delete(voucher).where(voucher.c.code == "REST")), "by the audit log: expected 1, found 0"
+    ),
+    "a redemption worth more than its voucher": Case(
+        resealed(edit(ledger_entry, entry("voucher"), amount=FREE)), "of voucher:"
+    ),
+    "a redemption paid twice": Case(
+        resealed(
+            sa.insert(ledger_entry).from_select(
+                ledger_entry.columns.keys(),
+                sa.select(*(sa.literal(98) if each.name == "seq" else each for each in ENTRIES.columns)).where(
+                    ENTRIES.c.kind == "voucher"
+                ),
+            )
+        ),
+        "expected 5, found 10",
     ),
     # Holds.
     "another rule of a captured hold": Case(
@@ -283,11 +299,60 @@ CASES = {
     ),
 }  # fmt: skip
 
+KINDS = {
+    "a moment of text at which a voucher was made": (
+        "UPDATE voucher SET created_at = 'soon' WHERE code = 'REST'",
+        "when voucher rest of them was made: expected a moment, found soon",
+    ),
+    "a moment of a number at which a voucher was made": (
+        "UPDATE voucher SET created_at = 5 WHERE code = 'REST'",
+        "when voucher rest of them was made: expected a moment, found 5",
+    ),
+    "a moment of text at which a key was made": ("UPDATE api_key SET created_at = 'soon'", "was created: expected a"),
+    "a moment of text at which a key was revoked": ("UPDATE api_key SET revoked_at = 'soon'", "was revoked: expected"),
+    "a moment of text at which a key ends": ("UPDATE api_key SET expires_at = 'soon'", "fingerprint of terms and caps"),
+    "bytes as the name of a key": ("UPDATE api_key SET name = X'ff'", "fingerprint of terms and caps of API key"),
+    "bytes as the rule of a hold": (
+        "UPDATE hold SET rule = X'ff' WHERE request_id = 'paid'", "rule of hold paid/1: expected text"
+    ),
+    "bytes in the audit log": (
+        "UPDATE audit_entry SET target = X'ff' WHERE action = 'user.grant'", "target of entry 2 of the audit log"
+    ),
+    "text as the time of an act": (
+        "UPDATE audit_entry SET at = 'x' WHERE action = 'user.grant'", "at of entry 2 of the audit log: expected a"
+    ),
+    "text as the numbers of acts": (
+        "UPDATE audit_entry SET seq = 'x' || seq WHERE seq > 2", "of the audit log: expected a number"
+    ),
+}  # fmt: skip
+"""SQLite keeps any value in any column: an edit, and what must be told of it."""
+
+FACTS = {
+    "nested": "[" * 100_000,
+    "no object": "[]",
+    "a number of many digits": '{"account":1000000000000000000000000000000}',
+    "infinity": '{"account":5,"voice_seconds":Infinity}',
+    "no number": '{"account":5,"tokens":NaN}',
+    "half a character": '{"account":5,"uuid_sha256":"\\ud800"}',
+}
+"""What nobody but a forger writes into the audit log behind an act."""
+
+
+async def forge_act(connection: AsyncConnection, after: str) -> None:
+    """Append an act to the audit log, with a hash that fits."""
+    newest = sa.select(audit_entry).order_by(audit_entry.c.seq.desc()).limit(1)
+    row = dict((await connection.execute(newest)).mappings().one())
+    previous = row.pop("hash")
+    row |= {"seq": row["seq"] + 1, "action": "user.grant", "after": after}
+    await connection.execute(sa.insert(audit_entry).values(**row, hash=seal_of_act(previous, **row)))
+
+
 SAMPLE = (
     "redemption and use taken back together",
     "a grant without an act",
     "an account without a trace",
     "swapped uuids",
+    "a redemption worth more than its voucher",
 )
 """Cases that run on all databases: one for each thing that is asked of the database."""
 
@@ -308,6 +373,38 @@ class TestTampering:
         await tamper(small_database, case.damage)
         found = await told(small_database)
         assert any(case.told in one for one in found), found
+
+    @pytest.mark.parametrize(("statement", "expected"), KINDS.values(), ids=KINDS)
+    async def test_a_value_of_another_kind_is_found(
+        self, small_database: Database, statement: str, expected: str
+    ) -> None:
+        await keep_ledger(small_database)
+        await tamper(small_database, sql(sa.text(statement)))
+        found = await told(small_database)
+        assert any(expected in one for one in found), found
+
+    @pytest.mark.parametrize("after", FACTS.values(), ids=FACTS)
+    async def test_facts_that_nobody_writes_are_found(self, small_database: Database, after: str) -> None:
+        await keep_ledger(small_database)
+        await tamper(small_database, lambda connection: forge_act(connection, after))
+        (difference,) = await told(small_database)
+        assert difference.startswith("facts after the act of entry ")
+
+    async def test_no_difference_names_a_code(self, small_database: Database) -> None:
+        await keep_ledger(small_database)
+        async with small_database.begin() as connection:
+            await connection.execute(sa.update(voucher).values(uses=9))
+        found = await told(small_database)
+        assert len(found) == 2
+        assert not [one for one in found if "CODE" in one or "REST" in one]
+
+    async def test_a_voucher_that_became_worth_more_is_none(self, small_database: Database) -> None:
+        ann = await open_account(small_database, "ann")
+        vouchers = Vouchers(small_database)
+        await vouchers.add(code="CODE", tokens=5, pic_times=1)
+        await vouchers.redeem(ann, "CODE")
+        await vouchers.modify("CODE", tokens=9, pic_times=0, audience=None, is_available=True)
+        assert await told(small_database) == []
 
     @pytest.mark.parametrize("name", SAMPLE)
     async def test_is_found_on_each_database(self, database: Database, name: str) -> None:

@@ -197,4 +197,5 @@ def seal(
         previous: hash of the entry before; empty for the first.
     """
     fields = [previous, seq, at, actor_kind, actor, action, target, before, after, address, request_id]
-    return hashlib.sha256(json.dumps(fields, separators=(",", ":")).encode("ascii")).hexdigest()
+    # Bytes stand where somebody has put them into SQLite's columns of text: they must end in another hash.
+    return hashlib.sha256(json.dumps(fields, separators=(",", ":"), default=str).encode("ascii")).hexdigest()

@@ -131,13 +131,15 @@ class CheckpointReader:
             yield _head(value)
 
     def _check_signature(self, key: Ed25519PublicKey) -> None:
-        digest, last = hashlib.sha256(), b""
-        for line in _lines(self._file):
+        digest, last, count = hashlib.sha256(), b"", 0
+        for count, line in enumerate(_lines(self._file), 1):  # noqa: B007 - used behind the loop
             digest.update(last)
             last = line
         end = _value(last)
         if not isinstance(end, dict) or end.get("sha256") != digest.hexdigest():
             raise InvalidInput("this is not a whole checkpoint: its SHA-256 is another")
+        if end.get("accounts") != count - 2:  # the header and this line are none
+            raise InvalidInput("this is not a whole checkpoint: it has another number of accounts")
         try:
             key.verify(base64.b64decode(str(end.get("signature"))), _signed_text(digest.hexdigest()))
         except (InvalidSignature, ValueError):
@@ -158,7 +160,7 @@ def _line(value: Any) -> bytes:
 def _value(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidInput("this is not a checkpoint of the ledger") from None
 
 

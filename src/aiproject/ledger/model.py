@@ -336,7 +336,7 @@ def rule_facts(rule: str) -> dict[str, Any]:
     """Return what is written in a rule; nothing if somebody has spoilt it."""
     try:
         facts = json.loads(rule)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

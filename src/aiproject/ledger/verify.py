@@ -290,8 +290,8 @@ def _without_rules(charges: Counter[Charge]) -> Counter[Charge]:
 
 def _is_comparable(row: Any, amount: object) -> bool:
     """Not, where a value is of another kind, which is told already."""
-    kinds = (str, int, str, int)
-    return all(map(isinstance, (row.request_id, row.attempt, row.capability, amount), kinds))
+    kinds = (str, int, str, int, str)
+    return all(map(isinstance, (row.request_id, row.attempt, row.capability, amount, row.rule), kinds))
 
 
 def _bucket(request_id: str, count: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -267,11 +266,11 @@ def _owed(row: Any) -> int | None:
     is not kept, or on the table of another release."""
     if row.state == HoldState.OPEN:
         return 0
+    if rule_facts(row.rule).get("rule") != RULE_VERSION:
+        return None
     try:
-        if json.loads(row.rule).get("rule") != RULE_VERSION:
-            return None
         basis = CHARGES[Outcome(row.outcome)][Stage(row.stage)]
-    except (AttributeError, ValueError):
+    except ValueError:
         return None
     if basis is Basis.NOTHING:
         return 0

@@ -21,7 +21,7 @@ from aiproject.audit.store import oldest
 from aiproject.ledger.findings import Difference, Findings
 from aiproject.ledger.model import Capability, Kind
 
-__all__ = ["AuditFacts"]
+__all__ = ["PREFIX", "AuditFacts", "masked"]
 
 PAGE = 1000
 """Entries of the log in memory."""
@@ -36,8 +36,9 @@ CREATE TABLE former (reference TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE named (account INTEGER PRIMARY KEY);
 CREATE TABLE uuid (account INTEGER PRIMARY KEY, sha256 TEXT);
 CREATE TABLE key (key_id INTEGER PRIMARY KEY, sha256 TEXT, is_revoked INTEGER);
-CREATE TABLE made (made_at TEXT PRIMARY KEY, count INTEGER, tokens INTEGER, pic_times INTEGER, is_named INTEGER)
-    WITHOUT ROWID;
+CREATE TABLE made (made_at TEXT PRIMARY KEY, count INTEGER, tokens INTEGER, pic_times INTEGER, is_named INTEGER,
+                   is_modified INTEGER) WITHOUT ROWID;
+CREATE TABLE worth (reference TEXT PRIMARY KEY, tokens INTEGER, pic_times INTEGER) WITHOUT ROWID;
 CREATE TABLE redemption (account INTEGER, reference TEXT, PRIMARY KEY (account, reference)) WITHOUT ROWID;
 """
 
@@ -51,6 +52,13 @@ SELECT account, capability, kind, reference, attempt, SUM(told), SUM(found), MAX
 GROUP BY account, capability, kind, reference, attempt HAVING SUM(told) <> SUM(found) OR NOT MAX(is_told)
 """
 
+VOUCHERS_PAID = """
+SELECT account, entered.reference, capability, COUNT(*), SUM(amount),
+       CASE capability WHEN 'tokens' THEN tokens WHEN 'pic_times' THEN pic_times END AS due
+FROM entered LEFT JOIN worth ON worth.reference = entered.reference WHERE kind = 'voucher'
+GROUP BY account, entered.reference, capability HAVING COUNT(*) > 1 OR SUM(amount) <> due
+"""
+
 GRANT, REFUND = str(Kind.GRANT), str(Kind.REFUND)
 
 BALANCE_ACTS = {"user.grant": GRANT, "user.modify": GRANT, "ledger.refund": REFUND}
@@ -58,6 +66,12 @@ BALANCE_ACTS = {"user.grant": GRANT, "user.modify": GRANT, "ledger.refund": REFU
 
 FORMER_REFERENCE = "cli"
 """What grants by command named as their cause in former releases; today they name the audit log's entry."""
+
+PREFIX = "voucher:"
+"""What the reference of a voucher's entry begins with; see `aiproject.vouchers.model`."""
+
+NUMBERS = ("seq", "at")
+"""Fields of an entry of the audit log that are no text."""
 
 EVER = (1 << 63) - 1
 """Later than every moment, and above every account's number."""
@@ -71,6 +85,7 @@ class AuditFacts:
         self._facts.executescript(TABLES)
         self._seq = 0
         self._hash = ""
+        self._is_unreadable = False
         self._findings = Findings(None)
         # Records of former releases are not named by the log: they are older than its first entry that names such.
         self._balances_since = EVER
@@ -83,10 +98,16 @@ class AuditFacts:
     # -- the log --------------------------------------------------------------------------------------------------
 
     async def read_on(self, connection: AsyncConnection) -> None:
-        """Take in what the log has got since the last time, as the connection's snapshot sees it."""
-        while True:
+        """Take in what the log has got since the last time, as the connection's snapshot sees it.
+
+        It ends at an entry with values of another kind than their columns', as SQLite keeps them.
+        """
+        while not self._is_unreadable:
             page = await oldest(connection, (), after=self._seq, limit=PAGE)
             for entry in page:
+                if not self._is_readable(entry):
+                    self._is_unreadable = True
+                    return
                 self._check_chain(entry)
                 self._take_in(entry)
                 self._seq, self._hash = entry.seq, entry.hash
@@ -97,6 +118,13 @@ class AuditFacts:
         """Yield what is wrong with the log itself."""
         return self._findings.told()
 
+    def _is_readable(self, entry: AuditEntry) -> bool:
+        checks = [
+            self._findings.check_kind(f"{name} of entry {entry.seq} of the audit log", value, is_number=name in NUMBERS)
+            for name, value in asdict(entry).items()
+        ]
+        return all(checks)
+
     def _check_chain(self, entry: AuditEntry) -> None:
         self._findings.check("number of an entry of the audit log", self._seq + 1, entry.seq)
         written = asdict(entry)
@@ -104,7 +132,7 @@ class AuditFacts:
         self._findings.check(f"hash of entry {entry.seq} of the audit log", seal(self._hash, **written), stored)
 
     def _take_in(self, entry: AuditEntry) -> None:
-        before, after = _facts_of(entry.before), _facts_of(entry.after)
+        before, after = self._facts_of(entry, "before"), self._facts_of(entry, "after")
         account = after.get("account", before.get("account"))
         if isinstance(account, int):
             self._facts.execute("INSERT OR IGNORE INTO named VALUES (?)", [account])
@@ -118,6 +146,17 @@ class AuditFacts:
             self._take_in_balances(entry, account, before, after)
         elif entry.action.startswith("voucher.") and isinstance(made_at := {**before, **after}.get("made_at"), str):
             self._take_in_vouchers(entry, made_at, before, after)
+
+    def _facts_of(self, entry: AuditEntry, side: str) -> dict[str, Any]:
+        """Return the facts of an entry; nothing if they are none that this house writes, which is told."""
+        try:
+            facts = json.loads(getattr(entry, side))
+        except (ValueError, RecursionError):
+            facts = None
+        if isinstance(facts, dict) and all(map(_is_storable, facts.values())):
+            return facts
+        self._findings.check(f"facts {side} the act of entry {entry.seq} of the audit log", "facts", "others")
+        return {}
 
     def _take_in_balances(
         self, entry: AuditEntry, account: Any, before: Mapping[str, Any], after: Mapping[str, Any]
@@ -144,11 +183,11 @@ class AuditFacts:
         worth = [
             (_number(after.get(name)) - _number(before.get(name))) * max(count, 1) for name in ("tokens", "pic_times")
         ]
-        self._facts.execute("INSERT OR IGNORE INTO made VALUES (?, 0, 0, 0, 0)", [made_at])
+        self._facts.execute("INSERT OR IGNORE INTO made VALUES (?, 0, 0, 0, 0, 0)", [made_at])
         self._facts.execute(
             "UPDATE made SET count = count + ?, tokens = tokens + ?, pic_times = pic_times + ?, "
-            "is_named = MAX(is_named, ?) WHERE made_at = ?",
-            [count, *worth, count > 0, made_at],
+            "is_named = MAX(is_named, ?), is_modified = MAX(is_modified, ?) WHERE made_at = ?",
+            [count, *worth, count > 0, entry.action == "voucher.modify", made_at],
         )
         if count > 0:
             self._vouchers_since = min(self._vouchers_since, entry.at)
@@ -173,8 +212,11 @@ class AuditFacts:
         """Yield what the log says otherwise of an API key; one that is revoked may have been emptied of words."""
         row = self._facts.execute("SELECT sha256, is_revoked FROM key WHERE key_id = ?", [key.key_id]).fetchone()
         what = f"API key {key.key_id}"
+        for name, moment in (("created", key.created_at), ("revoked", key.revoked_at)):
+            if isinstance(moment, str):
+                yield Difference(key.account_id, f"when {what} was {name}", "a moment", moment[:100])
         if row is None:
-            if key.created_at.timestamp() * 1000 >= self._keys_since:
+            if isinstance(key.created_at, str) or key.created_at.timestamp() * 1000 >= self._keys_since:
                 yield Difference(key.account_id, f"{what}: its act in the audit log", "one", None)
         elif row[1] and key.revoked_at is None:
             yield Difference(key.account_id, f"{what}, by the audit log", "revoked", "not revoked")
@@ -233,6 +275,22 @@ class AuditFacts:
             "AND entered.account = redemption.account AND entered.reference = redemption.reference)"
         ).fetchall()
 
+    def value(self, reference: str, made_at: str, tokens: int, pic_times: int) -> None:
+        """Take in what a voucher is worth, if it has always been worth that, before `check_vouchers` of its moment."""
+        self._facts.execute(
+            "INSERT OR IGNORE INTO worth SELECT ?, ?, ? FROM made WHERE made_at = ? AND is_named AND NOT is_modified",
+            [reference, tokens, pic_times, made_at],
+        )
+
+    def vouchers_paid_wrongly(self) -> Iterator[Difference]:
+        """Yield what an account got for a voucher twice, or that is not the voucher's worth."""
+        for account, reference, capability, count, amount, due in self._facts.execute(VOUCHERS_PAID):
+            what = f"{capability} for the redemption of {masked(reference)}"
+            if due is not None and amount != due:
+                yield Difference(account, what, due, amount)
+            else:
+                yield Difference(account, f"entries of {what}", 1, count)
+
     def check_vouchers(
         self, made_at: str, made_ms: int, count: int, tokens: int, pic_times: int
     ) -> Iterator[Difference]:
@@ -263,13 +321,20 @@ def _range(after: int | None, upto: int | None) -> tuple[int, int]:
     return -EVER if after is None else after, EVER if upto is None else upto
 
 
-def _facts_of(text: object) -> dict[str, Any]:
-    """Return the facts of an entry; nothing if somebody has spoilt them, which its hash tells."""
-    try:
-        facts = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
+def masked(reference: str) -> str:
+    """Return a voucher's reference without what is needed to redeem it."""
+    return f"{reference[: len(PREFIX) + 4]}…"
+
+
+def _is_storable(value: object) -> bool:
+    """Whether a fact fits into a database: numbers of 64 bits, for milliseconds of them too, and whole characters."""
+    match value:
+        case int() | float():
+            return abs(value) <= EVER // 1000  # neither infinite nor no number at all
+        case str():
+            return not any("\ud800" <= character <= "\udfff" for character in value)
+        case _:
+            return value is None
 
 
 def _number(value: object) -> int:

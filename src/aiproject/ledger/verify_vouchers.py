@@ -6,23 +6,21 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Select, and_, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from aiproject.adapters.db.schema import EditedDateTime
 from aiproject.adapters.db.schema import ledger_entry as entries
 from aiproject.adapters.db.schema import voucher as vouchers
 from aiproject.adapters.db.schema import voucher_redemption as redemptions
 from aiproject.ledger.findings import Difference
 from aiproject.ledger.model import Kind
-from aiproject.ledger.verify_facts import AuditFacts
+from aiproject.ledger.verify_facts import PREFIX, AuditFacts, masked
 
 __all__ = ["voucher_differences"]
 
 ROWS = 1000
 """Rows in memory, and differences of a sort that are told."""
-
-PREFIX = "voucher:"
-"""What the reference of a voucher's entry begins with; see `aiproject.vouchers.model`."""
 
 
 async def voucher_differences(connection: AsyncConnection, facts: AuditFacts) -> list[Difference]:
@@ -41,7 +39,7 @@ async def voucher_differences(connection: AsyncConnection, facts: AuditFacts) ->
     found += facts.entries_without_redemption()
     for account_id, reference in facts.redemptions_without_entry():
         if not await _is_entered(connection, account_id, reference):
-            what = f"entries for the redemption of {_masked(reference)}"
+            what = f"entries for the redemption of {masked(reference)}"
             found.append(Difference(account_id, what, "at least one", 0))
     return [*found, *await _unnamed(connection, facts)][:ROWS]
 
@@ -50,15 +48,21 @@ async def _miscounted(connection: AsyncConnection) -> list[Difference]:
     # A code that was deleted keeps its redemptions; a new voucher of that code counts from its own beginning.
     is_its_own = and_(redemptions.c.code == vouchers.c.code, redemptions.c.redeemed_at >= vouchers.c.created_at)
     redeemed = func.count(redemptions.c.account_id)
+    voucher = (vouchers.c.code, vouchers.c.voucher_id, vouchers.c.name, vouchers.c.uses)
     rows = await connection.execute(
-        select(vouchers.c.code, vouchers.c.uses, redeemed)
+        select(*voucher, redeemed)
         .select_from(vouchers.outerjoin(redemptions, is_its_own))
-        .group_by(vouchers.c.code, vouchers.c.uses)
+        .group_by(*voucher)
         .having(vouchers.c.uses != redeemed)
         .order_by(vouchers.c.code)
         .limit(ROWS)
     )
-    return [Difference(None, f"uses of voucher {code}", redeemed, uses) for code, uses, redeemed in rows]
+    return [Difference(None, f"uses of {_title(number, name)}", told, uses) for _, number, name, uses, told in rows]
+
+
+def _title(number: int | None, name: str | None) -> str:
+    """Return what lists and the audit log call a voucher; never its code."""
+    return f"voucher {name or number}" if name or number else "a voucher without a name"
 
 
 async def _is_entered(connection: AsyncConnection, account_id: int, reference: str) -> bool:
@@ -70,24 +74,34 @@ async def _is_entered(connection: AsyncConnection, account_id: int, reference: s
 
 
 async def _unnamed(connection: AsyncConnection, facts: AuditFacts) -> list[Difference]:
-    """Compare the vouchers of each moment with what the audit log says was made then."""
+    """Compare the vouchers of each moment with what the audit log says was made then, and entries with their worth."""
     found: list[Difference] = []
-    moment: datetime | None = None
+    moment: datetime | str | None = None
+    made_at = ""
     count = tokens = pic_times = 0
 
     def end() -> None:
-        if moment is not None:
-            at, milliseconds = moment.astimezone(UTC).isoformat(timespec="microseconds"), moment.timestamp() * 1000
-            found.extend(facts.check_vouchers(at, int(milliseconds), count, tokens, pic_times))
+        if isinstance(moment, datetime):
+            found.extend(facts.check_vouchers(made_at, int(moment.timestamp() * 1000), count, tokens, pic_times))
 
-    statement = select(vouchers.c.created_at, vouchers.c.tokens, vouchers.c.pic_times)
+    made = type_coerce(vouchers.c.created_at, EditedDateTime).label("made")
+    statement = select(
+        made, vouchers.c.voucher_id, vouchers.c.code, vouchers.c.name, vouchers.c.tokens, vouchers.c.pic_times
+    )
     async for row in _rows(connection, statement.order_by(vouchers.c.created_at)):
-        if row.created_at != moment:
+        if isinstance(row.made, str):
+            title = _title(row.voucher_id, row.name)
+            found.append(Difference(None, f"when {title} was made", "a moment", row.made[:100]))
+            continue
+        if row.made != moment:
             end()
-            moment, count, tokens, pic_times = row.created_at, 0, 0, 0
-        count, tokens, pic_times = count + 1, tokens + _number(row.tokens), pic_times + _number(row.pic_times)
+            moment, count, tokens, pic_times = row.made, 0, 0, 0
+            made_at = row.made.astimezone(UTC).isoformat(timespec="microseconds")
+        worth = _number(row.tokens), _number(row.pic_times)
+        facts.value(f"{PREFIX}{row.code if row.voucher_id is None else row.voucher_id}", made_at, *worth)
+        count, tokens, pic_times = count + 1, tokens + worth[0], pic_times + worth[1]
     end()
-    return [*found, *facts.vouchers_gone()]
+    return [*found, *facts.vouchers_gone(), *facts.vouchers_paid_wrongly()]
 
 
 async def _rows(connection: AsyncConnection, statement: Select[Any]) -> AsyncIterator[Any]:
@@ -95,11 +109,6 @@ async def _rows(connection: AsyncConnection, statement: Select[Any]) -> AsyncIte
         async for rows in result.partitions():
             for row in rows:
                 yield row
-
-
-def _masked(reference: str) -> str:
-    """Return a voucher's reference without what is needed to redeem it."""
-    return f"{reference[: len(PREFIX) + 4]}…"
 
 
 def _number(value: object) -> int:

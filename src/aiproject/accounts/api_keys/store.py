@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, or_, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit, networks_of
@@ -19,7 +19,7 @@ from aiproject.accounts.core.fingerprints import key_fingerprint
 from aiproject.accounts.core.meter import Capability
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.store import COLUMNS as ACCOUNT_COLUMNS
-from aiproject.adapters.db.schema import api_key, spend_limit
+from aiproject.adapters.db.schema import EditedDateTime, UtcDateTime, api_key, spend_limit
 from aiproject.adapters.db.schema import user as users
 
 __all__ = [
@@ -140,15 +140,20 @@ class KeyState(NamedTuple):
 
     key_id: int
     account_id: int
-    created_at: datetime
-    revoked_at: datetime | None
+    created_at: datetime | str  # text: somebody has written that by hand
+    revoked_at: datetime | str | None
     fingerprint: str
+
+
+def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column so that a moment that somebody has spoilt can be read as well."""
+    return type_coerce(column, EditedDateTime) if isinstance(column.type, UtcDateTime) else column
 
 
 async def states(connection: AsyncConnection, *conditions: ColumnElement[bool]) -> list[KeyState]:
     """Return the states of the keys that fulfil all conditions, in the order of their numbers."""
-    state = (api_key.c.key_id, api_key.c.account_id, api_key.c.created_at, api_key.c.revoked_at)
-    fields = (api_key.c.prefix, api_key.c.secret_hash, *TERMS)
+    state = (api_key.c.key_id, api_key.c.account_id, *map(_as_it_is, (api_key.c.created_at, api_key.c.revoked_at)))
+    fields = (api_key.c.prefix, api_key.c.secret_hash, *map(_as_it_is, TERMS))
     caps = (spend_limit.c.capability, spend_limit.c.total, spend_limit.c.daily)
     rows = await connection.execute(
         select(*state, *fields, *caps)

@@ -32,4 +32,4 @@ def key_fingerprint(
         field.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(field, datetime) else field
         for field in fields
     ]
-    return hashlib.sha256(json.dumps([plain, caps], separators=(",", ":")).encode("ascii")).hexdigest()
+    return hashlib.sha256(json.dumps([plain, caps], separators=(",", ":"), default=str).encode("ascii")).hexdigest()

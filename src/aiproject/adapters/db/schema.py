@@ -11,6 +11,7 @@ something that its owner may have changed. So nothing refers to it; other tables
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "NAME_KEY_LENGTH",
     "NAME_LENGTH",
     "PASSWORD_HASH_LENGTH",
+    "EditedDateTime",
     "UtcDateTime",
     "administrator",
     "administrator_session",
@@ -87,6 +89,28 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class EditedDateTime(UtcDateTime):
+    """The same, to read what somebody may have edited: SQLite keeps any value in any column.
+
+    What is no moment is returned as text.
+    """
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        parse = super().result_processor(dialect, coltype)
+        if parse is None:
+            return None
+
+        def process(value: Any) -> Any:
+            try:
+                return parse(value)
+            except (TypeError, ValueError):
+                return str(value)
+
+        return process
 
 
 def binary_text(length: int) -> TypeEngine[str]:
