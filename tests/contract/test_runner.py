@@ -14,7 +14,7 @@ from aiproject.adapters.db.runner import Rows, Statement, Steps, Writer, open_wr
 from aiproject.adapters.db.schema import operator_loss
 from aiproject.ledger.sql import insert_rows, select_rows, update_rows
 
-COLUMNS = tuple(column.name for column in operator_loss.columns)
+COLUMNS = ("request_id", "attempt", "account_id", "capability", "amount", "reason", "created_at")
 KEY = ("request_id", "attempt")
 
 
