@@ -22,7 +22,7 @@ from aiproject.adapters.http.asgi import (
     Send,
     answer_headers,
     client_address,
-    client_group,
+    client_site,
     send_json,
 )
 from aiproject.adapters.http.rate_limiter import Gate
@@ -193,7 +193,7 @@ class Bodies:
         elif self._budget is None or size <= FREE_BYTES:
             await self._app(scope, PacedReceive(receive, self._timeout), send)
         else:
-            with self._budget.enter(client_group(scope)) as body:
+            with self._budget.enter(client_site(scope)) as body:
                 await self._app(scope, BudgetedReceive(receive, self._timeout, body), send)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from aiproject.protocols.addresses import address_group, normalised
+from aiproject.protocols.addresses import address_group, address_site, normalised
 
 __all__ = [
     "ASGIApp",
@@ -17,6 +17,7 @@ __all__ = [
     "answer_headers",
     "client_address",
     "client_group",
+    "client_site",
     "note",
     "reader_of",
     "request_id",
@@ -99,6 +100,12 @@ def client_group(scope: Scope) -> str:
     """Return the name under which limits count the client's address: see `address_group`."""
     client = scope.get("client")
     return address_group(str(client[0])) if client else "unknown"
+
+
+def client_site(scope: Scope) -> str:
+    """Return the name under which shares of what all clients need are counted: an IPv4 address, or an IPv6 /48."""
+    group = client_group(scope)
+    return address_site(group) or group
 
 
 async def send_json(send: Send, status: int, body: bytes, *, headers: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from aiproject.protocols.addresses import address_group, normalised
+from aiproject.protocols.addresses import address_group, address_site, normalised
 
 __all__ = ["ConnectionCounts", "Entry", "Place"]
 
@@ -28,20 +28,19 @@ class Entry(Enum):
 class Place:
     """A connection's place in a count. `leave` must be called once, at its end."""
 
-    __slots__ = ("_count", "_group", "entry")
+    __slots__ = ("_counted", "entry")
 
-    def __init__(self, entry: Entry, count: _Count | None, group: str) -> None:
+    def __init__(self, entry: Entry, *counted: tuple[_Count, str]) -> None:
         self.entry = entry
-        self._count = count
-        self._group = group
-        if count is not None:
-            count.add(group)
+        self._counted = counted
+        for count, name in counted:
+            count.add(name)
 
     def leave(self) -> None:
         """Give the place back; a second time does nothing."""
-        if self._count is not None:
-            self._count.remove(self._group)
-            self._count = None
+        for count, name in self._counted:
+            count.remove(name)
+        self._counted = ()
 
 
 class _Count:
@@ -72,8 +71,8 @@ class ConnectionCounts:
 
     Args:
         most: connections at once.
-        most_per_address: of one address, of one /64 where it is IPv6; never more than three quarters of ``most``, so
-            that no address can hold all. ``None``: no limit by address.
+        most_per_address: of one address, of one /64 where it is IPv6. Neither an address nor an IPv6 /48 gets more than
+            three quarters of ``most``, so that nobody can hold all. ``None``: no limit by address.
         carries_others: whether an address is a proxy's, whose connections are other people's; it has no limit of its
             own.
     """
@@ -82,9 +81,11 @@ class ConnectionCounts:
         self, most: int, most_per_address: int | None = None, carries_others: Callable[[str], bool] = lambda _: False
     ) -> None:
         self._most = most
-        self._most_per_address = most if most_per_address is None else min(most_per_address, -(-most * 3 // 4))
+        self._most_per_site = most if most_per_address is None else -(-most * 3 // 4)
+        self._most_per_address = most if most_per_address is None else min(most_per_address, self._most_per_site)
         self._carries_others = carries_others
         self._held = _Count()
+        self._held_by_sites = _Count()
         self._told = _Count()
 
     def __len__(self) -> int:
@@ -97,16 +98,18 @@ class ConnectionCounts:
             peer: the address at its other end; ``None``: a Unix socket.
         """
         group = "" if peer is None else address_group(peer)
-        refusal = self._refusal(peer, group)
+        site = address_site(group) or group
+        refusal = self._refusal(peer, group, site)
         if refusal is None:
-            return Place(Entry.ADMITTED, self._held, group)
+            return Place(Entry.ADMITTED, (self._held, group), (self._held_by_sites, site))
         if self._told.of(group) >= MAX_TOLD_PER_ADDRESS or self._told.total >= MAX_TOLD:
-            return Place(Entry.NOT_TOLD, None, group)
-        return Place(refusal, self._told, group)
+            return Place(Entry.NOT_TOLD)
+        return Place(refusal, (self._told, group))
 
-    def _refusal(self, peer: str | None, group: str) -> Entry | None:
+    def _refusal(self, peer: str | None, group: str, site: str) -> Entry | None:
         if self._held.total >= self._most:
             return Entry.TOO_MANY
-        if peer is None or self._held.of(group) < self._most_per_address or self._carries_others(normalised(peer)):
+        is_over = self._held.of(group) >= self._most_per_address or self._held_by_sites.of(site) >= self._most_per_site
+        if peer is None or not is_over or self._carries_others(normalised(peer)):
             return None
         return Entry.TOO_MANY_OF_ADDRESS

@@ -3,8 +3,9 @@
 The first 64 KiB of each body are free: they cost nothing to count and always get through. Beyond, a body takes what it
 receives from the budget and gives it back when its request has ended, since the endpoint keeps the body until then.
 
-An address may hold as much as stays free (the *dynamic threshold* of shared buffers in switches): one alone gets half
-of the budget, two a third each, so that there is always room for one more. Where a body does not fit:
+An address (of IPv6 a /48, the most that one customer has) may hold as much as stays free (the *dynamic threshold* of
+shared buffers in switches): one alone gets half of the budget, two a third each, so that there is always room for one
+more. Where a body does not fit:
 
 1. The largest other address that holds more loses its slowest body.
 2. Otherwise the body waits for a few seconds, if bodies that are whole are going to be given back.
@@ -214,7 +215,7 @@ class ReceiveBudget:
         return len(self._shares)
 
     def enter(self, address: str) -> BodyBudget:
-        """Return what a body of this address (see `aiproject.adapters.http.asgi.client_group`) is counted by."""
+        """Return what a body of this address (see `aiproject.adapters.http.asgi.client_site`) is counted by."""
         return BodyBudget(self, address)
 
     def admit(self, body: BodyBudget) -> _Share:

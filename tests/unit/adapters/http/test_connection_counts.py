@@ -34,6 +34,15 @@ def test_no_address_holds_all_whatever_its_limit() -> None:
     assert entries(counts, "192.0.2.3", 1) == [Entry.TOO_MANY]
 
 
+def test_no_customer_with_many_ipv6_networks_holds_all() -> None:
+    counts = ConnectionCounts(100, 10)
+    flood = [counts.enter(f"2001:db8:1:{number:x}::1").entry for number in range(100)]
+    assert flood.count(Entry.ADMITTED) == 75
+    assert flood[-1] is Entry.NOT_TOLD or flood[-1] is Entry.TOO_MANY_OF_ADDRESS
+    assert entries(counts, "2001:db8:2::1", 1) == [Entry.ADMITTED]
+    assert entries(counts, "192.0.2.1", 1) == [Entry.ADMITTED]
+
+
 @pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1", None])
 def test_a_trusted_proxy_and_a_unix_socket_have_no_limit_of_their_own(peer: str | None) -> None:
     counts = ConnectionCounts(10, 1, TrustedProxies(["10.0.0.0/8"]).trusts)

@@ -346,6 +346,20 @@ async def test_what_is_thrown_away_is_not_counted() -> None:
     assert pot.held == TOTAL // 8
 
 
+async def test_a_customers_ipv6_networks_share_one_part() -> None:
+    """A /56, as homes get it, has 256 networks: counted one by one they would leave hardly anything to others."""
+    pot = budget()
+    drips = [
+        asyncio.create_task(as_task(Bodies(read_to_end, 60.0, pot), f"2001:db8:1:{number:x}::1", Client(2, "silent")))
+        for number in range(12)
+    ]
+    async with running(*drips):
+        await asyncio.sleep(0.05)
+        assert pot.addresses == 1
+        assert pot.held <= TOTAL // 2
+        assert (await begin(pot, "192.0.2.1", TOTAL // 4)).refusal is None
+
+
 async def test_a_refused_sender_is_not_waited_for() -> None:
     """A drip that is silent at the moment of its refusal goes at once, not with its next byte."""
     pot = budget()
