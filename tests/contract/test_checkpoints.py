@@ -144,6 +144,15 @@ class TestSignatures:
         assert stat.S_IMODE(mode) == 0o600
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
+    async def test_a_private_half_that_was_replaced_signs_nothing(
+        self, small_database: Database, path: Path, data_dir: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "other").mkdir()
+        private_key(tmp_path / "other")
+        (data_dir / PRIVATE_FILE).write_bytes((tmp_path / "other" / PRIVATE_FILE).read_bytes())
+        with pytest.raises(Misconfigured, match="no pair"):
+            await Checkpoints(small_database, data_dir).write()
+
     async def test_a_key_is_made_once(self, data_dir: Path) -> None:
         assert private_key(data_dir).private_bytes_raw() == private_key(data_dir).private_bytes_raw()
 

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -93,7 +94,9 @@ class TestCheckpoint:
         assert written.exit_code == 0
         assert "accounts   1\n" in written.stdout
         key.write_text(written.stdout[written.stdout.index("-----BEGIN PUBLIC KEY") :])
-        assert run("ledger", "verify", "--checkpoint", str(file)).exit_code == 0
+        sound = run("ledger", "verify", "--checkpoint", str(file))
+        assert sound.exit_code == 0
+        assert re.search(rf"checkpoint {datetime.now(UTC):%Y-%m-}\d\d [\d:]{{8}} UTC, \d+ accounts\n", sound.stdout)
         books.execute("DELETE FROM audit_entry WHERE seq = (SELECT MAX(seq) FROM audit_entry)")
         books.execute("DELETE FROM ledger_entry")
         books.execute("UPDATE user SET Tokens = 0, PicTimes = 0, VoiceMs = NULL, LedgerSeq = 0, LedgerHash = ''")

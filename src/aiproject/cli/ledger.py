@@ -77,6 +77,11 @@ def verify_command(
                 async for difference in _all(differences, missing):
                     count += 1
                     out.print(str(difference), style="red", markup=False, highlight=False, soft_wrap=True)
+                if anchors is not None:
+                    written = datetime.fromtimestamp(anchors.written_at / 1000, UTC)
+                    out.print(
+                        f"checkpoint {written:%Y-%m-%d %H:%M:%S} UTC, {anchors.accounts} accounts", highlight=False
+                    )
         for field in fields(checked):
             out.print(f"{field.name:<10} {getattr(checked, field.name)}", highlight=False)
         out.print(f"difference {count}", style="red" if count else "green", highlight=False)

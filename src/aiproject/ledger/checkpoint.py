@@ -109,6 +109,11 @@ class CheckpointWriter:
 class CheckpointReader:
     """A checkpoint whose signature has been checked.
 
+    Attributes:
+        written_at: milliseconds since 1970, by the clock of the machine that wrote it.
+        audit: head of the audit log.
+        accounts: how many have a head.
+
     Raises:
         InvalidInput: it is no checkpoint, or not signed with this key.
     """
@@ -121,6 +126,7 @@ class CheckpointReader:
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise InvalidInput("this is not a checkpoint of the ledger")
         self.audit = _head([0, *header.get("audit", ())])
+        self.written_at = int(header["written_at"])
 
     def heads(self) -> Iterator[Head]:
         """Yield the accounts' heads, once."""
@@ -138,7 +144,8 @@ class CheckpointReader:
         end = _value(last)
         if not isinstance(end, dict) or end.get("sha256") != digest.hexdigest():
             raise InvalidInput("this is not a whole checkpoint: its SHA-256 is another")
-        if end.get("accounts") != count - 2:  # the header and this line are none
+        self.accounts = count - 2  # the header and this line are none
+        if end.get("accounts") != self.accounts:
             raise InvalidInput("this is not a whole checkpoint: it has another number of accounts")
         try:
             key.verify(base64.b64decode(str(end.get("signature"))), _signed_text(digest.hexdigest()))

@@ -32,11 +32,11 @@ def private_key(data_dir: Path) -> Ed25519PrivateKey:
     Processes that start together agree on one.
 
     Raises:
-        Misconfigured: it cannot be read or made.
+        Misconfigured: it cannot be read or made, or the public half is another key's.
     """
     path = data_dir / PRIVATE_FILE
     try:
-        if not path.exists():
+        if not path.exists():  # do not draw a key in vain
             text = Ed25519PrivateKey.generate().private_bytes(
                 Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
             )  # fmt: skip
@@ -44,12 +44,16 @@ def private_key(data_dir: Path) -> Ed25519PrivateKey:
         key = load_pem_private_key(path.read_bytes(), None)
         if not isinstance(key, Ed25519PrivateKey):
             raise ValueError
-        if not (data_dir / PUBLIC_FILE).exists():
-            _create(data_dir / PUBLIC_FILE, public_text(key.public_key()).encode("ascii"), 0o644)
+        _create(data_dir / PUBLIC_FILE, public_text(key.public_key()).encode("ascii"), 0o644)
     except OSError as error:
         raise Misconfigured(f"the key of checkpoints, {path}, cannot be read or made: {error.strerror}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Misconfigured(f"the key of checkpoints, {path}, is not an Ed25519 private key in PEM") from None
+    if public_text(public_key(data_dir / PUBLIC_FILE)) != public_text(key.public_key()):
+        raise Misconfigured(
+            f"{path} and {PUBLIC_FILE} beside it are no pair, so that nobody could check what is signed: put the right "
+            "ones there, or remove both to have a new pair made"
+        )
     return key
 
 
@@ -76,7 +80,9 @@ def public_text(key: Ed25519PublicKey) -> str:
 
 
 def _create(path: Path, data: bytes, mode: int) -> None:
-    """Write a file whole, unless another process was first."""
+    """Write a file whole, unless it is there already."""
+    if path.exists():
+        return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
