@@ -221,7 +221,10 @@ async def open_application(
         await prepare_schema(database)
         common_passwords()  # read now, not while streams run
         passwords = PasswordService(
-            PasswordHasher(password_profile(settings)), threads=hash_threads(settings), queue=HASHES_WAITING
+            PasswordHasher(password_profile(settings)),
+            threads=hash_threads(settings),
+            queue=HASHES_WAITING,
+            tells_addresses_apart=settings.limits == "on",
         )
         stack.push_async_callback(passwords.close)
         http = await stack.enter_async_context(open_session())

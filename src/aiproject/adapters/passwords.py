@@ -17,11 +17,13 @@ import re
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import argon2
 import argon2.profiles
@@ -30,6 +32,7 @@ from argon2.exceptions import VerificationError, VerifyMismatchError
 
 from aiproject.codes import COME_BACK
 from aiproject.errors import InvalidInput, TooManyRequests, Unavailable
+from aiproject.protocols.addresses import address_group
 
 __all__ = [
     "CHEAP_PROFILE_FOR_TESTS",
@@ -199,15 +202,24 @@ class PasswordService:
         hasher: what does the work.
         threads: at work at once; each takes 64 MiB and, in the default profile, up to four cores for a moment.
         queue: calls that may wait beside those; at 0.25 s each, the last of 32 waits four seconds.
+        tells_addresses_apart: whether addresses take turns, and none may have more than half of the places; else one
+            burst of logins from one address keeps everybody out until it is worked off. ``False`` for set-ups in which
+            all callers share an address.
     """
 
-    def __init__(self, hasher: PasswordHasher, *, threads: int = 2, queue: int = 32) -> None:
+    def __init__(
+        self, hasher: PasswordHasher, *, threads: int = 2, queue: int = 32, tells_addresses_apart: bool = True
+    ) -> None:
         self._hasher = hasher
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="passwords", initializer=_step_back)
         self._limit = threads + queue
         self._under_way = 0
         self._places = 0
-        self._turns = asyncio.Semaphore(threads + AT_THE_DATABASE)
+        self._most_turns = threads + AT_THE_DATABASE
+        self._turns = asyncio.Semaphore(self._most_turns)
+        self._tells_addresses_apart = tells_addresses_apart
+        self._places_of: Counter[str] = Counter()
+        self._turns_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -224,28 +236,46 @@ class PasswordService:
         await self._run(self._hasher.dummy_verify)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, address: str | None = None) -> Iterator[None]:
         """Hold a place in the queue while a password is checked, from before the database is asked for anything.
 
+        Args:
+            address: of the caller; ``None``: from this machine's command line, or not known.
+
         Raises:
-            TooManyRequests: the queue is full; nothing was done.
+            TooManyRequests: the queue is full, or half full of this address' calls; nothing was done.
         """
-        if self._places >= self._limit:
+        group = self._group(address)
+        if self._places >= self._limit or (group and self._places_of[group] >= max(1, self._limit // 2)):
             raise TooManyRequests(COME_BACK_SECONDS, TOO_MANY)
         self._places += 1
+        self._places_of[group] += 1
         try:
             yield
         finally:
             self._places -= 1
+            self._places_of[group] -= 1
+            if not self._places_of[group]:
+                del self._places_of[group]
 
-    @property
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """A turn at checking a password, database work around it included; entering it waits for one.
+    @asynccontextmanager
+    async def turn(self, address: str | None = None) -> AsyncIterator[None]:
+        """Have a turn at working on a password, database work around it included; entering it waits for one.
 
         So few have theirs at once that a thousand logins do not queue up before the database either, where running
-        calls would have to wait behind them.
+        calls would have to wait behind them. Only as many of one address wait for the turns of all.
+
+        Args:
+            address: as in `place`.
         """
-        return self._turns
+        group = self._group(address)
+        of_address = self._turns_of.setdefault(group, asyncio.Semaphore(self._most_turns)) if group else nullcontext()
+        async with of_address, self._turns:
+            yield
+
+    def _group(self, address: str | None) -> str:
+        """Return what is told apart; empty: nothing."""
+        return address_group(address) if address is not None and self._tells_addresses_apart else ""
 
     async def close(self) -> None:
         """End the threads; calls that wait are cancelled, those at work are waited for."""

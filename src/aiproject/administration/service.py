@@ -262,8 +262,8 @@ class Administrators:
         name, password = name.strip(), password.strip()
         if not name or not password or len(name) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
-        key, turn = await self._stored_key(name), self._passwords.turn
-        with self._passwords.place():
+        key, turn = await self._stored_key(name), self._passwords.turn(address)
+        with self._passwords.place(address):
             async with self._guard.attempt(Realm.ADMIN, name=name, stored_key=key, address=address, turn=turn):
                 administrator, stored, better = await self._verified(name, password)
         session_id = secrets.token_hex(16)

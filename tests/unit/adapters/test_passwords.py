@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.adapters.passwords import (
+    AT_THE_DATABASE,
     CHEAP_PROFILE_FOR_TESTS,
     DEFAULT_PROFILE,
     UNUSABLE_PASSWORD,
@@ -210,6 +212,62 @@ class TestService:
                 pytest.fail("the place was never freed")
         finally:
             slow.go_on.set()
+            await service.close()
+
+    async def test_an_address_fills_half_of_the_queue_and_others_take_turns_with_it(self) -> None:
+        """Else a burst of logins from one address keeps everybody out until it is worked off."""
+        service = PasswordService(hasher, threads=1, queue=7)
+        served: list[str] = []
+        one_at_a_time = asyncio.Lock()
+
+        async def login(address: str) -> None:
+            with service.place(address):
+                async with service.turn(address), one_at_a_time:
+                    await asyncio.sleep(0)
+                    served.append(address)
+
+        try:
+            # Another address of the same IPv6 network is the same.
+            burst = [asyncio.create_task(login(f"2001:db8::{number}")) for number in range(4)]
+            await asyncio.sleep(0)
+            with pytest.raises(TooManyRequests):
+                await login("2001:db8::ffff")
+            burst += [asyncio.create_task(login("192.0.2.2")) for _ in range(3)]
+            await asyncio.sleep(0)
+            await asyncio.gather(login("192.0.2.3"), *burst)
+            assert len(served) == 8
+            await login("2001:db8::ffff")
+        finally:
+            await service.close()
+
+    async def test_nobody_waits_behind_the_whole_burst_of_another_address(self) -> None:
+        service = PasswordService(hasher, threads=1, queue=200)
+        served: list[str] = []
+
+        async def login(address: str) -> None:
+            with service.place(address):
+                async with service.turn(address):
+                    await asyncio.sleep(0.001)
+                    served.append(address)
+
+        try:
+            burst = [asyncio.create_task(login("192.0.2.1")) for _ in range(100)]
+            await asyncio.sleep(0)
+            await login("192.0.2.2")
+            assert len(served) <= 2 * (1 + AT_THE_DATABASE) + 1
+            await asyncio.gather(*burst)
+        finally:
+            await service.close()
+
+    async def test_where_all_share_an_address_it_may_fill_the_queue(self) -> None:
+        service = PasswordService(hasher, threads=1, queue=3, tells_addresses_apart=False)
+        try:
+            with contextlib.ExitStack() as places:
+                for _ in range(4):
+                    places.enter_context(service.place("192.0.2.1"))
+                with pytest.raises(TooManyRequests):
+                    places.enter_context(service.place("192.0.2.1"))
+        finally:
             await service.close()
 
     async def test_closed_is_closed(self) -> None:

@@ -83,16 +83,19 @@ class Accounts:
         *,
         open_books: OpenBooks | None = None,
         origin: Origin | None = None,
+        address: str | None = None,
     ) -> Account:
         """Open an account, with the sign-up quota if not told otherwise.
 
         Args:
             open_books: gives it another quota.
             origin: who opens it for somebody else: an entry of the audit log.
+            address: of the caller, which waits for its turn at a password's hash; ``None``: as in `PasswordService`.
 
         Raises:
             InvalidInput: see `check_new_account` and `refuse_misleading_name`.
             NameTaken: decided by the database's unique index, so two at the same moment cannot both win.
+            TooManyRequests: too many passwords wait to be hashed.
         """
         new = check_new_account(username, password, email, academy, password_min_length=self._password_min_length)
         key = name_key(new.username)
@@ -100,7 +103,9 @@ class Accounts:
             if await store.by_name(connection, new.username) is not None:
                 raise NameTaken
         refuse_misleading_name(new.username)
-        stored = await self._passwords.hash(new.password)
+        with self._passwords.place(address):
+            async with self._passwords.turn(address):
+                stored = await self._passwords.hash(new.password)
         now = self._clock()
 
         async def open_account() -> None:
@@ -157,8 +162,8 @@ class Accounts:
         username, password = username.strip(), password.strip()
         if not username or not password or len(username) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
             raise LoginFailed
-        key, turn = await self._stored_key(username), self._passwords.turn
-        with self._passwords.place():
+        key, turn = await self._stored_key(username), self._passwords.turn(address)
+        with self._passwords.place(address):
             async with self._guard.attempt(
                 Realm.LOGIN, name=username, stored_key=key, address=address, turn=turn
             ):  # fmt: skip
@@ -220,8 +225,8 @@ class Accounts:
         new = check_new_password(new, account.username, self._password_min_length)
         if not current or len(current) > LONGEST_PASSWORD:
             raise LoginFailed
-        turn = self._passwords.turn
-        with self._passwords.place():
+        turn = self._passwords.turn(address)
+        with self._passwords.place(address):
             async with self._guard.attempt(
                 Realm.LOGIN, name=account.username, stored_key=account.name_key, address=address, turn=turn
             ):

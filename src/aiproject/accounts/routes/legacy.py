@@ -48,7 +48,9 @@ class AuthRoutes:
             address = client_group(request.scope)
             await self._limiter.hit(REGISTRATIONS, address)
             opening = self._signups.opening(address)
-            account = await self._accounts.register(username, password, email, academy, open_books=opening)
+            account = await self._accounts.register(
+                username, password, email, academy, open_books=opening, address=address
+            )
         except AiProjectError as error:
             return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
         note(request.scope, account=account.account_id, outcome="ok", has_signup_quota=opening.is_full)
