@@ -17,6 +17,7 @@ from aiproject.accounts.principal.principal import Caller
 from aiproject.adapters.fault_points import reach
 from aiproject.adapters.http.asgi import CHUNKS, Receive, Scope, Send, note, reader_of, request_id, send_json
 from aiproject.adapters.http.bodies import ClientGone, read_body
+from aiproject.adapters.http.receive_budget import FREE_BYTES
 from aiproject.adapters.log import get_logger
 from aiproject.api.legacy.endpoint import ClientWatch, Endpoint, read_identified
 from aiproject.calls.idempotency import Claim, Replay
@@ -217,20 +218,16 @@ class _TextEndpoint(Endpoint):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         known, body = await self._read(scope, receive)
-        call = _parse(body, has_key=known is not None, has_cookie=self._identities.has_cookie(scope))
-        uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
-        caller = known or await self._identities.of_fields(
-            scope, uuid, username, is_confirmed_later=not self._replay.is_asked(scope)
-        )
+        caller, dialog = await self._caller_and_dialog(scope, known, body)
         caller.require(Capability.TOKENS, self._defaults.model)
         async with (
-            self._limits.enter(scope, caller, tokens=lambda: self._most(call.dialog)) as running,
+            self._limits.enter(scope, caller, tokens=lambda: self._most(dialog)) as running,
             self._replay.claim(scope, caller.account.account_id, body) as claim,
         ):
             if claim.answer is not None:
                 await self.repeat(scope, send, claim.answer)
                 return
-            request, hold = await self.admit(scope, call.dialog, caller)
+            request, hold = await self.admit(scope, dialog, caller)
             answer = _Answer(request)
 
             def consumed() -> int:
@@ -240,6 +237,26 @@ class _TextEndpoint(Endpoint):
             async with Charge(self._quotas, hold, self.service, estimate=consumed, seen=seen) as charge:
                 running.consumed = lambda: charge.charged
                 await self.converse(scope, receive, send, answer, charge, claim)
+
+    async def _caller_and_dialog(
+        self, scope: Scope, known: Caller | None, body: bytes
+    ) -> tuple[Caller, list[_Message]]:
+        """Return who calls, and the dialog.
+
+        Decoded, a dialog takes up to four times the memory of its body, which the receive budget does not count. So a
+        large one is not kept while the caller is looked up who may be nobody: it is decoded again afterwards.
+        """
+        has_cookie = self._identities.has_cookie(scope)
+        call = _parse(body, has_key=known is not None, has_cookie=has_cookie)
+        if known is not None:
+            return known, call.dialog
+        uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
+        dialog = call.dialog if len(body) <= FREE_BYTES else None
+        del call
+        caller = await self._identities.of_fields(
+            scope, uuid, username, is_confirmed_later=not self._replay.is_asked(scope)
+        )
+        return caller, dialog or _parse(body, has_key=False, has_cookie=has_cookie).dialog
 
     async def _read(self, scope: Scope, receive: Receive) -> tuple[Caller | None, bytes]:
         """Return who calls, where the headers alone say so, and the body.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -465,6 +466,32 @@ class TestRefusals:
         world = play(World(), endpoint, b" " * (2 * 1024 * 1024 + 1))
         assert (world.status, world.answer["code"]) == (413, "REQUEST_TOO_LARGE")
         assert world.answer_headers[b"connection"] == b"close"
+
+    @EITHER
+    def test_a_large_dialog_is_not_kept_decoded_for_somebody_who_may_be_nobody(
+        self, endpoint: type[TextChat], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A text with one character of four bytes takes four times its length, which no budget counts."""
+        world = World(balance=10_000_000)
+        content = "a" * 1024 * 1024 + "😀"
+        body = json.dumps({**CALL, "dialog": [{"role": "user", "content": content}]}, ensure_ascii=False).encode()
+        del content
+        kept: list[int] = []
+        identify = world.identify
+
+        async def watched(uuid: str, usernames: Sequence[str], *, address: str | None = None) -> Account:
+            kept.append(tracemalloc.get_traced_memory()[0])
+            return await identify(uuid, usernames, address=address)
+
+        monkeypatch.setattr(world, "identify", watched)
+        tracemalloc.start()
+        try:
+            play(world, endpoint, body)
+        finally:
+            tracemalloc.stop()
+        assert world.status == 200
+        assert len(kept) == 1
+        assert kept[0] < 2 * len(body)
 
     @EITHER
     def test_an_unknown_caller_holds_nothing(self, endpoint: type[TextChat]) -> None:
