@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account
+from aiproject.accounts import Account, ApiKeys
+from aiproject.accounts.api_keys.model import KeyTerms, SpendCap
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import unpaid_usage
 from aiproject.adapters.db.schema import user as users
+from aiproject.errors import SpendLimitReached
 from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
 from aiproject.ledger.losses import LossFilter, sums_of_losses
 from aiproject.ledger.verify import verify
@@ -105,6 +107,21 @@ class TestTheBound:
         assert await tokens_left(database) == 0
         assert await counters(database) == [BOUND]
         assert await lost(database) == [("tokens", "moderated", 500, 500), ("tokens", "moderated", 970, 0)]
+
+    async def test_a_key_is_charged_no_more_than_it_may_spend(self, database: Database, quotas: Quotas) -> None:
+        account = await open_account(database, "alice", tokens=10_000)
+        new = await ApiKeys(database).create(account.account_id, KeyTerms("key"), {TOKENS: SpendCap(daily=60)})
+
+        async def fail_with_key() -> int:
+            held = await quotas.hold(
+                account, TOKENS, 1000, need=1, request_id=next(request_ids), key_id=new.key.key_id
+            )  # fmt: skip
+            return await quotas.settle(held, Outcome.MODERATED, Stage.FIRST_FRAME, estimated=480, seen=480)
+
+        assert [await fail_with_key(), await fail_with_key()] == [0, 60]
+        with pytest.raises(SpendLimitReached):
+            await fail_with_key()
+        assert await tokens_left(database) == 10_000 - 60
 
     async def test_accounts_have_one_each(self, database: Database, quotas: Quotas) -> None:
         alice = await open_account(database, "alice", tokens=5000)
