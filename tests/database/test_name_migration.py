@@ -20,8 +20,19 @@ from aiproject.administration import store as administrators
 from aiproject.cli.name_findings import examine_names
 from aiproject.protocols.names import exact_name_key
 
-NAMES = ["owner", "Owner\u200b", "小明❤\ufe0f", "a\u200bb", "a\u200db", "\u3164", "раyраl", "Tom"]
-NEW_KEYS = ["owner", "owner\u200b", "小明❤", "ab", "a\u200db", "\u1160", "раyраl", "tom"]
+NAMES = [
+    "owner",
+    "Owner\u200b",
+    "小明❤\ufe0f",
+    "a\u200bb",
+    "a\u200db",
+    "\u3164",
+    "раyраl",
+    "Tom",
+    "zhang  san",
+    "1\u0661",
+]
+NEW_KEYS = ["owner", "owner\u200b", "小明❤", "ab", "a\u200db", "\u1160", "раyраl", "tom", "zhang  san", "1\u0661"]
 """Where a name becomes another one, or none, the key stays as it was."""
 
 
@@ -115,4 +126,5 @@ async def test_the_doctor_lists_what_can_be_taken_for_another_one(previous: Data
     assert (admins.level, accounts.level) == ("mend", "note")
     for finding in (admins, accounts):
         assert finding.subject == "names"
-        assert finding.text.endswith(r"'Owner\u200b', 'a\u200db', '\u3164', '\u0440\u0430y\u0440\u0430l'")
+        listed = r"'Owner\u200b', 'a\u200db', '\u3164', '\u0440\u0430y\u0440\u0430l', 'zhang  san', '1\u0661'"
+        assert finding.text.endswith(listed)
