@@ -522,7 +522,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_random_lives(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calendar = Calendar()
-    for module in ("spending", "unpaid"):
+    for module in ("key_limits", "unpaid"):
         monkeypatch.setattr(f"aiproject.ledger.{module}.day_of", lambda _now, _zone: calendar.day)
 
     async def prepared() -> Database:
