@@ -32,7 +32,7 @@ from argon2.exceptions import VerificationError, VerifyMismatchError
 
 from aiproject.codes import COME_BACK
 from aiproject.errors import InvalidInput, TooManyRequests, Unavailable
-from aiproject.protocols.addresses import address_group
+from aiproject.protocols.addresses import address_group, address_site
 
 __all__ = [
     "CHEAP_PROFILE_FOR_TESTS",
@@ -274,8 +274,11 @@ class PasswordService:
             yield
 
     def _group(self, address: str | None) -> str:
-        """Return what is told apart; empty: nothing."""
-        return address_group(address) if address is not None and self._tells_addresses_apart else ""
+        """Return what is told apart, of IPv6 the site, as for other shares; empty: nothing."""
+        if address is None or not self._tells_addresses_apart:
+            return ""
+        group = address_group(address)
+        return address_site(group) or group
 
     async def close(self) -> None:
         """End the threads; calls that wait are cancelled, those at work are waited for."""
