@@ -54,6 +54,7 @@ async def fail(limit: AttemptLimit, subject: str, error: BaseException = WRONG) 
         return True
 
 
+@pytest.mark.serial  # a crowd at Redis, which must answer in time
 async def test_failures_at_the_same_moment_find_each_other(limit: AttemptLimit, subject: str) -> None:
     made = await asyncio.gather(*(fail(limit, subject) for _ in range(30)))
     assert sum(made) == 5

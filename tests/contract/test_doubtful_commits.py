@@ -17,7 +17,7 @@ from aiproject.adapters.db.schema import operator_loss
 from aiproject.errors import Unavailable
 from aiproject.ledger.sql import insert_rows
 
-COLUMNS = tuple(column.name for column in operator_loss.columns)
+COLUMNS = ("request_id", "attempt", "account_id", "capability", "amount", "reason", "created_at")
 ROW = ("a", 1, 7, "tokens", 1, "late", 5)
 
 LOST_ITS_GROUP = (

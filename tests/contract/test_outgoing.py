@@ -123,7 +123,7 @@ def test_every_client_in_the_code_is_one_that_follows_nobody() -> None:
                 ways_out[path.name] = name
             assert name not in ("urlopen", "urllib.request.urlopen", "requests.get", "httpx.get"), path
     # Our own client knows neither redirects nor proxies (the tests above); its dialer connects to what it is told.
-    assert set(ways_out) == {"http_client.py", "ocr.py", "websocket.py", "dialing.py"}
+    assert set(ways_out) == {"http_client.py", "ocr.py", "websocket.py", "dialer.py"}
 
 
 @asynccontextmanager
