@@ -28,7 +28,7 @@ from aiproject.adapters import log as logging_setup
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
 from aiproject.assembly import open_database, password_profile
-from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.audit import Actor, ActorKind, AuditContext
 from aiproject.config import Settings, load_settings
 from bench.login_storm import PASSWORD, fill, process
 
@@ -87,7 +87,7 @@ async def _add_administrators_and_keys(settings: Settings, people: Sequence[Acco
     passwords = PasswordService(PasswordHasher(password_profile(settings)))
     try:
         async with open_database(settings) as database:
-            origin = Origin(Actor(ActorKind.COMMAND_LINE, "benchmark"), "", "")
+            origin = AuditContext(Actor(ActorKind.COMMAND_LINE, "benchmark"), "", "")
             for number in range(NAMES):
                 await Administrators(database, passwords).add(f"boss{number}", PASSWORD, Role.ADMIN, origin)
             keys = ApiKeys(database)

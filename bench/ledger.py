@@ -35,8 +35,8 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import new_account_id
 from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.http.asgi import Scope
-from aiproject.calls.idempotency import Claim, Replay
-from aiproject.ledger import Capability, Kind, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.calls.idempotency import IdempotencyClaim, IdempotencyStore
+from aiproject.ledger import Kind, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.batch import apply
 from aiproject.ledger.model import Grant
 
@@ -98,23 +98,23 @@ async def _accounts(database: Database, count: int) -> list[Account]:
         Account(row["AccountId"], row["Id"], row["UserName"], "", None, 0, 0, None, 0, None, None)  # type: ignore[arg-type]
         for row in rows
     ]
-    orders = [Grant(account.account_id, Capability.TOKENS, 1 << 50, Kind.GRANT, "bench") for account in accounts]
+    orders = [Grant(account.account_id, Meter.TOKENS, 1 << 50, Kind.GRANT, "bench") for account in accounts]
     async with database.begin() as connection:
         await apply(connection, orders, dialect=database.dialect)
     return accounts
 
 
 async def _round(
-    quotas: Quotas, accounts: list[Account], seconds: float, replay: Replay, *, is_keyed: bool = False
+    quotas: Quotas, accounts: list[Account], seconds: float, replay: IdempotencyStore, *, is_keyed: bool = False
 ) -> Figures:
     latencies: list[float] = []
     deadline = time.perf_counter() + seconds
 
-    async def call(account: Account, request_id: str, claim: Claim) -> None:
+    async def call(account: Account, request_id: str, claim: IdempotencyClaim) -> None:
         began = time.perf_counter()
         hold = await quotas.hold(
             account,
-            Capability.TOKENS,
+            Meter.TOKENS,
             2148,
             need=101,
             request_id=request_id,
@@ -163,7 +163,7 @@ async def measure(url: str, *, seconds: float = SECONDS, rounds: int = ROUNDS) -
     try:
         await migrations.upgrade(database)
         async with Quotas.running(database, LeaseTimes(30.0)) as quotas:
-            replay = Replay(database, quotas)
+            replay = IdempotencyStore(database, quotas)
             accounts = await _accounts(database, max(load.callers for load in LOADS))
             await _round(quotas, accounts, 0.5, replay)
             measured: dict[Load, list[Figures]] = {}

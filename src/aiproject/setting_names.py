@@ -59,7 +59,7 @@ _LINK_ENDS: Final = (
 
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9_].*", re.DOTALL)
 _NOT_IN_A_KEY: Final = re.compile(r"[^A-Za-z0-9_.-].*", re.DOTALL)
-_LONGEST_SHOWN: Final = 80  # characters; twice as long as the longest name of a setting
+_MAX_SHOWN: Final = 80  # characters; twice as long as the longest name of a setting
 
 
 def unknown_variables(environment: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
@@ -128,4 +128,4 @@ def _suggestion(meant: str) -> str:
 def _shown(name: str, not_in_it: re.Pattern[str]) -> str:
     """The part of a name that can be one: what follows may be a value, as in ``NAME value`` for ``NAME=value``."""
     shown = not_in_it.sub("…", name)
-    return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
+    return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "…"

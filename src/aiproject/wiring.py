@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 from aiproject.accounts import Accounts, ApiKeys
 from aiproject.accounts.core.profiles import Profiles
 from aiproject.accounts.core.signups import SignupQuota
-from aiproject.accounts.identity.authenticator import Identities
-from aiproject.accounts.identity.authorizer import Access
+from aiproject.accounts.identity.authenticator import Authenticator
+from aiproject.accounts.identity.authorizer import Authorizer
 from aiproject.accounts.identity.cookie import CookieIdentity
 from aiproject.accounts.login.password_policy import common_passwords
-from aiproject.accounts.login.throttle import LoginGuard
+from aiproject.accounts.login.throttle import LoginThrottle
 from aiproject.accounts.routes.account import AccountRoutes
 from aiproject.accounts.routes.api_keys import KeyRoutes
 from aiproject.accounts.routes.legacy import AuthRoutes
@@ -33,12 +33,12 @@ from aiproject.adapters.db.engine import Condition, Database
 from aiproject.adapters.db.write_probe import WriteProbe
 from aiproject.adapters.http.asgi import ASGIApp
 from aiproject.adapters.http.connection_counts import ConnectionCounts
-from aiproject.adapters.http.event_limits import Limiter
-from aiproject.adapters.http.rate_limiter import Gate, MemoryGate
+from aiproject.adapters.http.event_limits import EventRateLimiter
+from aiproject.adapters.http.rate_limiter import MemoryRateLimiter, RateLimiter
 from aiproject.adapters.http.receive_budget import MIN_BUDGET_BYTES, ReceiveBudget
-from aiproject.adapters.http.redis_rate_limiter import RedisGate, SharedGate
+from aiproject.adapters.http.redis_rate_limiter import RedisRateLimiter, SharedRateLimiter
 from aiproject.adapters.log import get_logger, log_trouble
-from aiproject.adapters.mailer import Mailer, Outbox, parse_smtp_url
+from aiproject.adapters.mailer import Mailer, MailQueue, parse_smtp_url
 from aiproject.adapters.memory import memory_limit
 from aiproject.adapters.net.http_client import open_session
 from aiproject.adapters.net.redis import RedisLink
@@ -46,16 +46,16 @@ from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.adapters.workers import Workers
 from aiproject.administration.jwts import Signer, read_key
 from aiproject.administration.people import People
-from aiproject.administration.routes import AdministrationRoutes, Rooms
+from aiproject.administration.routes import AdministrationRoutes, Services
 from aiproject.administration.service import Administrators
-from aiproject.administration.setup import SetupCode, SetupGate
+from aiproject.administration.setup import SetupCode, SetupGuard
 from aiproject.administration.tables import Tables
 from aiproject.administration.trial import ModelTrial
 from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
 from aiproject.api.legacy.files import PictureText, VoiceText
 from aiproject.assembly import open_database, opening, password_profile, prepare_schema, signup_voice_ms
 from aiproject.audit import AuditLog
-from aiproject.calls.idempotency import Replay
+from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.calls.limits import CallLimits, Ceilings
 from aiproject.calls.running import RunningCalls
 from aiproject.config import IflytekCredentials, Settings
@@ -66,13 +66,13 @@ from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
+from aiproject.providers import IflytekConnector, IflytekDictation, IflytekOcr, SparkUpstream, TimeLimits
 from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
 from aiproject.web.app import Endpoints, Readiness
 from aiproject.web.mail_pages import mail_pages
-from aiproject.web.middleware import Doorway
+from aiproject.web.middleware import EdgePolicy
 
 __all__ = [
     "Application",
@@ -132,7 +132,7 @@ def signup_quota(settings: Settings, quotas: Quotas) -> SignupQuota:
     )
 
 
-def open_outbox(settings: Settings) -> Outbox | None:
+def open_outbox(settings: Settings) -> MailQueue | None:
     """Return what sends mail; ``None``: no mail server is set.
 
     Raises:
@@ -143,7 +143,7 @@ def open_outbox(settings: Settings) -> Outbox | None:
         return None
     if not url or not settings.mail_from:
         raise Misconfigured("AIPROJECT_SMTP_URL and AIPROJECT_MAIL_FROM: give both, or none for no mail")
-    return Outbox(Mailer(parse_smtp_url(url), settings.mail_from))
+    return MailQueue(Mailer(parse_smtp_url(url), settings.mail_from))
 
 
 @asynccontextmanager
@@ -157,15 +157,15 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisLink | None]:
 
 
 @asynccontextmanager
-async def open_gate(settings: Settings, link: RedisLink | None) -> AsyncIterator[Gate | None]:
+async def open_gate(settings: Settings, link: RedisLink | None) -> AsyncIterator[RateLimiter | None]:
     """Open what counts requests and running calls; ``None`` where limits are off."""
     if settings.limits == "off":
         yield None
     elif link is None:
-        yield MemoryGate()
+        yield MemoryRateLimiter()
     else:
-        async with RedisGate.opened(link) as shared:
-            yield SharedGate(shared, MemoryGate())
+        async with RedisRateLimiter.opened(link) as shared:
+            yield SharedRateLimiter(shared, MemoryRateLimiter())
 
 
 def ceilings(settings: Settings) -> Ceilings:
@@ -232,9 +232,9 @@ async def open_application(
         workers = Workers(MEDIA_THREADS)
         stack.push_async_callback(workers.close)
         link = await stack.enter_async_context(open_redis(settings))
-        gate = await stack.enter_async_context(open_gate(settings, link))
-        limiter = Limiter(enabled=gate is not None, link=link)
-        call_limits = CallLimits(gate, ceilings(settings))
+        rate_limiter = await stack.enter_async_context(open_gate(settings, link))
+        limiter = EventRateLimiter(enabled=rate_limiter is not None, link=link)
+        call_limits = CallLimits(rate_limiter, ceilings(settings))
         calls = RunningCalls()
         quotas = await stack.enter_async_context(
             Quotas.running(
@@ -245,21 +245,21 @@ async def open_application(
             )
         )
         await stack.enter_async_context(Checkpoints(database, settings.data_dir).running())
-        guard = LoginGuard(database, guards_addresses=settings.limits == "on")
+        login_throttle = LoginThrottle(database, guards_addresses=settings.limits == "on")
         accounts = Accounts(
             database,
             passwords,
             opening(settings, quotas),
-            guard=guard,
+            login_throttle=login_throttle,
             password_min_length=settings.password_min_length,
         )
         keys = ApiKeys(database)
         stack.push_async_callback(keys.close)
         sessions = Sessions(database, idle=settings.session_idle, lifetime=settings.session_lifetime)
         browser_rules = BrowserRules(settings.public_url, settings.session_lifetime)
-        identities = Identities(accounts, keys, CookieIdentity(sessions, browser_rules))
+        authenticator = Authenticator(accounts, keys, CookieIdentity(sessions, browser_rules))
 
-        upstream = Link(credentials, time_limits(settings))
+        upstream = IflytekConnector(credentials, time_limits(settings))
         spark = SparkUpstream(
             upstream,
             url=settings.spark_url,
@@ -288,27 +288,27 @@ async def open_application(
             settings.upstream_call_timeout,
             settings.spark_domain,
         )
-        replay = Replay(database, quotas)
-        outbox = open_outbox(settings)
-        if outbox is not None:
-            await stack.enter_async_context(outbox.running())
-        access = Access(identities, accounts)
+        idempotency = IdempotencyStore(database, quotas)
+        mail_queue = open_outbox(settings)
+        if mail_queue is not None:
+            await stack.enter_async_context(mail_queue.running())
+        access = Authorizer(authenticator, accounts)
         zone = ZoneInfo(settings.time_zone)
         session_routes = SessionRoutes(accounts, sessions, browser_rules, access)
-        closing = Closing(database, forget=[replay.forget])
+        closing = Closing(database, forget=[idempotency.forget])
         account_routes = AccountRoutes(accounts, Profiles(database), closing, sessions, session_routes, access)
         key_routes = KeyRoutes(keys, access, lambda: datetime.now(zone))
-        recovery = Recovery(database, accounts, guard, outbox, settings.public_url)
+        recovery = Recovery(database, accounts, login_throttle, mail_queue, settings.public_url)
         mail_routes = MailRoutes(recovery, access, limiter)
         vouchers = Vouchers(database)
         audit = AuditLog(database)
         administration = AdministrationRoutes(
-            Rooms(
+            Services(
                 administrators=Administrators(
                     database,
                     passwords,
                     Signer(read_key(settings.data_dir, settings.admin_key_file)),
-                    guard=guard,
+                    login_throttle=login_throttle,
                     password_min_length=settings.password_min_length,
                 ),
                 people=People(
@@ -323,7 +323,7 @@ async def open_application(
                 tables=Tables(database),
                 trial=ModelTrial(spark, calls, audit),
                 audit=audit,
-                setup=SetupGate(setup_code),
+                setup=SetupGuard(setup_code),
                 limiter=limiter,
             ),
             app_id=credentials.app_id,
@@ -344,22 +344,22 @@ async def open_application(
                         signup_quota(settings, quotas),
                         is_open=settings.registration == "open",
                     ),
-                    text_chat=TextChat(calls, identities, quotas, spark, defaults, replay, call_limits),
-                    text_stream=TextStream(calls, identities, quotas, spark, defaults, replay, call_limits),
+                    text_chat=TextChat(calls, authenticator, quotas, spark, defaults, idempotency, call_limits),
+                    text_stream=TextStream(calls, authenticator, quotas, spark, defaults, idempotency, call_limits),
                     voice=VoiceText(
                         calls,
-                        identities,
+                        authenticator,
                         quotas,
                         dictation,
                         limiter,
                         workers,
-                        replay,
+                        idempotency,
                         call_limits,
                         anonymous=settings.voice_anonymous,
                     ),
-                    picture=PictureText(calls, identities, quotas, ocr, workers, replay, call_limits),
-                    vouchers=VoucherRoutes(accounts, vouchers, gate),
-                    usage=UsageRoutes(identities, Receipts(database)),
+                    picture=PictureText(calls, authenticator, quotas, ocr, workers, idempotency, call_limits),
+                    vouchers=VoucherRoutes(accounts, vouchers, rate_limiter),
+                    usage=UsageRoutes(authenticator, Receipts(database)),
                     more=[
                         *session_routes.routes(),
                         *account_routes.routes(),
@@ -372,9 +372,9 @@ async def open_application(
                 readiness=readiness,
                 is_sandbox=is_sandbox,
                 cors_origins=settings.cors_origins,
-                doorway=Doorway(
+                edge_policy=EdgePolicy(
                     TrustedProxies(settings.trusted_proxies),
-                    gate,
+                    rate_limiter,
                     settings.address_requests_per_minute,
                     receive_budget(settings),
                 ),

@@ -15,15 +15,15 @@ import sqlalchemy as sa
 from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.api_keys.model import KeyTerms
 from aiproject.accounts.core.profiles import Profiles
-from aiproject.accounts.login.throttle import LoginGuard
+from aiproject.accounts.login.throttle import LoginThrottle
 from aiproject.accounts.selfservice.deletion import Closing
-from aiproject.accounts.selfservice.recovery import MOST_LIVE, Recovery
+from aiproject.accounts.selfservice.recovery import MAX_LIVE, Recovery
 from aiproject.accounts.selfservice.token_store import Purpose
 from aiproject.accounts.sessions.service import MAX_SESSIONS, Sessions
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import api_key, browser_session, mail_token
 from aiproject.adapters.db.schema import user as users
-from aiproject.adapters.mailer import Letter, Mailer, MailServer, Outbox, Security
+from aiproject.adapters.mailer import Email, Mailer, MailQueue, MailServer, Security
 from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
 from aiproject.errors import (
     AccountUnknown,
@@ -34,7 +34,7 @@ from aiproject.errors import (
     NotSignedIn,
     TooManyRequests,
 )
-from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.verify import verify
 
 START = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
@@ -55,18 +55,18 @@ class Clock:
         self.now += timedelta(**delta)
 
 
-class KeptOutbox(Outbox):
+class KeptOutbox(MailQueue):
     """Keeps jobs for the test to do."""
 
     def __init__(self) -> None:
         super().__init__(Mailer(MailServer("127.0.0.1", 1, Security.NONE), "a@example.com"))
-        self.kept: list[Callable[[], Awaitable[Sequence[Letter]]]] = []
+        self.kept: list[Callable[[], Awaitable[Sequence[Email]]]] = []
 
-    def put(self, job: Callable[[], Awaitable[Sequence[Letter]]]) -> bool:
+    def put(self, job: Callable[[], Awaitable[Sequence[Email]]]) -> bool:
         self.kept.append(job)
         return True
 
-    async def letters(self) -> list[Letter]:
+    async def letters(self) -> list[Email]:
         """Do what was put; return what would be sent."""
         jobs, self.kept = self.kept, []
         return [letter for job in jobs for letter in await job()]
@@ -83,9 +83,9 @@ class House:
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.database, LeaseTimes(30))
-        self.guard = LoginGuard(self.database)
+        self.guard = LoginThrottle(self.database)
         opening = partial(self.quotas.open_books, tokens=10_000, pic_times=10, voice_ms=None)
-        self.accounts = Accounts(self.database, self.passwords, opening, guard=self.guard, clock=self.clock)
+        self.accounts = Accounts(self.database, self.passwords, opening, login_throttle=self.guard, clock=self.clock)
         self.sessions = Sessions(self.database, idle=3600, lifetime=86_400, clock=self.clock)
         self.keys = ApiKeys(self.database, clock=self.clock)
         self.closing = Closing(self.database, clock=self.clock)
@@ -335,8 +335,8 @@ class TestTokens:
             *((house, other_node)[number % 2].recovery.send_verification(account) for number in range(12)),
             return_exceptions=True,
         )
-        assert outcomes.count(None) == MOST_LIVE[Purpose.VERIFY]
-        assert sum(isinstance(outcome, TooManyRequests) for outcome in outcomes) == 12 - MOST_LIVE[Purpose.VERIFY]
+        assert outcomes.count(None) == MAX_LIVE[Purpose.VERIFY]
+        assert sum(isinstance(outcome, TooManyRequests) for outcome in outcomes) == 12 - MAX_LIVE[Purpose.VERIFY]
 
     async def test_nonsense(self, house: House) -> None:
         for nonsense in ("", "x", "A" * 43, "é" * 43, "\0" * 43, "A" * 5000):
@@ -354,7 +354,7 @@ class TestTheEnd:
         house.recovery.ask_reset(username="小明", email=None)
         token = await house.token()
         async with Quotas.running(house.database, LeaseTimes(30)) as quotas:
-            hold = await quotas.hold(account, Capability.TOKENS, 500, request_id="a call that runs")
+            hold = await quotas.hold(account, Meter.TOKENS, 500, request_id="a call that runs")
             await house.closing.close(account)
             assert await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=120) == 120
         assert [difference async for difference in verify(house.database)] == []

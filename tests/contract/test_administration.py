@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from argon2.profiles import CHEAPEST
 
 from aiproject.accounts import Account, Accounts
-from aiproject.accounts.login.throttle import LoginGuard, Realm
+from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, administrator_session, api_key, browser_session, user
@@ -29,7 +29,7 @@ from aiproject.administration.model import MASK, AdministratorUnknown, JwtRefuse
 from aiproject.administration.people import NewProfile, People
 from aiproject.administration.service import Change, Session
 from aiproject.administration.tables import Tables
-from aiproject.audit import Actor, ActorKind, AuditFilter, AuditLog, Origin
+from aiproject.audit import Actor, ActorKind, AuditContext, AuditFilter, AuditLog
 from aiproject.errors import (
     AccountUnknown,
     InvalidInput,
@@ -40,13 +40,13 @@ from aiproject.errors import (
     VoucherRedeemed,
     VoucherUnusable,
 )
-from aiproject.ledger import Capability, LeaseTimes, Quotas
+from aiproject.ledger import LeaseTimes, Meter, Quotas
 from aiproject.ledger.verify import verify
 from aiproject.vouchers import Vouchers
 from aiproject.vouchers.model import CodeTaken, VoucherNameTaken
 from bookkeeping import open_account, reread
 
-ORIGIN = Origin(Actor(ActorKind.ADMINISTRATOR, "boss"), "192.0.2.1", "request-1")
+ORIGIN = AuditContext(Actor(ActorKind.ADMINISTRATOR, "boss"), "192.0.2.1", "request-1")
 PASSWORD = "four different horses"
 NEW_PASSWORD = "five different horses"
 
@@ -175,7 +175,7 @@ class TestSessions:
     async def test_failures_lock_the_name_and_a_new_password_unlocks(
         self, database: Database, passwords: PasswordService
     ) -> None:
-        found = Administrators(database, passwords, Signer(b"k" * 32), guard=LoginGuard(database))
+        found = Administrators(database, passwords, Signer(b"k" * 32), login_throttle=LoginThrottle(database))
         await found.add("ann", PASSWORD, None, ORIGIN)
         refusals = []
         for _ in range(20):
@@ -192,10 +192,10 @@ class TestSessions:
 
     async def test_the_realm_is_the_administrators_own(self, database: Database, found: Administrators) -> None:
         await found.add("ann", PASSWORD, None, ORIGIN)
-        guard = LoginGuard(database)
+        guard = LoginThrottle(database)
         for _ in range(20):
             try:
-                async with guard.attempt(Realm.LOGIN, name="ann", address=None):
+                async with guard.attempt(ThrottleScope.LOGIN, name="ann", address=None):
                     raise LoginFailed
             except (LoginFailed, TooManyRequests):
                 continue
@@ -330,7 +330,7 @@ class TestPeople:
     async def test_not_below_what_is_held(self, database: Database, people: People) -> None:
         ann = await open_account(database, "ann", tokens=100)
         async with Quotas.running(database, LeaseTimes(30)) as quotas:
-            await quotas.hold(ann, Capability.TOKENS, 60, request_id="running")
+            await quotas.hold(ann, Meter.TOKENS, 60, request_id="running")
             await people.modify("ann", profile(tokens=10), ORIGIN)
         assert (await reread(database, "ann")).tokens == 60
         assert (await acts(database))[0][3]["tokens"] == 60

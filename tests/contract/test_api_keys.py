@@ -18,10 +18,10 @@ from aiproject.accounts.core import store
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import api_key, spend_limit
 from aiproject.errors import AccountUnknown, InvalidInput, NotAllowed, NotFound, NotSignedIn
-from aiproject.ledger import Capability, LeaseTimes, Quotas
+from aiproject.ledger import LeaseTimes, Meter, Quotas
 from bookkeeping import open_account
 
-TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
+TOKENS, PIC_TIMES, VOICE = Meter.TOKENS, Meter.PIC_TIMES, Meter.VOICE_SECONDS
 HERE = "192.0.2.7"
 NOON = datetime(2026, 5, 5, 12, 0, 0, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ import pytest
 
 from aiproject.adapters.http.attempts import AttemptLimit
 from aiproject.adapters.http.event_limits import Rate
-from aiproject.adapters.http.rate_limiter import Gate, MemoryGate
-from aiproject.adapters.http.redis_rate_limiter import RedisGate
+from aiproject.adapters.http.rate_limiter import MemoryRateLimiter, RateLimiter
+from aiproject.adapters.http.redis_rate_limiter import RedisRateLimiter
 from aiproject.adapters.net.redis import RedisLink
 from aiproject.errors import LoginFailed, TooManyRequests, Unavailable
 from services import Redis
@@ -20,17 +20,17 @@ RATE = Rate("guess", "5/minute")
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def gate(request: pytest.FixtureRequest) -> AsyncIterator[Gate]:
+async def gate(request: pytest.FixtureRequest) -> AsyncIterator[RateLimiter]:
     if request.param == "memory":
-        yield MemoryGate(lambda: 600.0)
+        yield MemoryRateLimiter(lambda: 600.0)
         return
     server: Redis = request.getfixturevalue("redis_server")
-    async with RedisLink.opened(server.url()) as link, RedisGate.opened(link) as gate:
+    async with RedisLink.opened(server.url()) as link, RedisRateLimiter.opened(link) as gate:
         yield gate
 
 
 @pytest.fixture
-def limit(gate: Gate) -> AttemptLimit:
+def limit(gate: RateLimiter) -> AttemptLimit:
     return AttemptLimit(gate, RATE, (LoginFailed,))
 
 

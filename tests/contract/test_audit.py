@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from aiproject.adapters.db.engine import Database, retry_transient
 from aiproject.adapters.db.schema import audit_entry
-from aiproject.audit import Actor, ActorKind, AuditFilter, AuditLog, Origin, record
+from aiproject.audit import Actor, ActorKind, AuditContext, AuditFilter, AuditLog, record
 
-ORIGIN = Origin(Actor(ActorKind.ADMINISTRATOR, "小明"), "192.0.2.7", "request-1")
+ORIGIN = AuditContext(Actor(ActorKind.ADMINISTRATOR, "小明"), "192.0.2.7", "request-1")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ class TestReading:
         for number, (actor, action) in enumerate(
             [("ann", "user.add"), ("ann", "user.grant"), ("bob", "voucher.add"), ("bob", "user_x")]
         ):
-            origin = Origin(Actor(ActorKind.COMMAND_LINE, actor), "", f"request {number}")
+            origin = AuditContext(Actor(ActorKind.COMMAND_LINE, actor), "", f"request {number}")
             await log.record(origin, action, f"target {number}")
         return log
 

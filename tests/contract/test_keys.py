@@ -12,15 +12,15 @@ from aiproject.accounts import Account
 from aiproject.adapters.db.engine import CommitInDoubt, Database
 from aiproject.adapters.db.schema import stored_answer
 from aiproject.errors import AiProjectError, Unavailable
-from aiproject.ledger import Capability, Key, KeyLost, KeyTurn, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import ClaimResult, Key, KeyLost, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger import idempotency as keys_module
-from aiproject.ledger.batcher import Books
+from aiproject.ledger.batcher import LedgerBatcher
 from aiproject.ledger.model import ClaimKey, GiveKeyUp, Settle
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account
 from troubled_writer import TroubledWriter
 
-OURS, ANSWERED, BUSY, OTHER_BODY = KeyTurn.OURS, KeyTurn.ANSWERED, KeyTurn.BUSY, KeyTurn.OTHER_BODY
+OURS, ANSWERED, BUSY, OTHER_BODY = ClaimResult.OURS, ClaimResult.ANSWERED, ClaimResult.BUSY, ClaimResult.OTHER_BODY
 KEY = Key("account 1", "k")
 
 
@@ -31,7 +31,7 @@ class House:
         self.database = database
         self.account = account
         self.writer = TroubledWriter(database)
-        self.books = Books(database, self.writer)
+        self.books = LedgerBatcher(database, self.writer)
         self.quotas = Quotas(database, LeaseTimes(30), self.books)
 
     async def rows(self) -> list[tuple[str, str, str, bytes | None]]:
@@ -48,7 +48,7 @@ class House:
 
     async def finish(self, key: Key, request_id: str, answer: bytes) -> int:
         """A call with a claim on ``key``, from its hold to its settlement."""
-        hold = await self.quotas.hold(self.account, Capability.TOKENS, 10, request_id=request_id)
+        hold = await self.quotas.hold(self.account, Meter.TOKENS, 10, request_id=request_id)
         stored = (*key, answer)
         return await self.quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=7, answer=stored)
 
@@ -127,14 +127,14 @@ class TestClaims:
         """Each key has one winner, though many batches of both want the same new keys in the same moment."""
         databases = [await Database.open(database_url) for _ in range(2)]
         try:
-            nodes = [Books(database) for database in databases]
+            nodes = [LedgerBatcher(database) for database in databases]
             turns = await asyncio.gather(
                 *(nodes[n % 2].order(claim(f"{n // 8:02}", f"call {n}")) for n in range(320)), return_exceptions=True
             )
         finally:
             for database in databases:
                 await database.close()
-        assert {turn for turn in turns if not isinstance(turn, KeyTurn)} == set()
+        assert {turn for turn in turns if not isinstance(turn, ClaimResult)} == set()
         assert [turns[n : n + 8].count(OURS) for n in range(0, 320, 8)] == [1] * 40
 
 
@@ -160,7 +160,7 @@ class TestAnswers:
 
     async def test_are_not_stored_nor_charged_once_the_key_is_in_other_hands(self, house: House) -> None:
         await house.books.order(claim("k", "a"))
-        hold = await house.quotas.hold(house.account, Capability.TOKENS, 10, request_id="a")
+        hold = await house.quotas.hold(house.account, Meter.TOKENS, 10, request_id="a")
         await house.let_leases_end()
         late = Settle(hold, 7, Outcome.FINISHED, Stage.LAST_FRAME, reported=7, answer=(*KEY, b"late"))
         turn, settled = await asyncio.gather(house.books.order(claim("k", "b")), house.books.order(late))

@@ -14,13 +14,13 @@ from aiproject.accounts import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import hold, ledger_entry, operator_loss, user, voucher
 from aiproject.errors import QuotaExhausted
-from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.chain import seal
 from aiproject.ledger.verify import Checked, Difference, verify
 from aiproject.vouchers import Vouchers
 from bookkeeping import copy_books, open_account, reread, restore_books
 
-TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
+TOKENS, PIC_TIMES, VOICE = Meter.TOKENS, Meter.PIC_TIMES, Meter.VOICE_SECONDS
 
 
 async def differences(database: Database, *, overdue_seconds: float = 60.0) -> list[Difference]:
@@ -30,7 +30,7 @@ async def differences(database: Database, *, overdue_seconds: float = 60.0) -> l
 async def call(
     quotas: Quotas,
     account: Account,
-    capability: Capability,
+    capability: Meter,
     amount: int,
     request_id: str,
     *,
@@ -319,7 +319,7 @@ class TestBesideWriters:
             draw = random.Random(number)
             while not stop.is_set():
                 account = draw.choice(accounts)
-                capability = draw.choice(list(Capability))
+                capability = draw.choice(list(Meter))
                 request_id = f"{number}:{made}"
                 made += 1
                 try:

@@ -17,16 +17,16 @@ from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry, operator_loss
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import AccountUnknown, InvalidInput, QuotaExhausted, Unavailable
-from aiproject.ledger import Capability, Hold, Kind, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import Hold, Kind, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger import batcher as books_module
-from aiproject.ledger.batcher import GATHER_ROUNDS, MAX_BATCH, Books, Kept
+from aiproject.ledger.batcher import GATHER_ROUNDS, MAX_BATCH, LedgerBatcher, SettlementDeferred
 from aiproject.ledger.model import MAX_UNITS, Grant, HoldState, OpenHold, Refunded, Settle, Settled
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 from services import Server
 from troubled_writer import TroubledWriter
 
-TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
+TOKENS, PIC_TIMES, VOICE = Meter.TOKENS, Meter.PIC_TIMES, Meter.VOICE_SECONDS
 LEASES = LeaseTimes(30)
 
 
@@ -37,7 +37,7 @@ class House:
         self.database = database
         self.account = account
         self.writer = TroubledWriter(database)
-        self.books = Books(database, self.writer)
+        self.books = LedgerBatcher(database, self.writer)
         self.quotas = Quotas(database, LEASES, self.books)
 
     def opening(self, request_id: str, want: int = 10, *, account_id: int | None = None) -> OpenHold:
@@ -53,7 +53,7 @@ class House:
             rule='{"rule":1}',
         )
 
-    async def capture(self, hold: Hold, units: int) -> Settled | Kept | None:
+    async def capture(self, hold: Hold, units: int) -> Settled | SettlementDeferred | None:
         return await self.books.order(capturing(hold, units))
 
     async def balance(self) -> tuple[int, int]:
@@ -404,7 +404,7 @@ class TestCallersWhoLeave:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No long pauses between tries."""
     monkeypatch.setattr(books_module, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(books_module, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(books_module, "MAX_PAUSE", 0.01)
 
 
 @pytest.mark.usefixtures("quick")
@@ -489,7 +489,7 @@ class TestConflicts:
                     hold = await quotas.hold(account, TOKENS, 10, request_id=f"{number}:{turn}")
                     await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=3)
 
-            node_books = [Books(node) for node in nodes]
+            node_books = [LedgerBatcher(node) for node in nodes]
             await asyncio.gather(*map(caller, range(18)))
         finally:
             for node in nodes:
@@ -583,7 +583,7 @@ class TestOutages:
         hold = await small_house.quotas.hold(small_house.account, TOKENS, 100, request_id="a")
         small_house.writer.gate.clear()
         told: list[object] = []
-        assert await small_house.books.order(capturing(hold, 140), told.append) == Kept()
+        assert await small_house.books.order(capturing(hold, 140), told.append) == SettlementDeferred()
         assert told == []
         small_house.writer.gate.set()
         await small_house.books.close()

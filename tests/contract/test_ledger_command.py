@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from aiproject.adapters import log
 from aiproject.adapters.db.engine import Database
 from aiproject.cli.main import app
-from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.chain import seal
 from bookkeeping import reread
 
@@ -158,9 +158,9 @@ class TestLosses:
                 account = await reread(database, "小明")
                 async with Quotas.running(database, LeaseTimes(30), unpaid_per_day=100) as quotas:
                     for number, seen in enumerate((70, 50)):
-                        hold = await quotas.hold(account, Capability.TOKENS, 500, request_id=f"chat {number}")
+                        hold = await quotas.hold(account, Meter.TOKENS, 500, request_id=f"chat {number}")
                         await quotas.settle(hold, Outcome.MODERATED, Stage.FIRST_FRAME, estimated=seen, seen=seen)
-                    hold = await quotas.hold(account, Capability.VOICE_SECONDS, 1500, request_id="clip")
+                    hold = await quotas.hold(account, Meter.VOICE_SECONDS, 1500, request_id="clip")
                     await quotas.settle(hold, Outcome.TIMED_OUT, Stage.SENT, estimated=1500)
             finally:
                 await database.close()
@@ -200,7 +200,7 @@ class TestRefund:
             async with Quotas.running(database, LeaseTimes(30)) as quotas:
                 ming = await reread(database, "小明")
                 for attempt, outcome in [(1, Outcome.UPSTREAM_FAILED), (2, Outcome.FINISHED)]:
-                    hold = await quotas.hold(ming, Capability.TOKENS, 50, request_id="call", attempt=attempt)
+                    hold = await quotas.hold(ming, Meter.TOKENS, 50, request_id="call", attempt=attempt)
                     await quotas.settle(hold, outcome, Stage.LAST_FRAME, reported=30)
             await database.close()
 

@@ -36,9 +36,9 @@ from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import unpaid_usage
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import QuotaExhausted, Refused, SpendLimitReached, VoucherRedeemed
-from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.batch import BALANCE, HELD
-from aiproject.ledger.batcher import Books
+from aiproject.ledger.batcher import LedgerBatcher
 from aiproject.ledger.rules import CHARGES, Basis, charge
 from aiproject.ledger.verify import verify
 from aiproject.vouchers import Voucher, Vouchers
@@ -54,14 +54,14 @@ OPENINGS: dict[str, dict[str, Any]] = {
     "bob": {"tokens": 40, "voice_ms": 30_000},
     "eve": {},
 }
-KEYS: dict[str, tuple[str, dict[Capability, SpendCap]]] = {
+KEYS: dict[str, tuple[str, dict[Meter, SpendCap]]] = {
     "ann's daily": (
         "ann",
-        {Capability.TOKENS: SpendCap(total=600, daily=250), Capability.PIC_TIMES: SpendCap(total=2)},
+        {Meter.TOKENS: SpendCap(total=600, daily=250), Meter.PIC_TIMES: SpendCap(total=2)},
     ),
     "ann's open": ("ann", {}),
-    "bob's": ("bob", {Capability.TOKENS: SpendCap(daily=30), Capability.VOICE_SECONDS: SpendCap(total=300, daily=200)}),
-    "eve's": ("eve", {Capability.VOICE_SECONDS: SpendCap(total=500, daily=300)}),
+    "bob's": ("bob", {Meter.TOKENS: SpendCap(daily=30), Meter.VOICE_SECONDS: SpendCap(total=300, daily=200)}),
+    "eve's": ("eve", {Meter.VOICE_SECONDS: SpendCap(total=500, daily=300)}),
 }
 LEASE = LeaseTimes(3600)
 BOUND = 250
@@ -71,8 +71,8 @@ nodes = st.integers(0, NODES - 1)
 names = st.sampled_from(NAMES)
 # Whose call it is, and the key that it is made with; a name alone is none.
 callers = st.sampled_from([*((name, None) for name in NAMES), *((whose, key) for key, (whose, _) in KEYS.items())])
-Wanted = tuple[tuple[str, str | None], Capability, int, int]
-capabilities = st.sampled_from(Capability)
+Wanted = tuple[tuple[str, str | None], Meter, int, int]
+capabilities = st.sampled_from(Meter)
 amounts = st.integers(0, 400)
 allowances = st.none() | st.integers(0, 700)
 ends = st.tuples(st.sampled_from(Outcome), st.sampled_from(Stage), st.none() | st.integers(-5, 500), amounts)
@@ -119,7 +119,7 @@ class ModelLimit:
 @dataclass
 class ModelHold:
     account: ModelAccount
-    capability: Capability
+    capability: Meter
     amount: int
     stage: Stage = Stage.HELD
     noted: Stage = Stage.HELD
@@ -134,20 +134,20 @@ class ModelHold:
 
 @dataclass
 class ModelAccount:
-    balances: dict[Capability, int | None]
+    balances: dict[Meter, int | None]
     holds: list[ModelHold] = field(default_factory=list)
     voice_used: int = 0
     unpaid: dict[int, int] = field(default_factory=dict)
 
-    def held(self, capability: Capability) -> int:
+    def held(self, capability: Meter) -> int:
         return sum(hold.amount for hold in self.holds if hold.is_open and hold.capability is capability)
 
-    def free(self, capability: Capability) -> float:
+    def free(self, capability: Meter) -> float:
         balance = self.balances[capability]
         return float("inf") if balance is None else balance - self.held(capability)
 
     def open(
-        self, capability: Capability, want: int, need: int, limit: ModelLimit | None, day: int
+        self, capability: Meter, want: int, need: int, limit: ModelLimit | None, day: int
     ) -> ModelHold | type[Refused]:
         free = self.free(capability)
         least = max(need, 1) if want else 0
@@ -176,7 +176,7 @@ class ModelAccount:
     def settle(self, hold: ModelHold, end: End, day: int) -> int:
         outcome, stage, reported, estimated = end
         units = charge(outcome, stage, reported=reported, estimated=estimated)
-        if CHARGES[outcome][stage] is Basis.BOUNDED and hold.capability is Capability.TOKENS and hold.is_open:
+        if CHARGES[outcome][stage] is Basis.BOUNDED and hold.capability is Meter.TOKENS and hold.is_open:
             units = self.leave_unpaid(seen(end), day)
         is_late = not hold.is_open and hold.outcome is Outcome.SERVER_KILLED and units > 0
         if not hold.is_open and not (is_late and not hold.is_captured):
@@ -189,12 +189,12 @@ class ModelAccount:
         taken = int(min(units, hold.amount, limit, float("inf") if balance is None else balance))
         if balance is not None:
             self.balances[hold.capability] = balance - taken
-        if hold.capability is Capability.VOICE_SECONDS:
+        if hold.capability is Meter.VOICE_SECONDS:
             self.voice_used += taken
         hold.is_captured, hold.charged, hold.stage, hold.outcome = units > 0, taken, stage, outcome
         return taken
 
-    def grant(self, capability: Capability, amount: int) -> None:
+    def grant(self, capability: Meter, amount: int) -> None:
         if amount:
             balance = self.balances[capability] or 0
             free = max(0, balance - self.held(capability))
@@ -242,17 +242,17 @@ class LedgerMachine(RuleBasedStateMachine):
             self._accounts[name] = self.run(open_account(self._database, f"{name} {secrets.token_hex(6)}", **opening))
             self._model[name] = ModelAccount(
                 {
-                    Capability.TOKENS: opening.get("tokens", 0),
-                    Capability.PIC_TIMES: opening.get("pic_times", 0),
-                    Capability.VOICE_SECONDS: opening.get("voice_ms"),
+                    Meter.TOKENS: opening.get("tokens", 0),
+                    Meter.PIC_TIMES: opening.get("pic_times", 0),
+                    Meter.VOICE_SECONDS: opening.get("voice_ms"),
                 }
             )
         self._keys: dict[str, ApiKey] = {}
-        self._limits: dict[tuple[str, Capability], ModelLimit] = {}
+        self._limits: dict[tuple[str, Meter], ModelLimit] = {}
         for label, (name, caps) in KEYS.items():
             new = self.run(ApiKeys(self._database).create(self._accounts[name].account_id, KeyTerms(label), caps))
             self._keys[label] = new.key
-            for capability in Capability:
+            for capability in Meter:
                 self._limits[label, capability] = ModelLimit(caps.get(capability, SpendCap()))
         self._vouchers = Vouchers(self._database)
         self._voucher: Voucher = self.run(self._vouchers.add(tokens=70, pic_times=1))[0]
@@ -261,12 +261,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self._nodes = [self._node(number) for number in range(NODES)]
 
     def _node(self, number: int) -> Quotas:
-        return Quotas(self._database, LEASE, Books(self._database, self._writers[number]), unpaid_per_day=BOUND)
+        return Quotas(self._database, LEASE, LedgerBatcher(self._database, self._writers[number]), unpaid_per_day=BOUND)
 
     # -- calls --
 
     @rule(target=calls, node=nodes, caller=callers, capability=capabilities, want=amounts, part=st.integers(0, 4))
-    def hold(self, node: int, caller: tuple[str, str | None], capability: Capability, want: int, part: int) -> Any:
+    def hold(self, node: int, caller: tuple[str, str | None], capability: Meter, want: int, part: int) -> Any:
         return multiple(*self._hold_at_once(node, [(caller, capability, want, want * part // 4)]))
 
     @rule(
@@ -407,7 +407,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._calendar.day += 1
 
     @rule(label=st.sampled_from(list(KEYS)), capability=capabilities, caps=st.builds(SpendCap, allowances, allowances))
-    def cap(self, label: str, capability: Capability, caps: SpendCap) -> None:
+    def cap(self, label: str, capability: Meter, caps: SpendCap) -> None:
         """Also below what is spent: then nothing more can be."""
         key = self._keys[label]
         self.run(ApiKeys(self._database).change(key.account_id, key.prefix, caps={capability: caps}))
@@ -419,9 +419,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def grant(self, name: str, tokens: int, pictures: int, seconds: int) -> None:
         account = self._accounts[name]
         self.run(self._nodes[0].grant(account, tokens=tokens, pic_times=pictures, voice_seconds=seconds))
-        self._model[name].grant(Capability.TOKENS, tokens)
-        self._model[name].grant(Capability.PIC_TIMES, pictures)
-        self._model[name].grant(Capability.VOICE_SECONDS, seconds * 1000)
+        self._model[name].grant(Meter.TOKENS, tokens)
+        self._model[name].grant(Meter.PIC_TIMES, pictures)
+        self._model[name].grant(Meter.VOICE_SECONDS, seconds * 1000)
 
     @rule(name=names)
     def redeem(self, name: str) -> None:
@@ -432,8 +432,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert name not in self._redeemed
         self._redeemed.add(name)
-        self._model[name].grant(Capability.TOKENS, 70)
-        self._model[name].grant(Capability.PIC_TIMES, 1)
+        self._model[name].grant(Meter.TOKENS, 70)
+        self._model[name].grant(Meter.PIC_TIMES, 1)
 
     # -- what holds at any time --
 
@@ -471,7 +471,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def keys_have_spent_what_the_model_s_have(self) -> None:
-        async def read() -> dict[int, dict[Capability, SpendLimit]]:
+        async def read() -> dict[int, dict[Meter, SpendLimit]]:
             async with self._database.connect() as connection:
                 return await key_store.limits_of(connection, [key.key_id for key in self._keys.values()])
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts.login import throttle as guard_module
-from aiproject.accounts.login.throttle import FORGIVEN_KEPT_MS, NAMES_KEPT_MS, LoginGuard, Realm
+from aiproject.accounts.login.throttle import FORGIVEN_KEPT_MS, NAMES_KEPT_MS, LoginThrottle, ThrottleScope
 from aiproject.accounts.login.throttle_rules import LOCKED_MS, NAME_RULE, Rule
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import login_guard as guards
@@ -35,31 +35,33 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def guard(database: Database, clock: Clock) -> LoginGuard:
-    return LoginGuard(database, clock=clock)
+def guard(database: Database, clock: Clock) -> LoginThrottle:
+    return LoginThrottle(database, clock=clock)
 
 
 @pytest.fixture
-async def other_node(database_url: str, database: Database, clock: Clock) -> AsyncIterator[LoginGuard]:
+async def other_node(database_url: str, database: Database, clock: Clock) -> AsyncIterator[LoginThrottle]:
     elsewhere = await Database.open(database_url)
-    yield LoginGuard(elsewhere, clock=clock)
+    yield LoginThrottle(elsewhere, clock=clock)
     await elsewhere.close()
 
 
-async def fail(guard: LoginGuard, name: str = "alice", address: str | None = None, realm: Realm = Realm.LOGIN) -> None:
+async def fail(
+    guard: LoginThrottle, name: str = "alice", address: str | None = None, realm: ThrottleScope = ThrottleScope.LOGIN
+) -> None:
     with pytest.raises(LoginFailed):
         async with guard.attempt(realm, name=name, address=address):
             raise LoginFailed
 
 
-async def succeed(guard: LoginGuard, name: str = "alice", address: str | None = None) -> None:
-    async with guard.attempt(Realm.LOGIN, name=name, address=address):
+async def succeed(guard: LoginThrottle, name: str = "alice", address: str | None = None) -> None:
+    async with guard.attempt(ThrottleScope.LOGIN, name=name, address=address):
         pass
 
 
-async def refusal(guard: LoginGuard, name: str = "alice", address: str | None = None) -> TooManyRequests:
+async def refusal(guard: LoginThrottle, name: str = "alice", address: str | None = None) -> TooManyRequests:
     with pytest.raises(TooManyRequests) as caught:
-        async with guard.attempt(Realm.LOGIN, name=name, address=address):
+        async with guard.attempt(ThrottleScope.LOGIN, name=name, address=address):
             pytest.fail("the work was begun")
     return caught.value
 
@@ -72,7 +74,7 @@ async def rows(database: Database) -> dict[tuple[str, str], int]:
 
 class TestNames:
     async def test_delays_grow_and_a_success_forgets_them(
-        self, guard: LoginGuard, other_node: LoginGuard, clock: Clock, database: Database
+        self, guard: LoginThrottle, other_node: LoginThrottle, clock: Clock, database: Database
     ) -> None:
         for number in range(6):
             await fail((guard, other_node)[number % 2], ("alice", " ALICE ", "Ａlice")[number % 3])
@@ -90,7 +92,7 @@ class TestNames:
         await fail(other_node)
 
     async def test_a_hundred_in_a_row_lock_until_somebody_unlocks(
-        self, guard: LoginGuard, other_node: LoginGuard, clock: Clock, database: Database
+        self, guard: LoginThrottle, other_node: LoginThrottle, clock: Clock, database: Database
     ) -> None:
         await fail(guard)
         async with database.begin() as connection:
@@ -103,20 +105,20 @@ class TestNames:
             refused = await refusal(node)
             assert refused.retry_after == LOCKED_MS // 1000
             assert "锁定" in refused.detail
-        assert await other_node.unlock(Realm.LOGIN, " Alice ")
-        assert not await other_node.unlock(Realm.LOGIN, "alice")
+        assert await other_node.unlock(ThrottleScope.LOGIN, " Alice ")
+        assert not await other_node.unlock(ThrottleScope.LOGIN, "alice")
         await succeed(guard)
 
     async def test_only_so_many_of_a_thousand_parallel_guesses_pass(
-        self, guard: LoginGuard, other_node: LoginGuard, database: Database
+        self, guard: LoginThrottle, other_node: LoginThrottle, database: Database
     ) -> None:
         """As many as one after the other, though all of them begin before the first has failed."""
         begun, refused, decided = 0, 0, asyncio.Event()
 
-        async def guess(node: LoginGuard) -> None:
+        async def guess(node: LoginThrottle) -> None:
             nonlocal begun, refused
             try:
-                async with node.attempt(Realm.LOGIN, name="alice", address="192.0.2.1"):
+                async with node.attempt(ThrottleScope.LOGIN, name="alice", address="192.0.2.1"):
                     begun += 1
                     await decided.wait()
                     raise LoginFailed
@@ -133,12 +135,12 @@ class TestNames:
         assert refused == GUESSES - begun
         assert set((await rows(database)).values()) == {begun}
 
-    async def test_what_decided_nothing_is_given_back(self, guard: LoginGuard, database: Database) -> None:
+    async def test_what_decided_nothing_is_given_back(self, guard: LoginThrottle, database: Database) -> None:
         await fail(guard, address="192.0.2.1")
         before = await rows(database)
 
         async def attempt(error: Exception) -> None:
-            async with guard.attempt(Realm.LOGIN, name="alice", address="192.0.2.1"):
+            async with guard.attempt(ThrottleScope.LOGIN, name="alice", address="192.0.2.1"):
                 assert set((await rows(database)).values()) == {2}
                 raise error
 
@@ -147,16 +149,16 @@ class TestNames:
                 await attempt(error)
         assert await rows(database) == before
 
-    async def test_realms_do_not_mix(self, guard: LoginGuard) -> None:
+    async def test_realms_do_not_mix(self, guard: LoginThrottle) -> None:
         for _ in range(6):
-            await fail(guard, realm=Realm.ADMIN)
+            await fail(guard, realm=ThrottleScope.ADMIN)
         await succeed(guard)
         with pytest.raises(TooManyRequests):
-            await guard.check(Realm.ADMIN, name="alice")
-        await guard.check(Realm.LOGIN, name="alice")
-        assert not await guard.unlock(Realm.LOGIN, "alice")
+            await guard.check(ThrottleScope.ADMIN, name="alice")
+        await guard.check(ThrottleScope.LOGIN, name="alice")
+        assert not await guard.unlock(ThrottleScope.LOGIN, "alice")
 
-    async def test_any_text_is_a_name(self, guard: LoginGuard, database: Database) -> None:
+    async def test_any_text_is_a_name(self, guard: LoginThrottle, database: Database) -> None:
         for name in ("", "\0", "\ud800", "n" * 100_000, "ﷺ" * 50, "'; drop table login_guard"):
             await fail(guard, name)
         kept = await rows(database)
@@ -166,7 +168,7 @@ class TestNames:
 
 class TestAddresses:
     async def test_successes_do_not_clear_an_address(
-        self, guard: LoginGuard, clock: Clock, database: Database, monkeypatch: pytest.MonkeyPatch
+        self, guard: LoginThrottle, clock: Clock, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(guard_module, "ADDRESS_RULE", Rule(free=3, forgiven_every=10_000))
         for number in range(4):
@@ -178,7 +180,7 @@ class TestAddresses:
         await succeed(guard, "me", "192.0.2.1")
         assert max((await rows(database)).values()) == 3
 
-    async def test_one_customer_of_ipv6_is_one_address(self, guard: LoginGuard, database: Database) -> None:
+    async def test_one_customer_of_ipv6_is_one_address(self, guard: LoginThrottle, database: Database) -> None:
         for address in ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:DB8:1:2:0::7%eth0"):
             await guard_count(guard, address)
         for address in ("192.0.2.7", "::ffff:192.0.2.7"):
@@ -192,46 +194,46 @@ class TestAddresses:
         self, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(guard_module, "GUESS_RULE", FEW)
-        guard = LoginGuard(database, guards_addresses=False, clock=clock)
+        guard = LoginThrottle(database, guards_addresses=False, clock=clock)
         for _ in range(6):
             await fail(guard, address="192.0.2.1")
         assert (await refusal(guard, address="192.0.2.2")).retry_after == 1
         for _ in range(FEW.free + 9):
-            await guard.wrong_guess(Realm.UUID, name="alice", address="192.0.2.1")
+            await guard.wrong_guess(ThrottleScope.UUID, name="alice", address="192.0.2.1")
         assert [realm for realm, _ in await rows(database)] == ["login:name"]
 
 
-async def guard_count(guard: LoginGuard, address: str) -> None:
-    await guard.wrong_guess(Realm.KEY, name=None, address=address)
+async def guard_count(guard: LoginThrottle, address: str) -> None:
+    await guard.wrong_guess(ThrottleScope.KEY, name=None, address=address)
 
 
 async def test_wrong_guesses_of_long_secrets_are_slowed(
-    guard: LoginGuard, clock: Clock, database: Database, monkeypatch: pytest.MonkeyPatch
+    guard: LoginThrottle, clock: Clock, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard_module, "GUESS_RULE", FEW)
     for number in range(FEW.free + 1):
-        await guard.wrong_guess(Realm.UUID, name=f"name{number}", address="192.0.2.1")
+        await guard.wrong_guess(ThrottleScope.UUID, name=f"name{number}", address="192.0.2.1")
     for name in ("name1", "somebody else", None):
         with pytest.raises(TooManyRequests):
-            await guard.wrong_guess(Realm.UUID, name=name, address="192.0.2.1")
-    await guard.wrong_guess(Realm.UUID, name="name1", address="192.0.2.2")
+            await guard.wrong_guess(ThrottleScope.UUID, name=name, address="192.0.2.1")
+    await guard.wrong_guess(ThrottleScope.UUID, name="name1", address="192.0.2.2")
     assert len(await rows(database)) == FEW.free + 3
     clock.now += 20_000
-    await guard.wrong_guess(Realm.UUID, name="name1", address="192.0.2.1")
+    await guard.wrong_guess(ThrottleScope.UUID, name="name1", address="192.0.2.1")
     with pytest.raises(AccountUnknown):  # other errors of the house count as failures in a block, too
-        async with guard.attempt(Realm.LOGIN, name="alice"):
+        async with guard.attempt(ThrottleScope.LOGIN, name="alice"):
             raise AccountUnknown
 
 
 class TestSweep:
     async def test_names_are_kept_for_a_year_and_addresses_for_a_day(
-        self, guard: LoginGuard, clock: Clock, database: Database
+        self, guard: LoginThrottle, clock: Clock, database: Database
     ) -> None:
         for number in range(8):  # as long a row as there is, and short ones: one rule for all
             clock.now += 900_000
             await fail(guard, "guessed often", "192.0.2.1" if number == 7 else None)
         await fail(guard, "guessed once")
-        await guard.wrong_guess(Realm.UUID, name="guessed once", address="192.0.2.1")
+        await guard.wrong_guess(ThrottleScope.UUID, name="guessed once", address="192.0.2.1")
         assert await guard.sweep() == 0
         clock.now += FORGIVEN_KEPT_MS + 1
         assert await guard.sweep() == 3
@@ -244,9 +246,9 @@ class TestSweep:
         assert len(await rows(database)) == 1
 
     async def test_a_flood_pushes_out_the_short_rows_first(
-        self, guard: LoginGuard, clock: Clock, database: Database, monkeypatch: pytest.MonkeyPatch
+        self, guard: LoginThrottle, clock: Clock, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(guard_module, "MOST_ROWS", 10)
+        monkeypatch.setattr(guard_module, "MAX_ROWS", 10)
         for _ in range(3):
             await fail(guard, "guessed often")
         for number in range(15):
@@ -256,7 +258,7 @@ class TestSweep:
         kept = await rows(database)
         assert sorted(kept.values()) == [1] * 9 + [3]
 
-    async def test_it_comes_by_itself(self, guard: LoginGuard, clock: Clock, database: Database) -> None:
+    async def test_it_comes_by_itself(self, guard: LoginThrottle, clock: Clock, database: Database) -> None:
         await fail(guard, "long ago")
         clock.now += NAMES_KEPT_MS + 1
         await fail(guard, "today")

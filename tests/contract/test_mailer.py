@@ -10,12 +10,12 @@ from urllib.parse import quote
 import pytest
 
 from aiproject.adapters import mailer as mailer_module
-from aiproject.adapters.mailer import Letter, Mailer, MailServer, NotMailable, Outbox, Security, parse_smtp_url
+from aiproject.adapters.mailer import Email, Mailer, MailQueue, MailServer, NotMailable, Security, parse_smtp_url
 from aiproject.errors import Misconfigured, Unavailable
 from mail_server import LOGIN, PASSWORD, make_certificate, running_mail_server
 from system.harness import taken_port
 
-LETTER = Letter(
+LETTER = Email(
     "小明@例子.cn".replace("小明", "ming"), "重置密码 / Reset", "您好：\n\n.\n点号单独一行\n" + "长" * 2000 + "\n"
 )
 SENDER = "AiProject 服务 <noreply@example.com>"
@@ -97,15 +97,15 @@ class TestSending:
         with running_mail_server() as box:
             sender = Mailer(server(box.port, Security.NONE), SENDER)
             for letter in (
-                Letter("a@b.cn\r\nBcc: c@d.cn", "x", "y"),
-                Letter("a@b.cn\nBcc: c@d.cn", "x", "y"),
-                Letter("a@b.cn, c@d.cn", "x", "y"),
+                Email("a@b.cn\r\nBcc: c@d.cn", "x", "y"),
+                Email("a@b.cn\nBcc: c@d.cn", "x", "y"),
+                Email("a@b.cn, c@d.cn", "x", "y"),
             ):
                 with pytest.raises(NotMailable):
                     await sender.send(letter)
             with pytest.raises(ValueError, match=r"linefeed|newline"):
-                await sender.send(Letter("a@b.cn", "x\r\nBcc: c@d.cn", "y"))
-            await sender.send(Letter("a@b.cn", "x", "\r\n.\r\nRCPT TO:<c@d.cn>\r\n"))
+                await sender.send(Email("a@b.cn", "x\r\nBcc: c@d.cn", "y"))
+            await sender.send(Email("a@b.cn", "x", "\r\n.\r\nRCPT TO:<c@d.cn>\r\n"))
             assert [recipients for recipients, _ in box.letters] == [["a@b.cn"]]
 
     def test_a_file_of_certificates_that_is_none(self, tmp_path: Path) -> None:
@@ -118,13 +118,13 @@ class TestSending:
 class TestOutbox:
     async def test_tries_again_and_gives_up(self) -> None:
         with running_mail_server() as box:
-            outbox = Outbox(Mailer(server(box.port, Security.NONE), SENDER), pauses=(0.01, 0.01))
+            outbox = MailQueue(Mailer(server(box.port, Security.NONE), SENDER), pauses=(0.01, 0.01))
             box.refusals = ["451 later", "451 later"]
 
-            async def fails() -> Sequence[Letter]:
+            async def fails() -> Sequence[Email]:
                 raise ValueError
 
-            async def write() -> Sequence[Letter]:
+            async def write() -> Sequence[Email]:
                 return [LETTER]
 
             async with outbox.running():
@@ -137,9 +137,9 @@ class TestOutbox:
             assert len(box.letters) == 1
 
     async def test_is_bounded(self) -> None:
-        outbox = Outbox(Mailer(server(1, Security.NONE), SENDER), size=2)
+        outbox = MailQueue(Mailer(server(1, Security.NONE), SENDER), size=2)
 
-        async def write() -> Sequence[Letter]:
+        async def write() -> Sequence[Email]:
             return []
 
         assert [outbox.put(write) for _ in range(3)] == [True, True, False]

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account, Accounts, ApiKeys
-from aiproject.accounts.identity.authenticator import Identities
-from aiproject.accounts.login.throttle import LoginGuard
+from aiproject.accounts.identity.authenticator import Authenticator
+from aiproject.accounts.login.throttle import LoginThrottle
 from aiproject.accounts.login.throttle_rules import NAME_RULE
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.adapters.db.engine import Database
@@ -23,13 +23,13 @@ from aiproject.administration.model import Administrator
 from aiproject.administration.people import NewProfile, People
 from aiproject.administration.service import Administrators, Change
 from aiproject.administration.tables import Tables
-from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.audit import Actor, ActorKind, AuditContext
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken, TooManyRequests
-from aiproject.ledger import Capability, LeaseTimes, Quotas
+from aiproject.ledger import LeaseTimes, Meter, Quotas
 from aiproject.protocols.names import exact_name_key
 
 PASSWORD = "correct horse"
-ORIGIN = Origin(Actor(ActorKind.COMMAND_LINE, "tests"), "", "test")
+ORIGIN = AuditContext(Actor(ActorKind.COMMAND_LINE, "tests"), "", "test")
 TWINS = ("owner", "Owner\u200b")
 
 
@@ -46,20 +46,20 @@ def quotas(database: Database) -> Quotas:
 
 
 @pytest.fixture
-def guard(database: Database) -> LoginGuard:
+def guard(database: Database) -> LoginThrottle:
     """One whose time stands still: a delay of a second might be over on a busy machine."""
-    return LoginGuard(database, clock=lambda: 1_800_000_000_000)
+    return LoginThrottle(database, clock=lambda: 1_800_000_000_000)
 
 
 @pytest.fixture
-def accounts(database: Database, passwords: PasswordService, quotas: Quotas, guard: LoginGuard) -> Accounts:
+def accounts(database: Database, passwords: PasswordService, quotas: Quotas, guard: LoginThrottle) -> Accounts:
     open_books = partial(quotas.open_books, tokens=100, pic_times=1, voice_ms=None)
-    return Accounts(database, passwords, open_books, guard=guard)
+    return Accounts(database, passwords, open_books, login_throttle=guard)
 
 
 @pytest.fixture
-def administrators(database: Database, passwords: PasswordService, guard: LoginGuard) -> Administrators:
-    return Administrators(database, passwords, Signer(b"k" * 32), guard=guard)
+def administrators(database: Database, passwords: PasswordService, guard: LoginThrottle) -> Administrators:
+    return Administrators(database, passwords, Signer(b"k" * 32), login_throttle=guard)
 
 
 @pytest.fixture
@@ -131,14 +131,14 @@ class TestTwins:
         self, accounts: Accounts, database: Database, quotas: Quotas, twins: list[Account]
     ) -> None:
         """The pair that is remembered is confirmed with the hold."""
-        identities = Identities(accounts, ApiKeys(database))
+        identities = Authenticator(accounts, ApiKeys(database))
         for twin in twins:
             for _ in range(2):
                 scope = {"type": "http", "headers": [], "client": ("192.0.2.1", 1), RECORD: {}}
                 caller = await identities.of_fields(scope, twin.uuid, twin.username, is_confirmed_later=True)
             assert caller.unconfirmed is not None
             hold = await quotas.hold(
-                caller.account, Capability.TOKENS, 1, request_id=f"call-{twin.account_id}", pair=caller.unconfirmed
+                caller.account, Meter.TOKENS, 1, request_id=f"call-{twin.account_id}", pair=caller.unconfirmed
             )
             assert hold.amount == 1
 

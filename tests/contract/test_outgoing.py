@@ -18,7 +18,7 @@ from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamFailed
 from aiproject.media import Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.providers import IflytekOcr, Link, SparkUpstream, TimeLimits
+from aiproject.providers import IflytekConnector, IflytekOcr, SparkUpstream, TimeLimits
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 LIMITS = TimeLimits(connect=2, first_frame=2, gap=2, call=5, attempts=1)
@@ -49,12 +49,14 @@ async def read_picture(base: str) -> None:
     out = io.BytesIO()
     Image.new("RGB", (4, 4)).save(out, "PNG")
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
-        upstream = IflytekOcr(Link(CREDENTIALS, LIMITS), url=f"http://{base}/v1/private/sf8e6aca1", http=http)
+        upstream = IflytekOcr(
+            IflytekConnector(CREDENTIALS, LIMITS), url=f"http://{base}/v1/private/sf8e6aca1", http=http
+        )
         await upstream.read(Picture(out.getvalue(), "png", 4, 4))
 
 
 async def chat(base: str) -> None:
-    upstream = SparkUpstream(Link(CREDENTIALS, LIMITS), url=f"ws://{base}/v3.5/chat", domain="generalv3.5")
+    upstream = SparkUpstream(IflytekConnector(CREDENTIALS, LIMITS), url=f"ws://{base}/v3.5/chat", domain="generalv3.5")
     await upstream.ask(ChatRequest((ChatMessage("user", "hi"),), 10, 0.5, 4))
 
 

@@ -25,7 +25,7 @@ from aiproject.errors import (
 from aiproject.media import Pcm, Picture
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import ChatStream, IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
+from aiproject.providers import ChatStream, IflytekConnector, IflytekDictation, IflytekOcr, SparkUpstream, TimeLimits
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from sandbox_client import FAST
 
@@ -54,15 +54,23 @@ class Bench:
     def order(self, service: str, fault: str, **options: object) -> None:
         self.sandbox.faults.add(parse_orders({"service": service, "fault": fault, **options}))
 
-    def link(self, limits: TimeLimits = LIMITS, *, secret: str | None = None) -> Link:
+    def link(self, limits: TimeLimits = LIMITS, *, secret: str | None = None) -> IflytekConnector:
         address = self.address
-        return Link(IflytekCredentials(address.app_id, address.api_key, secret or address.api_secret), limits)
+        return IflytekConnector(
+            IflytekCredentials(address.app_id, address.api_key, secret or address.api_secret), limits
+        )
 
-    def spark(self, link: Link | None = None) -> SparkUpstream:
+    def spark(self, link: IflytekConnector | None = None) -> SparkUpstream:
         return SparkUpstream(link or self.link(), url=self.address.spark_url, domain="generalv3.5")
 
     def dictation(
-        self, link: Link | None = None, *, url: str = "", pace: float = 0.0, frame_bytes: int = 8000, **options: Any
+        self,
+        link: IflytekConnector | None = None,
+        *,
+        url: str = "",
+        pace: float = 0.0,
+        frame_bytes: int = 8000,
+        **options: Any,
     ) -> IflytekDictation:
         return IflytekDictation(
             link or self.link(),
@@ -72,7 +80,7 @@ class Bench:
             frame_bytes=frame_bytes,
         )
 
-    def ocr(self, link: Link | None = None, *, service: str = "hh_ocr_recognize_doc") -> IflytekOcr:
+    def ocr(self, link: IflytekConnector | None = None, *, service: str = "hh_ocr_recognize_doc") -> IflytekOcr:
         url = self.address.ocr_url.rpartition("/")[0] + f"/{service}"
         return IflytekOcr(link or self.link(), url=url, http=self.http)
 
@@ -400,10 +408,10 @@ class TestOcr:
         assert "signature" not in str(caught.value)
 
 
-Calls = dict[str, Callable[[Bench, Link], Awaitable[object]]]
+Calls = dict[str, Callable[[Bench, IflytekConnector], Awaitable[object]]]
 
 
-async def _chat(bench: Bench, link: Link) -> object:
+async def _chat(bench: Bench, link: IflytekConnector) -> object:
     return await read(await bench.spark(link).ask(question()))
 
 

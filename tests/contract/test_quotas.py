@@ -19,13 +19,13 @@ from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import AccountUnknown, QuotaExhausted
-from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.verify import verify
 from aiproject.protocols.legacy import QUOTA_CODES
 from bookkeeping import open_account, reread
 
 LEASES = LeaseTimes(30)
-TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
+TOKENS, PIC_TIMES, VOICE = Meter.TOKENS, Meter.PIC_TIMES, Meter.VOICE_SECONDS
 
 request_ids = (f"r{number}" for number in itertools.count())
 
@@ -76,9 +76,7 @@ async def lost(database: Database) -> dict[str, int]:
         return {capability: int(amount) for capability, amount in rows}
 
 
-async def hold(
-    quotas: Quotas, account: Account, capability: Capability, amount: int, *, need: int | None = None
-) -> Hold:
+async def hold(quotas: Quotas, account: Account, capability: Meter, amount: int, *, need: int | None = None) -> Hold:
     return await quotas.hold(account, capability, amount, need=need, request_id=next(request_ids))
 
 
@@ -108,7 +106,7 @@ class TestHolding:
 
     async def test_nothing_left(self, database: Database, quotas: Quotas) -> None:
         account = await opened(database, voice_ms=0)
-        for capability in Capability:
+        for capability in Meter:
             for need in (None, 0, 1):
                 with pytest.raises(QuotaExhausted) as caught:
                     await hold(quotas, account, capability, 1, need=need)
@@ -231,7 +229,7 @@ class TestSettling:
         self, database: Database, quotas: Quotas, outcome: Outcome
     ) -> None:
         account = await opened(database, tokens=1000, pic_times=1, voice_ms=1000)
-        for capability, stage in itertools.product(Capability, Stage):
+        for capability, stage in itertools.product(Meter, Stage):
             failed = await hold(quotas, account, capability, 1)
             assert await quotas.settle(failed, outcome, stage, reported=1, estimated=1) == 0
         assert await now(database) == account
@@ -283,7 +281,7 @@ class TestSettling:
         await capture(quotas, await hold(quotas, account, VOICE, 1500), 1500)
         after = await now(database)
         assert (after.tokens, after.pic_times, after.voice_ms) == (0, 0, 0)
-        for capability in Capability:
+        for capability in Meter:
             with pytest.raises(QuotaExhausted):
                 await hold(quotas, after, capability, 1)
 

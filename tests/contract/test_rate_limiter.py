@@ -13,35 +13,35 @@ from contextlib import AsyncExitStack
 import pytest
 import structlog.testing
 
-from aiproject.adapters.http.event_limits import Limiter, Rate
-from aiproject.adapters.http.rate_limiter import Admission, Demand, Gate, MemoryGate, OverLimit
-from aiproject.adapters.http.redis_rate_limiter import PREFIX, RedisGate, SharedGate
+from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
+from aiproject.adapters.http.rate_limiter import Admission, LimitRequest, MemoryRateLimiter, OverLimit, RateLimiter
+from aiproject.adapters.http.redis_rate_limiter import PREFIX, RedisRateLimiter, SharedRateLimiter
 from aiproject.adapters.net.redis import COMMAND_SECONDS, PAUSE_SECONDS, RedisAway, RedisLink
 from aiproject.errors import Misconfigured, TooManyRequests, Unavailable
-from aiproject.protocols.rate_limits import Standing, waiting_time, weighted_count
+from aiproject.protocols.rate_limits import LimitStatus, waiting_time, weighted_count
 from services import Redis
 
-RATE = Demand("account", "7", 5)
-SEATS = Demand("account-calls", "7", 2, is_concurrent=True)
-TOKENS = Demand("key-tokens", "3", 100, cost=60, guards_money=True)
+RATE = LimitRequest("account", "7", 5)
+SEATS = LimitRequest("account-calls", "7", 2, is_concurrent=True)
+TOKENS = LimitRequest("key-tokens", "3", 100, cost=60, guards_money=True)
 
 
 class Counted(ABC):
     """A gate whose counts a test can set."""
 
-    gate: Gate
+    gate: RateLimiter
 
     @abstractmethod
-    async def set(self, demand: Demand, previous: int, current: int) -> float:
+    async def set(self, demand: LimitRequest, previous: int, current: int) -> float:
         """Set what was counted in the minute before and in this one; return the seconds of this one."""
 
 
 class InMemory(Counted):
     def __init__(self) -> None:
         self._now = 600_000.0
-        self.gate = self._gate = MemoryGate(lambda: self._now)
+        self.gate = self._gate = MemoryRateLimiter(lambda: self._now)
 
-    async def set(self, demand: Demand, previous: int, current: int) -> float:
+    async def set(self, demand: LimitRequest, previous: int, current: int) -> float:
         self._now += 180
         await self.gate.admit([demand._replace(limit=10**9, cost=previous)])
         self._now += 60
@@ -50,11 +50,11 @@ class InMemory(Counted):
 
 
 class InRedis(Counted):
-    def __init__(self, gate: RedisGate, link: RedisLink) -> None:
+    def __init__(self, gate: RedisRateLimiter, link: RedisLink) -> None:
         self.gate = gate
         self._redis = link.redis
 
-    async def set(self, demand: Demand, previous: int, current: int) -> float:
+    async def set(self, demand: LimitRequest, previous: int, current: int) -> float:
         while True:
             seconds, microseconds = await self._redis.time()
             if seconds % 60 < 57:  # so that the minute does not end under the test
@@ -79,11 +79,11 @@ async def counted(request: pytest.FixtureRequest) -> AsyncIterator[Counted]:
         yield InMemory()
         return
     server: Redis = request.getfixturevalue("redis_server")
-    async with RedisLink.opened(server.url()) as link, RedisGate.opened(link) as gate:
+    async with RedisLink.opened(server.url()) as link, RedisRateLimiter.opened(link) as gate:
         yield InRedis(gate, link)
 
 
-async def refused(gate: Gate, *demands: Demand) -> OverLimit:
+async def refused(gate: RateLimiter, *demands: LimitRequest) -> OverLimit:
     with pytest.raises(OverLimit) as caught:
         await gate.admit(demands)
     return caught.value
@@ -97,7 +97,7 @@ async def soon(check: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> No
         await asyncio.sleep(0.02)
 
 
-async def is_admitted(gate: Gate, *demands: Demand) -> bool:
+async def is_admitted(gate: RateLimiter, *demands: LimitRequest) -> bool:
     try:
         (await gate.admit(demands)).leave()
     except OverLimit:
@@ -108,19 +108,19 @@ async def is_admitted(gate: Gate, *demands: Demand) -> bool:
 class TestEveryGate:
     async def test_so_many_a_minute(self, counted: Counted) -> None:
         await counted.set(RATE, 0, 0)
-        remaining = [(await counted.gate.admit([RATE])).standings[0].remaining for _ in range(5)]
+        remaining = [(await counted.gate.admit([RATE])).limit_statuses[0].remaining for _ in range(5)]
         assert remaining == [4, 3, 2, 1, 0]
         refusal = await refused(counted.gate, RATE)
-        assert refusal.standing == Standing("account", 5, 0, refusal.retry_after)
+        assert refusal.limit_status == LimitStatus("account", 5, 0, refusal.retry_after)
         assert 1 <= refusal.retry_after <= 73
         assert await is_admitted(counted.gate, RATE._replace(subject="8"))
         assert await is_admitted(counted.gate, RATE._replace(policy="address"))
 
     async def test_so_many_at_once(self, counted: Counted) -> None:
         first, second = [await counted.gate.admit([SEATS]) for _ in range(2)]
-        assert [admission.standings[0].remaining for admission in (first, second)] == [1, 0]
+        assert [admission.limit_statuses[0].remaining for admission in (first, second)] == [1, 0]
         refusal = await refused(counted.gate, SEATS)
-        assert (refusal.retry_after, refusal.standing) == (1, Standing("account-calls", 2, 0, None, True))
+        assert (refusal.retry_after, refusal.limit_status) == (1, LimitStatus("account-calls", 2, 0, None, True))
         assert refusal.detail == "同时进行的请求过多，请稍后再试"
         first.leave()
         first.leave()
@@ -135,8 +135,8 @@ class TestEveryGate:
         held = [await counted.gate.admit([SEATS]) for _ in range(2)]
         for _ in range(9):
             refusal = await refused(counted.gate, RATE, SEATS)
-            assert refusal.standing.policy == "account-calls"
-        assert (await counted.gate.admit([RATE])).standings[0].remaining == 4
+            assert refusal.limit_status.policy == "account-calls"
+        assert (await counted.gate.admit([RATE])).limit_statuses[0].remaining == 4
         for admission in held:
             admission.leave()
         for _ in range(4):
@@ -147,13 +147,13 @@ class TestEveryGate:
     async def test_the_longest_wait_is_told(self, counted: Counted) -> None:
         await counted.set(RATE, 0, 5)
         held = [await counted.gate.admit([SEATS]) for _ in range(2)]
-        assert (await refused(counted.gate, SEATS, RATE)).standing.policy == "account"
+        assert (await refused(counted.gate, SEATS, RATE)).limit_status.policy == "account"
         for admission in held:
             admission.leave()
 
     async def test_it_reckons_as_is_written(self, counted: Counted) -> None:
         draw = random.Random(1)
-        demand = Demand("key-tokens", "9", 1)
+        demand = LimitRequest("key-tokens", "9", 1)
         for _ in range(40):
             limit = draw.randrange(1, 500)
             demand = demand._replace(limit=limit, cost=draw.randrange(1, limit + 1))
@@ -165,12 +165,12 @@ class TestEveryGate:
             elif wait == 0:
                 admission = await counted.gate.admit([demand])
                 left = limit - demand.cost - weighted_count(previous, current, elapsed)
-                assert admission.standings[0].remaining == pytest.approx(left, abs=1 + previous / 60)
+                assert admission.limit_statuses[0].remaining == pytest.approx(left, abs=1 + previous / 60)
 
     async def test_a_cost_is_held_and_corrected(self, counted: Counted) -> None:
         await counted.set(TOKENS, 0, 0)
         admission = await counted.gate.admit([TOKENS])
-        assert (await refused(counted.gate, TOKENS)).standing.policy == "key-tokens"
+        assert (await refused(counted.gate, TOKENS)).limit_status.policy == "key-tokens"
         admission.correct("key-tokens", 10)
         admission.correct("another", 99)
         await soon(lambda: is_admitted(counted.gate, TOKENS._replace(cost=90)))
@@ -179,7 +179,7 @@ class TestEveryGate:
     async def test_a_cost_over_the_limit_takes_all_of_it(self, counted: Counted) -> None:
         await counted.set(TOKENS, 0, 0)
         admission = await counted.gate.admit([TOKENS._replace(cost=5000)])
-        assert admission.standings[0].remaining == 0
+        assert admission.limit_statuses[0].remaining == 0
         await refused(counted.gate, TOKENS._replace(cost=1))
         admission.correct("key-tokens", 0)
         await soon(lambda: is_admitted(counted.gate, TOKENS._replace(cost=100)))
@@ -199,10 +199,10 @@ class TestShared:
     async def test_two_processes_count_together(self, redis_server: Redis) -> None:
         async with AsyncExitStack() as stack:
             links = [await stack.enter_async_context(RedisLink.opened(redis_server.url())) for _ in range(2)]
-            one, other = [await stack.enter_async_context(RedisGate.opened(link)) for link in links]
+            one, other = [await stack.enter_async_context(RedisRateLimiter.opened(link)) for link in links]
             first = await one.admit([SEATS, RATE])
             second = await other.admit([SEATS, RATE])
-            assert [standing.remaining for standing in second.standings] == [0, 3]
+            assert [standing.remaining for standing in second.limit_statuses] == [0, 3]
             await refused(one, SEATS)
             await refused(other, SEATS)
             second.leave()
@@ -210,13 +210,13 @@ class TestShared:
             first.leave()
 
     async def test_the_place_of_a_dead_process_is_free_when_its_lease_runs_out(self, link: RedisLink) -> None:
-        dead = RedisGate(link, lease_seconds=0.4)  # not opened: it renews nothing
+        dead = RedisRateLimiter(link, lease_seconds=0.4)  # not opened: it renews nothing
         await dead.admit([SEATS._replace(limit=1)])
         assert not await is_admitted(dead, SEATS._replace(limit=1))
         await soon(lambda: is_admitted(dead, SEATS._replace(limit=1)), seconds=2)
 
     async def test_the_place_of_a_running_call_is_renewed(self, link: RedisLink) -> None:
-        async with RedisGate.opened(link, lease_seconds=0.6) as gate:
+        async with RedisRateLimiter.opened(link, lease_seconds=0.6) as gate:
             admission = await gate.admit([SEATS._replace(limit=1)])
             await asyncio.sleep(1.3)
             assert not await is_admitted(gate, SEATS._replace(limit=1))
@@ -226,7 +226,7 @@ class TestShared:
             assert await is_admitted(gate, SEATS._replace(limit=1))
 
     async def test_what_redis_forgot_is_counted_again(self, link: RedisLink) -> None:
-        async with RedisGate.opened(link, lease_seconds=0.6) as gate:
+        async with RedisRateLimiter.opened(link, lease_seconds=0.6) as gate:
             admission = await gate.admit([SEATS._replace(limit=1)])
             await link.redis.flushall()
 
@@ -237,14 +237,14 @@ class TestShared:
             admission.leave()
 
     async def test_nothing_stays_for_ever(self, link: RedisLink) -> None:
-        async with RedisGate.opened(link) as gate:
+        async with RedisRateLimiter.opened(link) as gate:
             await gate.admit([RATE, SEATS, TOKENS])
             keys = await link.redis.keys("*")
             assert len(keys) == 3
             assert all([0 < await link.redis.ttl(key) <= 120 for key in keys])
 
     async def test_old_minutes_are_cleared_away(self, link: RedisLink) -> None:
-        async with RedisGate.opened(link) as gate:
+        async with RedisRateLimiter.opened(link) as gate:
             counted = InRedis(gate, link)
             await counted.set(RATE, 1, 1)
             seconds, _ = await link.redis.time()
@@ -278,9 +278,9 @@ class TestAway:
         # `redis_server` sees to it that a missing server is skipped, or fails, as it must.
         own: Redis = request.getfixturevalue("own_redis")
         clock = Clock()
-        async with RedisLink.opened(own.url()) as link, RedisGate.opened(link) as shared:
+        async with RedisLink.opened(own.url()) as link, RedisRateLimiter.opened(link) as shared:
             link._clock = clock
-            yield World(own, link, SharedGate(shared, MemoryGate()), clock)
+            yield World(own, link, SharedRateLimiter(shared, MemoryRateLimiter()), clock)
 
     async def test_killed_convenience_is_open_and_money_closed(self, world: World) -> None:
         assert await is_admitted(world.gate, RATE, TOKENS)
@@ -297,7 +297,7 @@ class TestAway:
         assert "p@ss" not in str(log)
 
     async def test_killed_events_that_guard_money_are_refused(self, world: World) -> None:
-        limiter = Limiter(enabled=True, link=world.link)
+        limiter = EventRateLimiter(enabled=True, link=world.link)
         money, convenience = Rate("anonymous voice", "3/minute", guards_money=True), Rate("mail", "3/minute")
         await limiter.hit(money, "a")
         await limiter.hit(convenience, "a")
@@ -362,7 +362,7 @@ class Clock:
 
 
 class World:
-    def __init__(self, server: Redis, link: RedisLink, gate: Gate, clock: Clock) -> None:
+    def __init__(self, server: Redis, link: RedisLink, gate: RateLimiter, clock: Clock) -> None:
         self.server = server
         self.link = link
         self.gate = gate
@@ -382,15 +382,15 @@ class TestEvents:
     """The named limits, by the `limits` library, over both."""
 
     @pytest.fixture(params=["memory", "redis"])
-    async def limiter(self, request: pytest.FixtureRequest) -> AsyncIterator[Limiter]:
+    async def limiter(self, request: pytest.FixtureRequest) -> AsyncIterator[EventRateLimiter]:
         if request.param == "memory":
-            yield Limiter(enabled=True)
+            yield EventRateLimiter(enabled=True)
             return
         server: Redis = request.getfixturevalue("redis_server")
         async with RedisLink.opened(server.url()) as link:
-            yield Limiter(enabled=True, link=link)
+            yield EventRateLimiter(enabled=True, link=link)
 
-    async def test_so_many_and_no_more(self, limiter: Limiter) -> None:
+    async def test_so_many_and_no_more(self, limiter: EventRateLimiter) -> None:
         rate, key = Rate("registration", "3/minute", guards_money=True), secrets.token_hex(4)
         for _ in range(3):
             await limiter.hit(rate, key)

@@ -13,10 +13,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from aiproject.accounts import Account, Accounts, ApiKeys
-from aiproject.accounts.identity.authenticator import Identities
+from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordService
-from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.web.middleware import with_middleware
@@ -36,7 +36,7 @@ class App:
 
     def __init__(self, database: Database) -> None:
         accounts = Accounts(database, cast("PasswordService", None), cast("Any", None))
-        routes = UsageRoutes(Identities(accounts, ApiKeys(database)), Receipts(database))
+        routes = UsageRoutes(Authenticator(accounts, ApiKeys(database)), Receipts(database))
         app = Starlette(
             routes=[Route("/v1/usage", routes.entries), Route("/v1/usage/{request_id}", routes.receipt)],
         )
@@ -74,7 +74,7 @@ class TestEntries:
         ming = await open_account(database, "小明", tokens=1000, pic_times=3)
         await open_account(database, "other", tokens=7)
         for number in range(5):
-            hold = await quotas.hold(ming, Capability.TOKENS, 50, request_id=f"call{number}", prompt=5)
+            hold = await quotas.hold(ming, Meter.TOKENS, 50, request_id=f"call{number}", prompt=5)
             await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=10 + number)
         first = await app.get(ming, "?limit=4")
         assert [(entry["seq"], entry["request_id"], entry["amount"]) for entry in first["entries"]] == [
@@ -130,11 +130,11 @@ class TestEntries:
 class TestReceipts:
     async def test_explain_what_was_charged(self, app: App, database: Database, quotas: Quotas) -> None:
         ann = await open_account(database, "ann", tokens=100)
-        hold = await quotas.hold(ann, Capability.TOKENS, 80, request_id="call", prompt=5)
+        hold = await quotas.hold(ann, Meter.TOKENS, 80, request_id="call", prompt=5)
         running = await app.get(ann, "/call")
         assert (running["attempts"][0]["state"], running["attempts"][0]["outcome"]) == ("open", None)
         await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=90, sid="cht1")
-        again = await quotas.hold(ann, Capability.TOKENS, 10, request_id="call", attempt=2)
+        again = await quotas.hold(ann, Meter.TOKENS, 10, request_id="call", attempt=2)
         await quotas.settle(again, Outcome.UPSTREAM_FAILED, Stage.SENT)
         found = await app.get(ann, "/call")
         first, second = found["attempts"]
@@ -165,7 +165,7 @@ class TestReceipts:
     async def test_tell_what_was_given_back(self, app: App, database: Database, quotas: Quotas) -> None:
         ann = await open_account(database, "ann", tokens=100)
         for request_id in ("call", "other"):
-            hold = await quotas.hold(ann, Capability.TOKENS, 40, request_id=request_id)
+            hold = await quotas.hold(ann, Meter.TOKENS, 40, request_id=request_id)
             await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=30)
         await quotas.refund(ann, "call")
         (refunded,), (other,) = [(await app.get(ann, f"/{name}"))["attempts"] for name in ("call", "other")]
@@ -177,7 +177,7 @@ class TestReceipts:
 
     async def test_nobody_learns_of_another_s_calls(self, app: App, database: Database, quotas: Quotas) -> None:
         ann, bob = await open_account(database, "ann", tokens=100), await open_account(database, "bob")
-        await quotas.hold(ann, Capability.TOKENS, 80, request_id="call")
+        await quotas.hold(ann, Meter.TOKENS, 80, request_id="call")
         anothers = await app.get(bob, "/call", status=404)
         assert anothers == await app.get(bob, "/none", status=404)
         assert anothers == {"code": "RECEIPT_NOT_FOUND", "msg": "找不到该次调用的记录"}

@@ -21,15 +21,15 @@ from aiproject.adapters.db.schema import api_key, spend_limit
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.errors import NotSignedIn, QuotaExhausted, SpendLimitReached
-from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
-from aiproject.ledger.batcher import Books
+from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
+from aiproject.ledger.batcher import LedgerBatcher
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 from troubled_writer import TroubledWriter
 
 LEASES = LeaseTimes(30)
 SHANGHAI = ZoneInfo("Asia/Shanghai")
-TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
+TOKENS, PIC_TIMES, VOICE = Meter.TOKENS, Meter.PIC_TIMES, Meter.VOICE_SECONDS
 
 on_one = pytest.mark.parametrize("database_kind", ["sqlite"])
 """For tests of what does not depend on the database."""
@@ -63,12 +63,12 @@ async def ann(database: Database) -> Account:
 
 async def made(database: Database, account: Account, **caps: SpendCap) -> ApiKey:
     """A key with caps by capability."""
-    wanted = {Capability(name): cap for name, cap in caps.items()}
+    wanted = {Meter(name): cap for name, cap in caps.items()}
     return (await ApiKeys(database).create(account.account_id, KeyTerms("a key"), wanted)).key
 
 
 async def held(
-    quotas: Quotas, account: Account, key: ApiKey, amount: int, *, need: int | None = None, of: Capability = TOKENS
+    quotas: Quotas, account: Account, key: ApiKey, amount: int, *, need: int | None = None, of: Meter = TOKENS
 ) -> Hold:
     return await quotas.hold(
         account, of, amount, need=need, request_id=next(request_ids), key_id=key.key_id
@@ -79,7 +79,7 @@ async def finish(quotas: Quotas, hold: Hold, units: int) -> int:
     return await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=units)
 
 
-async def limit(database: Database, key: ApiKey, of: Capability = TOKENS) -> SpendLimit:
+async def limit(database: Database, key: ApiKey, of: Meter = TOKENS) -> SpendLimit:
     return (await ApiKeys(database).get(key.account_id, key.prefix)).limits[of]
 
 
@@ -308,7 +308,7 @@ class TestTrouble:
         self, quotas: Quotas, database: Database, ann: Account, when: str
     ) -> None:
         writer = TroubledWriter(database)
-        troubled = Quotas(database, LEASES, Books(database, writer), zone=SHANGHAI)
+        troubled = Quotas(database, LEASES, LedgerBatcher(database, writer), zone=SHANGHAI)
         key = await made(database, ann, tokens=SpendCap(total=100, daily=100))
         writer.trouble(CommitInDoubt("connection lost while committing"), when=when)
         hold = await held(troubled, ann, key, 60)

@@ -19,7 +19,7 @@ from aiproject.errors import UpstreamNonsense
 from aiproject.media import Pcm, Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import IflytekDictation, IflytekOcr, Link, SparkUpstream, TimeLimits
+from aiproject.providers import IflytekConnector, IflytekDictation, IflytekOcr, SparkUpstream, TimeLimits
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -134,7 +134,7 @@ async def _next_message(reader: asyncio.StreamReader) -> bool:
 @asynccontextmanager
 async def spark(platform: Platform, *, warm: int = 0, attempts: int = 2) -> AsyncIterator[SparkUpstream]:
     async with platform.listening() as base:
-        link = Link(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, attempts))
+        link = IflytekConnector(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, attempts))
         upstream = SparkUpstream(link, url=f"{base}/v3.5/chat", domain="generalv3.5", warm=warm)
         try:
             yield upstream
@@ -155,7 +155,7 @@ async def ask(upstream: SparkUpstream) -> str:
 
 async def until_open(upstream: SparkUpstream, count: int) -> None:
     for _ in range(1000):
-        if upstream.stock.counts.opened >= count:
+        if upstream.warm_pool.counts.opened >= count:
             return
         await asyncio.sleep(0.01)
     pytest.fail("no connection was opened ahead")
@@ -263,7 +263,7 @@ async def test_dictation_hears_nothing_that_comes_with_the_handshake() -> None:
     platform.with_handshake[0] = frame(dictation_answer("old"))
     async with platform.listening() as base:
         dictation = IflytekDictation(
-            Link(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, 2)),
+            IflytekConnector(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, 2)),
             url=f"{base}/v2/iat",
             options=DictationOptions(),
             pace=0.0,
@@ -321,7 +321,7 @@ async def test_picture_text_takes_nothing_for_an_answer_that_came_before_the_pic
     if moment == "behind an answer":
         platform.behind[0] = stale
     async with platform.listening() as url, open_session() as http:
-        ocr = IflytekOcr(Link(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, 2)), url=url, http=http)
+        ocr = IflytekOcr(IflytekConnector(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, 2)), url=url, http=http)
         assert (await ocr.read(Picture(b"picture", "png", 20, 20))).text == "new"
         first_connection = platform.asked_on[0]
         if moment in ("while it waits", "right before"):
@@ -336,7 +336,7 @@ async def test_picture_text_takes_nothing_for_an_answer_that_came_before_the_pic
 async def test_picture_text_reuses_a_silent_connection() -> None:
     platform = HttpPlatform()
     async with platform.listening() as url, open_session() as http:
-        ocr = IflytekOcr(Link(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, 1)), url=url, http=http)
+        ocr = IflytekOcr(IflytekConnector(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, 1)), url=url, http=http)
         for _ in range(3):
             await ocr.read(Picture(b"picture", "png", 20, 20))
     assert platform.asked_on == [0, 0, 0]

@@ -30,15 +30,15 @@ from aiproject.adapters.db.schema import (
     voucher_redemption,
 )
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.audit import Actor, ActorKind, AuditContext
 from aiproject.audit.model import seal as seal_of_act
-from aiproject.ledger import Capability, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.chain import seal
 from aiproject.ledger.verify import verify
 from aiproject.vouchers import Vouchers
 from bookkeeping import open_account, reread
 
-OPERATOR = Origin(Actor(ActorKind.COMMAND_LINE, "operator"), "", "act")
+OPERATOR = AuditContext(Actor(ActorKind.COMMAND_LINE, "operator"), "", "act")
 FREE = 100_000
 """Tokens that a forger would like to have."""
 
@@ -65,16 +65,16 @@ async def keep_ledger(database: Database) -> None:
     quotas = Quotas(database, LeaseTimes(3600))
     ann = await open_account(database, "ann", tokens=1000)
     await open_account(database, "bob", tokens=500)
-    new = await ApiKeys(database).create(ann.account_id, KeyTerms("key"), {Capability.TOKENS: SpendCap(total=700)})
+    new = await ApiKeys(database).create(ann.account_id, KeyTerms("key"), {Meter.TOKENS: SpendCap(total=700)})
     for request_id, outcome, reported, key_id in (
         ("paid", Outcome.FINISHED, 120, new.key.key_id),
         ("over", Outcome.FINISHED, 230, None),
         ("free", Outcome.UPSTREAM_FAILED, None, None),
         ("back", Outcome.FINISHED, 50, None),
     ):
-        held = await quotas.hold(ann, Capability.TOKENS, 200, request_id=request_id, key_id=key_id)
+        held = await quotas.hold(ann, Meter.TOKENS, 200, request_id=request_id, key_id=key_id)
         await quotas.settle(held, outcome, Stage.LAST_FRAME, reported=reported)
-    await quotas.hold(ann, Capability.TOKENS, 100, request_id="open")
+    await quotas.hold(ann, Meter.TOKENS, 100, request_id="open")
     await quotas.grant(ann, tokens=40, origin=OPERATOR)
     await quotas.refund(ann, "back", origin=OPERATOR)
     vouchers = Vouchers(database)

@@ -20,13 +20,13 @@ from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import unpaid_usage
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import SpendLimitReached
-from aiproject.ledger import Capability, Hold, LeaseTimes, Outcome, Quotas, Stage
+from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.losses import LossFilter, sums_of_losses
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 
 LEASES = LeaseTimes(30)
-TOKENS = Capability.TOKENS
+TOKENS = Meter.TOKENS
 BOUND = 500
 
 request_ids = (f"r{number}" for number in itertools.count())
@@ -195,7 +195,7 @@ class TestLosses:
 
     async def test_pictures_and_clips_are_lost_without_a_bound(self, database: Database, quotas: Quotas) -> None:
         account = await open_account(database, "alice", pic_times=5, voice_ms=5000)
-        for capability, units in ((Capability.PIC_TIMES, 1), (Capability.VOICE_SECONDS, 1500)):
+        for capability, units in ((Meter.PIC_TIMES, 1), (Meter.VOICE_SECONDS, 1500)):
             hold = await quotas.hold(account, capability, units, request_id=next(request_ids))
             ended = await quotas.settle(hold, Outcome.TIMED_OUT, Stage.SENT, estimated=units, seen=units)
             assert ended == 0

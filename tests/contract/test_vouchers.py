@@ -19,7 +19,7 @@ from starlette.routing import Route
 from aiproject.accounts import Account, Accounts
 from aiproject.adapters.db.engine import CommitInDoubt, Database
 from aiproject.adapters.db.schema import ledger_entry, user, voucher, voucher_redemption
-from aiproject.adapters.http.rate_limiter import MemoryGate
+from aiproject.adapters.http.rate_limiter import MemoryRateLimiter
 from aiproject.adapters.passwords import PasswordService
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
 from aiproject.ledger.verify import verify
@@ -54,7 +54,7 @@ class App:
 
     def __init__(self, database: Database, vouchers: Vouchers, *, limits: bool) -> None:
         accounts = Accounts(database, cast("PasswordService", None), cast("Any", None))
-        routes = VoucherRoutes(accounts, vouchers, MemoryGate(lambda: 600.0) if limits else None)
+        routes = VoucherRoutes(accounts, vouchers, MemoryRateLimiter(lambda: 600.0) if limits else None)
         app = Starlette(routes=[Route("/user/get_token", routes.redeem, methods=["POST"])])
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=cast("Any", with_middleware(app, ["*"]))), base_url="http://app"

@@ -21,7 +21,7 @@ from aiproject.adapters.net.dialer import ResumingContext, client_tls
 from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamRefused
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.providers import Link, SparkUpstream, TimeLimits
+from aiproject.providers import IflytekConnector, SparkUpstream, TimeLimits
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from sandbox_client import FAST
 
@@ -35,7 +35,7 @@ def running() -> Iterator[tuple[SandboxThread, SandboxAddress]]:
 
 @asynccontextmanager
 async def spark(address: SandboxAddress, *, attempts: int = 1) -> AsyncIterator[SparkUpstream]:
-    link = Link(
+    link = IflytekConnector(
         IflytekCredentials(address.app_id, address.api_key, address.api_secret),
         TimeLimits(2.0, 3.0, 3.0, 10.0, attempts),
     )
@@ -60,7 +60,7 @@ async def ask(upstream: SparkUpstream) -> bool:
 
 async def until_one_waits(upstream: SparkUpstream, opened: int) -> None:
     for _ in range(200):
-        if upstream.stock.counts.opened >= opened:
+        if upstream.warm_pool.counts.opened >= opened:
             return
         await asyncio.sleep(0.01)
     pytest.fail("no connection was opened ahead")
@@ -71,7 +71,7 @@ async def test_the_second_question_finds_its_connection_open(running: tuple[Sand
         assert not await ask(upstream)
         await until_one_waits(upstream, 1)
         assert await ask(upstream)
-        counts = upstream.stock.counts
+        counts = upstream.warm_pool.counts
         assert (counts.hits, counts.misses) == (1, 1)
 
 
@@ -87,7 +87,7 @@ async def test_one_that_died_unnoticed_costs_neither_a_try_nor_a_pause(
         began = asyncio.get_running_loop().time()
         assert not await ask(upstream)
         assert asyncio.get_running_loop().time() - began < 1
-        assert upstream.stock.counts.hits == 1
+        assert upstream.warm_pool.counts.hits == 1
 
 
 async def test_a_platform_that_counts_too_many_is_relieved(running: tuple[SandboxThread, SandboxAddress]) -> None:
@@ -98,7 +98,7 @@ async def test_a_platform_that_counts_too_many_is_relieved(running: tuple[Sandbo
         thread.faults.add(parse_orders({"service": "chat", "fault": "error", "code": 11203}))
         with pytest.raises(UpstreamRefused):
             await ask(upstream)
-        assert upstream.stock.counts.wasted >= 2
+        assert upstream.warm_pool.counts.wasted >= 2
 
 
 @pytest.fixture

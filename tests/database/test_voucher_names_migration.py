@@ -14,7 +14,7 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import ledger_entry, voucher, voucher_redemption
 from aiproject.administration.tables import Tables
 from aiproject.errors import VoucherRedeemed
-from aiproject.ledger import Capability, Kind
+from aiproject.ledger import Kind, Meter
 from aiproject.ledger.batch import apply
 from aiproject.ledger.model import Grant
 from aiproject.ledger.verify import verify
@@ -65,7 +65,7 @@ async def test_vouchers_go_on_under_their_names(old: Database) -> None:
         await connection.execute(
             OLD_REDEMPTION.insert(), {"code": "SPRING", "account_id": ann.account_id, "redeemed_at": NOW}
         )
-        grant = Grant(ann.account_id, Capability.TOKENS, 5, Kind.VOUCHER, "voucher:SPRING")
+        grant = Grant(ann.account_id, Meter.TOKENS, 5, Kind.VOUCHER, "voucher:SPRING")
         await apply(connection, [grant], dialect=old.dialect)
 
     await migrations.upgrade(old)
@@ -110,7 +110,7 @@ async def test_the_previous_release_goes_on_beside_it(old: Database) -> None:
         await connection.execute(
             OLD_REDEMPTION.insert(), {"code": "LATE", "account_id": ann.account_id, "redeemed_at": NOW}
         )
-        grant = Grant(ann.account_id, Capability.TOKENS, 5, Kind.VOUCHER, "voucher:LATE")
+        grant = Grant(ann.account_id, Meter.TOKENS, 5, Kind.VOUCHER, "voucher:LATE")
         await apply(connection, [grant], dialect=old.dialect)
     await Vouchers(old).redeem(ann, "later")
     assert [str(difference) async for difference in verify(old)] == []

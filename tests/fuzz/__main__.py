@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 INSTRUMENTED = ["aiproject", "python_multipart", "PIL", "uvicorn.protocols"]
 HANG_SECONDS = 10
-MOST_MEMORY_MB = 2048
+MAX_MEMORY_MB = 2048
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def fuzz(name: str, runs: int, seed: int) -> None:
         f"-seed={seed}",
         f"-max_len={target.longest}",
         f"-timeout={HANG_SECONDS}",
-        f"-rss_limit_mb={MOST_MEMORY_MB}",
+        f"-rss_limit_mb={MAX_MEMORY_MB}",
         f"-artifact_prefix={folder}/",
         "-print_final_stats=1",
     ]

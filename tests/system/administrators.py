@@ -12,7 +12,7 @@ from argon2.profiles import CHEAPEST
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration import Administrators, Role
 from aiproject.assembly import open_database
-from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.audit import Actor, ActorKind, AuditContext
 from aiproject.config import Settings
 from system import wire
 from system.harness import LocalServer
@@ -21,7 +21,7 @@ __all__ = ["ADMIN_PASSWORD", "CONSOLE_ORIGIN", "TEST_ORIGIN", "Console", "admini
 
 CONSOLE_ORIGIN = "http://localhost:8080"
 ADMIN_PASSWORD = "four different horses"
-TEST_ORIGIN = Origin(Actor(ActorKind.COMMAND_LINE, "tests"), "", "test")
+TEST_ORIGIN = AuditContext(Actor(ActorKind.COMMAND_LINE, "tests"), "", "test")
 
 Answer = wire.Answer
 

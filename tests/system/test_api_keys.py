@@ -17,7 +17,7 @@ import pytest
 import program
 from aiproject.accounts import ApiKeys
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit, draw_key, networks_of
-from aiproject.accounts.core.meter import Capability
+from aiproject.accounts.core.meter import Meter
 from system import wire
 from system.harness import (
     LocalServer,
@@ -31,7 +31,7 @@ from system.harness import (
 )
 from system.samples import jpeg, pcm
 
-TOKENS, PIC_TIMES, VOICE = Capability.TOKENS, Capability.PIC_TIMES, Capability.VOICE_SECONDS
+TOKENS, PIC_TIMES, VOICE = Meter.TOKENS, Meter.PIC_TIMES, Meter.VOICE_SECONDS
 NOT_SIGNED_IN = {"code": "NOT_SIGNED_IN", "msg": "请先登录，或提供有效的密钥"}
 
 
@@ -75,7 +75,7 @@ class Holder:
 
 
 async def key_of(
-    server: LocalServer, person: Person, caps: dict[Capability, SpendCap] | None = None, **terms: Any
+    server: LocalServer, person: Person, caps: dict[Meter, SpendCap] | None = None, **terms: Any
 ) -> tuple[Holder, ApiKey]:
     async with server.accounts() as (accounts, _), server.database() as database:
         account = await accounts.named(person.username)
@@ -83,7 +83,7 @@ async def key_of(
         return Holder(server.port, new.text), new.key
 
 
-async def limits(server: LocalServer, key: ApiKey) -> dict[Capability, SpendLimit]:
+async def limits(server: LocalServer, key: ApiKey) -> dict[Meter, SpendLimit]:
     async with server.database() as database:
         return dict((await ApiKeys(database).get(key.account_id, key.prefix)).limits)
 

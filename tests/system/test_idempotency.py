@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import stored_answer
 from aiproject.calls import idempotency as replay
-from aiproject.calls.idempotency import Replay
+from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.errors import TooManyRequests, Unavailable, UpstreamFailed
 from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.ledger import idempotency as quota_keys
-from aiproject.ledger.batcher import Books as RealBooks
+from aiproject.ledger.batcher import LedgerBatcher as RealBooks
 from crash import STREAM_COME_BACK, Node
 from forker import shared_forker
 from system import wire
@@ -79,10 +79,10 @@ async def caller(books: Books, node: Node) -> Caller:
 
 
 @contextlib.asynccontextmanager
-async def replaying(database: Database, *, lease: float) -> AsyncIterator[Replay]:
+async def replaying(database: Database, *, lease: float) -> AsyncIterator[IdempotencyStore]:
     """Keys as a server deals with them, in this process."""
     async with Quotas.running(database, LeaseTimes(lease)) as quotas:
-        yield Replay(database, quotas)
+        yield IdempotencyStore(database, quotas)
 
 
 def is_success(answer: wire.Answer) -> bool:

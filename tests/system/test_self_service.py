@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts.principal.permissions import NEEDS, Act, Need
+from aiproject.accounts.principal.permissions import NEEDS, Action, Requirement
 from aiproject.accounts.principal.principal import Credential
 from aiproject.adapters.db.schema import (
     api_key,
@@ -59,24 +59,24 @@ async def browser(person: Person) -> Browser:
 
 # -- who may do what ---------------------------------------------------------------------------------------------------
 
-ROUTES: list[tuple[str, str, Act, dict[str, Any]]] = [
-    ("GET", "/v1/account", Act.READ, {}),
-    ("GET", "/v1/account/sessions", Act.READ, {}),
-    ("GET", "/v1/account/keys", Act.READ, {}),
-    ("GET", "/v1/account/keys/{key}", Act.READ, {}),
-    ("PATCH", "/v1/account", Act.EDIT, {"academy": "文院"}),
-    ("PATCH", "/v1/account", Act.CHANGE_EMAIL, {"email": "new@example.com"}),
-    ("POST", "/v1/account/email/verification", Act.VERIFY_EMAIL, {}),
-    ("POST", "/v1/account/password", Act.CHANGE_PASSWORD, {"new_password": PASSWORD}),
-    ("POST", "/v1/account/uuid", Act.ROTATE_UUID, {}),
-    ("DELETE", "/v1/account", Act.DELETE, {}),
-    ("GET", "/v1/account/session", Act.USE_SESSION, {}),
-    ("DELETE", "/v1/account/session", Act.USE_SESSION, {}),
-    ("DELETE", "/v1/account/sessions", Act.END_SESSIONS, {}),
-    ("DELETE", "/v1/account/sessions/{session}", Act.END_SESSIONS, {}),
-    ("POST", "/v1/account/keys", Act.CREATE_KEY, {"name": "another"}),
-    ("PATCH", "/v1/account/keys/{key}", Act.EDIT_KEY, {"name": "renamed"}),
-    ("DELETE", "/v1/account/keys/{key}", Act.REVOKE_KEY, {}),
+ROUTES: list[tuple[str, str, Action, dict[str, Any]]] = [
+    ("GET", "/v1/account", Action.READ, {}),
+    ("GET", "/v1/account/sessions", Action.READ, {}),
+    ("GET", "/v1/account/keys", Action.READ, {}),
+    ("GET", "/v1/account/keys/{key}", Action.READ, {}),
+    ("PATCH", "/v1/account", Action.EDIT, {"academy": "文院"}),
+    ("PATCH", "/v1/account", Action.CHANGE_EMAIL, {"email": "new@example.com"}),
+    ("POST", "/v1/account/email/verification", Action.VERIFY_EMAIL, {}),
+    ("POST", "/v1/account/password", Action.CHANGE_PASSWORD, {"new_password": PASSWORD}),
+    ("POST", "/v1/account/uuid", Action.ROTATE_UUID, {}),
+    ("DELETE", "/v1/account", Action.DELETE, {}),
+    ("GET", "/v1/account/session", Action.USE_SESSION, {}),
+    ("DELETE", "/v1/account/session", Action.USE_SESSION, {}),
+    ("DELETE", "/v1/account/sessions", Action.END_SESSIONS, {}),
+    ("DELETE", "/v1/account/sessions/{session}", Action.END_SESSIONS, {}),
+    ("POST", "/v1/account/keys", Action.CREATE_KEY, {"name": "another"}),
+    ("PATCH", "/v1/account/keys/{key}", Action.EDIT_KEY, {"name": "renamed"}),
+    ("DELETE", "/v1/account/keys/{key}", Action.REVOKE_KEY, {}),
 ]
 
 
@@ -86,27 +86,27 @@ EACH_ROUTE = pytest.mark.parametrize(
 
 
 def test_every_act_has_a_route_and_every_credential_a_need() -> None:
-    assert {act for _, _, act, _ in ROUTES} == set(Act)
-    assert set(NEEDS) == {(act, credential) for act in Act for credential in Credential}
+    assert {act for _, _, act, _ in ROUTES} == set(Action)
+    assert set(NEEDS) == {(act, credential) for act in Action for credential in Credential}
 
 
 @EACH_ROUTE
-async def test_who_may_do_what(server: LocalServer, method: str, path: str, act: Act, body: dict[str, Any]) -> None:
+async def test_who_may_do_what(server: LocalServer, method: str, path: str, act: Action, body: dict[str, Any]) -> None:
     """Each route with each credential: refused, let through with the password only, or let through."""
-    password = "current_password" if act is Act.CHANGE_PASSWORD else "password"
+    password = "current_password" if act is Action.CHANGE_PASSWORD else "password"
     # Without a mail server a letter that may be sent is one that cannot.
-    done = (404,) if act is Act.VERIFY_EMAIL else (200, 201)
+    done = (404,) if act is Action.VERIFY_EMAIL else (200, 201)
     for credential in (Credential.API_KEY, Credential.UUID, Credential.SESSION):
         send, address = await _holder(server, credential, path)
         need = NEEDS[act, credential]
-        if need is Need.NOTHING:
+        if need is Requirement.NOTHING:
             assert (await send(method, address, body or None)).status in done, credential
             continue
         wrong = await send(method, address, {**body, password: "not the password"})
         without = await send(method, address, body or None)
-        assert (wrong.status, without.status) == (401 if need is Need.PASSWORD else 403, 403), credential
+        assert (wrong.status, without.status) == (401 if need is Requirement.PASSWORD else 403, 403), credential
         right = await send(method, address, {**body, password: PASSWORD})
-        assert right.status in (done if need is Need.PASSWORD else (403,)), (credential, right.body)
+        assert right.status in (done if need is Requirement.PASSWORD else (403,)), (credential, right.body)
 
 
 async def _holder(server: LocalServer, credential: Credential, path: str) -> tuple[Send, str]:
@@ -130,7 +130,7 @@ async def _holder(server: LocalServer, credential: Credential, path: str) -> tup
 
 @EACH_ROUTE
 async def test_nobody_is_nobody(
-    server: LocalServer, person: Person, method: str, path: str, act: Act, body: dict[str, Any]
+    server: LocalServer, person: Person, method: str, path: str, act: Action, body: dict[str, Any]
 ) -> None:
     other = await server.person()
     stale: list[wire.Header] = [("Cookie", "aiproject_session=" + "A" * 43), ("Origin", "http://127.0.0.1")]

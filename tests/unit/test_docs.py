@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from aiproject import errors
-from aiproject.accounts.principal.permissions import NEEDS, Act
+from aiproject.accounts.principal.permissions import NEEDS, Action
 from aiproject.accounts.principal.principal import Credential
 from aiproject.accounts.routes import legacy as accounts_routes
 from aiproject.accounts.routes import mail as mail_routes
@@ -184,9 +184,9 @@ class TestDecisions:
 
 
 def test_the_table_of_credentials_is_the_one_in_force() -> None:
-    shown = {row[0]: row[1:] for row in rows(read("docs/accounts.md"), "") if len(row) == 4 and row[0] in set(Act)}
+    shown = {row[0]: row[1:] for row in rows(read("docs/accounts.md"), "") if len(row) == 4 and row[0] in set(Action)}
     credentials = (Credential.UUID, Credential.SESSION, Credential.API_KEY)
-    assert shown == {str(act): [str(NEEDS[act, credential]) for credential in credentials] for act in Act}
+    assert shown == {str(act): [str(NEEDS[act, credential]) for credential in credentials] for act in Action}
 
 
 class TestArchitecture:

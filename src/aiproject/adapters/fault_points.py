@@ -13,7 +13,7 @@ import signal
 
 from aiproject.errors import Misconfigured
 
-__all__ = ["FAULT_POINTS", "arm", "reach"]
+__all__ = ["FAULT_POINTS", "arm", "fault_point"]
 
 FAULT_POINTS = (
     "after claim",
@@ -53,7 +53,7 @@ def arm(order: str | None) -> None:
     _armed = name
 
 
-def reach(name: str) -> None:
+def fault_point(name: str) -> None:
     """Die here if told to."""
     if _armed == name and random.random() < _probability:  # noqa: S311 - chooses a moment, hides nothing
         os.kill(os.getpid(), signal.SIGKILL)

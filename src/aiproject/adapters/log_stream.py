@@ -26,7 +26,7 @@ MAX_WAITING_BYTES = 1 << 20
 """Bytes of lines kept while the stream cannot be written: some 4,000 lines, a few seconds of a busy server."""
 
 SHORTEST_PAUSE = 0.02
-LONGEST_PAUSE = 1.0
+MAX_PAUSE = 1.0
 """Seconds between two attempts to write what waits; doubled each time that nothing could be written."""
 
 GUARANTEED_BYTES = select.PIPE_BUF
@@ -192,7 +192,7 @@ class LogStream:
                 if not self._reason:
                     self._retrier = None
                     return
-                pause = SHORTEST_PAUSE if self._waiting_bytes < before else min(2 * pause, LONGEST_PAUSE)
+                pause = SHORTEST_PAUSE if self._waiting_bytes < before else min(2 * pause, MAX_PAUSE)
 
 
 def _reason(error: Exception) -> str:

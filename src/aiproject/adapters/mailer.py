@@ -26,7 +26,7 @@ import aiosmtplib
 from aiproject.adapters.log import get_logger
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 
-__all__ = ["Letter", "MailServer", "Mailer", "NotMailable", "Outbox", "Security", "mailable", "parse_smtp_url"]
+__all__ = ["Email", "MailQueue", "MailServer", "Mailer", "NotMailable", "Security", "mailable", "parse_smtp_url"]
 
 log = get_logger("mail")
 
@@ -86,7 +86,7 @@ class MailServer:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Letter:
+class Email:
     """What is sent; the text without the mailer's headers."""
 
     to: str
@@ -180,7 +180,7 @@ class Mailer:
         except (OSError, ssl.SSLError):
             raise Misconfigured("AIPROJECT_SMTP_URL: ca_file cannot be read") from None
 
-    async def send(self, letter: Letter) -> None:
+    async def send(self, letter: Email) -> None:
         """Hand a letter in.
 
         Raises:
@@ -219,7 +219,7 @@ class Mailer:
             # Its text may hold the server's words; the class says enough.
             raise Unavailable(f"the mail server failed: {type(error).__name__}") from None
 
-    def _message(self, letter: Letter) -> EmailMessage:
+    def _message(self, letter: Email) -> EmailMessage:
         message = EmailMessage(policy=SMTP_POLICY)
         # The library refuses a line break in any of these.
         message["From"] = self._sender
@@ -238,11 +238,11 @@ def _refusal(codes: Sequence[int]) -> AiProjectError:
     return Unavailable(f"the mail server does not take the letter now ({codes[0] if codes else 'no reply'})")
 
 
-Job = Callable[[], Awaitable[Sequence[Letter]]]
+Job = Callable[[], Awaitable[Sequence[Email]]]
 """Finds out what is to be sent."""
 
 
-class Outbox:
+class MailQueue:
     """Letters on their way: written and sent in the background, so that no answer's time tells whether there is one."""
 
     def __init__(self, mailer: Mailer, *, size: int = OUTBOX_SIZE, pauses: Sequence[float] = RETRY_PAUSES) -> None:
@@ -260,7 +260,7 @@ class Outbox:
         return True
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Outbox]:
+    async def running(self) -> AsyncIterator[MailQueue]:
         """Work while inside; at the end, what waits gets a few seconds, the rest is lost and told."""
         workers = [asyncio.create_task(self._work()) for _ in range(OUTBOX_WORKERS)]
         try:
@@ -288,7 +288,7 @@ class Outbox:
             finally:
                 self._jobs.task_done()
 
-    async def _send(self, letter: Letter) -> None:
+    async def _send(self, letter: Email) -> None:
         for pause in (*self._pauses, None):
             try:
                 await self._mailer.send(letter)

@@ -37,7 +37,7 @@ from aiproject.protocols.addresses import address_group, address_site
 __all__ = [
     "CHEAP_PROFILE_FOR_TESTS",
     "DEFAULT_PROFILE",
-    "LONGEST_PASSWORD",
+    "MAX_PASSWORD",
     "UNUSABLE_PASSWORD",
     "PasswordHasher",
     "PasswordService",
@@ -54,7 +54,7 @@ CHEAP_PROFILE_FOR_TESTS: Parameters = argon2.profiles.CHEAPEST
 UNUSABLE_PASSWORD = "$none$"  # noqa: S105
 
 # Bytes. Far above any password that people type; keeps a request from making us normalise megabytes.
-LONGEST_PASSWORD = 4096
+MAX_PASSWORD = 4096
 
 # A tenth of what the event loop gets where they compete (a weight of 110 beside 1024; source: Linux, sched/core.c).
 NICENESS = 10
@@ -163,13 +163,13 @@ class PasswordHasher:
 
 def _encode(password: str) -> bytes | None:
     """NFKC, so that the same characters typed on another keyboard match; in UTF-8. ``None``: not usable."""
-    if len(password) > LONGEST_PASSWORD:
+    if len(password) > MAX_PASSWORD:
         return None
     try:
         encoded = unicodedata.normalize("NFKC", password).encode()
     except UnicodeEncodeError:  # a lone surrogate, which JSON can spell
         return None
-    return encoded if 0 < len(encoded) <= LONGEST_PASSWORD else None
+    return encoded if 0 < len(encoded) <= MAX_PASSWORD else None
 
 
 def _verify_legacy(stored: str, password: str) -> bool:

@@ -22,7 +22,7 @@ from aiproject.adapters.db.engine import Database, retry_transient
 from aiproject.adapters.db.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id, user
 from aiproject.administration import store
 from aiproject.administration.model import Administrator, Role
-from aiproject.audit import Fact, Origin, record
+from aiproject.audit import AuditContext, Fact, record
 from aiproject.errors import InvalidInput
 from aiproject.vouchers import store as voucher_store
 from aiproject.vouchers.model import Voucher, check_new_voucher, normal_code
@@ -51,7 +51,7 @@ class Adopted:
     left: list[str] = field(default_factory=list)
 
 
-async def adopt(database: Database, origin: Origin) -> Adopted:
+async def adopt(database: Database, origin: AuditContext) -> Adopted:
     """Take over what is not here yet, all in one transaction; harmless when repeated."""
 
     async def once() -> Adopted:
@@ -82,7 +82,7 @@ async def _rows(connection: AsyncConnection, name: str) -> list[Mapping[str, Any
 
 
 async def _administrator(
-    connection: AsyncConnection, row: Mapping[str, Any], origin: Origin, done: Adopted
+    connection: AsyncConnection, row: Mapping[str, Any], origin: AuditContext, done: Adopted
 ) -> None:  # fmt: skip
     name, password = str(row["Admin"] or "").strip(), str(row["PassWord"] or "")
     key = name_key(name) if is_askable(name) else ""
@@ -102,7 +102,7 @@ async def _administrator(
         done.administrators += 1
 
 
-async def _voucher(connection: AsyncConnection, row: Mapping[str, Any], origin: Origin, done: Adopted) -> None:
+async def _voucher(connection: AsyncConnection, row: Mapping[str, Any], origin: AuditContext, done: Adopted) -> None:
     name = _text(row["Name"])
     try:
         new = check_new_voucher(
@@ -140,7 +140,7 @@ async def _taken_over(
 # -- who redeemed what -------------------------------------------------------------------------------------------------
 
 
-async def _redemptions(connection: AsyncConnection, origin: Origin, done: Adopted) -> None:
+async def _redemptions(connection: AsyncConnection, origin: AuditContext, done: Adopted) -> None:
     """Note who redeemed in the original's database what has been taken over, so that nobody redeems it twice."""
     columns = await connection.run_sync(_redemption_columns)
     if columns is None:
@@ -167,7 +167,7 @@ async def _redemptions(connection: AsyncConnection, origin: Origin, done: Adopte
 
 
 async def _redeemed(
-    connection: AsyncConnection, voucher: Voucher, accounts: set[int], origin: Origin, done: Adopted
+    connection: AsyncConnection, voucher: Voucher, accounts: set[int], origin: AuditContext, done: Adopted
 ) -> None:
     """Note that these accounts have redeemed a voucher that is locked, unless that is known."""
     new = sorted(accounts - await voucher_store.redeemers(connection, voucher.code))

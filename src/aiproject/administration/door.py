@@ -18,7 +18,7 @@ from aiproject.adapters.http.json import answer, answer_failure
 from aiproject.administration.jwts import Kind, bearer
 from aiproject.administration.model import JwtRefused, NotPermitted, is_allowed
 from aiproject.administration.service import Administrators, Session
-from aiproject.audit import Actor, ActorKind, Origin
+from aiproject.audit import Actor, ActorKind, AuditContext
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import (
     AiProjectError,
@@ -47,7 +47,7 @@ class Call:
 
     request: Request
     session: Session
-    origin: Origin
+    origin: AuditContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Door:
         # HEAD, which comes with every GET route, is not listed: one of these GETs changes something.
         if not is_allowed(administrator.role, request.method, request.url.path):
             raise NotPermitted
-        origin = Origin(
+        origin = AuditContext(
             Actor(ActorKind.ADMINISTRATOR, administrator.name),
             client_address(request.scope),
             request_id(request.scope),

@@ -28,7 +28,7 @@ __all__ = [
     "units",
 ]
 
-MOST_UNITS = 10**15
+MAX_UNITS = 10**15
 """Tokens or pictures of a balance that is typed in: far over what anybody sells."""
 
 MAX_FILTER_LENGTH = 200
@@ -96,7 +96,7 @@ def units(fields: Mapping[str, Any], name: str, *, default: int | None = None) -
     value = fields.get(name, default)
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) <= 16:
         value = int(value)
-    if type(value) is not int or not 0 <= value <= MOST_UNITS:
+    if type(value) is not int or not 0 <= value <= MAX_UNITS:
         raise Malformed
     return value
 

@@ -36,7 +36,7 @@ KEY_FILE = "admin-jwt.key"
 KEY_BYTES = 32
 """256 bits, as long as HS256's hash (RFC 7518, section 3.2)."""
 
-MOST_KEY_BYTES = 4096
+MAX_KEY_BYTES = 4096
 
 ACCESS_LIFETIME = timedelta(hours=1)
 SESSION_LIFETIME = timedelta(days=30)
@@ -163,15 +163,15 @@ def read_key(data_dir: Path, key_file: Path | None) -> bytes:
         if key_file is None and not path.exists():
             _make_key(path)
         with path.open("rb") as file:
-            key = file.read(MOST_KEY_BYTES + 1).strip()
+            key = file.read(MAX_KEY_BYTES + 1).strip()
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise Misconfigured(
             f"the key of administrators' tokens, {path}, cannot be read or made: {error.strerror}"
         ) from None
-    if not KEY_BYTES <= len(key) <= MOST_KEY_BYTES:
+    if not KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
         raise Misconfigured(
-            f"the key of administrators' tokens, {path}, must have {KEY_BYTES} to {MOST_KEY_BYTES} bytes; "
+            f"the key of administrators' tokens, {path}, must have {KEY_BYTES} to {MAX_KEY_BYTES} bytes; "
             "for example: openssl rand -hex 32"
         )
     if mode & 0o077:

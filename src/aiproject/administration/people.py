@@ -19,9 +19,9 @@ from aiproject.accounts.selfservice.editing import Profile, edit
 from aiproject.adapters.db.engine import Database, retry_transient
 from aiproject.adapters.passwords import PasswordService
 from aiproject.administration.model import MASK
-from aiproject.audit import CHANGED, Fact, Origin, record
+from aiproject.audit import CHANGED, AuditContext, Fact, record
 from aiproject.errors import AccountUnknown
-from aiproject.ledger import Capability, Kind
+from aiproject.ledger import Kind, Meter
 from aiproject.ledger.model import Grant
 from aiproject.ledger.service import apply_grants, grants_of
 
@@ -77,7 +77,7 @@ class People:
         self._password_min_length = password_min_length
         self._clock = clock
 
-    async def add(self, new: NewProfile, origin: Origin) -> Account:
+    async def add(self, new: NewProfile, origin: AuditContext) -> Account:
         """Open an account with just the quota that is given.
 
         Raises:
@@ -94,13 +94,13 @@ class People:
         )
 
     async def _open_books(
-        self, new: NewProfile, origin: Origin, connection: AsyncConnection, account_id: int
+        self, new: NewProfile, origin: AuditContext, connection: AsyncConnection, account_id: int
     ) -> None:  # fmt: skip
         orders = grants_of(account_id, new.tokens, new.pic_times, self._voice_ms, Kind.GRANT, origin.request_id)
         if orders:
             await apply_grants(connection, orders, dialect=self._database.dialect, origin=origin)
 
-    async def modify(self, target: str, new: NewProfile, origin: Origin) -> None:
+    async def modify(self, target: str, new: NewProfile, origin: AuditContext) -> None:
         """Change an account. Its uuid stays; a new password ends its browser sessions.
 
         Balances are brought to their new values by a grant of the difference, under the account's lock, and not below
@@ -123,8 +123,8 @@ class People:
             async with self._database.begin() as connection:
                 old = await self._locked(connection, target)
                 await edit(connection, old, profile, self._clock())
-                wanted = {Capability.TOKENS: new.tokens, Capability.PIC_TIMES: new.pic_times}
-                have = {Capability.TOKENS: old.tokens, Capability.PIC_TIMES: old.pic_times}
+                wanted = {Meter.TOKENS: new.tokens, Meter.PIC_TIMES: new.pic_times}
+                have = {Meter.TOKENS: old.tokens, Meter.PIC_TIMES: old.pic_times}
                 orders = [
                     Grant(old.account_id, each, units - have[each], Kind.GRANT, origin.request_id)
                     for each, units in wanted.items()
@@ -142,7 +142,7 @@ class People:
         if hashed is not None:
             await self._accounts.unlock_account(old)
 
-    async def delete(self, target: str, origin: Origin) -> Account:
+    async def delete(self, target: str, origin: AuditContext) -> Account:
         """Remove the person: name, mail, password, uuid, keys and sessions; the books keep the account's number.
 
         Raises:

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from aiproject.adapters.http.asgi import client_address, note, request_id
-from aiproject.adapters.http.event_limits import Limiter, Rate
+from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
 from aiproject.adapters.http.json import answer
 from aiproject.administration import refusals
 from aiproject.administration.door import Call, Door, told
@@ -33,8 +33,8 @@ from aiproject.administration.fields import (
 from aiproject.administration.model import MASK, Malformed, Role
 from aiproject.administration.people import People
 from aiproject.administration.service import Administrators, Change
-from aiproject.administration.setup import SetupGate
-from aiproject.administration.tables import MOST_ROWS, TABLES, Tables, TableUnknown
+from aiproject.administration.setup import SetupGuard
+from aiproject.administration.tables import MAX_ROWS, TABLES, Tables, TableUnknown
 from aiproject.administration.trial import ModelTrial, trial_request
 from aiproject.audit import AuditLog
 from aiproject.audit.service import EXPORT_MEDIA_TYPES, exported
@@ -42,7 +42,7 @@ from aiproject.errors import AiProjectError
 from aiproject.protocols.legacy import success
 from aiproject.vouchers import Vouchers
 
-__all__ = ["AdministrationRoutes", "Rooms"]
+__all__ = ["AdministrationRoutes", "Services"]
 
 MODEL_TRIALS = Rate("model trial of an administrator", "20/minute")
 """Nobody pays for them, so somebody has to stop a console that was left running."""
@@ -51,11 +51,11 @@ SETUP_GUESSES = Rate("guess of the setup code", "10/minute")
 """By address, beside the few guesses that a code allows at all."""
 
 DEFAULT_AUDIT_ROWS = 100
-MOST_OFFSET = 2**31 - 1
+MAX_OFFSET = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class Services:
     """What the addresses call."""
 
     administrators: Administrators
@@ -64,8 +64,8 @@ class Rooms:
     tables: Tables
     trial: ModelTrial
     audit: AuditLog
-    setup: SetupGate
-    limiter: Limiter
+    setup: SetupGuard
+    limiter: EventRateLimiter
 
 
 class AdministrationRoutes:
@@ -75,7 +75,7 @@ class AdministrationRoutes:
         app_id: of the vendor's application, of which the console gets the first two characters.
     """
 
-    def __init__(self, rooms: Rooms, *, app_id: str) -> None:
+    def __init__(self, rooms: Services, *, app_id: str) -> None:
         self._rooms = rooms
         self._app_id = app_id
 
@@ -289,8 +289,8 @@ class AdministrationRoutes:
         query = call.request.query_params
         data = await self._rooms.tables.page(
             _table(query),
-            start=number(query, "start", 0, most=MOST_OFFSET),
-            limit=number(query, "query_range", 0, most=MOST_OFFSET),
+            start=number(query, "start", 0, most=MAX_OFFSET),
+            limit=number(query, "query_range", 0, most=MAX_OFFSET),
             search=query.get("search", ""),
             shows_codes=_shows_codes(call),
         )
@@ -316,7 +316,7 @@ class AdministrationRoutes:
     async def audit(self, call: Call) -> Mapping[str, Any]:
         """List entries, the newest first: ``limit`` of them, with numbers below ``before``, and filters."""
         query = call.request.query_params
-        limit = number(query, "limit", 1, most=MOST_ROWS, default=DEFAULT_AUDIT_ROWS)
+        limit = number(query, "limit", 1, most=MAX_ROWS, default=DEFAULT_AUDIT_ROWS)
         found = await self._rooms.audit.newest(audit_filter(query), limit=limit + 1)
         page = found[:limit]
         return success(

@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.core.model import check_name, is_askable, refuse_misleading_name
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
-from aiproject.accounts.login.throttle import LoginGuard, Realm
+from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
 from aiproject.adapters.db.engine import PRIMARY, Database, UniqueViolation, retry_transient
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
+from aiproject.adapters.passwords import MAX_PASSWORD, PasswordService
 from aiproject.administration import store
 from aiproject.administration.jwts import SESSION_LIFETIME, Claims, Kind, Signer
 from aiproject.administration.model import (
@@ -26,7 +26,7 @@ from aiproject.administration.model import (
     NotPermitted,
     Role,
 )
-from aiproject.audit import CHANGED, Actor, ActorKind, Fact, Origin, record
+from aiproject.audit import CHANGED, Actor, ActorKind, AuditContext, Fact, record
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken
 from aiproject.protocols.names import lookup_keys
 
@@ -80,20 +80,20 @@ class Administrators:
         passwords: PasswordService,
         signer: Signer | None = None,
         *,
-        guard: LoginGuard | None = None,
+        login_throttle: LoginThrottle | None = None,
         password_min_length: int = MIN_PASSWORD_LENGTH,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._signer = signer
-        self._guard = guard or LoginGuard(database)
+        self._login_throttle = login_throttle or LoginThrottle(database)
         self._password_min_length = password_min_length
         self._clock = clock
 
     # -- who they are ---------------------------------------------------------------------------------------------
 
-    async def add(self, name: str, password: str, role: Role | None, origin: Origin) -> Administrator:
+    async def add(self, name: str, password: str, role: Role | None, origin: AuditContext) -> Administrator:
         """Make an administrator.
 
         Args:
@@ -125,7 +125,7 @@ class Administrators:
             LoginFailed: there is an administrator already.
         """
         name, key, stored = await self._checked(name, password)
-        origin = Origin(Actor(ActorKind.SERVER, "setup code"), address, request_id)
+        origin = AuditContext(Actor(ActorKind.SERVER, "setup code"), address, request_id)
 
         async def once() -> Administrator:
             now = self._clock()
@@ -146,7 +146,7 @@ class Administrators:
         target: str,
         change: Change,
         by: Administrator | None,
-        origin: Origin,
+        origin: AuditContext,
         *,
         session_id: str | None = None,
     ) -> Administrator:
@@ -212,10 +212,10 @@ class Administrators:
 
         changed = await retry_transient(once)
         if change.password is not None:
-            await self._guard.unlock(Realm.ADMIN, target, stored_key=key)
+            await self._login_throttle.unlock(ThrottleScope.ADMIN, target, stored_key=key)
         return changed
 
-    async def remove(self, target: str, origin: Origin, *, owners_too: bool) -> Administrator:
+    async def remove(self, target: str, origin: AuditContext, *, owners_too: bool) -> Administrator:
         """Remove an administrator; every token of theirs is void at once.
 
         Args:
@@ -260,14 +260,16 @@ class Administrators:
             TooManyRequests: failures before it, of the name or the address, or logins at this moment; no work is done.
         """
         name, password = name.strip(), password.strip()
-        if not name or not password or len(name) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
+        if not name or not password or len(name) > NAME_LENGTH or len(password) > MAX_PASSWORD:
             raise LoginFailed
         key, turn = await self._stored_key(name), self._passwords.turn(address)
         with self._passwords.place(address):
-            async with self._guard.attempt(Realm.ADMIN, name=name, stored_key=key, address=address, turn=turn):
+            async with self._login_throttle.attempt(
+                ThrottleScope.ADMIN, name=name, stored_key=key, address=address, turn=turn
+            ):
                 administrator, stored, better = await self._verified(name, password)
         session_id = secrets.token_hex(16)
-        origin = Origin(Actor(ActorKind.ADMINISTRATOR, administrator.name), address, request_id)
+        origin = AuditContext(Actor(ActorKind.ADMINISTRATOR, administrator.name), address, request_id)
 
         async def once() -> None:
             now = self._clock()
@@ -319,7 +321,7 @@ class Administrators:
         claims = Claims(session.administrator.admin_id, session.session_id)
         return self._the_signer.make("access", claims, session.administrator.name)
 
-    async def logout(self, session: Session, origin: Origin) -> None:
+    async def logout(self, session: Session, origin: AuditContext) -> None:
         """End a session; both of its tokens are void at once."""
 
         async def once() -> None:
@@ -330,7 +332,8 @@ class Administrators:
         await retry_transient(once)
 
     async def _stored_key(self, name: str) -> str | None:
-        """Return the key of the administrator that a name means, if the name has several; see `LoginGuard.attempt`."""
+        """Return the key of the administrator that a name means, if the name has several; see
+        `LoginThrottle.attempt`."""
         if not is_askable(name) or len(lookup_keys(name)) < 2:
             return None
         async with self._database.connect() as connection:
@@ -381,7 +384,7 @@ class Administrators:
         return columns
 
     async def _insert(
-        self, connection: AsyncConnection, new: Administrator, key: str, stored: str, origin: Origin, action: str
+        self, connection: AsyncConnection, new: Administrator, key: str, stored: str, origin: AuditContext, action: str
     ) -> None:
         await _refuse_taken(connection, new.name, new.admin_id)
         try:

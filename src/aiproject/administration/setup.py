@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from aiproject.errors import LoginFailed
 
-__all__ = ["SETUP_SECONDS", "SetupCode", "SetupGate"]
+__all__ = ["SETUP_SECONDS", "SetupCode", "SetupGuard"]
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 GROUPS, GROUP_LENGTH = 4, 4
 """80 bits in Crockford's base 32, which nobody misreads."""
 
 SETUP_SECONDS = 1800
-MOST_GUESSES = 10
+MAX_GUESSES = 10
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,7 +45,7 @@ class SetupCode:
         return "SetupCode()"
 
 
-class SetupGate:
+class SetupGuard:
     """Checks guesses of one process.
 
     Args:
@@ -64,7 +64,7 @@ class SetupGate:
             LoginFailed: it is wrong, over, used up, or there is none; never says which.
         """
         code = self._code
-        if code is None or self._guesses >= MOST_GUESSES or self._clock() >= code.ends_at:
+        if code is None or self._guesses >= MAX_GUESSES or self._clock() >= code.ends_at:
             raise LoginFailed
         self._guesses += 1
         spelled = guess.strip().upper().encode("utf-8", "replace")

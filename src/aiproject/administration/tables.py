@@ -20,9 +20,9 @@ from aiproject.errors import NotFound
 from aiproject.protocols.names import lookup_keys
 from aiproject.vouchers.model import normal_code
 
-__all__ = ["MOST_ROWS", "TABLES", "TableUnknown", "Tables"]
+__all__ = ["MAX_ROWS", "TABLES", "TableUnknown", "Tables"]
 
-MOST_ROWS = 500
+MAX_ROWS = 500
 """Rows of one answer; who asks for more gets so many."""
 
 MAX_SEARCH_LENGTH = 100
@@ -169,7 +169,7 @@ class Tables:
             sa.select(*table.columns)
             .where(*_conditions(table, search, shows_codes))
             .order_by(*table.order)
-            .limit(min(limit, MOST_ROWS))
+            .limit(min(limit, MAX_ROWS))
             .offset(start)
         )
         async with self._database.connect() as connection:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aiproject.audit import AuditLog, Fact, Origin
+from aiproject.audit import AuditContext, AuditLog, Fact
 from aiproject.calls.running import RunningCalls
 from aiproject.errors import InvalidInput, UpstreamFailed
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
@@ -16,7 +16,7 @@ from aiproject.providers import ChatUpstream
 
 __all__ = ["ModelTrial", "TrialAnswer", "trial_request"]
 
-MOST_TOKENS = 8192
+MAX_TOKENS = 8192
 """The console's slider ends there; the platform takes 1 to 8192 for most models, the upstream lowers it for others."""
 
 LEAST_TEMPERATURE = 0.01
@@ -49,7 +49,7 @@ def trial_request(dialog: object, limit: object, top_k: object, temperature: obj
         raise InvalidInput
     return ChatRequest(
         messages,
-        max_tokens=int(_clamped(limit, 1, MOST_TOKENS)),
+        max_tokens=int(_clamped(limit, 1, MAX_TOKENS)),
         temperature=_clamped(temperature, LEAST_TEMPERATURE, 1.0),
         top_k=int(_clamped(top_k, 1, 6)),
     )
@@ -71,7 +71,7 @@ class ModelTrial:
         self._calls = calls
         self._audit = audit
 
-    async def ask(self, request: ChatRequest, origin: Origin) -> TrialAnswer:
+    async def ask(self, request: ChatRequest, origin: AuditContext) -> TrialAnswer:
         """Return the whole answer. What it consumed is charged to nobody and stands in the audit log.
 
         Raises:
@@ -108,7 +108,7 @@ class ModelTrial:
         content = "".join(parts)
         return TrialAnswer(content, (stream.usage or _estimate(request, content)).total_tokens)
 
-    async def _note(self, origin: Origin, facts: dict[str, Fact]) -> None:
+    async def _note(self, origin: AuditContext, facts: dict[str, Fact]) -> None:
         await self._audit.record(origin, "model.trial", "text model", after=facts)
 
 

@@ -1,6 +1,15 @@
 """Who did what: an append-only log of administrative acts, each entry sealed by the next."""
 
-from aiproject.audit.model import CHANGED, Actor, ActorKind, AuditEntry, Fact, Origin, account_origin, server_origin
+from aiproject.audit.model import (
+    CHANGED,
+    Actor,
+    ActorKind,
+    AuditContext,
+    AuditEntry,
+    Fact,
+    account_origin,
+    server_origin,
+)
 from aiproject.audit.service import AuditFilter, AuditLog
 from aiproject.audit.store import record
 
@@ -8,11 +17,11 @@ __all__ = [
     "CHANGED",
     "Actor",
     "ActorKind",
+    "AuditContext",
     "AuditEntry",
     "AuditFilter",
     "AuditLog",
     "Fact",
-    "Origin",
     "account_origin",
     "record",
     "server_origin",

@@ -15,9 +15,9 @@ __all__ = [
     "MAX_TARGET_LENGTH",
     "Actor",
     "ActorKind",
+    "AuditContext",
     "AuditEntry",
     "Fact",
-    "Origin",
     "account_origin",
     "facts_json",
     "seal",
@@ -113,7 +113,7 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class AuditContext:
     """Who acts, and whence: what every entry of one request or command has in common.
 
     Attributes:
@@ -126,14 +126,14 @@ class Origin:
     request_id: str
 
 
-def server_origin() -> Origin:
+def server_origin() -> AuditContext:
     """Return the origin of an act that nobody asked for: the server's own."""
-    return Origin(Actor(ActorKind.SERVER, "server"), "", secrets.token_hex(12))
+    return AuditContext(Actor(ActorKind.SERVER, "server"), "", secrets.token_hex(12))
 
 
-def account_origin(account_id: int) -> Origin:
+def account_origin(account_id: int) -> AuditContext:
     """Return the origin of what an account's owner does, named by the number: the person may leave, the log stays."""
-    return Origin(Actor(ActorKind.ACCOUNT, str(account_id)), "", secrets.token_hex(12))
+    return AuditContext(Actor(ActorKind.ACCOUNT, str(account_id)), "", secrets.token_hex(12))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from aiproject.adapters.db.engine import Database, retry_transient
 from aiproject.adapters.db.schema import audit_entry as entries
 from aiproject.adapters.http.timestamps import told_ms
 from aiproject.audit import store
-from aiproject.audit.model import AuditEntry, Fact, Origin, seal
+from aiproject.audit.model import AuditContext, AuditEntry, Fact, seal
 
 __all__ = ["EXPORT_MEDIA_TYPES", "AuditFilter", "AuditLog", "ExportFormat"]
 
@@ -83,7 +83,7 @@ class AuditLog:
 
     async def record(
         self,
-        origin: Origin,
+        origin: AuditContext,
         action: str,
         target: str,
         *,

@@ -22,9 +22,9 @@ from aiproject.audit.model import (
     MAX_NAME_LENGTH,
     MAX_REQUEST_ID_LENGTH,
     MAX_TARGET_LENGTH,
+    AuditContext,
     AuditEntry,
     Fact,
-    Origin,
     facts_json,
     seal,
 )
@@ -34,7 +34,7 @@ __all__ = ["count", "newest", "oldest", "record"]
 
 async def record(
     connection: AsyncConnection,
-    origin: Origin,
+    origin: AuditContext,
     action: str,
     target: str,
     *,

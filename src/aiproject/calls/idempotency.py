@@ -22,14 +22,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import stored_answer
-from aiproject.adapters.fault_points import reach
+from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.asgi import Scope, note, request_id
 from aiproject.codes import COME_BACK
 from aiproject.errors import InvalidInput, TooManyRequests
-from aiproject.ledger import Key, KeyTurn, Quotas
+from aiproject.ledger import ClaimResult, Key, Quotas
 from aiproject.ledger.batch import database_now
 
-__all__ = ["Claim", "Replay"]
+__all__ = ["IdempotencyClaim", "IdempotencyStore"]
 
 MAX_KEY_LENGTH = 255
 """Characters of a key, as in the IETF draft's examples and the practice of payment services."""
@@ -46,7 +46,7 @@ POLL_SECONDS = 0.25
 _row = stored_answer.c
 
 
-class Claim:
+class IdempotencyClaim:
     """One call's hold on its key.
 
     Attributes:
@@ -72,7 +72,7 @@ class Claim:
         return (*self._key, answer)
 
 
-class Replay:
+class IdempotencyStore:
     """Keys and their answers, in the database.
 
     Args:
@@ -96,7 +96,7 @@ class Replay:
         """Whether the request has a key, good or not."""
         return any(name == b"idempotency-key" for name, _ in scope["headers"])
 
-    def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AbstractAsyncContextManager[Claim]:
+    def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AbstractAsyncContextManager[IdempotencyClaim]:
         """Return what a call runs inside of: it claims the request's key, and does nothing where there is none.
 
         Args:
@@ -109,20 +109,22 @@ class Replay:
             Unavailable: on entering: the database is away.
         """
         given = None if account_id is None else _key(scope)
-        return nullcontext(Claim()) if given is None else self._claimed(scope, account_id, given, body)
+        return nullcontext(IdempotencyClaim()) if given is None else self._claimed(scope, account_id, given, body)
 
     @asynccontextmanager
-    async def _claimed(self, scope: Scope, account_id: int | None, given: bytes, body: bytes) -> AsyncIterator[Claim]:
+    async def _claimed(
+        self, scope: Scope, account_id: int | None, given: bytes, body: bytes
+    ) -> AsyncIterator[IdempotencyClaim]:
         key = Key(_scope_name(account_id), hashlib.sha256(given).hexdigest())
         asked = hashlib.sha256(scope["path"].encode() + b"\n" + scope["query_string"] + b"\n" + body).hexdigest()
         identity = request_id(scope)
         answer = await self._await_turn(key, asked, identity)
-        claim = Claim(key, answer)
+        claim = IdempotencyClaim(key, answer)
         if answer is not None:
             note(scope, outcome="repeated", replayed=True)
             yield claim
             return
-        reach("after claim")
+        fault_point("after claim")
         try:
             yield claim
         finally:
@@ -136,11 +138,11 @@ class Replay:
         until = asyncio.get_running_loop().time() + WAIT_SECONDS
         while True:
             match await self._quotas.claim_key(key, body_hash=body_hash, request_id=identity):
-                case KeyTurn.OURS:
+                case ClaimResult.OURS:
                     return None
-                case KeyTurn.OTHER_BODY:
+                case ClaimResult.OTHER_BODY:
                     raise InvalidInput("该 Idempotency-Key 已用于另一个请求")
-                case KeyTurn.ANSWERED:
+                case ClaimResult.ANSWERED:
                     answer = await self._answer(key, body_hash)
                     if answer is not None:
                         return answer

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-from aiproject.accounts.principal.principal import Caller
+from aiproject.accounts.principal.principal import Principal
 from aiproject.adapters.http.asgi import Scope, client_group
-from aiproject.adapters.http.rate_limiter import Admission, Demand, Gate, admit
+from aiproject.adapters.http.rate_limiter import Admission, LimitRequest, RateLimiter, admit
 
 __all__ = ["CallLimits", "Ceilings", "RunningCall"]
 
@@ -34,12 +34,14 @@ class CallLimits:
         gate: ``None`` (``AIPROJECT_LIMITS=off``) lets every call in.
     """
 
-    def __init__(self, gate: Gate | None, ceilings: Ceilings) -> None:
-        self._gate = gate
+    def __init__(self, rate_limiter: RateLimiter | None, ceilings: Ceilings) -> None:
+        self._rate_limiter = rate_limiter
         self._ceilings = ceilings
 
-    def enter(self, scope: Scope, caller: Caller | None, *, tokens: Callable[[], int] | None = None) -> RunningCall:
-        """Return what a call runs inside of: ``async with limits.enter(scope, caller): …``.
+    def enter(
+        self, scope: Scope, principal: Principal | None, *, tokens: Callable[[], int] | None = None
+    ) -> RunningCall:
+        """Return what a call runs inside of: ``async with limits.enter(scope, principal): …``.
 
         Args:
             caller: ``None``: nobody in particular, who is limited by address alone.
@@ -50,32 +52,36 @@ class CallLimits:
             TooManyRequests: on entering; the call was counted nowhere.
             Unavailable: on entering: a key's tokens cannot be counted now.
         """
-        demands = () if self._gate is None else tuple(self._demands(scope, caller, tokens))
-        return RunningCall(scope, self._gate, demands)
+        limit_requests = () if self._rate_limiter is None else tuple(self._limit_requests(scope, principal, tokens))
+        return RunningCall(scope, self._rate_limiter, limit_requests)
 
-    def _demands(self, scope: Scope, caller: Caller | None, tokens: Callable[[], int] | None) -> list[Demand]:
+    def _limit_requests(
+        self, scope: Scope, principal: Principal | None, tokens: Callable[[], int] | None
+    ) -> list[LimitRequest]:
         ceilings = self._ceilings
-        demands = [Demand("address-calls", client_group(scope), ceilings.address_concurrent_calls, is_concurrent=True)]
-        if caller is None:
-            return demands
-        account = str(caller.account.account_id)
-        demands += (
-            Demand("account", account, ceilings.account_requests_per_minute),
-            Demand("account-calls", account, ceilings.account_concurrent_calls, is_concurrent=True),
+        limit_requests = [
+            LimitRequest("address-calls", client_group(scope), ceilings.address_concurrent_calls, is_concurrent=True)
+        ]
+        if principal is None:
+            return limit_requests
+        account = str(principal.account.account_id)
+        limit_requests += (
+            LimitRequest("account", account, ceilings.account_requests_per_minute),
+            LimitRequest("account-calls", account, ceilings.account_concurrent_calls, is_concurrent=True),
         )
-        key = caller.key
+        key = principal.key
         if key is not None:
             name = str(key.key_id)
             if key.requests_per_minute is not None:
-                demands.append(Demand("key", name, key.requests_per_minute))
+                limit_requests.append(LimitRequest("key", name, key.requests_per_minute))
             if key.concurrent_calls is not None:
-                demands.append(Demand("key-calls", name, key.concurrent_calls, is_concurrent=True))
+                limit_requests.append(LimitRequest("key-calls", name, key.concurrent_calls, is_concurrent=True))
             if key.tokens_per_minute is not None and tokens is not None:
-                demands.append(
+                limit_requests.append(
                     # The header fields' quota units know no tokens.
-                    Demand(KEY_TOKENS, name, key.tokens_per_minute, tokens(), guards_money=True, is_told=False)
+                    LimitRequest(KEY_TOKENS, name, key.tokens_per_minute, tokens(), guards_money=True, is_told=False)
                 )
-        return demands
+        return limit_requests
 
 
 class RunningCall:
@@ -85,18 +91,20 @@ class RunningCall:
         consumed: asked at the end for the tokens that the call was charged.
     """
 
-    __slots__ = ("_admission", "_demands", "_gate", "_scope", "consumed")
+    __slots__ = ("_admission", "_limit_requests", "_rate_limiter", "_scope", "consumed")
 
-    def __init__(self, scope: Scope, gate: Gate | None, demands: tuple[Demand, ...]) -> None:
+    def __init__(
+        self, scope: Scope, rate_limiter: RateLimiter | None, limit_requests: tuple[LimitRequest, ...]
+    ) -> None:
         self._scope = scope
-        self._gate = gate
-        self._demands = demands
+        self._rate_limiter = rate_limiter
+        self._limit_requests = limit_requests
         self._admission: Admission | None = None
         self.consumed: Callable[[], int] = lambda: 0
 
     async def __aenter__(self) -> RunningCall:
-        if self._gate is not None:
-            self._admission = await admit(self._scope, self._gate, self._demands)
+        if self._rate_limiter is not None:
+            self._admission = await admit(self._scope, self._rate_limiter, self._limit_requests)
         return self
 
     async def __aexit__(
@@ -104,5 +112,5 @@ class RunningCall:
     ) -> None:
         if self._admission is not None:
             self._admission.leave()
-            if any(demand.policy == KEY_TOKENS for demand in self._demands):
+            if any(limit_request.policy == KEY_TOKENS for limit_request in self._limit_requests):
                 self._admission.correct(KEY_TOKENS, self.consumed())

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
-from aiproject.adapters.fault_points import reach
+from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.bodies import ClientGone
 from aiproject.adapters.log import get_logger
 from aiproject.errors import Refused, Unavailable, UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
 from aiproject.ledger import Hold, Outcome, Quotas, Stage
 from aiproject.protocols.iflytek.error_codes import Problem, Service, advise
 
-__all__ = ["Charge", "outcome_of"]
+__all__ = ["CallSettlement", "outcome_of"]
 
 log = get_logger("relay")
 
@@ -22,7 +22,7 @@ log = get_logger("relay")
 _POINTS = {stage: f"at {stage}" for stage in Stage}
 
 
-class Charge:
+class CallSettlement:
     """Settles its hold when left: by `settle` where the call ended well, else by the error that it is left with.
 
     Attributes:
@@ -51,8 +51,8 @@ class Charge:
         self._sid: str | None = None
         self._is_settled = False
 
-    async def __aenter__(self) -> Charge:
-        reach("after hold")
+    async def __aenter__(self) -> CallSettlement:
+        fault_point("after hold")
         return self
 
     async def __aexit__(
@@ -73,7 +73,7 @@ class Charge:
         self._stage = stage
         self._sid = sid or self._sid
         self._quotas.note(self.hold, stage)
-        reach(_POINTS[stage])
+        fault_point(_POINTS[stage])
 
     async def settle(
         self, outcome: Outcome, *, reported: int | None = None, answer: tuple[str, str, bytes] | None = None
@@ -114,7 +114,7 @@ class Charge:
             # called back. See it through, so that the answer leaves; the books take the same order twice for one.
             task.uncancel()
             self.charged = await settle()
-        reach("after settlement")
+        fault_point("after settlement")
         return self.charged
 
 

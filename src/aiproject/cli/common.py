@@ -20,7 +20,7 @@ from aiproject.adapters import log as logging_setup
 from aiproject.adapters.db.engine import Database
 from aiproject.administration.model import AdministratorUnknown
 from aiproject.assembly import open_database, prepare_schema
-from aiproject.audit import Actor, ActorKind, Fact, Origin, record
+from aiproject.audit import Actor, ActorKind, AuditContext, Fact, record
 from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
 
@@ -111,14 +111,14 @@ async def _awaited(command: Callable[[], Awaitable[None]]) -> None:
     await command()
 
 
-def origin() -> Origin:
+def origin() -> AuditContext:
     """Say in the audit log who runs this command: the operating system's user, by the process and not by a variable."""
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:  # a container may run as a number without a name
         name = f"uid {uid}"
-    return Origin(Actor(ActorKind.COMMAND_LINE, name), "", secrets.token_hex(12))
+    return AuditContext(Actor(ActorKind.COMMAND_LINE, name), "", secrets.token_hex(12))
 
 
 def noting(action: str, target: str, after: Mapping[str, Fact]) -> Callable[[AsyncConnection], Awaitable[None]]:

@@ -37,7 +37,7 @@ from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import dictation_dialect
 from aiproject.protocols.iflytek.ocr import ocr_service
 from aiproject.protocols.iflytek.spark.answer import known_domains
-from aiproject.providers import Link, SparkUpstream
+from aiproject.providers import IflytekConnector, SparkUpstream
 from aiproject.wiring import open_redis, time_limits
 
 __all__ = ["doctor_command"]
@@ -249,7 +249,7 @@ async def examine_upstream(settings: Settings) -> list[Finding]:
     credentials = settings.credentials
     if credentials is None:
         return []
-    link = Link(credentials, time_limits(settings))
+    link = IflytekConnector(credentials, time_limits(settings))
     upstream = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
     findings = []
     try:

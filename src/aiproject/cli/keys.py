@@ -14,7 +14,7 @@ from rich.text import Text
 
 from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.api_keys.model import PREFIX_LENGTH, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
-from aiproject.accounts.core.meter import Capability
+from aiproject.accounts.core.meter import Meter
 from aiproject.cli.common import complain, origin, out, print_table, read_settings, run, tables
 from aiproject.cli.users import MOST, Name, rooms
 from aiproject.config import Settings
@@ -27,7 +27,7 @@ app = typer.Typer(no_args_is_help=True)
 LARGEST = MOST // 1000
 """Of any amount: far over what anybody sells, and within the books' bounds also in milliseconds."""
 
-UNITS = {Capability.VOICE_SECONDS: 1000}
+UNITS = {Meter.VOICE_SECONDS: 1000}
 """What the books count of one that people speak of."""
 
 
@@ -61,15 +61,15 @@ def add(
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Calls in any minute.")] = None,
     concurrent_calls: Annotated[int | None, typer.Option(min=1, help="Calls that run at once.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Tokens in any minute.")] = None,
-    capability: Annotated[list[Capability] | None, typer.Option(help="It may consume this; may be repeated.")] = None,
+    capability: Annotated[list[Meter] | None, typer.Option(help="It may consume this; may be repeated.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="Text model that it may ask; may be repeated.")] = None,
     address: Annotated[list[str] | None, typer.Option(help="Address or network of its users; may be repeated.")] = None,
 ) -> None:
     """Make a key; what is not limited is as much as its account has. The key is printed, only now."""
     caps = {
-        Capability.TOKENS: SpendCap(tokens, tokens_per_day),
-        Capability.PIC_TIMES: SpendCap(pic_times, pic_times_per_day),
-        Capability.VOICE_SECONDS: SpendCap(_milliseconds(voice_seconds), _milliseconds(voice_seconds_per_day)),
+        Meter.TOKENS: SpendCap(tokens, tokens_per_day),
+        Meter.PIC_TIMES: SpendCap(pic_times, pic_times_per_day),
+        Meter.VOICE_SECONDS: SpendCap(_milliseconds(voice_seconds), _milliseconds(voice_seconds_per_day)),
     }
 
     async def command() -> None:
@@ -113,10 +113,7 @@ def list_(account: Name) -> None:
                     key.prefix,
                     Text(key.name),  # a plain string would be read as markup
                     _state(stored, now, zone),
-                    *(
-                        _spent(stored.limits.get(capability), today, UNITS.get(capability, 1))
-                        for capability in Capability
-                    ),
+                    *(_spent(stored.limits.get(capability), today, UNITS.get(capability, 1)) for capability in Meter),
                     f"{key.last_used_at.astimezone(zone):%Y-%m-%d %H:%M}" if key.last_used_at else "never",
                     key.last_used_address or "",
                 )

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from aiproject.cli.common import origin, out, print_table, read_settings, run, tables
 from aiproject.errors import InvalidInput, VoucherUnusable
 from aiproject.vouchers import Voucher, Vouchers
-from aiproject.vouchers.model import MOST_UNITS
+from aiproject.vouchers.model import MAX_UNITS
 
 __all__ = ["app"]
 
@@ -31,8 +31,8 @@ async def _vouchers() -> AsyncIterator[Vouchers]:
 
 @app.command()
 def add(
-    tokens: Annotated[int, typer.Option(min=0, max=MOST_UNITS, help="Tokens that it adds.")] = 0,
-    pic_times: Annotated[int, typer.Option(min=0, max=MOST_UNITS, help="Picture recognitions that it adds.")] = 0,
+    tokens: Annotated[int, typer.Option(min=0, max=MAX_UNITS, help="Tokens that it adds.")] = 0,
+    pic_times: Annotated[int, typer.Option(min=0, max=MAX_UNITS, help="Picture recognitions that it adds.")] = 0,
     name: Annotated[
         str | None, typer.Option(help="What lists call it; its number if not given. Of several, each gets a number.")
     ] = None,

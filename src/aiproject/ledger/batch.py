@@ -27,20 +27,20 @@ from aiproject.adapters.db.schema import ledger_entry, operator_loss
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaExhausted, Unavailable
 from aiproject.ledger.chain import seal
-from aiproject.ledger.idempotency import Keys
+from aiproject.ledger.idempotency import IdempotencyKeys
 from aiproject.ledger.key_limits import KeyHold, Spending
 from aiproject.ledger.model import (
     MAX_UNITS,
-    Capability,
     ClaimKey,
+    ClaimResult,
     GiveKeyUp,
     Grant,
     Hold,
     HoldState,
     Key,
-    KeyTurn,
     Kind,
     LossReason,
+    Meter,
     OpenHold,
     Outcome,
     Refund,
@@ -59,17 +59,17 @@ from aiproject.ledger.unpaid import Counted, UnpaidUsage
 __all__ = ["BALANCE", "HELD", "Expired", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
 Order = OpenHold | Settle | Grant | Refund | Renew | ClaimKey | GiveKeyUp
-Result = Hold | Settled | Refunded | KeyTurn | int | AiProjectError | None
+Result = Hold | Settled | Refunded | ClaimResult | int | AiProjectError | None
 
 BALANCE = {
-    Capability.TOKENS: users.c.Tokens,
-    Capability.PIC_TIMES: users.c.PicTimes,
-    Capability.VOICE_SECONDS: users.c.VoiceMs,
+    Meter.TOKENS: users.c.Tokens,
+    Meter.PIC_TIMES: users.c.PicTimes,
+    Meter.VOICE_SECONDS: users.c.VoiceMs,
 }
 HELD = {
-    Capability.TOKENS: users.c.HeldTokens,
-    Capability.PIC_TIMES: users.c.HeldPicTimes,
-    Capability.VOICE_SECONDS: users.c.HeldVoiceMs,
+    Meter.TOKENS: users.c.HeldTokens,
+    Meter.PIC_TIMES: users.c.HeldPicTimes,
+    Meter.VOICE_SECONDS: users.c.HeldVoiceMs,
 }
 
 # An account's row is kept as a list in this order, which is that of the UPDATE at the end: the key is last.
@@ -163,7 +163,7 @@ class _Batch:
         self._owners: dict[int, Sequence[Any]] = {}
         self._changed: dict[int, list[Any]] = {}
         self._holds: dict[tuple[str, int], _Hold] = {}
-        self._keys = Keys(dialect)
+        self._keys = IdempotencyKeys(dialect)
         self._spending = Spending(dialect)
         self._unpaid = UnpaidUsage(dialect)
         # By account and request: kind, attempt and balance of the entries, for refunds only.
@@ -276,15 +276,15 @@ class _Batch:
         known = self._holds.get(key)
         if known is not None:
             return self._recognise(order, known)
-        books = self._accounts.get(order.account_id)
-        if books is None or not self._is_still(order):
+        batcher = self._accounts.get(order.account_id)
+        if batcher is None or not self._is_still(order):
             return AccountUnknown()
         capability = order.capability
         held_at = HELD_AT[capability]
         amount = order.want
-        balance = books[BALANCE_AT[capability]]
+        balance = batcher[BALANCE_AT[capability]]
         if balance is not None:
-            available = balance - books[held_at]
+            available = balance - batcher[held_at]
             if available < order.least:
                 return QuotaExhausted(capability)
             amount = min(amount, available)
@@ -294,8 +294,8 @@ class _Batch:
             if isinstance(found, AiProjectError):
                 return found
             amount, key_day = found.amount, found.day
-        books[held_at] += amount
-        self._changed[order.account_id] = books
+        batcher[held_at] += amount
+        self._changed[order.account_id] = batcher
         row = _Hold(
             order.account_id, str(capability), amount, OPEN, self._now + order.lease_ms, order.owner, None, None,
             order.rule, order.key_id, key_day, is_new=True,
@@ -351,12 +351,12 @@ class _Batch:
         of_key = row.of_key
         if of_key is not None and not is_late:
             self._spending.release(of_key)
-        books = self._accounts.get(row.account_id)
-        if books is not None:
+        batcher = self._accounts.get(row.account_id)
+        if batcher is not None:
             if order.unpaid is not None and order.unpaid.seen:
                 counted = self._unpaid.count(row.account_id, order.unpaid)
                 order = replace(order, charge=order.unpaid.seen - counted.units)
-            charged = self._capture(books, row, order, is_late=is_late)
+            charged = self._capture(batcher, row, order, is_late=is_late)
         lost = max(order.charge, 0 if order.unpaid is None else order.unpaid.used) - charged
         state = HoldState.CAPTURED if order.charge > 0 else HoldState.RELEASED
         row.state = str(state)
@@ -369,7 +369,7 @@ class _Batch:
             self._outdated_losses.append(key)  # the sweeper's, which took all of it for lost
         if lost > 0:
             reason = (
-                LossReason.ACCOUNT_GONE if books is None
+                LossReason.ACCOUNT_GONE if batcher is None
                 else LossReason.LATE if is_late
                 else LossReason.KEY_LOST if is_key_lost
                 else LossReason.OVER_HOLD if order.unpaid is None
@@ -387,59 +387,59 @@ class _Batch:
         unpaid, day = (counted.units, counted.day) if counted is not None and counted.units else (0, None)
         self._losses.append((*key, row.account_id, row.capability, units, str(reason), self._now, unpaid, day))
 
-    def _capture(self, books: list[Any], row: _Hold, order: Settle, *, is_late: bool) -> int:
+    def _capture(self, batcher: list[Any], row: _Hold, order: Settle, *, is_late: bool) -> int:
         """Give the hold back and take the charge instead, never more than was held; return what was taken."""
         held_at, balance_at = HELD_AT[row.capability], BALANCE_AT[row.capability]
         units = min(order.charge, row.amount)
         of_key = row.of_key
         if is_late and of_key is not None:
             units = int(min(units, self._spending.room_of_late(of_key)))
-        balance = books[balance_at]
+        balance = batcher[balance_at]
         if not is_late:
-            books[held_at] -= row.amount
-            self._changed[row.account_id] = books
+            batcher[held_at] -= row.amount
+            self._changed[row.account_id] = batcher
             if balance is not None:
                 units = min(units, balance)
         elif balance is not None:
             # Nothing is held for it any more; what is held for others stays theirs.
-            units = max(0, min(units, balance - books[held_at]))
+            units = max(0, min(units, balance - batcher[held_at]))
         if not units:
             return 0
         if balance is not None:
-            books[balance_at] = balance - units
+            batcher[balance_at] = balance - units
         if of_key is not None:
             self._spending.spend(of_key, units)
-        if row.capability == Capability.VOICE_SECONDS:
-            books[VOICE_USED] += units
+        if row.capability == Meter.VOICE_SECONDS:
+            batcher[VOICE_USED] += units
         rule = settled_rule(
             row.rule, amount=row.amount, outcome=str(order.outcome), stage=str(order.stage), reported=order.reported
         )
-        self._enter(books, row.capability, -units, CHARGE, order.hold.request_id, order.hold.attempt, rule)
+        self._enter(batcher, row.capability, -units, CHARGE, order.hold.request_id, order.hold.attempt, rule)
         return units
 
     def _grant(self, order: Grant) -> Result:
-        books = self._accounts.get(order.account_id)
-        if books is None:
+        batcher = self._accounts.get(order.account_id)
+        if batcher is None:
             return AccountUnknown()
         at = BALANCE_AT[order.capability]
-        balance = books[at] or 0  # granting to an unmetered account makes it metered
-        free = max(0, balance - books[HELD_AT[order.capability]])
+        balance = batcher[at] or 0  # granting to an unmetered account makes it metered
+        free = max(0, balance - batcher[HELD_AT[order.capability]])
         amount: int = max(order.amount, -free)
         if balance + amount > MAX_UNITS:
             return InvalidInput(f"余额不能超过 {MAX_UNITS}")
-        books[at] = balance + amount
-        self._changed[order.account_id] = books
+        batcher[at] = balance + amount
+        self._changed[order.account_id] = batcher
         if amount:
             rule = "{}"
             if order.kind is Kind.SIGNUP:
                 uuid = str(self._owners[order.account_id][0])
                 rule = snapshot(uuid_sha256=uuid_fingerprint(order.account_id, uuid))
-            self._enter(books, str(order.capability), amount, str(order.kind), order.reference, 0, rule)
+            self._enter(batcher, str(order.capability), amount, str(order.kind), order.reference, 0, rule)
         return amount
 
     def _refund(self, order: Refund) -> Result:
-        books = self._accounts.get(order.account_id)
-        if books is None:
+        batcher = self._accounts.get(order.account_id)
+        if batcher is None:
             return AccountUnknown()
         calls = {
             key: row
@@ -457,22 +457,22 @@ class _Batch:
                 break
             if any(kind == REFUND and attempt == key[1] for kind, attempt, _ in booked):
                 return InvalidInput("what this call was charged has been given back already")
-            if books[at] is None or (CHARGE, key[1], None) in booked:
+            if batcher[at] is None or (CHARGE, key[1], None) in booked:
                 return InvalidInput("this call was not metered: nothing was taken for it")
-            if books[at] + row.charged > MAX_UNITS:
+            if batcher[at] + row.charged > MAX_UNITS:
                 return InvalidInput(f"a balance cannot exceed {MAX_UNITS}")
-            books[at] += row.charged
-            self._enter(books, row.capability, row.charged, REFUND, *key, row.rule)
-            booked.append((REFUND, key[1], books[at]))
-            return Refunded(Capability(row.capability), row.charged, key[1])
+            batcher[at] += row.charged
+            self._enter(batcher, row.capability, row.charged, REFUND, *key, row.rule)
+            booked.append((REFUND, key[1], batcher[at]))
+            return Refunded(Meter(row.capability), row.charged, key[1])
         return InvalidInput("this account was charged nothing for such a call")
 
     def _enter(
-        self, books: list[Any], capability: str, amount: int, kind: str, request_id: str, attempt: int, rule: str
+        self, batcher: list[Any], capability: str, amount: int, kind: str, request_id: str, attempt: int, rule: str
     ) -> None:
-        account_id, seq, balance = books[ACCOUNT_ID], books[SEQ] + 1, books[BALANCE_AT[capability]]
+        account_id, seq, balance = batcher[ACCOUNT_ID], batcher[SEQ] + 1, batcher[BALANCE_AT[capability]]
         sealed = seal(
-            books[HASH],
+            batcher[HASH],
             account_id=account_id,
             seq=seq,
             capability=capability,
@@ -484,8 +484,8 @@ class _Batch:
             rule=rule,
             created_at=self._now,
         )
-        books[SEQ], books[HASH] = seq, sealed
-        self._changed[account_id] = books
+        batcher[SEQ], batcher[HASH] = seq, sealed
+        self._changed[account_id] = batcher
         self._entries.append(
             (account_id, seq, capability, amount, balance, kind, request_id, attempt, rule, self._now, sealed)
         )
@@ -548,10 +548,10 @@ async def expired_holds(connection: AsyncConnection, *, dialect: str, limit: int
         .where(
             holds.c.state == OPEN,
             holds.c.lease_until < database_now(dialect),
-            holds.c.capability.in_(list(Capability)),
+            holds.c.capability.in_(list(Meter)),
             holds.c.stage.in_(list(Stage)),
         )
         .order_by(holds.c.lease_until)
         .limit(limit)
     )
-    return [Expired(Hold(row[0], Capability(row[1]), row[2], row[3], row[4]), Stage(row[5]), row[6]) for row in rows]
+    return [Expired(Hold(row[0], Meter(row[1]), row[2], row[3], row[4]), Stage(row[5]), row[6]) for row in rows]

@@ -24,16 +24,16 @@ from msgspec import Struct
 
 from aiproject.adapters.db.engine import CommitInDoubt, Database, StatementFailed, TransientConflict
 from aiproject.adapters.db.runner import Steps, Writer, open_writer
-from aiproject.adapters.fault_points import reach
+from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.log import get_logger
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.ledger.batch import Order, Result, steps
 from aiproject.ledger.model import (
     ClaimKey,
+    ClaimResult,
     GiveKeyUp,
     Grant,
     Hold,
-    KeyTurn,
     OpenHold,
     Outcome,
     Renew,
@@ -42,7 +42,7 @@ from aiproject.ledger.model import (
     Stage,
 )
 
-__all__ = ["SETTLE_PATIENCE", "Books", "Kept"]
+__all__ = ["SETTLE_PATIENCE", "LedgerBatcher", "SettlementDeferred"]
 
 log = get_logger("quotas")
 
@@ -55,7 +55,7 @@ GATHER_ROUNDS = 4
 FIRST_PAUSE = 0.01
 """Seconds before a batch that met others is done again; doubled each time, drawn at random below."""
 
-LONGEST_PAUSE = 1.0
+MAX_PAUSE = 1.0
 """Seconds between two tries while the database is away."""
 
 CONFLICT_SECONDS = 7.0
@@ -66,13 +66,13 @@ ORDER_PATIENCE = 7.0
 time between two looks, a call is refused within 10 s. Not for settlements."""
 
 SETTLE_PATIENCE = 5.0
-"""Seconds that a finished call waits for its settlement before it hears that it is `Kept`."""
+"""Seconds that a finished call waits for its settlement before it hears that it is `SettlementDeferred`."""
 
 PATIENCE_LOOK = 1.0
 """Seconds between two looks at who waits."""
 
 
-class Kept(Struct, frozen=True):
+class SettlementDeferred(Struct, frozen=True):
     """A settlement is not committed yet; it is kept and tried again until the database is back."""
 
 
@@ -90,7 +90,7 @@ class _Pending(Struct, eq=False):
     """
 
     order: Order
-    done: asyncio.Future[Result | Kept]
+    done: asyncio.Future[Result | SettlementDeferred]
     then: Callable[[Result], None] | None
     since: float
     may_be_done: bool = False
@@ -98,7 +98,7 @@ class _Pending(Struct, eq=False):
     is_given_up: bool = False
 
 
-class Books:
+class LedgerBatcher:
     """Takes orders and commits them in batches, one transaction at a time in this process.
 
     Args:
@@ -124,16 +124,18 @@ class Books:
     @overload
     async def order(self, order: OpenHold) -> Hold: ...
     @overload
-    async def order(self, order: Settle, then: Callable[[Result], None] | None = None) -> Settled | Kept | None: ...
+    async def order(
+        self, order: Settle, then: Callable[[Result], None] | None = None
+    ) -> Settled | SettlementDeferred | None: ...
     @overload
     async def order(self, order: Grant) -> int: ...
     @overload
-    async def order(self, order: ClaimKey) -> KeyTurn: ...
+    async def order(self, order: ClaimKey) -> ClaimResult: ...
     @overload
     async def order(self, order: GiveKeyUp | Renew) -> None: ...
 
-    async def order(self, order: Order, then: Callable[[Result], None] | None = None) -> Result | Kept:
-        """Return once the order is committed; where a settlement cannot be, return `Kept` after a while.
+    async def order(self, order: Order, then: Callable[[Result], None] | None = None) -> Result | SettlementDeferred:
+        """Return once the order is committed; where a settlement cannot be, return `SettlementDeferred` after a while.
 
         A caller that is cancelled meanwhile does not take its order back; but a hold that nobody takes is released, and
         a key that nobody takes is given up.
@@ -223,13 +225,13 @@ class Books:
         elif pending.is_given_up or pending.done.cancelled():
             self._undo_untaken(pending.order, result)
 
-    def _undo_untaken(self, order: Order, result: Result | Kept) -> None:
+    def _undo_untaken(self, order: Order, result: Result | SettlementDeferred) -> None:
         """Its caller has gone: nobody will use the hold or the key, nor end it."""
         if self._is_closed:
             return
         if isinstance(result, Hold):
             self._queued(_release_of(result, Outcome.CLIENT_GONE))
-        elif isinstance(order, ClaimKey) and result is KeyTurn.OURS:
+        elif isinstance(order, ClaimKey) and result is ClaimResult.OURS:
             self._queued(GiveKeyUp(order.key, order.request_id))
 
     def _refuse_new(self, pendings: Iterable[_Pending], error: Unavailable | Misconfigured) -> list[_Pending]:
@@ -287,7 +289,7 @@ class Books:
                     pause, conflict_since = FIRST_PAUSE, None
                     continue
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads, hides nothing
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = min(pause * 2, MAX_PAUSE)
         finally:
             self._worker = None
 
@@ -299,7 +301,7 @@ class Books:
         def make() -> Steps[list[Result]]:
             results = yield from steps(orders, dialect=self._dialect, may_be_done=may_be_done)
             if has_settlement:
-                reach("before commit of a settlement")
+                fault_point("before commit of a settlement")
             return results
 
         results = await self._writer.run(make)
@@ -350,7 +352,7 @@ class Books:
                 continue
             if isinstance(pending.order, Settle):
                 if pending.since <= now - SETTLE_PATIENCE:
-                    pending.done.set_result(Kept())
+                    pending.done.set_result(SettlementDeferred())
             elif pending.since <= now - ORDER_PATIENCE:
                 pending.is_given_up = True
                 waited = f"the database did not commit within {ORDER_PATIENCE:g} s"

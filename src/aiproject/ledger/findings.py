@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 __all__ = ["Difference", "Findings"]
 
-MOST_TOLD = 20
+MAX_TOLD = 20
 """Differences told of one account; more are counted."""
 
 
@@ -43,7 +43,7 @@ class Findings:
     def check(self, what: str, expected: int | str | None, found: int | str | None) -> bool:
         if expected == found:
             return True
-        if len(self._differences) < MOST_TOLD:
+        if len(self._differences) < MAX_TOLD:
             self._differences.append(Difference(self._account_id, what, expected, found))
         else:
             self._untold += 1

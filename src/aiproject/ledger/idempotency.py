@@ -14,10 +14,10 @@ from typing import Any
 
 from aiproject.adapters.db.runner import Statement, Steps
 from aiproject.adapters.db.schema import stored_answer
-from aiproject.ledger.model import ClaimKey, GiveKeyUp, Key, KeyTurn
+from aiproject.ledger.model import ClaimKey, ClaimResult, GiveKeyUp, Key
 from aiproject.ledger.sql import delete_rows, insert_missing_rows, select_in_order, select_rows, update_rows
 
-__all__ = ["KEPT_MS", "Keys"]
+__all__ = ["KEPT_MS", "IdempotencyKeys"]
 
 KEPT_MS = 24 * 3600 * 1000
 """Milliseconds that an answer is kept."""
@@ -29,7 +29,7 @@ calls in a day, and a bound on what somebody with free calls can make us keep.""
 EXPIRED_AT_ONCE = 10
 """Rows that a new key clears away; more than one, so that the table shrinks after a busy day."""
 
-MOST_EXPIRED = 500
+MAX_EXPIRED = 500
 """Rows that a batch clears away; still more than it adds."""
 
 TRIM_ODDS = 0.01
@@ -56,7 +56,7 @@ class _Row:
     expires_at: int
 
 
-class Keys:
+class IdempotencyKeys:
     """The keys of one batch, worked out in memory between `load` and `write`."""
 
     def __init__(self, dialect: str) -> None:
@@ -89,26 +89,26 @@ class Keys:
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
-    def claim(self, order: ClaimKey, now: int) -> KeyTurn:
+    def claim(self, order: ClaimKey, now: int) -> ClaimResult:
         row = self._rows.get(order.key)
         if row is None:
             # Another node gave the key up in this moment, after our row found its place taken. Ask again.
-            return KeyTurn.BUSY
+            return ClaimResult.BUSY
         if row.state != FREE and row.expires_at >= now:
             if row.body_hash != order.body_hash:
-                return KeyTurn.OTHER_BODY
+                return ClaimResult.OTHER_BODY
             if row.state == DONE:
-                return KeyTurn.ANSWERED
+                return ClaimResult.ANSWERED
             if row.request_id == order.request_id:
                 # Made a moment ago, by this batch or by an earlier try whose commit was in doubt.
                 self._new.append(order.key)
-                return KeyTurn.OURS
+                return ClaimResult.OURS
             if row.lease_until >= now:
-                return KeyTurn.BUSY
+                return ClaimResult.BUSY
         self._rows[order.key] = _Row(*_claimed(order, now)[:-1])
         self._changed.add(order.key)
         self._answers.pop(order.key, None)
-        return KeyTurn.OURS
+        return ClaimResult.OURS
 
     def give_up(self, order: GiveKeyUp) -> None:
         if self.is_claimed_by(order.key, order.request_id) and self._rows[order.key].state == RUNNING:
@@ -163,7 +163,7 @@ class Keys:
         if not self._new:
             return
         columns = (*KEY, "expires_at")
-        limit = min(EXPIRED_AT_ONCE * len(self._new), MOST_EXPIRED)
+        limit = min(EXPIRED_AT_ONCE * len(self._new), MAX_EXPIRED)
         old = yield select_in_order(self._dialect, stored_answer, columns, "expires_at", below=now, limit=limit)
         gone = {tuple(row) for row in old}
         for scope in {key.scope for key in self._new}:

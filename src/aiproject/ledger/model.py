@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from aiproject.accounts.core.meter import MAX_UNITS, Capability
+from aiproject.accounts.core.meter import MAX_UNITS, Meter
 from aiproject.errors import Unavailable
 
 __all__ = [
     "MAX_UNITS",
-    "Capability",
     "ClaimKey",
+    "ClaimResult",
     "Entry",
     "GiveKeyUp",
     "Grant",
@@ -32,9 +32,9 @@ __all__ = [
     "HoldState",
     "Key",
     "KeyLost",
-    "KeyTurn",
     "Kind",
     "LossReason",
+    "Meter",
     "OpenHold",
     "Outcome",
     "Refund",
@@ -112,7 +112,7 @@ class Hold(Struct, frozen=True):
     """
 
     account_id: int | None
-    capability: Capability
+    capability: Meter
     amount: int
     request_id: str
     attempt: int = 1
@@ -130,7 +130,7 @@ class Key(NamedTuple):
     key_hash: str
 
 
-class KeyTurn(StrEnum):
+class ClaimResult(StrEnum):
     """What became of a claim to a key."""
 
     OURS = "ours"  # it is claimed, for as long as its lease is renewed
@@ -166,7 +166,7 @@ class OpenHold(Struct, frozen=True):
     """
 
     account_id: int
-    capability: Capability
+    capability: Meter
     want: int
     need: int
     request_id: str
@@ -236,7 +236,7 @@ class Grant(Struct, frozen=True):
     """
 
     account_id: int
-    capability: Capability
+    capability: Meter
     amount: int
     kind: Kind
     reference: str
@@ -257,7 +257,7 @@ class Refund(Struct, frozen=True):
 class Refunded(Struct, frozen=True):
     """What a refund gave back."""
 
-    capability: Capability
+    capability: Meter
     amount: int
     attempt: int
 
@@ -321,7 +321,7 @@ class Entry:
 
     account_id: int
     seq: int
-    capability: Capability
+    capability: Meter
     amount: int
     balance: int | None
     kind: Kind

@@ -13,7 +13,7 @@ from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry as entries
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.errors import ReceiptUnknown
-from aiproject.ledger.model import Capability, Entry, HoldState, Kind, Outcome, Stage, rule_facts
+from aiproject.ledger.model import Entry, HoldState, Kind, Meter, Outcome, Stage, rule_facts
 from aiproject.ledger.rules import CHARGES, RULE_VERSION, Basis
 
 __all__ = ["Receipt", "Receipts", "Words", "explain", "rule_facts"]
@@ -49,7 +49,7 @@ class Receipt:
 
     request_id: str
     attempt: int
-    capability: Capability
+    capability: Meter
     held: int
     state: HoldState
     stage: Stage
@@ -139,14 +139,14 @@ class Receipts:
 
 
 def _entry(row: Any) -> Entry:
-    return Entry(**{**row._mapping, "capability": Capability(row.capability), "kind": Kind(row.kind)})
+    return Entry(**{**row._mapping, "capability": Meter(row.capability), "kind": Kind(row.kind)})
 
 
 def _receipt(row: Any, refunded: int) -> Receipt:
     return Receipt(
         request_id=row.request_id,
         attempt=row.attempt,
-        capability=Capability(row.capability),
+        capability=Meter(row.capability),
         held=row.amount,
         state=HoldState(row.state),
         stage=Stage(row.stage),
@@ -225,9 +225,9 @@ def _basis(receipt: Receipt) -> Words:
     if basis is Basis.NOTHING:
         return Words("", "")
     match receipt.capability:
-        case Capability.PIC_TIMES:
+        case Meter.PIC_TIMES:
             return Words("按张", ", by the picture")
-        case Capability.VOICE_SECONDS:
+        case Meter.VOICE_SECONDS:
             return Words("按音频时长", ", the length of the recording")
     if basis is Basis.REPORTED and receipt.reported is not None:
         return Words("按平台报告的用量", ", as the platform reported")
@@ -243,12 +243,12 @@ def _basis(receipt: Receipt) -> Words:
     return Words("平台未报告用量，按我们的估算", ", by our estimate, since the platform reported nothing")
 
 
-def _amount(capability: Capability, amount: int) -> Words:
+def _amount(capability: Meter, amount: int) -> Words:
     match capability:
-        case Capability.TOKENS:
+        case Meter.TOKENS:
             return Words(f" {amount} 个 token", f"{amount} token{'' if amount == 1 else 's'}")
-        case Capability.PIC_TIMES:
+        case Meter.PIC_TIMES:
             return Words(f" {amount} 次图片识别", f"{amount} picture{'' if amount == 1 else 's'}")
-        case Capability.VOICE_SECONDS:
+        case Meter.VOICE_SECONDS:
             seconds = f"{amount / 1000:.3f}".rstrip("0").rstrip(".")
             return Words(f" {seconds} 秒语音", f"{seconds} s of speech")

@@ -7,13 +7,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiproject.accounts.identity.authenticator import Identities
+from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.adapters.http.asgi import note
 from aiproject.adapters.http.json import answer, answer_failure
 from aiproject.adapters.http.timestamps import told_ms
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput
-from aiproject.ledger.model import Capability, Entry, Kind
+from aiproject.ledger.model import Entry, Kind, Meter
 from aiproject.ledger.receipts import Receipt, Receipts, explain, rule_facts
 from aiproject.protocols.legacy import success
 
@@ -26,15 +26,15 @@ MAX_LIMIT = 100
 INTERNAL_FACTS = frozenset({"sealed", "settled", "uuid_sha256"})
 """What rules keep for `aiproject ledger verify`; receipts say the same in members of their own."""
 
-UNITS = {Capability.TOKENS: "token", Capability.PIC_TIMES: "picture", Capability.VOICE_SECONDS: "millisecond"}
+UNITS = {Meter.TOKENS: "token", Meter.PIC_TIMES: "picture", Meter.VOICE_SECONDS: "millisecond"}
 """What the amounts of a capability count; whole numbers, so that they add up on any machine."""
 
 
 class UsageRoutes:
     """The two endpoints; `aiproject.web` mounts their methods. The headers ``uuid`` and ``username`` say who calls."""
 
-    def __init__(self, identities: Identities, receipts: Receipts) -> None:
-        self._identities = identities
+    def __init__(self, authenticator: Authenticator, receipts: Receipts) -> None:
+        self._authenticator = authenticator
         self._receipts = receipts
 
     async def entries(self, request: Request) -> Response:
@@ -42,7 +42,7 @@ class UsageRoutes:
         try:
             limit = _number(request, "limit", most=MAX_LIMIT) or DEFAULT_LIMIT
             before = _number(request, "before", most=2**63 - 1)
-            account = (await self._identities.of_headers(request.scope)).account
+            account = (await self._authenticator.of_headers(request.scope)).account
             # One more, to know whether there are more.
             found = await self._receipts.newest(account.account_id, limit=limit + 1, before=before)
         except AiProjectError as error:
@@ -59,7 +59,7 @@ class UsageRoutes:
         """Explain one call of the account."""
         request_id = request.path_params["request_id"]
         try:
-            account = (await self._identities.of_headers(request.scope)).account
+            account = (await self._authenticator.of_headers(request.scope)).account
             found = await self._receipts.of_call(account.account_id, request_id)
         except AiProjectError as error:
             return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)

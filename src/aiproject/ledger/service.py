@@ -21,21 +21,21 @@ from aiproject.accounts import Account
 from aiproject.adapters.db.engine import Database, retry_transient
 from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.log import get_logger
-from aiproject.audit import Fact, Origin, record, server_origin
+from aiproject.audit import AuditContext, Fact, record, server_origin
 from aiproject.errors import AiProjectError
 from aiproject.ledger import batch as store
-from aiproject.ledger.batcher import Books, Kept
+from aiproject.ledger.batcher import LedgerBatcher, SettlementDeferred
 from aiproject.ledger.model import (
     MAX_UNITS,
-    Capability,
     ClaimKey,
+    ClaimResult,
     GiveKeyUp,
     Grant,
     Hold,
     Key,
     KeyLost,
-    KeyTurn,
     Kind,
+    Meter,
     OpenHold,
     Outcome,
     Refund,
@@ -91,7 +91,7 @@ class Quotas:
         self,
         database: Database,
         leases: LeaseTimes,
-        books: Books | None = None,
+        batcher: LedgerBatcher | None = None,
         *,
         zone: tzinfo = UTC,
         unpaid_per_day: int = 0,
@@ -106,7 +106,7 @@ class Quotas:
         self._leases = leases
         self._zone = zone
         self._unpaid_per_day = unpaid_per_day
-        self._books = Books(database) if books is None else books
+        self._batcher = LedgerBatcher(database) if batcher is None else batcher
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
         self._open: dict[tuple[str, int], Stage] = {}
@@ -126,7 +126,7 @@ class Quotas:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await quotas._books.close()
+            await quotas._batcher.close()
 
     @property
     def _lease_ms(self) -> int:
@@ -137,7 +137,7 @@ class Quotas:
     async def hold(
         self,
         account: Account,
-        capability: Capability,
+        capability: Meter,
         amount: int,
         *,
         request_id: str,
@@ -165,7 +165,7 @@ class Quotas:
 
         Settle the hold exactly once. If this process dies, the sweeper of any node does when the lease has run out.
         """
-        hold = await self._books.order(
+        hold = await self._batcher.order(
             OpenHold(
                 account_id=account.account_id,
                 capability=capability,
@@ -231,7 +231,7 @@ class Quotas:
             unpaid=self._unpaid(hold, outcome, stage, used=estimated if reported is None else reported, seen=seen),
         )
         try:
-            result = await self._books.order(order, then=partial(self._settled, order))
+            result = await self._batcher.order(order, then=partial(self._settled, order))
         except AiProjectError:
             result = None  # `_settled` has told it
         if isinstance(result, Settled):
@@ -239,7 +239,7 @@ class Quotas:
                 log.warning("an answer was late: its key is in other hands", request_id=hold.request_id)
                 raise KeyLost("the key was taken over while its call ran")
             return result.charged
-        if isinstance(result, Kept):
+        if isinstance(result, SettlementDeferred):
             log.warning("settlement kept until the database is back", request_id=hold.request_id)
         if answer is not None:
             # Its caller can come back for it. Given now, and were this process killed, it would be free.
@@ -252,7 +252,7 @@ class Quotas:
         if basis is Basis.REPORTED or basis is Basis.ESTIMATED or not is_billable(outcome, stage):
             return None
         # A picture or a clip is answered whole or not at all: of one that failed nothing was seen.
-        counts = basis is Basis.BOUNDED and hold.capability is Capability.TOKENS
+        counts = basis is Basis.BOUNDED and hold.capability is Meter.TOKENS
         seen = min(max(seen, 0), MAX_UNITS) if counts else 0
         return Unpaid(min(max(used, seen), MAX_UNITS), seen, self._unpaid_per_day, self._zone)
 
@@ -273,7 +273,7 @@ class Quotas:
 
     # -- idempotency keys -----------------------------------------------------------------------------------------
 
-    async def claim_key(self, key: Key, *, body_hash: str, request_id: str) -> KeyTurn:
+    async def claim_key(self, key: Key, *, body_hash: str, request_id: str) -> ClaimResult:
         """Claim a key for a call, and keep it, until `give_key_up` or `let_key_go`, by renewing its lease.
 
         Args:
@@ -283,8 +283,8 @@ class Quotas:
         Raises:
             Unavailable: the database is away; if it went in this moment, the key may be claimed until its lease ends.
         """
-        turn = await self._books.order(ClaimKey(key, body_hash, request_id, self._lease_ms))
-        if turn is KeyTurn.OURS:
+        turn = await self._batcher.order(ClaimKey(key, body_hash, request_id, self._lease_ms))
+        if turn is ClaimResult.OURS:
             self._keys[key] = request_id
         return turn
 
@@ -297,7 +297,7 @@ class Quotas:
         """Free the key of a call that failed, for the next try. If the database is away its lease does, a bit later."""
         self.let_key_go(key, request_id)
         try:
-            await self._books.order(GiveKeyUp(key, request_id))
+            await self._batcher.order(GiveKeyUp(key, request_id))
         except AiProjectError as error:
             # The call's own end is what its caller must hear of, perhaps has heard of already.
             log.warning("a key is left to its lease", request_id=request_id, error=str(error))
@@ -311,7 +311,7 @@ class Quotas:
         tokens: int = 0,
         pic_times: int = 0,
         voice_seconds: int = 0,
-        origin: Origin | None = None,
+        origin: AuditContext | None = None,
     ) -> None:
         """Add to the balances in one transaction; negative numbers take away what is not held, never below zero.
 
@@ -338,7 +338,7 @@ class Quotas:
         )
 
     async def refund(
-        self, account: Account, request_id: str, *, attempt: int | None = None, origin: Origin | None = None
+        self, account: Account, request_id: str, *, attempt: int | None = None, origin: AuditContext | None = None
     ) -> Refunded:
         """Give back what one call was charged, once, in one transaction with its entry of the audit log.
 
@@ -424,7 +424,7 @@ class Quotas:
         for start in range(0, max(len(running), len(keys)), RENEW_LIMIT):
             some = slice(start, start + RENEW_LIMIT)
             try:
-                await self._books.order(Renew(dict(running[some]), self._lease_ms, dict(keys[some])))
+                await self._batcher.order(Renew(dict(running[some]), self._lease_ms, dict(keys[some])))
             except AiProjectError as error:
                 log.warning("leases not renewed", error=str(error))
 
@@ -443,7 +443,7 @@ class Quotas:
 
 def _asked(hold: Hold, rule: str) -> int:
     """Return what a call consumed at least whose process is dead: of a chat, its prompt."""
-    if hold.capability is not Capability.TOKENS:
+    if hold.capability is not Meter.TOKENS:
         return hold.amount
     prompt = rule_facts(rule).get("prompt_estimate")
     return min(max(prompt, 0), hold.amount) if isinstance(prompt, int) else 0
@@ -461,16 +461,16 @@ def grants_of(
 ) -> list[Grant]:
     """Return the orders for what is not zero; voice of ``None`` stays unmetered, voice of 0 becomes metered."""
     amounts = {
-        Capability.TOKENS: tokens or None,
-        Capability.PIC_TIMES: pic_times or None,
-        Capability.VOICE_SECONDS: voice_ms,
+        Meter.TOKENS: tokens or None,
+        Meter.PIC_TIMES: pic_times or None,
+        Meter.VOICE_SECONDS: voice_ms,
     }
     return [Grant(account_id, capability, n, kind, reference) for capability, n in amounts.items() if n is not None]
 
 
 async def apply_grants(
-    connection: AsyncConnection, orders: Sequence[Grant], *, dialect: str, origin: Origin | None = None
-) -> dict[Capability, int]:
+    connection: AsyncConnection, orders: Sequence[Grant], *, dialect: str, origin: AuditContext | None = None
+) -> dict[Meter, int]:
     """Apply grants to one account in the caller's transaction; return what each really added or took.
 
     Args:
@@ -480,7 +480,7 @@ async def apply_grants(
         AccountUnknown: there is no such account.
         InvalidInput: a balance would grow too large.
     """
-    applied: dict[Capability, int] = {}
+    applied: dict[Meter, int] = {}
     for order, result in zip(orders, await store.apply(connection, orders, dialect=dialect), strict=True):
         if isinstance(result, AiProjectError):
             raise result
@@ -492,10 +492,10 @@ async def apply_grants(
 
 async def _record_balances(
     connection: AsyncConnection,
-    origin: Origin,
+    origin: AuditContext,
     action: str,
     account_id: int,
-    changes: Mapping[Capability, int],
+    changes: Mapping[Meter, int],
     facts: Mapping[str, Fact] = MappingProxyType({}),
 ) -> None:
     """Append an entry to the audit log about balances that this transaction has changed by ``changes``.
@@ -510,5 +510,5 @@ async def _record_balances(
     await record(connection, origin, action, name, before=before, after={**after, "account": account_id, **facts})
 
 
-def _shown(capability: Capability, units: int) -> int | float:
-    return units / 1000 if capability is Capability.VOICE_SECONDS else units
+def _shown(capability: Meter, units: int) -> int | float:
+    return units / 1000 if capability is Meter.VOICE_SECONDS else units

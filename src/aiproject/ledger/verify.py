@@ -26,7 +26,7 @@ from aiproject.adapters.db.schema import user as users
 from aiproject.ledger.batch import BALANCE, HELD, database_now
 from aiproject.ledger.findings import Difference
 from aiproject.ledger.model import HoldState, Kind
-from aiproject.ledger.verify_accounts import AccountAudit, Charge, charge_of_entry, charge_of_hold
+from aiproject.ledger.verify_accounts import AccountAudit, CallSettlement, charge_of_entry, charge_of_hold
 from aiproject.ledger.verify_facts import AuditFacts
 from aiproject.ledger.verify_key_limits import limits_of_keys
 from aiproject.ledger.verify_unpaid import miscounted_unpaid
@@ -248,8 +248,8 @@ async def _compare_charges(connection: AsyncConnection, account: AccountAudit) -
     """Find the charges that have no hold, and the captured holds that have no entry: some at a time, in many passes."""
     passes = max(account.charges.count, account.captures.count) // BUCKET + 1
     for number in range(passes):
-        entered: Counter[Charge] = Counter()
-        captured: Counter[Charge] = Counter()
+        entered: Counter[CallSettlement] = Counter()
+        captured: Counter[CallSettlement] = Counter()
         async for entry in _entries(
             connection, entries.c.account_id == account.account_id, entries.c.kind == str(Kind.CHARGE)
         ):
@@ -266,7 +266,7 @@ async def _compare_charges(connection: AsyncConnection, account: AccountAudit) -
         _compare(account, entered, captured)
 
 
-def _compare(account: AccountAudit, entered: Counter[Charge], captured: Counter[Charge]) -> None:
+def _compare(account: AccountAudit, entered: Counter[CallSettlement], captured: Counter[CallSettlement]) -> None:
     """Tell charges of which there is another number, and those whose hold is not settled as the entry seals it."""
     found, expected = _without_rules(entered), _without_rules(captured)
     for charge in sorted(set(found) | set(expected)):
@@ -281,8 +281,8 @@ def _compare(account: AccountAudit, entered: Counter[Charge], captured: Counter[
             account.findings.check(what, charge.rule, stored)
 
 
-def _without_rules(charges: Counter[Charge]) -> Counter[Charge]:
-    counted: Counter[Charge] = Counter()
+def _without_rules(charges: Counter[CallSettlement]) -> Counter[CallSettlement]:
+    counted: Counter[CallSettlement] = Counter()
     for charge, count in charges.items():
         counted[charge._replace(rule="")] += count
     return counted

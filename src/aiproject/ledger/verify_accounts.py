@@ -13,16 +13,16 @@ from aiproject.adapters.db.schema import user as users
 from aiproject.ledger.batch import BALANCE, HELD
 from aiproject.ledger.chain import seal
 from aiproject.ledger.findings import Findings
-from aiproject.ledger.model import Capability, HoldState, Kind, Outcome, Stage
+from aiproject.ledger.model import HoldState, Kind, Meter, Outcome, Stage
 from aiproject.ledger.receipts import rule_facts
 from aiproject.ledger.rules import CHARGES, RULE_VERSION, Basis
 from aiproject.ledger.settled import settled_rule
 from aiproject.ledger.verify_key_limits import Limit
 from aiproject.ledger.verify_unpaid import check_unpaid, is_unpaid
 
-__all__ = ["AccountAudit", "Charge", "charge_of_entry", "charge_of_hold"]
+__all__ = ["AccountAudit", "CallSettlement", "charge_of_entry", "charge_of_hold"]
 
-CAPABILITIES = frozenset(map(str, Capability))
+CAPABILITIES = frozenset(map(str, Meter))
 KINDS = frozenset(map(str, Kind))
 OUTCOMES = frozenset(map(str, Outcome))
 STAGES = frozenset(map(str, Stage))
@@ -31,7 +31,7 @@ FIRST_KINDS = {str(Kind.OPENING): "migration 0002", str(Kind.SIGNUP): "signup"}
 """Kinds that only the first entries of an account have, with what they name as their cause."""
 
 
-class Charge(NamedTuple):
+class CallSettlement(NamedTuple):
     """What an entry and its hold must agree on."""
 
     request_id: str
@@ -48,7 +48,7 @@ class _Charges:
     count: int = 0
     sum: int = 0
 
-    def add(self, charge: Charge) -> None:
+    def add(self, charge: CallSettlement) -> None:
         self.count += 1
         digest = hashlib.sha256("\0".join(map(str, charge)).encode()).digest()
         self.sum = (self.sum + int.from_bytes(digest, "big")) % (1 << 256)
@@ -61,8 +61,8 @@ class AccountAudit:
         self,
         account_id: int,
         *,
-        balances: Mapping[Capability, int | None],
-        held: Mapping[Capability, int],
+        balances: Mapping[Meter, int | None],
+        held: Mapping[Meter, int],
         voice_used_ms: int,
         newest_seq: int,
         newest_hash: str,
@@ -124,7 +124,7 @@ class AccountAudit:
         self._check_kind(row, what)
         if not self.findings.check_known(f"capability {what}", row.capability, CAPABILITIES):
             return
-        is_voice = row.capability == Capability.VOICE_SECONDS
+        is_voice = row.capability == Meter.VOICE_SECONDS
         if row.balance is None:
             # Unmetered: dictation until its first grant.
             if not is_voice or row.capability in self._running:
@@ -190,7 +190,7 @@ class AccountAudit:
         match row.state:
             case HoldState.OPEN:
                 self._open[row.capability] += row.amount
-                if row.capability == Capability.VOICE_SECONDS and (
+                if row.capability == Meter.VOICE_SECONDS and (
                     self._voice_metered_at is None or row.opened_at <= self._voice_metered_at
                 ):
                     # It was held when there was no balance that it could have exceeded.
@@ -253,7 +253,7 @@ class AccountAudit:
             check(held, self._open[capability], self._held[capability])
             if not (isinstance(balance, int) and isinstance(self._held[capability], int)):
                 continue  # unmetered, or told above
-            unmetered = self._open_unmetered if capability is Capability.VOICE_SECONDS else 0
+            unmetered = self._open_unmetered if capability is Meter.VOICE_SECONDS else 0
             if self._held[capability] - unmetered > balance:
                 check(held, f"at most {balance}", self._held[capability])
         check(users.c.VoiceUsedMs.name, self._voice_charged, self._voice_used_ms)
@@ -277,14 +277,14 @@ def _owed(row: Any) -> int | None:
     return int(row.reported) if basis is Basis.REPORTED and row.reported is not None else None
 
 
-def charge_of_entry(row: Any) -> Charge:
+def charge_of_entry(row: Any) -> CallSettlement:
     """Return the charge that an entry of the ledger is."""
-    return Charge(row.request_id, row.attempt, row.capability, -row.amount, row.rule)
+    return CallSettlement(row.request_id, row.attempt, row.capability, -row.amount, row.rule)
 
 
-def charge_of_hold(row: Any) -> Charge:
+def charge_of_hold(row: Any) -> CallSettlement:
     """Return the charge that a captured hold must have left in the ledger."""
     rule = settled_rule(
         row.rule, amount=row.amount, outcome=row.outcome or "", stage=row.stage, reported=row.reported
     )  # fmt: skip
-    return Charge(row.request_id, row.attempt, row.capability, row.charged, rule)
+    return CallSettlement(row.request_id, row.attempt, row.capability, row.charged, rule)

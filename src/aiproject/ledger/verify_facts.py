@@ -19,7 +19,7 @@ from aiproject.accounts.api_keys.store import KeyState
 from aiproject.audit.model import AuditEntry, seal
 from aiproject.audit.store import oldest
 from aiproject.ledger.findings import Difference, Findings
-from aiproject.ledger.model import Capability, Kind
+from aiproject.ledger.model import Kind, Meter
 
 __all__ = ["PREFIX", "AuditFacts", "masked"]
 
@@ -169,7 +169,7 @@ class AuditFacts:
         reference, attempt = entry.request_id, 0
         if kind == REFUND:
             reference, attempt = str(after.get("call")), _number(after.get("attempt"))
-        for capability in map(str, Capability):
+        for capability in map(str, Meter):
             amount = _units(capability, after.get(capability)) - _units(capability, before.get(capability))
             if amount:
                 row = (account, entry.seq, capability, kind, reference, attempt, amount)
@@ -345,4 +345,4 @@ def _units(capability: str, value: object) -> int:
     """Return what the ledger counts of a balance as the log shows it: dictation stands there in seconds."""
     if not isinstance(value, int | float):
         return 0
-    return round(value * 1000) if capability == Capability.VOICE_SECONDS else int(value)
+    return round(value * 1000) if capability == Meter.VOICE_SECONDS else int(value)

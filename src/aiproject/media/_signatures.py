@@ -52,7 +52,7 @@ _MARKUP = (
 )
 # A thousandth of a second at 16 kHz: shorter text is not worth a wrong guess, longer text is no sound.
 _SHORTEST_TEXT = 32
-_LONGEST_JSON = 1024 * 1024
+_MAX_JSON = 1024 * 1024
 # Control characters that no text file holds; tab, line feed, form feed and carriage return may be there.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
@@ -138,7 +138,7 @@ def _text(data: bytes) -> str | None:
     for prefix, name in _MARKUP:
         if head.startswith(prefix):
             return name
-    if head[:1] in {b"{", b"["} and len(data) <= _LONGEST_JSON and _is_json(data):
+    if head[:1] in {b"{", b"["} and len(data) <= _MAX_JSON and _is_json(data):
         return "JSON 文本"
     if len(data) < _SHORTEST_TEXT or _CONTROLS.search(data):
         return None

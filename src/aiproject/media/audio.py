@@ -40,8 +40,8 @@ _DAMAGED: Final = "WAV 文件已损坏，无法读取"
 # can be understood. Together with MAX_SECONDS they bound the work; memory is bounded by decoding in blocks.
 _LOWEST_RATE: Final = 4000
 _HIGHEST_RATE: Final = 192000
-_MOST_CHANNELS: Final = 8
-_MOST_CHUNKS: Final = 256
+_MAX_CHANNELS: Final = 8
+_MAX_CHUNKS: Final = 256
 _BLOCK_FRAMES: Final = 32768
 
 # Writers that cannot seek back leave a size that no upload can have: 0xFFFFFFFF (ffmpeg), 0x7FFFF000 and its kin
@@ -153,7 +153,7 @@ def _read_header(data: bytes) -> _Wave:
     layout: bytes | None = None
     names: set[bytes] = set()
     at = 12
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if at + 8 > len(data):
             break
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -186,7 +186,7 @@ def _end_of_samples(data: bytes, start: int, size: int) -> int:
 
 def _holds_chunks(data: bytes, at: int) -> bool:
     """Whether chunks with printable names, and nothing else, fill ``data`` from ``at`` to its end."""
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if at >= len(data):
             return at == len(data)
         name = data[at : at + 4]
@@ -214,7 +214,7 @@ def _check_wave(layout: bytes, start: int, stop: int) -> _Wave:
     subtype = _SUBTYPES.get((tag, container))
     if subtype is None or bits > container:
         raise UnusableFile(f"不支持的 WAV 采样位数（{bits} 位）；{_WANTED}")
-    if channels > _MOST_CHANNELS or not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+    if channels > _MAX_CHANNELS or not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         raise UnusableFile(f"不支持的 WAV 参数（{channels} 声道，{rate} Hz）；{_WANTED}")
     # Less than one whole frame at the end, for example a padding byte, is no sound and is left out.
     wave = _Wave(subtype, channels, rate, frame_bytes, start, stop - (stop - start) % frame_bytes)

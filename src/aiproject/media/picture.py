@@ -46,9 +46,9 @@ _DAMAGED: Final = "图片已损坏或不完整，无法读取"
 
 # libjpeg decodes a progressive JPEG once for each scan, and a scan can cost five bytes: a small file would otherwise
 # hold a core for minutes. Real encoders write about ten.
-_MOST_SCANS: Final = 100
+_MAX_SCANS: Final = 100
 # What one side of a JPEG can measure.
-_LONGEST_JPEG_SIDE: Final = 65500
+_MAX_JPEG_SIDE: Final = 65500
 # Below 75 the blocks begin to touch thin strokes; fewer pixels harm less from there on.
 _QUALITIES: Final = (92, 85, 75)
 
@@ -150,7 +150,7 @@ def _open(data: bytes) -> tuple[ImageFile, Encoding]:
     have their own rule here, and would take the further pictures of a telephone's MPO file into account."""
     stream = io.BytesIO(data)
     if data.startswith(b"\xff\xd8\xff"):
-        if data.count(b"\xff\xda") > _MOST_SCANS:
+        if data.count(b"\xff\xda") > _MAX_SCANS:
             raise UnusableFile(_DAMAGED)
         return _JpegFile(stream), "jpg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -212,8 +212,8 @@ def _flatten(picture: Image.Image) -> Image.Image:
 def _encode(flat: Image.Image) -> Picture:
     """Write a JPEG that fits: the best quality first, then lower, then fewer pixels."""
     longest = max(flat.size)
-    if longest > _LONGEST_JPEG_SIDE:
-        flat = _scaled(flat, _LONGEST_JPEG_SIDE / longest)
+    if longest > _MAX_JPEG_SIDE:
+        flat = _scaled(flat, _MAX_JPEG_SIDE / longest)
     for quality in _QUALITIES:
         encoded = _jpeg(flat, quality)
         if len(encoded) <= _MAX_ENCODED:

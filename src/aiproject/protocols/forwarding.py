@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from aiproject.protocols.addresses import Address, Network, parse_address, parse_network
 
-__all__ = ["Origin", "TrustedProxies"]
+__all__ = ["ForwardedClient", "TrustedProxies"]
 
 MAX_HOPS = 32
 """Hops that are followed; real chains have two or three."""
@@ -33,7 +33,7 @@ _NODE = re.compile(r"\[([^\]]+)\](?::[\w.-]+)?|([^:]+)(?::[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ForwardedClient:
     """Who calls, as far as it is known.
 
     Attributes:
@@ -72,7 +72,7 @@ class TrustedProxies:
         """Whether this address is a trusted proxy's."""
         return self._knows(peer)
 
-    def origin(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> Origin:
+    def origin(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> ForwardedClient:
         """Return who calls.
 
         Args:
@@ -80,7 +80,7 @@ class TrustedProxies:
             headers: of the request, names in lower case.
         """
         if not self._knows(peer):
-            return Origin(peer)
+            return ForwardedClient(peer)
         told_for = _values(headers, b"x-forwarded-for")
         told = _values(headers, b"forwarded")
         scheme = _scheme(_values(headers, b"x-forwarded-proto"))
@@ -90,18 +90,18 @@ class TrustedProxies:
         if told is not None:
             chains.append(self._follow(peer, _parse_forwarded(told)))
         if not chains:
-            return Origin(peer, scheme)
+            return ForwardedClient(peer, scheme)
         first, *others = chains
         if any(other.address != first.address for other in others):
-            return Origin(peer, scheme)
-        return Origin(first.address, next((chain.scheme for chain in chains if chain.scheme), scheme))
+            return ForwardedClient(peer, scheme)
+        return ForwardedClient(first.address, next((chain.scheme for chain in chains if chain.scheme), scheme))
 
-    def _follow(self, peer: str, hops: Sequence[_Hop]) -> Origin:
-        origin = Origin(peer)
+    def _follow(self, peer: str, hops: Sequence[_Hop]) -> ForwardedClient:
+        origin = ForwardedClient(peer)
         for hop in list(reversed(hops))[:MAX_HOPS]:
             if hop.client is None:  # "unknown", hidden, or nonsense: what stands before it is nobody's word
                 break
-            origin = Origin(str(hop.client), hop.scheme)
+            origin = ForwardedClient(str(hop.client), hop.scheme)
             if not self._knows(origin.address):
                 break
         return origin

@@ -46,7 +46,7 @@ _UNSEEN = re.compile(
 _HIDDEN_DOT = re.compile("[ijl\u0131\u0237\u0456\u0458][\u0316-\u0319\u031c-\u0333]*\u0307")
 """A dot above a letter that has one, or that looks like one that has; marks below the letter may stand between."""
 
-_MOST_MARKS = 4
+_MAX_MARKS = 4
 """Nonspacing marks of one character: as many as UTS #39, section 5.4, allows. More grow over the lines around."""
 
 _PLAIN = re.compile("[\u0000-\u007f\u3007\u4e00-\u9fff]*")
@@ -125,7 +125,7 @@ def _piles_marks(taken_apart: str) -> bool:
     last, count = "", 0
     for character in taken_apart:
         count = count + 1 if unicodedata.category(character) == "Mn" else 0
-        if count > _MOST_MARKS or (count and character == last):
+        if count > _MAX_MARKS or (count and character == last):
             return True
         last = character
     return False

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 __all__ = [
     "WINDOW_SECONDS",
-    "Standing",
+    "LimitStatus",
     "policy_field",
     "standing_field",
     "waiting_time",
@@ -29,7 +29,7 @@ WINDOW_SECONDS = 60
 """All limits are told per minute."""
 
 
-class Standing(NamedTuple):
+class LimitStatus(NamedTuple):
     """Where somebody stands under one limit, after a request was counted or refused.
 
     Attributes:
@@ -81,22 +81,26 @@ def _policy(policy: str, limit: int, is_concurrent: bool) -> str:
     return f'"{policy}";q={limit};w={WINDOW_SECONDS}'
 
 
-def policy_field(standings: Iterable[Standing]) -> bytes:
+def policy_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
     """Return the value of ``RateLimit-Policy``; empty where nothing can be told."""
     return ", ".join(
-        [_policy(standing.policy, standing.limit, standing.is_concurrent) for standing in standings if standing.is_told]
+        [
+            _policy(limit_status.policy, limit_status.limit, limit_status.is_concurrent)
+            for limit_status in limit_statuses
+            if limit_status.is_told
+        ]
     ).encode()
 
 
-def standing_field(standings: Iterable[Standing]) -> bytes:
+def standing_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
     """Return the value of ``RateLimit``; empty where nothing can be told."""
     return ", ".join(
         [
-            f'"{standing.policy}";r={standing.remaining}'
-            if standing.seconds is None
-            else f'"{standing.policy}";r={standing.remaining};t={standing.seconds}'
-            for standing in standings
-            if standing.is_told
+            f'"{limit_status.policy}";r={limit_status.remaining}'
+            if limit_status.seconds is None
+            else f'"{limit_status.policy}";r={limit_status.remaining};t={limit_status.seconds}'
+            for limit_status in limit_statuses
+            if limit_status.is_told
         ]
     ).encode()
 

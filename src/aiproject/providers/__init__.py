@@ -4,7 +4,7 @@ The interfaces stand in `aiproject.providers.base`; an upstream is chosen in `ai
 """
 
 from aiproject.providers.base import ChatStream, ChatUpstream, Dictated, DictationUpstream, OcrUpstream
-from aiproject.providers.iflytek.connector import Link, TimeLimits
+from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
 from aiproject.providers.iflytek.dictation import IflytekDictation
 from aiproject.providers.iflytek.ocr import IflytekOcr
 from aiproject.providers.iflytek.spark import SparkUpstream
@@ -14,9 +14,9 @@ __all__ = [
     "ChatUpstream",
     "Dictated",
     "DictationUpstream",
+    "IflytekConnector",
     "IflytekDictation",
     "IflytekOcr",
-    "Link",
     "OcrUpstream",
     "SparkUpstream",
     "TimeLimits",

@@ -14,7 +14,7 @@ from aiproject.errors import InvalidInput
 
 __all__ = [
     "MAX_CODE_LENGTH",
-    "MOST_UNITS",
+    "MAX_UNITS",
     "CodeTaken",
     "Voucher",
     "VoucherNameTaken",
@@ -30,7 +30,7 @@ PREFIX = "voucher:"
 MAX_CODE_LENGTH = 64 - len(PREFIX)
 """Characters of a code: with the prefix it fills an entry's reference."""
 
-MOST_UNITS = 10**15
+MAX_UNITS = 10**15
 """Tokens or pictures of one voucher: far over what anybody gives away, far under what a 64-bit balance holds."""
 
 UNNAMED = "a voucher without a name"
@@ -188,8 +188,8 @@ def check_new_voucher(
     spelled = new_code() if code is None else normal_code(code)
     if not spelled:
         raise InvalidInput(f"a code has 1 to {MAX_CODE_LENGTH} letters, digits, hyphens, dots or underscores")
-    if not (0 <= tokens <= MOST_UNITS and 0 <= pic_times <= MOST_UNITS):
-        raise InvalidInput(f"tokens and picture times are 0 to {MOST_UNITS}")
+    if not (0 <= tokens <= MAX_UNITS and 0 <= pic_times <= MAX_UNITS):
+        raise InvalidInput(f"tokens and picture times are 0 to {MAX_UNITS}")
     if not tokens and not pic_times:
         raise InvalidInput("a voucher must be worth something: give tokens or picture times")
     audience = (audience or "").strip() or None
@@ -199,6 +199,6 @@ def check_new_voucher(
         raise InvalidInput(f"an audience has at most {ACADEMY_LENGTH} characters and no control characters")
     if expires_at is not None and expires_at <= now:
         raise InvalidInput("the voucher would have expired already")
-    if max_uses is not None and not 1 <= max_uses <= MOST_UNITS:
+    if max_uses is not None and not 1 <= max_uses <= MAX_UNITS:
         raise InvalidInput("a voucher must be good for at least one use")
     return Voucher(voucher_id, called, spelled, tokens, pic_times, audience, True, expires_at, max_uses, 0, now)

@@ -10,7 +10,7 @@ from aiproject.adapters.http.asgi import client_group, note
 from aiproject.adapters.http.attempts import AttemptLimit
 from aiproject.adapters.http.event_limits import Rate
 from aiproject.adapters.http.json import answer, answer_failure, optional_text_field, read_fields, text_field
-from aiproject.adapters.http.rate_limiter import Gate
+from aiproject.adapters.http.rate_limiter import RateLimiter
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, VoucherUnusable
 from aiproject.protocols.legacy import success
@@ -32,11 +32,11 @@ class VoucherRoutes:
         gate: counts failed redemptions; ``None`` (``AIPROJECT_LIMITS=off``) counts none.
     """
 
-    def __init__(self, accounts: Accounts, vouchers: Vouchers, gate: Gate | None) -> None:
+    def __init__(self, accounts: Accounts, vouchers: Vouchers, rate_limiter: RateLimiter | None) -> None:
         self._accounts = accounts
         self._vouchers = vouchers
-        self._by_address = AttemptLimit(gate, FAILED_REDEMPTIONS_BY_ADDRESS, (AccountUnknown, VoucherUnusable))
-        self._by_account = AttemptLimit(gate, FAILED_REDEMPTIONS_BY_ACCOUNT, (VoucherUnusable,))
+        self._by_address = AttemptLimit(rate_limiter, FAILED_REDEMPTIONS_BY_ADDRESS, (AccountUnknown, VoucherUnusable))
+        self._by_account = AttemptLimit(rate_limiter, FAILED_REDEMPTIONS_BY_ACCOUNT, (VoucherUnusable,))
 
     async def redeem(self, request: Request) -> Response:
         """Redeem the code ``token_id`` for the account with the uuid ``user_id``.

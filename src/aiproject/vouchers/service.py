@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from aiproject.accounts import Account
 from aiproject.adapters.db.engine import PRIMARY, CommitInDoubt, Database, UniqueViolation, retry_transient
 from aiproject.adapters.log import get_logger
-from aiproject.audit import Fact, Origin, record, server_origin
+from aiproject.audit import AuditContext, Fact, record, server_origin
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
-from aiproject.ledger import Capability, Kind
+from aiproject.ledger import Kind, Meter
 from aiproject.ledger.batch import apply
 from aiproject.ledger.model import Grant
 from aiproject.vouchers import store
@@ -22,7 +22,7 @@ __all__ = ["Vouchers"]
 
 log = get_logger("vouchers")
 
-MOST_AT_ONCE = 10_000
+MAX_AT_ONCE = 10_000
 """Vouchers that are made in one go, in one transaction."""
 
 LIST_PAGE = 500
@@ -53,7 +53,7 @@ class Vouchers:
         audience: str | None = None,
         expires_at: datetime | None = None,
         max_uses: int | None = None,
-        origin: Origin | None = None,
+        origin: AuditContext | None = None,
     ) -> Sequence[Voucher]:
         """Make ``count`` vouchers, all or none.
 
@@ -68,8 +68,8 @@ class Vouchers:
             CodeTaken: there is a voucher with this code.
             VoucherNameTaken: there is a voucher with this name.
         """
-        if not 1 <= count <= MOST_AT_ONCE:
-            raise InvalidInput(f"1 to {MOST_AT_ONCE} vouchers can be made at once")
+        if not 1 <= count <= MAX_AT_ONCE:
+            raise InvalidInput(f"1 to {MAX_AT_ONCE} vouchers can be made at once")
         if code is not None and count != 1:
             raise InvalidInput("a code of your own is for a single voucher")
         now, by = self._clock(), origin or server_origin()
@@ -115,7 +115,7 @@ class Vouchers:
                 return
             after = page[-1].code
 
-    async def set_available(self, name: str, is_available: bool, *, origin: Origin | None = None) -> Voucher:
+    async def set_available(self, name: str, is_available: bool, *, origin: AuditContext | None = None) -> Voucher:
         """Switch a voucher on or off; what was redeemed stays.
 
         Args:
@@ -151,7 +151,7 @@ class Vouchers:
         pic_times: int,
         audience: str | None,
         is_available: bool,
-        origin: Origin | None = None,
+        origin: AuditContext | None = None,
     ) -> Voucher:
         """Change what a voucher is worth from now on, for whom, and whether it may be redeemed.
 
@@ -193,7 +193,7 @@ class Vouchers:
 
         return await retry_transient(once)
 
-    async def delete(self, name: str, *, origin: Origin | None = None) -> Voucher:
+    async def delete(self, name: str, *, origin: AuditContext | None = None) -> Voucher:
         """Remove a voucher. Its redemptions stay: a new one with this code is not for those who had the old one.
 
         Raises:
@@ -287,7 +287,7 @@ class Vouchers:
                 raise VoucherUnusable
             if known == now:
                 return voucher  # our own commit, which was in doubt
-            worth = {Capability.TOKENS: voucher.tokens, Capability.PIC_TIMES: voucher.pic_times}
+            worth = {Meter.TOKENS: voucher.tokens, Meter.PIC_TIMES: voucher.pic_times}
             orders = [
                 Grant(account_id, capability, amount, Kind.VOUCHER, voucher.reference)
                 for capability, amount in worth.items()

@@ -23,7 +23,7 @@ from aiproject.codes import MESSAGES, Code
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.protocols.legacy import json_bytes
 from aiproject.vouchers.routes import VoucherRoutes
-from aiproject.web.middleware import BODY_TIMEOUT, OPEN, Doorway, with_middleware
+from aiproject.web.middleware import BODY_TIMEOUT, OPEN, EdgePolicy, with_middleware
 from aiproject.web.openapi import describe
 from aiproject.web.pages import WithPages
 
@@ -71,7 +71,7 @@ def build_app(
     readiness: Callable[[], Awaitable[Readiness]],
     is_sandbox: bool,
     cors_origins: Sequence[str],
-    doorway: Doorway = OPEN,
+    edge_policy: EdgePolicy = OPEN,
     body_timeout: float = BODY_TIMEOUT,
 ) -> ASGIApp:
     """Return the whole application.
@@ -128,7 +128,8 @@ def build_app(
     }
     app.add_exception_handler(HTTPException, http_fault)
     app.add_exception_handler(ClientGone, client_gone)
-    # Starlette answers a bug in plain text otherwise, before `Requests` sees it; it raises it again afterwards.
+    # Starlette answers a bug in plain text otherwise, before `RequestsMiddleware` sees it; it raises it again
+    # afterwards.
     app.add_exception_handler(Exception, http_fault)
     for path, endpoint, methods in (
         ("/auth/register", endpoints.auth.register, ["POST"]),
@@ -143,7 +144,7 @@ def build_app(
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)
     app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
-    return with_middleware(CallsFirst(calls, WithPages(app)), cors_origins, doorway, body_timeout=body_timeout)
+    return with_middleware(CallsFirst(calls, WithPages(app)), cors_origins, edge_policy, body_timeout=body_timeout)
 
 
 def _answer_head(routes: Iterable[BaseRoute]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send, client_group
-from aiproject.adapters.http.rate_limiter import Demand, Gate, admit
+from aiproject.adapters.http.rate_limiter import LimitRequest, RateLimiter, admit
 
 __all__ = ["AddressLimits"]
 
@@ -22,9 +22,9 @@ class AddressLimits:
         requests_per_minute: of one address; of one /64 where it is IPv6.
     """
 
-    def __init__(self, app: ASGIApp, gate: Gate, requests_per_minute: int) -> None:
+    def __init__(self, app: ASGIApp, rate_limiter: RateLimiter, requests_per_minute: int) -> None:
         self._app = app
-        self._gate = gate
+        self._rate_limiter = rate_limiter
         self._limit = requests_per_minute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,5 +32,5 @@ class AddressLimits:
             path = scope["path"]
             if path not in FREE_PATHS and not path.startswith(FREE_PREFIXES):
                 policy = "address-probes" if path in PROBES else "address"
-                await admit(scope, self._gate, (Demand(policy, client_group(scope), self._limit),))
+                await admit(scope, self._rate_limiter, (LimitRequest(policy, client_group(scope), self._limit),))
         await self._app(scope, receive, send)

@@ -25,7 +25,7 @@ from aiproject.adapters.http.asgi import (
     client_site,
     send_json,
 )
-from aiproject.adapters.http.rate_limiter import Gate
+from aiproject.adapters.http.rate_limiter import RateLimiter
 from aiproject.adapters.http.receive_budget import FREE_BYTES, ReceiveBudget
 from aiproject.adapters.http.receiving import BudgetedReceive, PacedReceive
 from aiproject.adapters.log import get_logger
@@ -36,7 +36,16 @@ from aiproject.protocols.legacy import failure_of, json_bytes
 from aiproject.web.forwarding import Forwarding
 from aiproject.web.limits import AddressLimits
 
-__all__ = ["BODY_TIMEOUT", "OPEN", "Bodies", "Doorway", "Faults", "Requests", "path_to_log", "with_middleware"]
+__all__ = [
+    "BODY_TIMEOUT",
+    "OPEN",
+    "BodiesMiddleware",
+    "EdgePolicy",
+    "FaultsMiddleware",
+    "RequestsMiddleware",
+    "path_to_log",
+    "with_middleware",
+]
 
 log = get_logger("web")
 
@@ -57,7 +66,7 @@ TLS_ONLY = (b"strict-transport-security", b"max-age=31536000; includeSubDomains"
 
 
 @dataclass(frozen=True, slots=True)
-class Doorway:
+class EdgePolicy:
     """How clients are told apart, how often each may come, and with how much.
 
     Attributes:
@@ -67,23 +76,23 @@ class Doorway:
     """
 
     proxies: TrustedProxies
-    gate: Gate | None
+    rate_limiter: RateLimiter | None
     address_requests_per_minute: int
     budget: ReceiveBudget | None = None
 
 
-class Requests:
+class RequestsMiddleware:
     """The outermost room: every request gets an id, which its answer tells, and a line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._identities = _identities()
+        self._authenticator = _authenticator()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = next(self._identities)
+        identity = next(self._authenticator)
         record: dict[str, object] = {"request_id": identity}
         scope[RECORD] = record
         # Whatever is added to it until the answer begins goes out with it.
@@ -116,7 +125,7 @@ class Requests:
             )
 
 
-def _identities() -> Iterator[str]:
+def _authenticator() -> Iterator[str]:
     """Yield 24 hexadecimal digits for each request: 11 of the clock's milliseconds, 13 of chance.
 
     In the order of time they stand side by side in the index of the holds; all by chance, nearly each would have a page
@@ -134,7 +143,7 @@ def path_to_log(path: str) -> str:
     return _CREDENTIAL.sub(lambda found: f"{found[1] or ''}…", path)
 
 
-class Faults:
+class FaultsMiddleware:
     """The last line of defence, inside CORS so that browsers may read what it says: an error becomes a JSON answer."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -173,7 +182,7 @@ class Faults:
                 await send_json(send, 500, json_bytes(body))
 
 
-class Bodies:
+class BodiesMiddleware:
     """Bounds how a request's body comes, for every endpoint: as it is, not too slowly, within the memory for bodies.
 
     Args:
@@ -239,12 +248,12 @@ class _Cors(CORSMiddleware):
         return Response(json_bytes(body), response.status_code, kept, "application/json")
 
 
-OPEN = Doorway(TrustedProxies(()), None, 0)
+OPEN = EdgePolicy(TrustedProxies(()), None, 0)
 """No proxies, no limits."""
 
 
 def with_middleware(
-    app: ASGIApp, origins: Sequence[str], doorway: Doorway = OPEN, *, body_timeout: float = BODY_TIMEOUT
+    app: ASGIApp, origins: Sequence[str], edge_policy: EdgePolicy = OPEN, *, body_timeout: float = BODY_TIMEOUT
 ) -> ASGIApp:
     """Put what happens to every request around the application.
 
@@ -252,11 +261,11 @@ def with_middleware(
         origins: browsers on these may call what is authorised by header or body; never with credentials (cookies).
         body_timeout: seconds without a byte of a request's body until its sender is cut.
     """
-    if doorway.gate is not None:
-        app = AddressLimits(app, doorway.gate, doorway.address_requests_per_minute)
-    with_all = Requests(
+    if edge_policy.rate_limiter is not None:
+        app = AddressLimits(app, edge_policy.rate_limiter, edge_policy.address_requests_per_minute)
+    with_all = RequestsMiddleware(
         _Cors(
-            Faults(Bodies(app, body_timeout, doorway.budget)),
+            FaultsMiddleware(BodiesMiddleware(app, body_timeout, edge_policy.budget)),
             allow_origins=list(origins),
             allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
             allow_headers=["*"],
@@ -265,7 +274,7 @@ def with_middleware(
             max_age=600,
         )
     )
-    return Forwarding(with_all, doorway.proxies) if doorway.proxies else with_all
+    return Forwarding(with_all, edge_policy.proxies) if edge_policy.proxies else with_all
 
 
 def _where(error: BaseException) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aiproject.adapters import fault_points
-from aiproject.adapters.fault_points import FAULT_POINTS, arm, reach
+from aiproject.adapters.fault_points import FAULT_POINTS, arm, fault_point
 from aiproject.errors import Misconfigured
 
 SOURCES = Path(fault_points.__file__).parent.parent
@@ -28,9 +28,9 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
 
 def test_a_process_dies_by_sigkill_where_it_is_told_to(deaths: list[tuple[int, int]]) -> None:
     arm("at sent")
-    reach("after hold")
+    fault_point("after hold")
     assert deaths == []
-    reach("at sent")
+    fault_point("at sent")
     assert deaths == [(os.getpid(), signal.SIGKILL)]
 
 
@@ -39,7 +39,7 @@ def test_and_nowhere_else(order: str | None, deaths: list[tuple[int, int]]) -> N
     arm("at sent")
     arm(order)
     for point in FAULT_POINTS:
-        reach(point)
+        fault_point(point)
     assert deaths == []
 
 
@@ -47,7 +47,7 @@ def test_perhaps(deaths: list[tuple[int, int]]) -> None:
     random.seed(1)
     arm("before reply:0.25")
     for _ in range(1000):
-        reach("before reply")
+        fault_point("before reply")
     assert 200 < len(deaths) < 300
 
 
@@ -56,7 +56,7 @@ def test_a_wrong_order_is_refused_and_arms_nothing(order: str, deaths: list[tupl
     arm("at sent")
     with pytest.raises(Misconfigured, match="AIPROJECT_FAULT_POINT"):
         arm(order)
-    reach("at sent")
+    fault_point("at sent")
     assert deaths == []
 
 
@@ -64,6 +64,6 @@ def test_every_place_that_the_code_names_can_be_chosen() -> None:
     """A stage's place is named after it: at sent, at first frame, at last frame."""
     code = "".join(path.read_text("utf-8") for path in SOURCES.rglob("*.py") if path.name != "fault_points.py")
     for point in FAULT_POINTS:
-        assert f'reach("{point}")' in code or (
+        assert f'fault_point("{point}")' in code or (
             point.startswith("at ") and '{stage: f"at {stage}" for stage in Stage}' in code
         ), point

@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from aiproject.administration.setup import MOST_GUESSES, SETUP_SECONDS, SetupCode, SetupGate
+from aiproject.administration.setup import MAX_GUESSES, SETUP_SECONDS, SetupCode, SetupGuard
 from aiproject.errors import LoginFailed
 
 CODE = SetupCode("7G3K-QX0N-M2RD-94VB", 1000.0)
 
 
-def gate(now: float = 0.0, code: SetupCode | None = CODE) -> SetupGate:
-    return SetupGate(code, clock=lambda: now)
+def gate(now: float = 0.0, code: SetupCode | None = CODE) -> SetupGuard:
+    return SetupGuard(code, clock=lambda: now)
 
 
 def test_a_drawn_one() -> None:
@@ -47,7 +47,7 @@ def test_none() -> None:
 
 def test_few_guesses() -> None:
     opened = gate()
-    for _ in range(MOST_GUESSES):
+    for _ in range(MAX_GUESSES):
         with pytest.raises(LoginFailed):
             opened.check("wrong")
     with pytest.raises(LoginFailed):

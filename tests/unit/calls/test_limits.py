@@ -8,19 +8,19 @@ import pytest
 
 from aiproject.accounts import Account
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms
-from aiproject.accounts.principal.principal import Caller, Credential
+from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.adapters.http.asgi import Scope
-from aiproject.adapters.http.rate_limiter import MemoryGate
+from aiproject.adapters.http.rate_limiter import MemoryRateLimiter
 from aiproject.calls.limits import CallLimits, Ceilings, RunningCall
 from aiproject.errors import TooManyRequests
 
 ACCOUNT = Account(7, "the-uuid", "小明", "", None, 0, 0, None, 0, None, None)
-CALLER = Caller(ACCOUNT, Credential.UUID)
+CALLER = Principal(ACCOUNT, Credential.UUID)
 
 
 def keyed(
     requests_per_minute: int | None = None, concurrent_calls: int | None = None, tokens_per_minute: int | None = None
-) -> Caller:
+) -> Principal:
     terms = KeyTerms(
         "a key",
         requests_per_minute=requests_per_minute,
@@ -28,7 +28,7 @@ def keyed(
         tokens_per_minute=tokens_per_minute,
     )
     key = ApiKey(3, ACCOUNT.account_id, "sk-0123456789", terms, datetime(2026, 5, 5, tzinfo=UTC))
-    return Caller(ACCOUNT, Credential.API_KEY, key=key)
+    return Principal(ACCOUNT, Credential.API_KEY, key=key)
 
 
 def scope(address: str = "192.0.2.1") -> Scope:
@@ -43,7 +43,7 @@ class Clock:
 
 
 def limits(requests: int = 100, calls: int = 100, address_calls: int = 100) -> CallLimits:
-    return CallLimits(MemoryGate(Clock()), Ceilings(requests, calls, address_calls))
+    return CallLimits(MemoryRateLimiter(Clock()), Ceilings(requests, calls, address_calls))
 
 
 async def passes(call: RunningCall) -> bool:
@@ -57,7 +57,7 @@ async def passes(call: RunningCall) -> bool:
 async def test_an_account_has_so_many_calls_a_minute_and_another_its_own() -> None:
     some = limits(requests=3)
     assert [await passes(some.enter(scope(), CALLER)) for _ in range(4)] == [True, True, True, False]
-    other = Caller(Account(8, "x", "小红", "", None, 0, 0, None, 0, None, None), Credential.UUID)
+    other = Principal(Account(8, "x", "小红", "", None, 0, 0, None, 0, None, None), Credential.UUID)
     assert await passes(some.enter(scope(), other))
 
 

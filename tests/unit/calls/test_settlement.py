@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from aiproject.adapters.http.bodies import ClientGone
-from aiproject.calls.settlement import Charge, outcome_of
+from aiproject.calls.settlement import CallSettlement, outcome_of
 from aiproject.errors import (
     InvalidInput,
     QuotaExhausted,
@@ -21,10 +21,10 @@ from aiproject.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from aiproject.ledger import Capability, Hold, KeyLost, Outcome, Quotas, Stage
+from aiproject.ledger import Hold, KeyLost, Meter, Outcome, Quotas, Stage
 from aiproject.protocols.iflytek.error_codes import Service
 
-HOLD = Hold(1, Capability.TOKENS, 100, "request")
+HOLD = Hold(1, Meter.TOKENS, 100, "request")
 FINISHED, GIVEN = Outcome.FINISHED, ("account 1", "key", b"answer")
 
 
@@ -50,8 +50,8 @@ class Recorder:
         return 42
 
 
-def charge_on(recorder: Recorder) -> Charge:
-    return Charge(cast("Quotas", recorder), HOLD, Service.SPARK, estimate=lambda: 7)
+def charge_on(recorder: Recorder) -> CallSettlement:
+    return CallSettlement(cast("Quotas", recorder), HOLD, Service.SPARK, estimate=lambda: 7)
 
 
 class TestWaysOut:
@@ -67,7 +67,7 @@ class TestWaysOut:
 
     async def test_of_a_failed_call_it_counts_what_was_seen(self) -> None:
         recorder = Recorder()
-        charge = Charge(cast("Quotas", recorder), HOLD, Service.SPARK, estimate=lambda: 7, seen=lambda: 5)
+        charge = CallSettlement(cast("Quotas", recorder), HOLD, Service.SPARK, estimate=lambda: 7, seen=lambda: 5)
         charge.reached(Stage.FIRST_FRAME)
         with pytest.raises(UpstreamTruncated):
             async with charge:

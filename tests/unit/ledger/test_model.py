@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.adapters.db.schema import hold, ledger_entry, operator_loss
-from aiproject.ledger.model import MAX_UNITS, Capability, HoldState, Kind, Outcome, Stage, snapshot
+from aiproject.ledger.model import MAX_UNITS, HoldState, Kind, Meter, Outcome, Stage, snapshot
 from aiproject.ledger.rules import RULE_VERSION
 
 names = st.text(st.characters(categories=["Ll"], max_codepoint=127), min_size=1, max_size=20)
@@ -19,9 +19,9 @@ names = st.text(st.characters(categories=["Ll"], max_codepoint=127), min_size=1,
 @pytest.mark.parametrize(
     ("words", "column"),
     [
-        (Capability, ledger_entry.c.capability),
-        (Capability, hold.c.capability),
-        (Capability, operator_loss.c.capability),
+        (Meter, ledger_entry.c.capability),
+        (Meter, hold.c.capability),
+        (Meter, operator_loss.c.capability),
         (Kind, ledger_entry.c.kind),
         (HoldState, hold.c.state),
         (Stage, hold.c.stage),

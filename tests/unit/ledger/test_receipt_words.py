@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from aiproject.ledger.model import Capability, HoldState, Outcome, Stage
+from aiproject.ledger.model import HoldState, Meter, Outcome, Stage
 from aiproject.ledger.receipts import ENDINGS, Receipt, explain, rule_facts
 from aiproject.ledger.rules import RULE_VERSION
 
 FINISHED = Receipt(
     request_id="call",
     attempt=1,
-    capability=Capability.TOKENS,
+    capability=Meter.TOKENS,
     held=100,
     state=HoldState.CAPTURED,
     stage=Stage.LAST_FRAME,
@@ -75,12 +75,12 @@ GONE: dict[str, Any] = {"outcome": Outcome.CLIENT_GONE, "stage": Stage.FIRST_FRA
             "still running; 100 tokens set aside",
         ),
         (
-            {"capability": Capability.PIC_TIMES, "held": 1, "charged": 1, "reported": 1},
+            {"capability": Meter.PIC_TIMES, "held": 1, "charged": 1, "reported": 1},
             "按张扣除 1 次图片识别。",
             "Charged 1 picture, by the picture.",
         ),
         (
-            {"capability": Capability.VOICE_SECONDS, "held": 61250, "charged": 61250, "reported": 61250},
+            {"capability": Meter.VOICE_SECONDS, "held": 61250, "charged": 61250, "reported": 61250},
             "按音频时长扣除 61.25 秒语音。",
             "Charged 61.25 s of speech, the length of the recording.",
         ),

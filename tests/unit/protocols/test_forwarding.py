@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.protocols.addresses import parse_address
-from aiproject.protocols.forwarding import MAX_HOPS, Origin, TrustedProxies
+from aiproject.protocols.forwarding import MAX_HOPS, ForwardedClient, TrustedProxies
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8:ffff::/48", "127.0.0.1"])
 PROXY = "10.0.0.1"
@@ -31,8 +31,8 @@ class TestXForwardedFor:
 
     def test_nobody_else_does(self) -> None:
         fields = headers(x_forwarded_for="192.0.2.7", forwarded="for=192.0.2.7;proto=https", x_forwarded_proto="https")
-        assert PROXIES.origin("198.51.100.1", fields) == Origin("198.51.100.1")
-        assert TrustedProxies([]).origin(PROXY, fields) == Origin(PROXY)
+        assert PROXIES.origin("198.51.100.1", fields) == ForwardedClient("198.51.100.1")
+        assert TrustedProxies([]).origin(PROXY, fields) == ForwardedClient(PROXY)
 
     def test_what_the_client_sent_along_is_not_believed(self) -> None:
         assert client(x_forwarded_for="203.0.113.9, 192.0.2.7") == "192.0.2.7"
@@ -96,7 +96,7 @@ class TestForwarded:
         ],
     )
     def test_it_is_read_as_the_standard_says(self, told: str, address: str, scheme: str | None) -> None:
-        assert PROXIES.origin(PROXY, headers(forwarded=told)) == Origin(address, scheme)
+        assert PROXIES.origin(PROXY, headers(forwarded=told)) == ForwardedClient(address, scheme)
 
     @pytest.mark.parametrize(
         "told",
@@ -121,7 +121,7 @@ class TestForwarded:
 class TestBoth:
     def test_where_they_agree_they_are_believed(self) -> None:
         fields = headers(x_forwarded_for="192.0.2.7", forwarded="for=192.0.2.7;proto=https")
-        assert PROXIES.origin(PROXY, fields) == Origin("192.0.2.7", "https")
+        assert PROXIES.origin(PROXY, fields) == ForwardedClient("192.0.2.7", "https")
 
     def test_where_they_differ_neither_is(self) -> None:
         """A proxy that sets one passes the other on as the client sent it."""
@@ -138,7 +138,7 @@ class TestScheme:
         assert scheme("https, http") == "http"
         assert scheme("HTTPS") == "https"
         assert scheme("javascript") is None
-        assert PROXIES.origin(PROXY, headers(x_forwarded_proto="https")) == Origin(PROXY, "https")
+        assert PROXIES.origin(PROXY, headers(x_forwarded_proto="https")) == ForwardedClient(PROXY, "https")
 
 
 @given(st.text(max_size=80), st.text(max_size=80))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from aiproject.protocols.rate_limits import Standing, policy_field, standing_field, waiting_time, weighted_count
+from aiproject.protocols.rate_limits import LimitStatus, policy_field, standing_field, waiting_time, weighted_count
 
 COUNTS = st.integers(0, 2000)
 
@@ -45,9 +45,9 @@ def test_after_the_wait_it_fits_and_a_second_before_it_does_not(
 
 def test_the_fields_are_those_of_the_draft() -> None:
     standings = [
-        Standing("account", 600, 599, 60),
-        Standing("account-calls", 50, 48, None, is_concurrent=True),
-        Standing("key-tokens", 1000, 10, 60, is_told=False),
+        LimitStatus("account", 600, 599, 60),
+        LimitStatus("account-calls", 50, 48, None, is_concurrent=True),
+        LimitStatus("key-tokens", 1000, 10, 60, is_told=False),
     ]
     assert policy_field(standings) == b'"account";q=600;w=60, "account-calls";q=50;qu="concurrent-requests"'
     assert standing_field(standings) == b'"account";r=599;t=60, "account-calls";r=48'

@@ -9,9 +9,9 @@ import pytest
 import structlog.testing
 
 from aiproject.adapters.http.asgi import Message, Receive, Scope, Send, client_address, send_json
-from aiproject.adapters.http.rate_limiter import MemoryGate
+from aiproject.adapters.http.rate_limiter import MemoryRateLimiter
 from aiproject.protocols.forwarding import TrustedProxies
-from aiproject.web.middleware import Doorway, with_middleware
+from aiproject.web.middleware import EdgePolicy, with_middleware
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -20,8 +20,8 @@ class Door:
     """An application that tells whom it sees, behind its middleware."""
 
     def __init__(self, *proxies: str, limit: int | None = None) -> None:
-        gate = None if limit is None else MemoryGate(lambda: 600_000.0)
-        self._app = with_middleware(self._tell, ["*"], Doorway(TrustedProxies(proxies), gate, limit or 0))
+        gate = None if limit is None else MemoryRateLimiter(lambda: 600_000.0)
+        self._app = with_middleware(self._tell, ["*"], EdgePolicy(TrustedProxies(proxies), gate, limit or 0))
 
     async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send_json(send, 200, json.dumps([client_address(scope), scope["scheme"]]).encode())

@@ -12,7 +12,7 @@ import pytest
 from aiproject.adapters.http.asgi import Message, Receive, Scope, Send, send_json
 from aiproject.adapters.http.receiving import MIN_BODY_RATE
 from aiproject.errors import BodyEncoded, BodyTooSlow
-from aiproject.web.middleware import Bodies, Requests, path_to_log
+from aiproject.web.middleware import BodiesMiddleware, RequestsMiddleware, path_to_log
 from aiproject.web.openapi import describe
 
 CHUNKED = [(b"transfer-encoding", b"chunked")]
@@ -45,18 +45,18 @@ async def send_nothing(message: Message) -> None: ...
 class TestBodies:
     async def test_silence_is_cut(self) -> None:
         with pytest.raises(BodyTooSlow):
-            await Bodies(read_all, 0.01)(scope(CHUNKED), sender((0, 10, True)), send_nothing)
+            await BodiesMiddleware(read_all, 0.01)(scope(CHUNKED), sender((0, 10, True)), send_nothing)
 
     async def test_a_rate_below_the_smallest_is_cut(self) -> None:
         dribble = [(0.01, 1, True)] * 100
         began = asyncio.get_running_loop().time()
         with pytest.raises(BodyTooSlow):
-            await Bodies(read_all, 0.05)(scope(CHUNKED), sender(*dribble, (0, 0, False)), send_nothing)
+            await BodiesMiddleware(read_all, 0.05)(scope(CHUNKED), sender(*dribble, (0, 0, False)), send_nothing)
         assert asyncio.get_running_loop().time() - began < 0.5
 
     async def test_a_rate_above_it_is_not(self) -> None:
         steady = [(0.03, MIN_BODY_RATE, True)] * 20
-        await Bodies(read_all, 0.5)(scope(CHUNKED), sender(*steady, (0, 0, False)), send_nothing)
+        await BodiesMiddleware(read_all, 0.5)(scope(CHUNKED), sender(*steady, (0, 0, False)), send_nothing)
 
     async def test_only_waiting_counts(self) -> None:
         async def slow_reader(scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,14 +66,14 @@ class TestBodies:
                 await asyncio.sleep(0.02)
 
         body = [(0.0, 1, True)] * 5
-        await Bodies(slow_reader, 0.03)(scope(CHUNKED), sender(*body, (0, 0, False)), send_nothing)
+        await BodiesMiddleware(slow_reader, 0.03)(scope(CHUNKED), sender(*body, (0, 0, False)), send_nothing)
 
     async def test_a_hang_up_is_awaited_as_long_as_it_takes(self) -> None:
         async def watch(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
             await receive()
 
-        await Bodies(watch, 0.01)(scope(CHUNKED), sender((0, 1, False), (0.05, 0, False)), send_nothing)
+        await BodiesMiddleware(watch, 0.01)(scope(CHUNKED), sender((0, 1, False), (0.05, 0, False)), send_nothing)
 
     @pytest.mark.parametrize(
         "header",
@@ -85,7 +85,7 @@ class TestBodies:
     )
     async def test_encoded_ones_are_refused(self, header: tuple[bytes, bytes]) -> None:
         with pytest.raises(BodyEncoded):
-            await Bodies(read_all, 1)(scope([header]), sender((0, 0, False)), send_nothing)
+            await BodiesMiddleware(read_all, 1)(scope([header]), sender((0, 0, False)), send_nothing)
 
 
 @pytest.mark.parametrize(("scheme", "expected"), [("https", True), ("http", False)])
@@ -98,7 +98,7 @@ async def test_browsers_are_told_to_stay_with_tls_only_over_tls(scheme: str, exp
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         await send_json(send, 200, b"{}")
 
-    await Requests(answer)(scope([], scheme), sender(), send)
+    await RequestsMiddleware(answer)(scope([], scheme), sender(), send)
     headers = dict(sent[0]["headers"])
     assert (b"strict-transport-security" in headers) is expected
     assert headers[b"x-content-type-options"] == b"nosniff"
@@ -117,7 +117,7 @@ async def test_request_ids_tell_the_moment_and_come_once(monkeypatch: pytest.Mon
         if message["type"] == "http.response.start":
             told.append(dict(message["headers"])[b"x-request-id"].decode())
 
-    requests = Requests(answer)
+    requests = RequestsMiddleware(answer)
     for _ in range(300):
         await requests({**scope([]), "client": ("192.0.2.1", 1)}, sender(), send)
         now += 1

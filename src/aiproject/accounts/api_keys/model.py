@@ -23,7 +23,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-from aiproject.accounts.core.meter import MAX_UNITS, Capability
+from aiproject.accounts.core.meter import MAX_UNITS, Meter
 from aiproject.errors import InvalidInput
 
 __all__ = [
@@ -121,7 +121,7 @@ class KeyTerms:
     requests_per_minute: int | None = None
     concurrent_calls: int | None = None
     tokens_per_minute: int | None = None
-    capabilities: frozenset[Capability] | None = None
+    capabilities: frozenset[Meter] | None = None
     models: frozenset[str] | None = None
     addresses: tuple[Network, ...] | None = None
 
@@ -198,7 +198,7 @@ class ApiKey:
         expires_at = self.terms.expires_at
         return self.revoked_at is None and (expires_at is None or now < expires_at)
 
-    def allows(self, capability: Capability, model: str | None = None) -> bool:
+    def allows(self, capability: Meter, model: str | None = None) -> bool:
         """Whether it may consume the capability, and ask this text model."""
         terms = self.terms
         if terms.capabilities is not None and capability not in terms.capabilities:
@@ -222,7 +222,7 @@ class StoredKey:
     """A key with what it may spend and has spent; one `SpendLimit` for each capability."""
 
     key: ApiKey
-    limits: Mapping[Capability, SpendLimit]
+    limits: Mapping[Meter, SpendLimit]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -298,7 +298,7 @@ def _check_length(word: str, words: Iterable[str]) -> None:
         raise InvalidInput(f"{word} 过多")
 
 
-def check_caps(caps: Mapping[Capability, SpendCap]) -> None:
+def check_caps(caps: Mapping[Meter, SpendCap]) -> None:
     """Check what somebody lets a key spend.
 
     Raises:

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from aiproject.accounts.api_keys.model import KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
-from aiproject.accounts.core.meter import Capability
+from aiproject.accounts.core.meter import Meter
 from aiproject.adapters.http.json import text_field
 from aiproject.adapters.http.timestamps import read_moment, told
 from aiproject.errors import InvalidInput
 
 __all__ = ["LIMIT_NAMES", "caps_of", "day_of", "shown", "terms_with"]
 
-LIMIT_NAMES = {"tokens": Capability.TOKENS, "pic_times": Capability.PIC_TIMES, "voice_ms": Capability.VOICE_SECONDS}
+LIMIT_NAMES = {"tokens": Meter.TOKENS, "pic_times": Meter.PIC_TIMES, "voice_ms": Meter.VOICE_SECONDS}
 """The members of ``limits``, by the unit that they count."""
 
 NUMBERS = ("requests_per_minute", "concurrent_calls", "tokens_per_minute")
@@ -50,7 +50,7 @@ def terms_with(terms: KeyTerms, fields: Mapping[str, Any]) -> KeyTerms:
     return replace(terms, **changes)
 
 
-def caps_of(fields: Mapping[str, Any]) -> dict[Capability, SpendCap]:
+def caps_of(fields: Mapping[str, Any]) -> dict[Meter, SpendCap]:
     """Return what ``limits`` says: of each unit that it names, ``total`` and ``daily`` anew.
 
     Raises:
@@ -122,11 +122,11 @@ def _texts(value: Any, name: str) -> list[str] | None:
     return value
 
 
-def _capabilities(words: list[str] | None) -> frozenset[Capability] | None:
+def _capabilities(words: list[str] | None) -> frozenset[Meter] | None:
     try:
-        return None if words is None else frozenset(map(Capability, words))
+        return None if words is None else frozenset(map(Meter, words))
     except ValueError:
-        raise InvalidInput(f"capabilities 只能是 {'、'.join(Capability)}") from None
+        raise InvalidInput(f"capabilities 只能是 {'、'.join(Meter)}") from None
 
 
 def day_of(moment: datetime) -> int:

@@ -24,12 +24,12 @@ from aiproject.accounts.api_keys.model import (
     hash_of,
     prefix_of,
 )
-from aiproject.accounts.core.meter import Capability
+from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database, UniqueViolation, retry_transient
 from aiproject.adapters.db.schema import api_key, new_account_id
 from aiproject.adapters.log import get_logger
-from aiproject.audit import Fact, Origin, account_origin, record
+from aiproject.audit import AuditContext, Fact, account_origin, record
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, NotAllowed, NotFound, NotSignedIn
 
 __all__ = ["ApiKeys"]
@@ -71,9 +71,9 @@ class ApiKeys:
         self,
         account_id: int,
         terms: KeyTerms,
-        caps: Mapping[Capability, SpendCap] | None = None,
+        caps: Mapping[Meter, SpendCap] | None = None,
         *,
-        origin: Origin | None = None,
+        origin: AuditContext | None = None,
     ) -> NewKey:
         """Make a key. Its text is in the result and nowhere else.
 
@@ -134,7 +134,7 @@ class ApiKeys:
         account_id: int,
         prefix: str,
         alter: Callable[[KeyTerms], KeyTerms] = lambda terms: terms,
-        caps: Mapping[Capability, SpendCap] | None = None,
+        caps: Mapping[Meter, SpendCap] | None = None,
     ) -> StoredKey:
         """Change a key.
 
@@ -173,7 +173,7 @@ class ApiKeys:
         log.info("api key changed", account=account_id, key=prefix)
         return stored
 
-    async def revoke(self, account_id: int, prefix: str, *, origin: Origin | None = None) -> None:
+    async def revoke(self, account_id: int, prefix: str, *, origin: AuditContext | None = None) -> None:
         """Revoke a key for ever; every node refuses its next call. Twice is as good as once.
 
         Args:
@@ -306,7 +306,7 @@ def _is_prefix(text: str) -> bool:
     return len(text) == PREFIX_LENGTH and text.isascii() and text.isprintable()
 
 
-async def _record(connection: AsyncConnection, origin: Origin | None, action: str, key: ApiKey) -> None:
+async def _record(connection: AsyncConnection, origin: AuditContext | None, action: str, key: ApiKey) -> None:
     """Append to the audit log what was done to a key, with a fingerprint of what it may do from now on.
 
     The owner's own word for it is written only where somebody else acts: it may say who the owner is.

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit, networks_of
 from aiproject.accounts.core.fingerprints import key_fingerprint
-from aiproject.accounts.core.meter import Capability
+from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.store import COLUMNS as ACCOUNT_COLUMNS
 from aiproject.adapters.db.schema import EditedDateTime, UtcDateTime, api_key, spend_limit
@@ -70,7 +70,7 @@ def _key(row: Sequence[Any]) -> ApiKey:
         requests,
         calls,
         tokens,
-        None if capabilities is None else frozenset(map(Capability, capabilities.split())),
+        None if capabilities is None else frozenset(map(Meter, capabilities.split())),
         None if models is None else frozenset(models.split()),
         None if addresses is None else networks_of(addresses.split()),
     )
@@ -123,15 +123,15 @@ async def of_prefix(connection: AsyncConnection, prefix: str) -> ApiKey | None:
     return None if row is None else _key(row)
 
 
-async def limits_of(connection: AsyncConnection, key_ids: Sequence[int]) -> dict[int, dict[Capability, SpendLimit]]:
+async def limits_of(connection: AsyncConnection, key_ids: Sequence[int]) -> dict[int, dict[Meter, SpendLimit]]:
     """Return what keys may spend and have spent."""
     columns = (spend_limit.c[name] for name in SpendLimit._fields)
-    found: dict[int, dict[Capability, SpendLimit]] = {key_id: {} for key_id in key_ids}
+    found: dict[int, dict[Meter, SpendLimit]] = {key_id: {} for key_id in key_ids}
     rows = await connection.execute(
         select(spend_limit.c.key_id, spend_limit.c.capability, *columns).where(spend_limit.c.key_id.in_(key_ids))
     )
     for row in rows:
-        found[row[0]][Capability(row[1])] = SpendLimit(*row[2:])
+        found[row[0]][Meter(row[1])] = SpendLimit(*row[2:])
     return found
 
 
@@ -181,7 +181,7 @@ async def lock_account(connection: AsyncConnection, account_id: int) -> bool:
     return (await connection.execute(locked)).one_or_none() is not None
 
 
-async def add(connection: AsyncConnection, key: ApiKey, secret_hash: str, caps: Mapping[Capability, SpendCap]) -> None:
+async def add(connection: AsyncConnection, key: ApiKey, secret_hash: str, caps: Mapping[Meter, SpendCap]) -> None:
     """Insert a key that has spent nothing.
 
     Raises:
@@ -199,7 +199,7 @@ async def add(connection: AsyncConnection, key: ApiKey, secret_hash: str, caps: 
     )
     rows = [
         {"key_id": key.key_id, "capability": str(capability), **caps.get(capability, SpendCap())._asdict()}
-        for capability in Capability
+        for capability in Meter
     ]
     await connection.execute(insert(spend_limit), rows)
 
@@ -209,7 +209,7 @@ async def set_terms(connection: AsyncConnection, key_id: int, terms: KeyTerms) -
     await connection.execute(update(api_key).where(api_key.c.key_id == key_id).values(_columns(terms)))
 
 
-async def set_caps(connection: AsyncConnection, key_id: int, caps: Mapping[Capability, SpendCap]) -> None:
+async def set_caps(connection: AsyncConnection, key_id: int, caps: Mapping[Meter, SpendCap]) -> None:
     """Change what the key may spend; what it has spent stays."""
     for capability in sorted(caps):
         await connection.execute(

@@ -13,12 +13,12 @@ from aiproject.accounts.core import store
 from aiproject.accounts.core.fingerprints import uuid_fingerprint
 from aiproject.accounts.core.model import Account, check_new_account, is_askable, refuse_misleading_name
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
-from aiproject.accounts.login.throttle import LoginGuard, Realm
+from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
 from aiproject.adapters.db.engine import Database, UniqueViolation, retry_transient
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.passwords import LONGEST_PASSWORD, PasswordService
-from aiproject.audit import CHANGED, ActorKind, Fact, Origin, account_origin, record
+from aiproject.adapters.passwords import MAX_PASSWORD, PasswordService
+from aiproject.audit import CHANGED, ActorKind, AuditContext, Fact, account_origin, record
 from aiproject.errors import AccountUnknown, LoginFailed, NameTaken
 from aiproject.protocols.names import lookup_keys
 
@@ -63,11 +63,11 @@ class Accounts:
         passwords: PasswordService,
         open_books: OpenBooks,
         *,
-        guard: LoginGuard | None = None,
+        login_throttle: LoginThrottle | None = None,
         password_min_length: int = MIN_PASSWORD_LENGTH,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._guard = guard or LoginGuard(database)
+        self._login_throttle = login_throttle or LoginThrottle(database)
         self._database = database
         self._passwords = passwords
         self._open_books = open_books
@@ -82,7 +82,7 @@ class Accounts:
         academy: str | None = None,
         *,
         open_books: OpenBooks | None = None,
-        origin: Origin | None = None,
+        origin: AuditContext | None = None,
         address: str | None = None,
     ) -> Account:
         """Open an account, with the sign-up quota if not told otherwise.
@@ -160,17 +160,17 @@ class Accounts:
             TooManyRequests: failures before it, of the name or the address, or logins at this moment; no work is done.
         """
         username, password = username.strip(), password.strip()
-        if not username or not password or len(username) > NAME_LENGTH or len(password) > LONGEST_PASSWORD:
+        if not username or not password or len(username) > NAME_LENGTH or len(password) > MAX_PASSWORD:
             raise LoginFailed
         key, turn = await self._stored_key(username), self._passwords.turn(address)
         with self._passwords.place(address):
-            async with self._guard.attempt(
-                Realm.LOGIN, name=username, stored_key=key, address=address, turn=turn
+            async with self._login_throttle.attempt(
+                ThrottleScope.LOGIN, name=username, stored_key=key, address=address, turn=turn
             ):  # fmt: skip
                 return await self._verified(username, password)
 
     async def _stored_key(self, username: str) -> str | None:
-        """Return the key of the account that a name means, if the name has several; see `LoginGuard.attempt`."""
+        """Return the key of the account that a name means, if the name has several; see `LoginThrottle.attempt`."""
         if not is_askable(username) or len(lookup_keys(username)) < 2:
             return None
         async with self._database.connect() as connection:
@@ -210,7 +210,7 @@ class Accounts:
 
         Args:
             sign_out_everywhere: give the account another uuid as well, so that every app has to log in again.
-            address: of the caller, for `LoginGuard`: a wrong current password counts as a failed login.
+            address: of the caller, for `LoginThrottle`: a wrong current password counts as a failed login.
             within: done in the same transaction.
 
         Returns:
@@ -223,12 +223,12 @@ class Accounts:
         """
         current = current.strip()
         new = check_new_password(new, account.username, self._password_min_length)
-        if not current or len(current) > LONGEST_PASSWORD:
+        if not current or len(current) > MAX_PASSWORD:
             raise LoginFailed
         turn = self._passwords.turn(address)
         with self._passwords.place(address):
-            async with self._guard.attempt(
-                Realm.LOGIN, name=account.username, stored_key=account.name_key, address=address, turn=turn
+            async with self._login_throttle.attempt(
+                ThrottleScope.LOGIN, name=account.username, stored_key=account.name_key, address=address, turn=turn
             ):
                 async with self._database.connect() as connection:
                     stored = await store.stored_password(connection, account.account_id)
@@ -287,7 +287,7 @@ class Accounts:
         log.info("password changed", account=account.account_id, signed_out_everywhere=rotates)
         return changed
 
-    async def rotate_uuid(self, account: Account, *, origin: Origin | None = None) -> str:
+    async def rotate_uuid(self, account: Account, *, origin: AuditContext | None = None) -> str:
         """Give an account another uuid and return it: every app that keeps the old one has to log in again.
 
         Args:
@@ -310,11 +310,13 @@ class Accounts:
 
     async def unlock(self, username: str) -> bool:
         """Forget the failed logins of a name, whether anybody has it or not; say whether there were any."""
-        return await self._guard.unlock(Realm.LOGIN, username, stored_key=await self._stored_key(username))
+        return await self._login_throttle.unlock(
+            ThrottleScope.LOGIN, username, stored_key=await self._stored_key(username)
+        )
 
     async def unlock_account(self, account: Account) -> None:
         """Forget the failed logins of an account, under the name that it has in ``account``."""
-        await self._guard.unlock(Realm.LOGIN, account.username, stored_key=account.name_key)
+        await self._login_throttle.unlock(ThrottleScope.LOGIN, account.username, stored_key=account.name_key)
 
     async def identify(self, uuid: str, usernames: Sequence[str], *, address: str | None = None) -> Account:
         """Return the account to which a uuid and one of the spellings of a name belong.
@@ -323,7 +325,7 @@ class Accounts:
 
         Args:
             usernames: how the name may be read (a header can be raw UTF-8 or percent-encoded), at most a few.
-            address: of the caller, for `LoginGuard`.
+            address: of the caller, for `LoginThrottle`.
 
         Raises:
             AccountUnknown: they do not belong together, or the account is disabled.
@@ -340,7 +342,7 @@ class Accounts:
             # Looked up by the name and compared here, so that the time tells nothing about the uuid.
             if hmac.compare_digest(account.uuid.encode(), uuid.encode("utf-8", "replace")) and not account.is_disabled:
                 return account
-        await self._guard.wrong_guess(Realm.UUID, name=keys[0], address=address)
+        await self._login_throttle.wrong_guess(ThrottleScope.UUID, name=keys[0], address=address)
         raise AccountUnknown
 
     async def identify_by_uuid(self, uuid: str, *, address: str | None = None) -> Account:
@@ -357,7 +359,7 @@ class Accounts:
             account = await store.by_uuid(connection, uuid)
         # Compared here once more: a database may take for the same what differs in case or in blanks at the end.
         if account is None or account.is_disabled or not hmac.compare_digest(account.uuid.encode(), uuid.encode()):
-            await self._guard.wrong_guess(Realm.UUID, name=None, address=address)
+            await self._login_throttle.wrong_guess(ThrottleScope.UUID, name=None, address=address)
             raise AccountUnknown
         return account
 
@@ -387,7 +389,7 @@ class Accounts:
                 return
             after = page[-1].name_key
 
-    async def set_disabled(self, username: str, disabled: bool, *, origin: Origin | None = None) -> Account:
+    async def set_disabled(self, username: str, disabled: bool, *, origin: AuditContext | None = None) -> Account:
         """Disable an account (login and calls are refused from then on) or enable it again.
 
         Args:
@@ -411,7 +413,7 @@ class Accounts:
         return await self.named(username)
 
 
-async def _record_uuid(connection: AsyncConnection, account: Account, uuid: str, origin: Origin) -> None:
+async def _record_uuid(connection: AsyncConnection, account: Account, uuid: str, origin: AuditContext) -> None:
     """Append to the audit log that an account has another uuid: its fingerprint tells one that was swapped by hand."""
     after: dict[str, Fact] = {
         "account": account.account_id,

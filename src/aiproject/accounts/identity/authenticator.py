@@ -1,4 +1,4 @@
-"""Who calls: the one place where a request's credentials become a `Caller`."""
+"""Who calls: the one place where a request's credentials become a `Principal`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.identity.cookie import CookieIdentity
-from aiproject.accounts.principal.principal import Caller, Credential
+from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.accounts.principal.recent import Pair, RecentPairs
 from aiproject.adapters.http.asgi import Scope, client_address, note
 from aiproject.adapters.http.bodies import header_candidates
 
-__all__ = ["Identities", "bearer_of"]
+__all__ = ["Authenticator", "bearer_of"]
 
 
-class Identities:
+class Authenticator:
     """Recognises callers; used by every endpoint that acts for an account.
 
     ``Authorization: Bearer sk-…`` says everything: with it, neither ``uuid`` nor ``username`` is looked at, wherever
@@ -37,12 +37,12 @@ class Identities:
         """Whether the request has a session's cookie, good or not."""
         return self._cookies is not None and self._cookies.is_there(scope)
 
-    async def of_headers(self, scope: Scope, *, is_confirmed_later: bool = False) -> Caller:
+    async def of_headers(self, scope: Scope, *, is_confirmed_later: bool = False) -> Principal:
         """Return who calls an endpoint whose credentials stand in headers: an API key, ``uuid`` and ``username``, or
         a session's cookie.
 
         Args:
-            is_confirmed_later: the caller of this method has `Caller.unconfirmed` confirmed before it acts.
+            is_confirmed_later: the caller of this method has `Principal.unconfirmed` confirmed before it acts.
 
         Raises:
             AccountUnknown: uuid and name do not belong together, or the account is disabled.
@@ -54,14 +54,14 @@ class Identities:
             return await self._of_key(scope, shown)
         headers = scope["headers"]
         uuids = header_candidates(headers, b"uuid")
-        if not uuids and (caller := await self._of_cookie(scope)) is not None:
-            return caller
+        if not uuids and (principal := await self._of_cookie(scope)) is not None:
+            return principal
         names = header_candidates(headers, b"username")
         return await self._of_pair(scope, uuids[0] if uuids else "", names, is_confirmed_later)
 
     async def of_fields(
         self, scope: Scope, uuid: str | None, username: str | None, *, is_confirmed_later: bool = False
-    ) -> Caller:
+    ) -> Principal:
         """Return who calls an endpoint whose body names ``uuid`` and ``username``, if no API key is shown; or,
         where it names no ``uuid``, whose cookie there is.
 
@@ -73,28 +73,28 @@ class Identities:
         """
         if (shown := bearer_of(scope)) is not None:
             return await self._of_key(scope, shown)
-        if not uuid and (caller := await self._of_cookie(scope)) is not None:
-            return caller
+        if not uuid and (principal := await self._of_cookie(scope)) is not None:
+            return principal
         return await self._of_pair(scope, uuid or "", [username or ""], is_confirmed_later)
 
-    async def _of_pair(self, scope: Scope, uuid: str, names: Sequence[str], is_confirmed_later: bool) -> Caller:
+    async def _of_pair(self, scope: Scope, uuid: str, names: Sequence[str], is_confirmed_later: bool) -> Principal:
         spelling = names[0] if names else ""
         if is_confirmed_later and (found := self._recent.find(uuid, spelling)) is not None:
             account, pair = found
             note(scope, account=account.account_id)
-            return Caller(account, Credential.UUID, unconfirmed=pair)
+            return Principal(account, Credential.UUID, unconfirmed=pair)
         account = await self._accounts.identify(uuid, names, address=client_address(scope))
         note(scope, account=account.account_id)
         self._recent.remember(uuid, spelling, account, Pair(account.uuid, account.name_key))
-        return Caller(account, Credential.UUID)
+        return Principal(account, Credential.UUID)
 
-    async def _of_key(self, scope: Scope, shown: str) -> Caller:
+    async def _of_key(self, scope: Scope, shown: str) -> Principal:
         account, key = await self._keys.recognise(shown, client_address(scope))
         note(scope, account=account.account_id, key=key.prefix)
-        return Caller(account, Credential.API_KEY, key=key)
+        return Principal(account, Credential.API_KEY, key=key)
 
-    async def _of_cookie(self, scope: Scope) -> Caller | None:
-        return None if self._cookies is None else await self._cookies.caller(scope)
+    async def _of_cookie(self, scope: Scope) -> Principal | None:
+        return None if self._cookies is None else await self._cookies.principal(scope)
 
 
 def bearer_of(scope: Scope) -> str | None:

@@ -8,14 +8,14 @@ from typing import Any
 from starlette.requests import Request
 
 from aiproject.accounts.core.service import Accounts
-from aiproject.accounts.identity.authenticator import Identities
-from aiproject.accounts.principal.permissions import NEEDS, Act, Need
-from aiproject.accounts.principal.principal import Caller, Credential
+from aiproject.accounts.identity.authenticator import Authenticator
+from aiproject.accounts.principal.permissions import NEEDS, Action, Requirement
+from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.adapters.http.asgi import client_address
 from aiproject.adapters.http.json import optional_text_field
 from aiproject.errors import LoginFailed, NotAllowed
 
-__all__ = ["Access"]
+__all__ = ["Authorizer"]
 
 REFUSALS = {
     Credential.API_KEY: "API 密钥不能管理账号",
@@ -24,26 +24,26 @@ REFUSALS = {
 }
 
 
-class Access:
+class Authorizer:
     """Lets callers through, or not."""
 
-    def __init__(self, identities: Identities, accounts: Accounts) -> None:
-        self._identities = identities
+    def __init__(self, authenticator: Authenticator, accounts: Accounts) -> None:
+        self._authenticator = authenticator
         self._accounts = accounts
 
-    async def enter(self, request: Request, act: Act) -> Caller:
+    async def enter(self, request: Request, act: Action) -> Principal:
         """Return who calls, if the credential may do this at all.
 
         Raises:
             AccountUnknown, NotSignedIn: nobody that we know.
             NotAllowed: the credential is not for this, or another site sent the request.
         """
-        caller = await self._identities.of_headers(request.scope)
-        if _need(caller, act) is Need.REFUSED:
-            raise NotAllowed(REFUSALS[caller.credential])
-        return caller
+        principal = await self._authenticator.of_headers(request.scope)
+        if _need(principal, act) is Requirement.REFUSED:
+            raise NotAllowed(REFUSALS[principal.credential])
+        return principal
 
-    async def confirm(self, request: Request, caller: Caller, act: Act, fields: Mapping[str, Any]) -> None:
+    async def confirm(self, request: Request, principal: Principal, act: Action, fields: Mapping[str, Any]) -> None:
         """Check the field ``password``, where the credential needs it for this.
 
         Raises:
@@ -51,9 +51,9 @@ class Access:
             LoginFailed: it is wrong.
             TooManyRequests: it was wrong too often, here or at the login.
         """
-        if (password := self.password(caller, act, fields)) is None:
+        if (password := self.password(principal, act, fields)) is None:
             return
-        account = caller.account
+        account = principal.account
         try:
             found = await self._accounts.login(account.username, password, address=client_address(request.scope))
         except LoginFailed:
@@ -62,23 +62,23 @@ class Access:
             raise LoginFailed("密码不正确")
 
     @staticmethod
-    def password(caller: Caller, act: Act, fields: Mapping[str, Any], name: str = "password") -> str | None:
+    def password(principal: Principal, act: Action, fields: Mapping[str, Any], name: str = "password") -> str | None:
         """Return the password that the credential needs for this, unchecked; ``None``: it needs none.
 
         Raises:
             NotAllowed: it is not there.
             InvalidInput: it is no text.
         """
-        need = _need(caller, act)
-        if need is Need.NOTHING:
+        need = _need(principal, act)
+        if need is Requirement.NOTHING:
             return None
-        if need is Need.REFUSED:
-            raise NotAllowed(REFUSALS[caller.credential])
+        if need is Requirement.REFUSED:
+            raise NotAllowed(REFUSALS[principal.credential])
         password = optional_text_field(fields, name)
         if not password:
             raise NotAllowed(f"此操作需要在 {name} 字段中提供账号密码")
         return password
 
 
-def _need(caller: Caller, act: Act) -> Need:
-    return NEEDS.get((act, caller.credential), Need.REFUSED)
+def _need(principal: Principal, act: Action) -> Requirement:
+    return NEEDS.get((act, principal.credential), Requirement.REFUSED)

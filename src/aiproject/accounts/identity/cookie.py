@@ -1,8 +1,8 @@
-"""A browser's cookie becomes a `Caller`, if one of our own pages sent it."""
+"""A browser's cookie becomes a `Principal`, if one of our own pages sent it."""
 
 from __future__ import annotations
 
-from aiproject.accounts.principal.principal import Caller, Credential
+from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.accounts.sessions.cookies import BrowserRules
 from aiproject.accounts.sessions.service import Sessions
 from aiproject.adapters.http.asgi import Scope, note
@@ -21,7 +21,7 @@ class CookieIdentity:
         """Whether the request has a session's cookie, good or not."""
         return self._rules.token(scope) is not None
 
-    async def caller(self, scope: Scope) -> Caller | None:
+    async def principal(self, scope: Scope) -> Principal | None:
         """Return whose session the request's cookie names; ``None``: it has none.
 
         Raises:
@@ -34,4 +34,4 @@ class CookieIdentity:
         self._rules.check_proof(scope, token)
         account, session = await self._sessions.recognise(token)
         note(scope, account=account.account_id, session=session.session_id)
-        return Caller(account, Credential.SESSION, session_id=session.session_id)
+        return Principal(account, Credential.SESSION, session_id=session.session_id)

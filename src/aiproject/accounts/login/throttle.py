@@ -34,8 +34,8 @@ from aiproject.accounts.login.throttle_rules import (
     LOCKED_MS,
     NAME_RULE,
     NO_FAILURES,
+    FailureCount,
     Rule,
-    Tally,
 )
 from aiproject.accounts.login.throttle_store import Key
 from aiproject.adapters.db.engine import Database, retry_transient
@@ -44,30 +44,30 @@ from aiproject.adapters.log import get_logger
 from aiproject.codes import COME_BACK
 from aiproject.errors import AccountUnknown, AiProjectError, LoginFailed, NotSignedIn, TooManyRequests
 
-__all__ = ["LoginGuard", "Realm"]
+__all__ = ["LoginThrottle", "ThrottleScope"]
 
-log = get_logger("guard")
+log = get_logger("login_throttle")
 
 FAILURES = (LoginFailed, NotSignedIn, AccountUnknown)
 
 IPV6_SITE_BITS = 64
 """Of an IPv6 address so many bits count: every customer has at least a network of the rest to himself."""
 
-LONGEST_NAME = 1000
+MAX_NAME = 1000
 """Characters of a name that are looked at; no account's name is nearly as long."""
 
 NAMES_KEPT_MS = 365 * 24 * 60 * 60 * 1000
 FORGIVEN_KEPT_MS = 24 * 60 * 60 * 1000
 """Where time forgives, a day has forgiven everything."""
 
-MOST_ROWS = 1_000_000
+MAX_ROWS = 1_000_000
 """Of the table. Over it, those with the fewest failures go first, so that no flood pushes out a name's long row."""
 
 SWEEP_EVERY_MS = 10 * 60 * 1000
 SWEEP_ROWS = 1000
 
 
-class Realm(StrEnum):
+class ThrottleScope(StrEnum):
     """What is guessed. Failures of one realm do not count in another."""
 
     LOGIN = "login"  # a user's password, wherever it is typed
@@ -78,10 +78,10 @@ class Realm(StrEnum):
     TOKEN = "token"  # noqa: S105 # of a mail, or the first administrator's code
 
 
-PASSWORD_REALMS = (Realm.LOGIN, Realm.ADMIN)
+PASSWORD_REALMS = (ThrottleScope.LOGIN, ThrottleScope.ADMIN)
 
 
-class LoginGuard:
+class LoginThrottle:
     """Counts failures in ``login_guard``.
 
     Args:
@@ -105,7 +105,7 @@ class LoginGuard:
     @asynccontextmanager
     async def attempt(
         self,
-        realm: Realm,
+        realm: ThrottleScope,
         *,
         name: str,
         stored_key: str | None = None,
@@ -143,7 +143,7 @@ class LoginGuard:
             raise
         await self._give_back(rules, forgotten=[key for key, rule in rules.items() if rule.forgiven_every is None])
 
-    async def wrong_guess(self, realm: Realm, *, name: str | None, address: str | None) -> None:
+    async def wrong_guess(self, realm: ThrottleScope, *, name: str | None, address: str | None) -> None:
         """Count a wrong guess of a long random secret, after it was seen to be wrong.
 
         Args:
@@ -157,7 +157,7 @@ class LoginGuard:
             await self._look(rules)  # who is blocked and hammers on writes nothing
             await self._count(rules)
 
-    async def check(self, realm: Realm, *, name: str | None = None, address: str | None = None) -> None:
+    async def check(self, realm: ThrottleScope, *, name: str | None = None, address: str | None = None) -> None:
         """Look whether an attempt would be let through, and count nothing.
 
         Raises:
@@ -167,7 +167,7 @@ class LoginGuard:
         if rules:
             await self._look(rules)
 
-    async def unlock(self, realm: Realm, name: str, *, stored_key: str | None = None) -> bool:
+    async def unlock(self, realm: ThrottleScope, name: str, *, stored_key: str | None = None) -> bool:
         """Forget the failures of a name: its password was reset, or somebody in charge says so.
 
         Args:
@@ -199,7 +199,7 @@ class LoginGuard:
                 apart_from=[f"{realm}:name" for realm in PASSWORD_REALMS],
             )
             keys += await store.oldest(connection, before=now - NAMES_KEPT_MS, limit=SWEEP_ROWS)
-            too_many = await store.count(connection) - MOST_ROWS
+            too_many = await store.count(connection) - MAX_ROWS
             if too_many > 0:
                 keys += await store.weakest(connection, min(too_many, SWEEP_ROWS))
         keys = sorted(set(keys))
@@ -210,7 +210,7 @@ class LoginGuard:
         return removed
 
     def _rules(
-        self, realm: Realm, name: str | None, address: str | None, stored_key: str | None = None
+        self, realm: ThrottleScope, name: str | None, address: str | None, stored_key: str | None = None
     ) -> dict[Key, Rule]:  # fmt: skip
         is_password = realm in PASSWORD_REALMS
         rules = {}
@@ -226,7 +226,7 @@ class LoginGuard:
         self._refuse_blocked(rules, {key: tallies.get(key, NO_FAILURES) for key in rules}, self._clock())
 
     async def _count(self, rules: Mapping[Key, Rule]) -> None:
-        async def reserve() -> dict[Key, Tally]:
+        async def reserve() -> dict[Key, FailureCount]:
             async with self._database.begin() as connection:
                 now = self._clock()
                 tallies = await store.locked(connection, rules, now)
@@ -251,7 +251,7 @@ class LoginGuard:
 
         await retry_transient(settle)
 
-    def _refuse_blocked(self, rules: Mapping[Key, Rule], tallies: Mapping[Key, Tally], now: int) -> None:
+    def _refuse_blocked(self, rules: Mapping[Key, Rule], tallies: Mapping[Key, FailureCount], now: int) -> None:
         wait = max(tallies[key].wait(rule, now) for key, rule in rules.items())
         if wait >= LOCKED_MS:
             raise TooManyRequests(wait // 1000, "登录失败次数过多，已锁定；请重置密码或联系管理员")
@@ -269,7 +269,7 @@ class LoginGuard:
 
 
 def _name_subject(name: str, stored_key: str | None) -> str:
-    key = stored_key or name_key(name[:LONGEST_NAME])
+    key = stored_key or name_key(name[:MAX_NAME])
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 

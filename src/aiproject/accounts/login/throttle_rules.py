@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ADDRESS_RULE", "GUESS_RULE", "LOCKED_MS", "NAME_RULE", "NO_FAILURES", "Rule", "Tally"]
+__all__ = ["ADDRESS_RULE", "GUESS_RULE", "LOCKED_MS", "NAME_RULE", "NO_FAILURES", "FailureCount", "Rule"]
 
 FIRST_DELAY_MS = 1000
-LONGEST_DELAY_MS = 15 * 60 * 1000
+MAX_DELAY_MS = 15 * 60 * 1000
 
 LOCKED_MS = 24 * 60 * 60 * 1000
 """What somebody locked out is told to wait; tomorrow the answer is the same until somebody unlocks."""
@@ -32,7 +32,7 @@ class Rule:
         if failures <= self.free:
             return 0
         doublings = min(failures - self.free - 1, 32)  # past the longest delay by far, and a small number still
-        return min(LONGEST_DELAY_MS, FIRST_DELAY_MS << doublings)
+        return min(MAX_DELAY_MS, FIRST_DELAY_MS << doublings)
 
 
 NAME_RULE = Rule(free=5, most=100)
@@ -47,7 +47,7 @@ GUESS_RULE = Rule(free=60, forgiven_every=10_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class FailureCount:
     """The failures of one subject in a row.
 
     Attributes:
@@ -66,7 +66,7 @@ class Tally:
             return LOCKED_MS
         return max(0, self.blocked_until - now)
 
-    def counted(self, rule: Rule, now: int) -> Tally:
+    def counted(self, rule: Rule, now: int) -> FailureCount:
         """Return the tally with one failure more."""
         failures, forgiven_to = self.failures, now
         if rule.forgiven_every is not None:
@@ -77,12 +77,12 @@ class Tally:
             failures = max(0, failures - forgiven)
         failures += 1
         delay = rule.delay(failures)
-        return Tally(failures, now + delay if delay else 0, forgiven_to)
+        return FailureCount(failures, now + delay if delay else 0, forgiven_to)
 
-    def given_back(self, rule: Rule) -> Tally:
+    def given_back(self, rule: Rule) -> FailureCount:
         """Return the tally after one of the attempts in it turned out to be none, or no failure."""
         failures = max(0, self.failures - 1)
-        return Tally(failures, self.blocked_until if rule.delay(failures) else 0, self.last_failure_at)
+        return FailureCount(failures, self.blocked_until if rule.delay(failures) else 0, self.last_failure_at)
 
 
-NO_FAILURES = Tally(0, 0, 0)
+NO_FAILURES = FailureCount(0, 0, 0)

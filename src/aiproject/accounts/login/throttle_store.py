@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Insert, and_, delete, func, or_, select, u
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts.login.throttle_rules import Tally
+from aiproject.accounts.login.throttle_rules import FailureCount
 from aiproject.adapters.db.schema import login_guard as guards
 
 __all__ = ["Key", "count", "lock_existing", "locked", "oldest", "read", "remove", "weakest", "write"]
@@ -22,12 +22,12 @@ Key = tuple[str, str]
 _TALLY = (guards.c.failures, guards.c.blocked_until, guards.c.last_failure_at)
 
 
-async def read(connection: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Tally]:
+async def read(connection: AsyncConnection, keys: Iterable[Key]) -> dict[Key, FailureCount]:
     """Return the tallies of those keys that have one."""
     return await _select(connection, keys, is_locking=False)
 
 
-async def locked(connection: AsyncConnection, keys: Iterable[Key], now: int) -> dict[Key, Tally]:
+async def locked(connection: AsyncConnection, keys: Iterable[Key], now: int) -> dict[Key, FailureCount]:
     """Return the tallies of all keys, made where there was none, and keep others from them until the transaction ends.
 
     To be called in a transaction that writes, and once only in it.
@@ -37,12 +37,12 @@ async def locked(connection: AsyncConnection, keys: Iterable[Key], now: int) -> 
     return await _select(connection, keys, is_locking=True)
 
 
-async def lock_existing(connection: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Tally]:
+async def lock_existing(connection: AsyncConnection, keys: Iterable[Key]) -> dict[Key, FailureCount]:
     """Like `locked`, for those keys that have a tally."""
     return await _select(connection, keys, is_locking=True)
 
 
-async def write(connection: AsyncConnection, tallies: Mapping[Key, Tally]) -> None:
+async def write(connection: AsyncConnection, tallies: Mapping[Key, FailureCount]) -> None:
     """Store the tallies of keys that are `locked`."""
     for key, tally in sorted(tallies.items()):
         await connection.execute(
@@ -89,13 +89,13 @@ async def count(connection: AsyncConnection) -> int:
     return int((await connection.execute(select(func.count()).select_from(guards))).scalar_one())
 
 
-async def _select(connection: AsyncConnection, keys: Iterable[Key], *, is_locking: bool) -> dict[Key, Tally]:
+async def _select(connection: AsyncConnection, keys: Iterable[Key], *, is_locking: bool) -> dict[Key, FailureCount]:
     query = select(guards.c.realm, guards.c.subject, *_TALLY).where(or_(*(_is(key) for key in sorted(keys))))
     if is_locking:
         # SQLite has no such word and needs none: its writing transaction is the only one.
         query = query.order_by(guards.c.realm, guards.c.subject).with_for_update()
     rows = await connection.execute(query)
-    return {(row[0], row[1]): Tally(*row[2:]) for row in rows}
+    return {(row[0], row[1]): FailureCount(*row[2:]) for row in rows}
 
 
 def _is(key: Key) -> ColumnElement[bool]:

@@ -6,10 +6,10 @@ from enum import StrEnum
 
 from aiproject.accounts.principal.principal import Credential
 
-__all__ = ["NEEDS", "Act", "Need"]
+__all__ = ["NEEDS", "Action", "Requirement"]
 
 
-class Act(StrEnum):
+class Action(StrEnum):
     """What somebody may want to do to an account over ``/v1/account``."""
 
     READ = "read the profile, the sessions and the keys"
@@ -26,7 +26,7 @@ class Act(StrEnum):
     REVOKE_KEY = "revoke an API key"
 
 
-class Need(StrEnum):
+class Requirement(StrEnum):
     """What a credential needs beside itself."""
 
     NOTHING = "yes"
@@ -36,24 +36,24 @@ class Need(StrEnum):
 
 # (uuid and username, session). What opens a new door, or closes the owner's, needs the password, so that neither a
 # browser left open nor a copied file of the app is enough. An API key is handed to programs: it manages nothing.
-_TABLE: dict[Act, tuple[Need, Need]] = {
-    Act.READ: (Need.NOTHING, Need.NOTHING),
-    Act.EDIT: (Need.PASSWORD, Need.NOTHING),
-    Act.CHANGE_EMAIL: (Need.PASSWORD, Need.PASSWORD),
-    Act.VERIFY_EMAIL: (Need.PASSWORD, Need.NOTHING),
-    Act.CHANGE_PASSWORD: (Need.PASSWORD, Need.PASSWORD),
-    Act.ROTATE_UUID: (Need.PASSWORD, Need.PASSWORD),
-    Act.DELETE: (Need.PASSWORD, Need.PASSWORD),
-    Act.USE_SESSION: (Need.REFUSED, Need.NOTHING),
-    Act.END_SESSIONS: (Need.PASSWORD, Need.NOTHING),
-    Act.CREATE_KEY: (Need.PASSWORD, Need.PASSWORD),
-    Act.EDIT_KEY: (Need.PASSWORD, Need.PASSWORD),
-    Act.REVOKE_KEY: (Need.PASSWORD, Need.NOTHING),
+_TABLE: dict[Action, tuple[Requirement, Requirement]] = {
+    Action.READ: (Requirement.NOTHING, Requirement.NOTHING),
+    Action.EDIT: (Requirement.PASSWORD, Requirement.NOTHING),
+    Action.CHANGE_EMAIL: (Requirement.PASSWORD, Requirement.PASSWORD),
+    Action.VERIFY_EMAIL: (Requirement.PASSWORD, Requirement.NOTHING),
+    Action.CHANGE_PASSWORD: (Requirement.PASSWORD, Requirement.PASSWORD),
+    Action.ROTATE_UUID: (Requirement.PASSWORD, Requirement.PASSWORD),
+    Action.DELETE: (Requirement.PASSWORD, Requirement.PASSWORD),
+    Action.USE_SESSION: (Requirement.REFUSED, Requirement.NOTHING),
+    Action.END_SESSIONS: (Requirement.PASSWORD, Requirement.NOTHING),
+    Action.CREATE_KEY: (Requirement.PASSWORD, Requirement.PASSWORD),
+    Action.EDIT_KEY: (Requirement.PASSWORD, Requirement.PASSWORD),
+    Action.REVOKE_KEY: (Requirement.PASSWORD, Requirement.NOTHING),
 }
 
-NEEDS: dict[tuple[Act, Credential], Need] = {
+NEEDS: dict[tuple[Action, Credential], Requirement] = {
     **{(act, Credential.UUID): by_uuid for act, (by_uuid, _) in _TABLE.items()},
     **{(act, Credential.SESSION): by_session for act, (_, by_session) in _TABLE.items()},
-    **{(act, Credential.API_KEY): Need.REFUSED for act in Act},
+    **{(act, Credential.API_KEY): Requirement.REFUSED for act in Action},
 }
 """What is not listed is refused."""

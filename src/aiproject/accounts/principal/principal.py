@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aiproject.accounts.api_keys.model import ApiKey
-from aiproject.accounts.core.meter import Capability
+from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.principal.recent import Pair
 from aiproject.errors import NotAllowed
 
-__all__ = ["Caller", "Credential"]
+__all__ = ["Credential", "Principal"]
 
 
 class Credential(StrEnum):
@@ -23,7 +23,7 @@ class Credential(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Principal:
     """An account, and the credential that speaks for it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Caller:
         """The API key's number, what the books name; ``None`` for the other credentials."""
         return None if self.key is None else self.key.key_id
 
-    def require(self, capability: Capability, model: str | None = None) -> None:
+    def require(self, capability: Meter, model: str | None = None) -> None:
         """Make sure that the credential is good for a call.
 
         Args:

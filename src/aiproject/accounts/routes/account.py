@@ -12,9 +12,9 @@ from starlette.routing import Route
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.profiles import Profiles
 from aiproject.accounts.core.service import Accounts
-from aiproject.accounts.identity.authorizer import Access
-from aiproject.accounts.principal.permissions import Act
-from aiproject.accounts.principal.principal import Caller, Credential
+from aiproject.accounts.identity.authorizer import Authorizer
+from aiproject.accounts.principal.permissions import Action
+from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.accounts.routes.sessions import SessionRoutes
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.accounts.sessions import store as session_store
@@ -40,7 +40,7 @@ class AccountRoutes:
         closing: Closing,
         sessions: Sessions,
         browsers: SessionRoutes,
-        access: Access,
+        access: Authorizer,
     ) -> None:
         self._accounts = accounts
         self._profiles = profiles
@@ -59,20 +59,20 @@ class AccountRoutes:
 
     async def show(self, request: Request) -> Response:
         """Tell the profile; never the uuid, which is a credential."""
-        caller = await self._access.enter(request, Act.READ)
-        return answer(success("查询成功", **_profile(caller.account)))
+        principal = await self._access.enter(request, Action.READ)
+        return answer(success("查询成功", **_profile(principal.account)))
 
     async def edit(self, request: Request) -> Response:
         """Change ``email`` and ``academy``, whichever is there; another e-mail address is unverified."""
-        caller = await self._access.enter(request, Act.EDIT)
+        principal = await self._access.enter(request, Action.EDIT)
         fields = await read_fields(request)
         if not fields.keys() & {"email", "academy"}:
             raise InvalidInput("缺少 email 或 academy")
         email, academy = optional_text_field(fields, "email"), optional_text_field(fields, "academy")
-        changes_email = "email" in fields and (email or "").strip() != caller.account.email
-        await self._access.confirm(request, caller, Act.CHANGE_EMAIL if changes_email else Act.EDIT, fields)
+        changes_email = "email" in fields and (email or "").strip() != principal.account.email
+        await self._access.confirm(request, principal, Action.CHANGE_EMAIL if changes_email else Action.EDIT, fields)
         account = await self._profiles.edit(
-            caller.account,
+            principal.account,
             email=(email or "") if changes_email else None,
             academy=(academy or "") if "academy" in fields else None,
         )
@@ -80,28 +80,28 @@ class AccountRoutes:
 
     async def close(self, request: Request) -> Response:
         """Delete the account: the person is removed, the books stay."""
-        caller = await self._access.enter(request, Act.DELETE)
-        await self._access.confirm(request, caller, Act.DELETE, await read_optional_fields(request))
-        await self._closing.close(caller.account)
-        headers = None if caller.session_id is None else self._browsers.taken_back(request)
+        principal = await self._access.enter(request, Action.DELETE)
+        await self._access.confirm(request, principal, Action.DELETE, await read_optional_fields(request))
+        await self._closing.close(principal.account)
+        headers = None if principal.session_id is None else self._browsers.taken_back(request)
         return answer(success("账号已注销"), 200, headers)
 
     async def change_password(self, request: Request) -> Response:
         """Change the password; all other sessions end, and, unless it is refused, the uuid is another."""
-        caller = await self._access.enter(request, Act.CHANGE_PASSWORD)
+        principal = await self._access.enter(request, Action.CHANGE_PASSWORD)
         fields = await read_fields(request)
-        current = self._access.password(caller, Act.CHANGE_PASSWORD, fields, "current_password")
+        current = self._access.password(principal, Action.CHANGE_PASSWORD, fields, "current_password")
         new = text_field(fields, "new_password")
         everywhere = fields.get("sign_out_everywhere", True)
         if not isinstance(everywhere, bool):
             raise InvalidInput("sign_out_everywhere 应为布尔值")
 
         async def end_sessions(connection: AsyncConnection) -> None:
-            await session_store.end_all(connection, caller.account.account_id)
+            await session_store.end_all(connection, principal.account.account_id)
 
         try:
             account = await self._accounts.change_password(
-                caller.account,
+                principal.account,
                 current or "",
                 new,
                 sign_out_everywhere=everywhere,
@@ -110,21 +110,21 @@ class AccountRoutes:
             )
         except LoginFailed:
             raise LoginFailed("当前密码不正确") from None
-        return await self._told(request, caller, account, "密码已修改")
+        return await self._told(request, principal, account, "密码已修改")
 
     async def rotate_uuid(self, request: Request) -> Response:
         """Give the account another uuid; every app has to sign in again."""
-        caller = await self._access.enter(request, Act.ROTATE_UUID)
-        await self._access.confirm(request, caller, Act.ROTATE_UUID, await read_optional_fields(request))
+        principal = await self._access.enter(request, Action.ROTATE_UUID)
+        await self._access.confirm(request, principal, Action.ROTATE_UUID, await read_optional_fields(request))
         try:
-            uuid = await self._accounts.rotate_uuid(caller.account)
+            uuid = await self._accounts.rotate_uuid(principal.account)
         except AccountUnknown:
             raise LoginFailed from None
         return answer(success("uuid 已更换", uuid=uuid))
 
-    async def _told(self, request: Request, caller: Caller, account: Account, msg: str) -> Response:
+    async def _told(self, request: Request, principal: Principal, account: Account, msg: str) -> Response:
         """Answer the owner with the uuid; a browser goes on in a session of its own with a new token."""
-        if caller.credential is not Credential.SESSION:
+        if principal.credential is not Credential.SESSION:
             return answer(success(msg, uuid=account.uuid))
         opened = await self._browsers.open(request, account, checked_at=self._sessions.now())
         body = success(msg, uuid=account.uuid, csrf_token=csrf_token(opened.token))

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.core.signups import SignupQuota
 from aiproject.adapters.http.asgi import client_address, client_group, note
-from aiproject.adapters.http.event_limits import Limiter, Rate
+from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
 from aiproject.adapters.http.json import answer, answer_failure, optional_text_field, read_fields, text_field
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, RegistrationClosed
@@ -31,7 +31,7 @@ class AuthRoutes:
         is_open: whether anybody may register.
     """
 
-    def __init__(self, accounts: Accounts, limiter: Limiter, signups: SignupQuota, *, is_open: bool) -> None:
+    def __init__(self, accounts: Accounts, limiter: EventRateLimiter, signups: SignupQuota, *, is_open: bool) -> None:
         self._accounts = accounts
         self._limiter = limiter
         self._signups = signups

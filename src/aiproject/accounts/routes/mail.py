@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aiproject.accounts.identity.authorizer import Access
-from aiproject.accounts.principal.permissions import Act
+from aiproject.accounts.identity.authorizer import Authorizer
+from aiproject.accounts.principal.permissions import Action
 from aiproject.accounts.selfservice.recovery import Recovery
 from aiproject.adapters.http.account_dialect import read_optional_fields, v1_route
 from aiproject.adapters.http.asgi import client_address
-from aiproject.adapters.http.event_limits import Limiter, Rate
+from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
 from aiproject.adapters.http.json import answer, optional_text_field, read_fields, text_field
 from aiproject.errors import InvalidInput
 from aiproject.protocols.legacy import success
@@ -25,7 +25,7 @@ MAIL_REQUESTS = Rate("request for mail", "20/minute")
 class MailRoutes:
     """The endpoints; `aiproject.web` mounts `routes`."""
 
-    def __init__(self, recovery: Recovery, access: Access, limiter: Limiter) -> None:
+    def __init__(self, recovery: Recovery, access: Authorizer, limiter: EventRateLimiter) -> None:
         self._recovery = recovery
         self._access = access
         self._limiter = limiter
@@ -41,13 +41,13 @@ class MailRoutes:
 
     async def send_verification(self, request: Request) -> Response:
         """Send a letter with a token to the account's own address."""
-        caller = await self._access.enter(request, Act.VERIFY_EMAIL)
-        await self._access.confirm(request, caller, Act.VERIFY_EMAIL, await read_optional_fields(request))
+        principal = await self._access.enter(request, Action.VERIFY_EMAIL)
+        await self._access.confirm(request, principal, Action.VERIFY_EMAIL, await read_optional_fields(request))
         self._recovery.require_mail()
-        if caller.account.email_verified_at is not None:
+        if principal.account.email_verified_at is not None:
             return answer(success("邮箱已经过验证"))
         await self._limiter.hit(MAIL_REQUESTS, client_address(request.scope))
-        await self._recovery.send_verification(caller.account)
+        await self._recovery.send_verification(principal.account)
         return answer(success("验证邮件已发送，请查收"), 202)
 
     async def verify(self, request: Request) -> Response:

@@ -10,9 +10,9 @@ from starlette.routing import Route
 
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Accounts
-from aiproject.accounts.identity.authorizer import Access
-from aiproject.accounts.principal.permissions import Act
-from aiproject.accounts.principal.principal import Caller
+from aiproject.accounts.identity.authorizer import Authorizer
+from aiproject.accounts.principal.permissions import Action
+from aiproject.accounts.principal.principal import Principal
 from aiproject.accounts.sessions.cookies import BrowserRules, csrf_token
 from aiproject.accounts.sessions.service import OpenSession, Session, Sessions
 from aiproject.adapters.http.account_dialect import read_optional_fields, v1_route
@@ -28,7 +28,7 @@ __all__ = ["SessionRoutes"]
 class SessionRoutes:
     """The endpoints; `aiproject.web` mounts `routes`."""
 
-    def __init__(self, accounts: Accounts, sessions: Sessions, rules: BrowserRules, access: Access) -> None:
+    def __init__(self, accounts: Accounts, sessions: Sessions, rules: BrowserRules, access: Authorizer) -> None:
         self._accounts = accounts
         self._sessions = sessions
         self._rules = rules
@@ -81,51 +81,55 @@ class SessionRoutes:
 
     async def current(self, request: Request) -> Response:
         """Tell about the session that asks, and its CSRF token: a page that was loaded anew needs it."""
-        caller = await self._access.enter(request, Act.USE_SESSION)
+        principal = await self._access.enter(request, Action.USE_SESSION)
         token = self._rules.token(request.scope)
         mine = [
-            each for each in await self._sessions.of_account(caller.account) if each.session_id == caller.session_id
+            each
+            for each in await self._sessions.of_account(principal.account)
+            if each.session_id == principal.session_id
         ]
         if token is None or not mine:
             raise NotSignedIn  # ended at this moment
         body = success(
             "查询成功",
-            username=caller.account.username,
+            username=principal.account.username,
             csrf_token=csrf_token(token),
-            session=_session(mine[0], caller.session_id),
+            session=_session(mine[0], principal.session_id),
         )
         return answer(body)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session that asks."""
-        caller = await self._access.enter(request, Act.USE_SESSION)
-        await self._sessions.end(caller.account, caller.session_id or "")
+        principal = await self._access.enter(request, Action.USE_SESSION)
+        await self._sessions.end(principal.account, principal.session_id or "")
         return answer(success("已退出登录"), 200, self.taken_back(request))
 
     async def list(self, request: Request) -> Response:
         """List the account's sessions, the one used last first."""
-        caller = await self._access.enter(request, Act.READ)
-        found = await self._sessions.of_account(caller.account)
-        return answer(success("查询成功", sessions=[_session(session, caller.session_id) for session in found]))
+        principal = await self._access.enter(request, Action.READ)
+        found = await self._sessions.of_account(principal.account)
+        return answer(success("查询成功", sessions=[_session(session, principal.session_id) for session in found]))
 
     async def end(self, request: Request) -> Response:
         """End one session of the account."""
-        caller = await self._confirmed(request)
+        principal = await self._confirmed(request)
         session_id = request.path_params["session_id"]
-        await self._sessions.end(caller.account, session_id)
-        return answer(success("会话已结束"), 200, self.taken_back(request) if session_id == caller.session_id else None)
+        await self._sessions.end(principal.account, session_id)
+        return answer(
+            success("会话已结束"), 200, self.taken_back(request) if session_id == principal.session_id else None
+        )
 
     async def end_all(self, request: Request) -> Response:
         """End all sessions of the account, the one that asks included."""
-        caller = await self._confirmed(request)
-        ended = await self._sessions.end_all(caller.account)
-        headers = None if caller.session_id is None else self.taken_back(request)
+        principal = await self._confirmed(request)
+        ended = await self._sessions.end_all(principal.account)
+        headers = None if principal.session_id is None else self.taken_back(request)
         return answer(success("所有会话已结束", ended=ended), 200, headers)
 
-    async def _confirmed(self, request: Request) -> Caller:
-        caller = await self._access.enter(request, Act.END_SESSIONS)
-        await self._access.confirm(request, caller, Act.END_SESSIONS, await read_optional_fields(request))
-        return caller
+    async def _confirmed(self, request: Request) -> Principal:
+        principal = await self._access.enter(request, Action.END_SESSIONS)
+        await self._access.confirm(request, principal, Action.END_SESSIONS, await read_optional_fields(request))
+        return principal
 
 
 def _session(session: Session, current: str | None) -> dict[str, Any]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from aiproject.adapters.mailer import Letter
+from aiproject.adapters.mailer import Email
 
 __all__ = ["reset_letter", "verification_letter"]
 
 
-def verification_letter(to: str, token: str, public_url: str | None) -> Letter:
+def verification_letter(to: str, token: str, public_url: str | None) -> Email:
     """Return the letter with which the owner of an address shows that it is theirs.
 
     It goes to an address that somebody has only claimed, so it holds nothing that they wrote, their name included:
     else anybody could have us send their words to anyone.
     """
     link = _link(public_url, "verify", token)
-    return Letter(
+    return Email(
         to,
         "验证邮箱 / Verify your e-mail address",
         f"""您好：
@@ -38,10 +38,10 @@ If it was not you, ignore this letter; nothing will happen.
     )
 
 
-def reset_letter(to: str, username: str, token: str, public_url: str | None) -> Letter:
+def reset_letter(to: str, username: str, token: str, public_url: str | None) -> Email:
     """Return the letter with which somebody sets another password."""
     link = _link(public_url, "reset", token)
-    return Letter(
+    return Email(
         to,
         "重置密码 / Reset your password",
         f"""您好：

@@ -16,14 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.accounts.core import person_store, store
 from aiproject.accounts.core.model import MAX_EMAIL_LENGTH, Account, is_askable
 from aiproject.accounts.core.service import Accounts
-from aiproject.accounts.login.throttle import LoginGuard, Realm
+from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
 from aiproject.accounts.selfservice import token_store as mail_token_store
 from aiproject.accounts.selfservice.emails import reset_letter, verification_letter
 from aiproject.accounts.selfservice.token_store import MailToken, Purpose
 from aiproject.accounts.sessions import store as session_store
 from aiproject.adapters.db.engine import Database, retry_transient
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.mailer import Letter, NotMailable, Outbox, mailable
+from aiproject.adapters.mailer import Email, MailQueue, NotMailable, mailable
 from aiproject.errors import AccountUnknown, InvalidInput, NotFound, TooManyRequests, Unavailable
 
 __all__ = ["Recovery"]
@@ -32,7 +32,7 @@ log = get_logger("accounts")
 
 LIFETIMES = {Purpose.VERIFY: timedelta(hours=24), Purpose.RESET: timedelta(minutes=30)}
 
-MOST_LIVE = {Purpose.VERIFY: 5, Purpose.RESET: 3}
+MAX_LIVE = {Purpose.VERIFY: 5, Purpose.RESET: 3}
 """Tokens of an account that may be used at one time, and so the letters that it gets in that time: a bound that all
 nodes share and no restart forgets."""
 
@@ -57,28 +57,28 @@ class Recovery:
         self,
         database: Database,
         accounts: Accounts,
-        guard: LoginGuard,
-        outbox: Outbox | None,
+        login_throttle: LoginThrottle,
+        mail_queue: MailQueue | None,
         public_url: str | None,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._accounts = accounts
-        self._guard = guard
-        self._outbox = outbox
+        self._login_throttle = login_throttle
+        self._mail_queue = mail_queue
         self._public_url = public_url
         self._clock = clock
 
-    def require_mail(self) -> Outbox:
+    def require_mail(self) -> MailQueue:
         """Return the outbox.
 
         Raises:
             NotFound: there is no mail server.
         """
-        if self._outbox is None:
+        if self._mail_queue is None:
             raise NotFound(NO_MAIL)
-        return self._outbox
+        return self._mail_queue
 
     # -- verification --------------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class Recovery:
             TooManyRequests: enough letters were sent.
             Unavailable: too many letters wait.
         """
-        outbox = self.require_mail()
+        mail_queue = self.require_mail()
         if account.email_verified_at is not None:
             return
         try:
@@ -102,10 +102,10 @@ class Recovery:
             raise TooManyRequests(3600, "验证邮件发送次数过多，请稍后再试")
         letter = verification_letter(account.email, token, self._public_url)
 
-        async def write() -> Sequence[Letter]:
+        async def write() -> Sequence[Email]:
             return [letter]
 
-        if not outbox.put(write):
+        if not mail_queue.put(write):
             raise Unavailable("too many letters wait", retry_after=60)
 
     async def verify(self, token: str, *, address: str | None) -> None:
@@ -138,9 +138,9 @@ class Recovery:
         Raises:
             NotFound: there is no mail server.
         """
-        outbox = self.require_mail()
+        mail_queue = self.require_mail()
 
-        async def write() -> Sequence[Letter]:
+        async def write() -> Sequence[Email]:
             letters = []
             for account in await self._meant(username, email):
                 if account.is_disabled or account.email_verified_at is None:
@@ -152,7 +152,7 @@ class Recovery:
                     letters.append(reset_letter(account.email, account.username, token, self._public_url))
             return letters
 
-        outbox.put(write)
+        mail_queue.put(write)
 
     async def reset(self, token: str, new_password: str, *, address: str | None) -> None:
         """Set a password by a token: all sessions end, the uuid is another, the account's lock is opened.
@@ -206,7 +206,7 @@ class Recovery:
                 state = await person_store.lock(connection, account_id)
                 if (
                     state is None
-                    or await mail_token_store.live(connection, account_id, purpose, now) >= MOST_LIVE[purpose]
+                    or await mail_token_store.live(connection, account_id, purpose, now) >= MAX_LIVE[purpose]
                 ):
                     return False
                 await mail_token_store.drop_overdue(connection, now)
@@ -230,7 +230,7 @@ class Recovery:
             async with self._database.connect() as connection:
                 found = await mail_token_store.found(connection, _hash(token), purpose, self._clock())
         if found is None:
-            await self._guard.wrong_guess(Realm.TOKEN, name=None, address=address)
+            await self._login_throttle.wrong_guess(ThrottleScope.TOKEN, name=None, address=address)
             raise InvalidInput(BAD_TOKEN)
         return _hash(token), found
 

@@ -1,7 +1,7 @@
 """The browser's side of a session: the cookie, and the proof that a request comes from our own pages. No I/O.
 
 Why so: docs/decisions/0021-browser-sessions.md. Sources: RFC 6265bis (cookie prefixes, SameSite), Fetch Metadata
-Request Headers (``Sec-Fetch-Site``), Fetch Standard (``Origin``).
+Request Headers (``Sec-Fetch-Site``), Fetch Standard (``AuditContext``).
 """
 
 from __future__ import annotations

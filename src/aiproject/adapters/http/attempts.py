@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiproject.adapters.http.event_limits import Rate
-from aiproject.adapters.http.rate_limiter import Admission, Demand, Gate, OverLimit
+from aiproject.adapters.http.rate_limiter import Admission, LimitRequest, OverLimit, RateLimiter
 
 __all__ = ["Attempt", "AttemptLimit"]
 
@@ -46,10 +46,10 @@ class AttemptLimit:
         failures: the errors that mean a failure. Other errors say that nothing was learnt, and give the attempt back.
     """
 
-    def __init__(self, gate: Gate | None, rate: Rate, failures: tuple[type[Exception], ...]) -> None:
+    def __init__(self, rate_limiter: RateLimiter | None, rate: Rate, failures: tuple[type[Exception], ...]) -> None:
         if rate.item.get_expiry() != 60:
             raise ValueError("a gate counts by the minute")
-        self._gate = gate
+        self._rate_limiter = rate_limiter
         self._rate = rate
         self._failures = failures
 
@@ -74,13 +74,15 @@ class AttemptLimit:
         attempt.give_back()
 
     async def _admit(self, subject: str) -> Admission | None:
-        if self._gate is None:
+        if self._rate_limiter is None:
             return None
         rate = self._rate
-        demand = Demand(rate.name, subject, rate.item.amount, guards_money=rate.guards_money, is_told=False)
+        limit_request = LimitRequest(
+            rate.name, subject, rate.item.amount, guards_money=rate.guards_money, is_told=False
+        )
         for _ in range(RETRIES):
             try:
-                return await self._gate.admit((demand,))
+                return await self._rate_limiter.admit((limit_request,))
             except OverLimit:
                 await asyncio.sleep(RETRY_SECONDS)
-        return await self._gate.admit((demand,))
+        return await self._rate_limiter.admit((limit_request,))

@@ -34,7 +34,7 @@ _DISCARD_SECONDS: Final = 5.0
 
 # What a form may add to its file: boundaries, part headers, other fields.
 _ENVELOPE_BYTES: Final = 64 * 1024
-_MOST_PARTS: Final = 64
+_MAX_PARTS: Final = 64
 _PART_HEADER_BYTES: Final = 8 * 1024
 
 # The longest header value that is read at all: 64 Chinese characters, percent-encoded, take 576 bytes.
@@ -222,7 +222,7 @@ class _Form:
 
     def _begin_part(self) -> None:
         self._parts += 1
-        if self._parts > _MOST_PARTS:
+        if self._parts > _MAX_PARTS:
             raise FileMissing("multipart 表单字段过多")
         self._header_bytes = 0
         self._disposition = None

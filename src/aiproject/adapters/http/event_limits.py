@@ -16,7 +16,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from aiproject.adapters.net.redis import RedisAway, RedisLink
 from aiproject.errors import TooManyRequests
 
-__all__ = ["Limiter", "Rate"]
+__all__ = ["EventRateLimiter", "Rate"]
 
 PREFIX = "aiproject:events"
 
@@ -35,7 +35,7 @@ class Rate:
         self.guards_money = guards_money
 
 
-class Limiter:
+class EventRateLimiter:
     """Counts events per rate and key.
 
     Args:

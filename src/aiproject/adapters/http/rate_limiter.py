@@ -1,7 +1,7 @@
 """The gate that requests pass: how many in a minute, how many at once, for any number of limits in one step.
 
-`MemoryGate` counts in this process, `aiproject.adapters.http.redis_rate_limiter.RedisGate` in a Redis that nodes and
-workers share. Either admits a request under all of its limits or counts it under none.
+`MemoryRateLimiter` counts in this process, `aiproject.adapters.http.redis_rate_limiter.RedisGate` in a Redis that nodes
+and workers share. Either admits a request under all of its limits or counts it under none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aiproject.codes import COME_BACK
 from aiproject.errors import TooManyRequests
 from aiproject.protocols.rate_limits import (
     WINDOW_SECONDS,
-    Standing,
+    LimitStatus,
     policy_field,
     standing_field,
     waiting_time,
@@ -24,7 +24,7 @@ from aiproject.protocols.rate_limits import (
     whole_seconds,
 )
 
-__all__ = ["Admission", "Demand", "Gate", "MemoryGate", "OverLimit", "admit"]
+__all__ = ["Admission", "LimitRequest", "MemoryRateLimiter", "OverLimit", "RateLimiter", "admit"]
 
 TOO_MANY_AT_ONCE = f"同时进行的请求过多，{COME_BACK}"
 
@@ -34,7 +34,7 @@ SEAT_RETRY_SECONDS = 1
 """What a caller is told who has too many calls at once: one may end at any moment."""
 
 
-class Demand(NamedTuple):
+class LimitRequest(NamedTuple):
     """What a request asks of one limit.
 
     Attributes:
@@ -63,9 +63,9 @@ class OverLimit(TooManyRequests):
         standing: under the limit that takes longest.
     """
 
-    def __init__(self, standing: Standing, retry_after: int) -> None:
-        super().__init__(retry_after, TOO_MANY_AT_ONCE if standing.is_concurrent else "")
-        self.standing = standing
+    def __init__(self, limit_status: LimitStatus, retry_after: int) -> None:
+        super().__init__(retry_after, TOO_MANY_AT_ONCE if limit_status.is_concurrent else "")
+        self.limit_status = limit_status
 
 
 class Admission(ABC):
@@ -75,7 +75,7 @@ class Admission(ABC):
         standings: where its caller stands now, in the order of the demands.
     """
 
-    standings: Sequence[Standing]
+    limit_statuses: Sequence[LimitStatus]
 
     @abstractmethod
     def correct(self, policy: str, cost: int) -> None:
@@ -86,11 +86,11 @@ class Admission(ABC):
         """Give back the places that it took; a second time does nothing."""
 
 
-class Gate(ABC):
+class RateLimiter(ABC):
     """Counts requests."""
 
     @abstractmethod
-    async def admit(self, demands: Sequence[Demand]) -> Admission:
+    async def admit(self, limit_requests: Sequence[LimitRequest]) -> Admission:
         """Count a request under all of its limits, or under none.
 
         Raises:
@@ -99,27 +99,27 @@ class Gate(ABC):
         """
 
 
-async def admit(scope: Scope, gate: Gate, demands: Sequence[Demand]) -> Admission:
-    """Like `Gate.admit`; where the caller stands is told in the answer's header fields.
+async def admit(scope: Scope, rate_limiter: RateLimiter, limit_requests: Sequence[LimitRequest]) -> Admission:
+    """Like `RateLimiter.admit`; where the caller stands is told in the answer's header fields.
 
     Raises:
-        OverLimit, Unavailable: see `Gate.admit`.
+        OverLimit, Unavailable: see `RateLimiter.admit`.
     """
     fields = answer_headers(scope)
     try:
-        admission = await gate.admit(demands)
+        admission = await rate_limiter.admit(limit_requests)
     except OverLimit as refusal:
         # That limit alone: no window may last longer than Retry-After says (the draft, section 6).
         fields.pop(POLICY_FIELD, None)
         fields.pop(STANDING_FIELD, None)
-        _tell(fields, (refusal.standing,))
+        _tell(fields, (refusal.limit_status,))
         raise
-    _tell(fields, admission.standings)
+    _tell(fields, admission.limit_statuses)
     return admission
 
 
-def _tell(fields: dict[bytes, bytes], standings: Sequence[Standing]) -> None:
-    policies, state = policy_field(standings), standing_field(standings)
+def _tell(fields: dict[bytes, bytes], limit_statuses: Sequence[LimitStatus]) -> None:
+    policies, state = policy_field(limit_statuses), standing_field(limit_statuses)
     if policies:
         # One field each, though a list may be split: not every client joins them.
         before = fields.get(POLICY_FIELD)
@@ -127,7 +127,7 @@ def _tell(fields: dict[bytes, bytes], standings: Sequence[Standing]) -> None:
         fields[STANDING_FIELD] = state if before is None else b"%b, %b" % (fields[STANDING_FIELD], state)
 
 
-class MemoryGate(Gate):
+class MemoryRateLimiter(RateLimiter):
     """Counts in this process.
 
     The counts of a minute stand in a dictionary of their own, which is dropped as a whole two minutes later: nothing
@@ -144,30 +144,31 @@ class MemoryGate(Gate):
         self._previous: dict[tuple[str, str], int] = {}
         self._seats: dict[tuple[str, str], int] = {}
 
-    async def admit(self, demands: Sequence[Demand]) -> Admission:
+    async def admit(self, limit_requests: Sequence[LimitRequest]) -> Admission:
         """Count a request under all of its limits, or under none."""
         elapsed = self._turn()
-        standings = []
-        refusal: tuple[float, Standing] | None = None
-        for demand in demands:
-            standing, wait = self._look(demand, elapsed)
-            standings.append(standing)
+        limit_statuses = []
+        refusal: tuple[float, LimitStatus] | None = None
+        for limit_request in limit_requests:
+            limit_status, wait = self._look(limit_request, elapsed)
+            limit_statuses.append(limit_status)
             if wait > 0 and (refusal is None or wait > refusal[0]):
-                refusal = (wait, standing)
+                refusal = (wait, limit_status)
         if refusal is not None:
-            wait, standing = refusal
+            wait, limit_status = refusal
             retry_after = whole_seconds(wait)
             raise OverLimit(
-                standing._replace(remaining=0, seconds=None if standing.is_concurrent else retry_after), retry_after
+                limit_status._replace(remaining=0, seconds=None if limit_status.is_concurrent else retry_after),
+                retry_after,
             )
         current, seats = self._current, self._seats
-        for demand in demands:
-            key = (demand.policy, demand.subject)
-            if demand.is_concurrent:
+        for limit_request in limit_requests:
+            key = (limit_request.policy, limit_request.subject)
+            if limit_request.is_concurrent:
                 seats[key] = seats.get(key, 0) + 1
             else:
-                current[key] = current.get(key, 0) + min(demand.cost, demand.limit)
-        return _MemoryAdmission(self, self._minute, demands, standings)
+                current[key] = current.get(key, 0) + min(limit_request.cost, limit_request.limit)
+        return _MemoryAdmission(self, self._minute, limit_requests, limit_statuses)
 
     def _turn(self) -> float:
         """Begin a new minute if it is time; return the seconds of this one."""
@@ -178,34 +179,34 @@ class MemoryGate(Gate):
             self._minute = int(minute)
         return elapsed
 
-    def _look(self, demand: Demand, elapsed: float) -> tuple[Standing, float]:
-        policy, subject, limit, cost, is_concurrent, _, is_told = demand
+    def _look(self, limit_request: LimitRequest, elapsed: float) -> tuple[LimitStatus, float]:
+        policy, subject, limit, cost, is_concurrent, _, is_told = limit_request
         key = (policy, subject)
         if is_concurrent:
             remaining = limit - self._seats.get(key, 0) - 1
             wait = 0.0 if remaining >= 0 else float(SEAT_RETRY_SECONDS)
-            return Standing(policy, limit, max(0, remaining), None, is_concurrent=True), wait
+            return LimitStatus(policy, limit, max(0, remaining), None, is_concurrent=True), wait
         cost = min(cost, limit)
         previous, current = self._previous.get(key, 0), self._current.get(key, 0)
         left = limit - cost - weighted_count(previous, current, elapsed)
         if left >= 0:
-            return Standing(policy, limit, int(left), WINDOW_SECONDS, is_told=is_told), 0.0
+            return LimitStatus(policy, limit, int(left), WINDOW_SECONDS, is_told=is_told), 0.0
         wait = waiting_time(previous, current, elapsed, limit, cost)
-        return Standing(policy, limit, 0, WINDOW_SECONDS, is_told=is_told), wait
+        return LimitStatus(policy, limit, 0, WINDOW_SECONDS, is_told=is_told), wait
 
-    def correct(self, minute: int, demand: Demand, cost: int) -> None:
+    def correct(self, minute: int, limit_request: LimitRequest, cost: int) -> None:
         """Change what a request of ``minute`` was counted for; what is out of sight stays as it is."""
         self._turn()
         counts = {self._minute: self._current, self._minute - 1: self._previous}.get(minute)
-        key = (demand.policy, demand.subject)
+        key = (limit_request.policy, limit_request.subject)
         if counts is not None and key in counts:
-            counts[key] = max(0, counts[key] - min(demand.cost, demand.limit) + cost)
+            counts[key] = max(0, counts[key] - min(limit_request.cost, limit_request.limit) + cost)
 
-    def leave(self, demands: Sequence[Demand]) -> None:
+    def leave(self, limit_requests: Sequence[LimitRequest]) -> None:
         """Give the places of a request back."""
-        for demand in demands:
-            if demand.is_concurrent:
-                key = (demand.policy, demand.subject)
+        for limit_request in limit_requests:
+            if limit_request.is_concurrent:
+                key = (limit_request.policy, limit_request.subject)
                 left = self._seats[key] - 1
                 if left:
                     self._seats[key] = left
@@ -214,21 +215,27 @@ class MemoryGate(Gate):
 
 
 class _MemoryAdmission(Admission):
-    __slots__ = ("_demands", "_gate", "_is_left", "_minute", "standings")
+    __slots__ = ("_is_left", "_limit_requests", "_minute", "_rate_limiter", "limit_statuses")
 
-    def __init__(self, gate: MemoryGate, minute: int, demands: Sequence[Demand], standings: Sequence[Standing]) -> None:
-        self._gate = gate
+    def __init__(
+        self,
+        rate_limiter: MemoryRateLimiter,
+        minute: int,
+        limit_requests: Sequence[LimitRequest],
+        limit_statuses: Sequence[LimitStatus],
+    ) -> None:
+        self._rate_limiter = rate_limiter
         self._minute = minute
-        self._demands = demands
+        self._limit_requests = limit_requests
         self._is_left = False
-        self.standings = standings
+        self.limit_statuses = limit_statuses
 
     def correct(self, policy: str, cost: int) -> None:
-        for demand in self._demands:
-            if demand.policy == policy:
-                self._gate.correct(self._minute, demand, cost)
+        for limit_request in self._limit_requests:
+            if limit_request.policy == policy:
+                self._rate_limiter.correct(self._minute, limit_request, cost)
 
     def leave(self) -> None:
         if not self._is_left:
             self._is_left = True
-            self._gate.leave(self._demands)
+            self._rate_limiter.leave(self._limit_requests)

@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from aiproject.adapters.http.rate_limiter import SEAT_RETRY_SECONDS, Admission, Demand, Gate, OverLimit
+from aiproject.adapters.http.rate_limiter import SEAT_RETRY_SECONDS, Admission, LimitRequest, OverLimit, RateLimiter
 from aiproject.adapters.net.redis import RedisAway, RedisLink
-from aiproject.protocols.rate_limits import WINDOW_SECONDS, Standing, whole_seconds
+from aiproject.protocols.rate_limits import WINDOW_SECONDS, LimitStatus, whole_seconds
 
-__all__ = ["LEASE_SECONDS", "PREFIX", "RedisGate", "SharedGate"]
+__all__ = ["LEASE_SECONDS", "PREFIX", "RedisRateLimiter", "SharedRateLimiter"]
 
 PREFIX = "aiproject:limits:"
 
@@ -100,7 +100,7 @@ end
 LEAVE = "for i, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end"
 
 
-class RedisGate(Gate):
+class RedisRateLimiter(RateLimiter):
     """Counts in Redis. Made by `opened`, which renews the leases of running calls while inside.
 
     Args:
@@ -122,17 +122,17 @@ class RedisGate(Gate):
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, link: RedisLink, lease_seconds: float = LEASE_SECONDS) -> AsyncIterator[RedisGate]:
+    async def opened(cls, link: RedisLink, lease_seconds: float = LEASE_SECONDS) -> AsyncIterator[RedisRateLimiter]:
         """Open the gate; at the end, wait for what is on its way to Redis."""
-        gate = cls(link, lease_seconds)
-        renewing = asyncio.create_task(gate._keep_renewing(), name="renew places")
+        rate_limiter = cls(link, lease_seconds)
+        renewing = asyncio.create_task(rate_limiter._keep_renewing(), name="renew places")
         try:
-            yield gate
+            yield rate_limiter
         finally:
             renewing.cancel()
-            await asyncio.gather(renewing, *gate._afterwards, return_exceptions=True)
+            await asyncio.gather(renewing, *rate_limiter._afterwards, return_exceptions=True)
 
-    async def admit(self, demands: Sequence[Demand]) -> Admission:
+    async def admit(self, limit_requests: Sequence[LimitRequest]) -> Admission:
         """Count a request under all of its limits, or under none.
 
         Raises:
@@ -140,16 +140,16 @@ class RedisGate(Gate):
             RedisAway: nothing was counted, as far as it is known.
         """
         lease = secrets.token_hex(8)
-        keys = [_key(demand) for demand in demands]
-        seats = [key for key, demand in zip(keys, demands, strict=True) if demand.is_concurrent]
+        keys = [_key(limit_request) for limit_request in limit_requests]
+        seats = [key for key, limit_request in zip(keys, limit_requests, strict=True) if limit_request.is_concurrent]
         arguments: list[str | int] = [WINDOW_SECONDS * 1000, lease, self._lease_ms, SEAT_RETRY_SECONDS * 1000]
-        for demand in demands:
+        for limit_request in limit_requests:
             arguments += (
-                "seats" if demand.is_concurrent else "rate",
-                demand.limit,
-                min(demand.cost, demand.limit),
+                "seats" if limit_request.is_concurrent else "rate",
+                limit_request.limit,
+                min(limit_request.cost, limit_request.limit),
             )
-        admission = _RedisAdmission(self, lease, demands, keys)
+        admission = _RedisAdmission(self, lease, limit_requests, keys)
         try:
             answer = await self._link.run(lambda: self._admit(keys, arguments))
         except BaseException as error:
@@ -158,22 +158,23 @@ class RedisGate(Gate):
                 self._soon(self._give_back(lease, seats))
             raise
         refused, wait_ms, admission.minute, *remaining = answer
-        admission.standings = [
-            Standing(
-                demand.policy,
-                demand.limit,
+        admission.limit_statuses = [
+            LimitStatus(
+                limit_request.policy,
+                limit_request.limit,
                 left,
-                None if demand.is_concurrent else WINDOW_SECONDS,
-                demand.is_concurrent,
-                demand.is_told,
+                None if limit_request.is_concurrent else WINDOW_SECONDS,
+                limit_request.is_concurrent,
+                limit_request.is_told,
             )
-            for demand, left in zip(demands, remaining, strict=True)
+            for limit_request, left in zip(limit_requests, remaining, strict=True)
         ]
         if refused:
             retry_after = whole_seconds(wait_ms / 1000)
-            standing = admission.standings[refused - 1]
+            limit_status = admission.limit_statuses[refused - 1]
             raise OverLimit(
-                standing._replace(remaining=0, seconds=None if standing.is_concurrent else retry_after), retry_after
+                limit_status._replace(remaining=0, seconds=None if limit_status.is_concurrent else retry_after),
+                retry_after,
             )
         if seats:
             self._leases[lease] = seats
@@ -222,34 +223,36 @@ class RedisGate(Gate):
 
 
 class _RedisAdmission(Admission):
-    __slots__ = ("_demands", "_gate", "_keys", "_lease", "minute", "standings")
+    __slots__ = ("_keys", "_lease", "_limit_requests", "_rate_limiter", "limit_statuses", "minute")
 
-    def __init__(self, gate: RedisGate, lease: str, demands: Sequence[Demand], keys: Sequence[str]) -> None:
-        self._gate = gate
+    def __init__(
+        self, rate_limiter: RedisRateLimiter, lease: str, limit_requests: Sequence[LimitRequest], keys: Sequence[str]
+    ) -> None:
+        self._rate_limiter = rate_limiter
         self._lease = lease
-        self._demands = demands
+        self._limit_requests = limit_requests
         self._keys = keys
         self.minute = 0
-        self.standings = ()
+        self.limit_statuses = ()
 
     def correct(self, policy: str, cost: int) -> None:
-        for demand, key in zip(self._demands, self._keys, strict=True):
-            difference = cost - min(demand.cost, demand.limit)
-            if demand.policy == policy and difference:
-                self._gate.correct(key, self.minute, difference)
+        for limit_request, key in zip(self._limit_requests, self._keys, strict=True):
+            difference = cost - min(limit_request.cost, limit_request.limit)
+            if limit_request.policy == policy and difference:
+                self._rate_limiter.correct(key, self.minute, difference)
 
     def leave(self) -> None:
-        self._gate.leave(self._lease)
+        self._rate_limiter.leave(self._lease)
 
 
-class SharedGate(Gate):
+class SharedRateLimiter(RateLimiter):
     """Counts in Redis, and in this process alone while Redis is away: for convenience open, for money closed."""
 
-    def __init__(self, shared: RedisGate, own: Gate) -> None:
+    def __init__(self, shared: RedisRateLimiter, own: RateLimiter) -> None:
         self._shared = shared
         self._own = own
 
-    async def admit(self, demands: Sequence[Demand]) -> Admission:
+    async def admit(self, limit_requests: Sequence[LimitRequest]) -> Admission:
         """Count a request under all of its limits, or under none.
 
         Raises:
@@ -257,12 +260,14 @@ class SharedGate(Gate):
             RedisAway: Redis is away, and one of them guards money.
         """
         try:
-            return await self._shared.admit(demands)
+            return await self._shared.admit(limit_requests)
         except RedisAway:
-            if any(demand.guards_money for demand in demands):
+            if any(limit_request.guards_money for limit_request in limit_requests):
                 raise
-        return await self._own.admit(demands)
+        return await self._own.admit(limit_requests)
 
 
-def _key(demand: Demand) -> str:
-    return f"{PREFIX}{'seats' if demand.is_concurrent else 'rate'}:{demand.policy}:{demand.subject}"
+def _key(limit_request: LimitRequest) -> str:
+    return (
+        f"{PREFIX}{'seats' if limit_request.is_concurrent else 'rate'}:{limit_request.policy}:{limit_request.subject}"
+    )

@@ -12,21 +12,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from aiproject.accounts.identity.authenticator import Identities, bearer_of
-from aiproject.accounts.principal.principal import Caller
-from aiproject.adapters.fault_points import reach
+from aiproject.accounts.identity.authenticator import Authenticator, bearer_of
+from aiproject.accounts.principal.principal import Principal
+from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.asgi import CHUNKS, Receive, Scope, Send, note, reader_of, request_id, send_json
 from aiproject.adapters.http.bodies import ClientGone, read_body
 from aiproject.adapters.http.receive_budget import FREE_BYTES
 from aiproject.adapters.log import get_logger
 from aiproject.api.legacy.endpoint import ClientWatch, Endpoint, read_identified
-from aiproject.calls.idempotency import Claim, Replay
+from aiproject.calls.idempotency import IdempotencyClaim, IdempotencyStore
 from aiproject.calls.limits import CallLimits
 from aiproject.calls.running import RunningCalls
-from aiproject.calls.settlement import Charge, outcome_of
+from aiproject.calls.settlement import CallSettlement, outcome_of
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput, UpstreamTimeout
-from aiproject.ledger import Capability, Hold, Outcome, Quotas, Stage
+from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
 from aiproject.protocols.iflytek.error_codes import Service
 from aiproject.protocols.iflytek.spark.answer import error_frame, estimate_tokens, render, with_usage
@@ -131,8 +131,8 @@ class _Turn:
     send: Send
     stream: ChatStream
     answer: _Answer
-    charge: Charge
-    claim: Claim
+    charge: CallSettlement
+    claim: IdempotencyClaim
     client: ClientWatch
 
 
@@ -201,64 +201,64 @@ class _TextEndpoint(Endpoint):
     def __init__(
         self,
         calls: RunningCalls,
-        identities: Identities,
+        authenticator: Authenticator,
         quotas: Quotas,
         upstream: ChatUpstream,
         defaults: ChatDefaults,
-        replay: Replay,
+        idempotency: IdempotencyStore,
         limits: CallLimits,
     ) -> None:
         super().__init__(calls)
-        self._identities = identities
+        self._authenticator = authenticator
         self._quotas = quotas
         self._upstream = upstream
         self._defaults = defaults
-        self._replay = replay
+        self._idempotency = idempotency
         self._limits = limits
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         known, body = await self._read(scope, receive)
-        caller, dialog = await self._caller_and_dialog(scope, known, body)
-        caller.require(Capability.TOKENS, self._defaults.model)
+        principal, dialog = await self._caller_and_dialog(scope, known, body)
+        principal.require(Meter.TOKENS, self._defaults.model)
         async with (
-            self._limits.enter(scope, caller, tokens=lambda: self._most(dialog)) as running,
-            self._replay.claim(scope, caller.account.account_id, body) as claim,
+            self._limits.enter(scope, principal, tokens=lambda: self._most(dialog)) as running,
+            self._idempotency.claim(scope, principal.account.account_id, body) as claim,
         ):
             if claim.answer is not None:
                 await self.repeat(scope, send, claim.answer)
                 return
-            request, hold = await self.admit(scope, dialog, caller)
+            request, hold = await self.admit(scope, dialog, principal)
             answer = _Answer(request)
 
             def consumed() -> int:
                 return answer.estimate().total_tokens
 
             seen = consumed if self.passes_on else answer.prompt_tokens
-            async with Charge(self._quotas, hold, self.service, estimate=consumed, seen=seen) as charge:
+            async with CallSettlement(self._quotas, hold, self.service, estimate=consumed, seen=seen) as charge:
                 running.consumed = lambda: charge.charged
                 await self.converse(scope, receive, send, answer, charge, claim)
 
     async def _caller_and_dialog(
-        self, scope: Scope, known: Caller | None, body: bytes
-    ) -> tuple[Caller, list[_Message]]:
+        self, scope: Scope, known: Principal | None, body: bytes
+    ) -> tuple[Principal, list[_Message]]:
         """Return who calls, and the dialog.
 
         Decoded, a dialog takes up to four times the memory of its body, which the receive budget does not count. So a
         large one is not kept while the caller is looked up who may be nobody: it is decoded again afterwards.
         """
-        has_cookie = self._identities.has_cookie(scope)
+        has_cookie = self._authenticator.has_cookie(scope)
         call = _parse(body, has_key=known is not None, has_cookie=has_cookie)
         if known is not None:
             return known, call.dialog
         uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
         dialog = call.dialog if len(body) <= FREE_BYTES else None
         del call
-        caller = await self._identities.of_fields(
-            scope, uuid, username, is_confirmed_later=not self._replay.is_asked(scope)
+        principal = await self._authenticator.of_fields(
+            scope, uuid, username, is_confirmed_later=not self._idempotency.is_asked(scope)
         )
-        return caller, dialog or _parse(body, has_key=False, has_cookie=has_cookie).dialog
+        return principal, dialog or _parse(body, has_key=False, has_cookie=has_cookie).dialog
 
-    async def _read(self, scope: Scope, receive: Receive) -> tuple[Caller | None, bytes]:
+    async def _read(self, scope: Scope, receive: Receive) -> tuple[Principal | None, bytes]:
         """Return who calls, where the headers alone say so, and the body.
 
         They do with an API key. A cookie does not: it is looked at only where the body names no ``uuid``.
@@ -271,28 +271,28 @@ class _TextEndpoint(Endpoint):
             return None, await read()
         return await read_identified(scope, receive, lambda: self._of_key(scope), read)
 
-    async def _of_key(self, scope: Scope) -> Caller:
-        caller = await self._identities.of_headers(scope)
-        caller.require(Capability.TOKENS, self._defaults.model)
-        return caller
+    async def _of_key(self, scope: Scope) -> Principal:
+        principal = await self._authenticator.of_headers(scope)
+        principal.require(Meter.TOKENS, self._defaults.model)
+        return principal
 
     def _most(self, dialog: list[_Message]) -> int:
         """Return the tokens that a call may consume at most, by our estimate."""
         return _prompt_tokens(dialog) + self._defaults.max_tokens
 
-    async def admit(self, scope: Scope, dialog: list[_Message], caller: Caller) -> tuple[ChatRequest, Hold]:
+    async def admit(self, scope: Scope, dialog: list[_Message], principal: Principal) -> tuple[ChatRequest, Hold]:
         """Hold what the call may cost at most."""
         messages = tuple(ChatMessage(message.role, message.content) for message in dialog)
         prompt = _prompt_tokens(messages)
         defaults = self._defaults
         hold = await self._quotas.hold(
-            caller.account,
-            Capability.TOKENS,
+            principal.account,
+            Meter.TOKENS,
             prompt + defaults.max_tokens,
             need=prompt + 1,
             request_id=request_id(scope),
-            key_id=caller.key_id,
-            pair=caller.unconfirmed,
+            key_id=principal.key_id,
+            pair=principal.unconfirmed,
             prompt_estimate=prompt,
             completion_limit=defaults.max_tokens,
         )
@@ -301,7 +301,13 @@ class _TextEndpoint(Endpoint):
         return ChatRequest(messages, completion, defaults.temperature, defaults.top_k), hold
 
     async def converse(
-        self, scope: Scope, receive: Receive, send: Send, answer: _Answer, charge: Charge, claim: Claim
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        answer: _Answer,
+        charge: CallSettlement,
+        claim: IdempotencyClaim,
     ) -> None:
         """Ask upstream and pass its answer on; a client that hangs up is noticed at any time."""
         task = asyncio.current_task()
@@ -395,7 +401,7 @@ class TextChat(_TextEndpoint):
 
         await self.settle(turn, stored)
         note(turn.scope, outcome="ok")
-        reach("before reply")
+        fault_point("before reply")
         await send_json(turn.send, 200, answer)
 
     async def repeat(self, scope: Scope, send: Send, stored: bytes) -> None:
@@ -433,7 +439,7 @@ class TextStream(_TextEndpoint):
                 await out.send(frames)
                 if is_whole:
                     last = await self._finish(turn, kept, last)
-                    reach("before reply")
+                    fault_point("before reply")
                     await out.send([] if last is None else [last])
             note(turn.scope, outcome="ok", frames=out.count)
         except AiProjectError as error:

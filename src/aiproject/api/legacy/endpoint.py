@@ -101,15 +101,15 @@ async def read_identified(
         read: reads the body.
     """
     try:
-        caller = await identify()
+        principal = await identify()
     except AiProjectError as refusal:
         await refuse_body(receive, scope["headers"], refusal)
     loop = asyncio.get_running_loop()
     until = loop.time() + IDENTITY_SECONDS
     body = await read()
-    if caller is not None and loop.time() > until:
-        caller = await identify()
-    return caller, body
+    if principal is not None and loop.time() > until:
+        principal = await identify()
+    return principal, body
 
 
 class ClientWatch:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
-from aiproject.accounts.identity.authenticator import Identities
-from aiproject.accounts.principal.principal import Caller
-from aiproject.adapters.fault_points import reach
+from aiproject.accounts.identity.authenticator import Authenticator
+from aiproject.accounts.principal.principal import Principal
+from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.asgi import Receive, Scope, Send, client_group, note, request_id, send_json
 from aiproject.adapters.http.bodies import read_upload
-from aiproject.adapters.http.event_limits import Limiter, Rate
+from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
 from aiproject.adapters.workers import Workers
 from aiproject.api.legacy.endpoint import Endpoint, read_identified
-from aiproject.calls.idempotency import Replay
+from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.calls.limits import CallLimits
 from aiproject.calls.running import RunningCalls
-from aiproject.calls.settlement import Charge
+from aiproject.calls.settlement import CallSettlement
 from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, InvalidInput
-from aiproject.ledger import Capability, Hold, Outcome, Quotas, Stage
+from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
 from aiproject.media import Pcm, prepare_audio, prepare_picture
 from aiproject.protocols.iflytek.error_codes import Service
 from aiproject.protocols.legacy import json_bytes, success
@@ -43,45 +43,45 @@ class PictureText(Endpoint):
     def __init__(
         self,
         calls: RunningCalls,
-        identities: Identities,
+        authenticator: Authenticator,
         quotas: Quotas,
         upstream: OcrUpstream,
         workers: Workers,
-        replay: Replay,
+        idempotency: IdempotencyStore,
         limits: CallLimits,
     ) -> None:
         super().__init__(calls)
         self._limits = limits
         self._workers = workers
-        self._replay = replay
-        self._identities = identities
+        self._idempotency = idempotency
+        self._authenticator = authenticator
         self._quotas = quotas
         self._upstream = upstream
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller, data = await read_identified(
+        principal, data = await read_identified(
             scope,
             receive,
-            lambda: self._caller(scope),
+            lambda: self._principal(scope),
             lambda: read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES),
         )
-        account = caller.account
+        account = principal.account
         async with (
-            self._limits.enter(scope, caller),
-            self._replay.claim(scope, account.account_id, data) as claim,
+            self._limits.enter(scope, principal),
+            self._idempotency.claim(scope, account.account_id, data) as claim,
         ):
             if claim.answer is not None:
                 await send_json(send, 200, claim.answer)
                 return
             hold = await self._quotas.hold(
                 account,
-                Capability.PIC_TIMES,
+                Meter.PIC_TIMES,
                 1,
                 request_id=request_id(scope),
-                key_id=caller.key_id,
-                pair=caller.unconfirmed,
+                key_id=principal.key_id,
+                pair=principal.unconfirmed,
             )
-            async with Charge(self._quotas, hold, self.service, estimate=lambda: 1) as charge:
+            async with CallSettlement(self._quotas, hold, self.service, estimate=lambda: 1) as charge:
                 picture = await self._workers.run(prepare_picture, data)
                 charge.reached(Stage.SENT)
                 text = await self._upstream.read(picture)
@@ -90,13 +90,15 @@ class PictureText(Endpoint):
                 answer = json_bytes(success("请求成功", content=text.text))
                 await charge.settle(Outcome.FINISHED, reported=1, answer=claim.stored(answer))
         note(scope, outcome="ok", pictures=1)
-        reach("before reply")
+        fault_point("before reply")
         await send_json(send, 200, answer)
 
-    async def _caller(self, scope: Scope) -> Caller:
-        caller = await self._identities.of_headers(scope, is_confirmed_later=not self._replay.is_asked(scope))
-        caller.require(Capability.PIC_TIMES)
-        return caller
+    async def _principal(self, scope: Scope) -> Principal:
+        principal = await self._authenticator.of_headers(
+            scope, is_confirmed_later=not self._idempotency.is_asked(scope)
+        )
+        principal.require(Meter.PIC_TIMES)
+        return principal
 
 
 class VoiceText(Endpoint):
@@ -112,65 +114,67 @@ class VoiceText(Endpoint):
     def __init__(
         self,
         calls: RunningCalls,
-        identities: Identities,
+        authenticator: Authenticator,
         quotas: Quotas,
         upstream: DictationUpstream,
-        limiter: Limiter,
+        limiter: EventRateLimiter,
         workers: Workers,
-        replay: Replay,
+        idempotency: IdempotencyStore,
         limits: CallLimits,
         *,
         anonymous: bool,
     ) -> None:
         super().__init__(calls)
-        self._identities = identities
+        self._authenticator = authenticator
         self._quotas = quotas
         self._upstream = upstream
         self._limits = limits
         self._limiter = limiter
         self._workers = workers
-        self._replay = replay
+        self._idempotency = idempotency
         self._anonymous = anonymous
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         rate = _rate(scope)
-        caller, data = await read_identified(
+        principal, data = await read_identified(
             scope,
             receive,
-            lambda: self._caller(scope),
+            lambda: self._principal(scope),
             lambda: read_upload(receive, scope["headers"], limit=MAX_UPLOAD_BYTES, may_be_empty=True),
         )
-        async with self._limits.enter(scope, caller):
-            await self._hear(scope, send, caller, data, rate)
+        async with self._limits.enter(scope, principal):
+            await self._hear(scope, send, principal, data, rate)
 
-    async def _hear(self, scope: Scope, send: Send, caller: Caller | None, data: bytes, rate: int) -> None:
+    async def _hear(self, scope: Scope, send: Send, principal: Principal | None, data: bytes, rate: int) -> None:
         audio = await self._workers.run(prepare_audio, data, rate=rate)
         milliseconds = audio.duration_ms
         note(scope, voice_ms=milliseconds)
-        async with self._replay.claim(scope, None if caller is None else caller.account.account_id, data) as claim:
+        async with self._idempotency.claim(
+            scope, None if principal is None else principal.account.account_id, data
+        ) as claim:
             if claim.answer is not None:
                 await send_json(send, 200, claim.answer)
                 return
-            if caller is None:
-                hold = Hold(None, Capability.VOICE_SECONDS, milliseconds, request_id(scope))
+            if principal is None:
+                hold = Hold(None, Meter.VOICE_SECONDS, milliseconds, request_id(scope))
             else:
                 hold = await self._quotas.hold(
-                    caller.account,
-                    Capability.VOICE_SECONDS,
+                    principal.account,
+                    Meter.VOICE_SECONDS,
                     milliseconds,
                     request_id=request_id(scope),
-                    key_id=caller.key_id,
-                    pair=caller.unconfirmed,
+                    key_id=principal.key_id,
+                    pair=principal.unconfirmed,
                 )
-            async with Charge(self._quotas, hold, self.service, estimate=lambda: milliseconds) as charge:
+            async with CallSettlement(self._quotas, hold, self.service, estimate=lambda: milliseconds) as charge:
                 text = await self._text_of(audio, charge, scope)
                 answer = json_bytes(success("请求成功", content=text))
                 await charge.settle(Outcome.FINISHED, reported=milliseconds, answer=claim.stored(answer))
         note(scope, outcome="ok")
-        reach("before reply")
+        fault_point("before reply")
         await send_json(send, 200, answer)
 
-    async def _text_of(self, audio: Pcm, charge: Charge, scope: Scope) -> str:
+    async def _text_of(self, audio: Pcm, charge: CallSettlement, scope: Scope) -> str:
         if not audio.samples:
             # Somebody only tapped the recorder's button. An existing app ends if that is refused.
             return ""
@@ -180,17 +184,19 @@ class VoiceText(Endpoint):
         charge.reached(Stage.LAST_FRAME, sid=heard.sid)
         return heard.text
 
-    async def _caller(self, scope: Scope) -> Caller | None:
+    async def _principal(self, scope: Scope) -> Principal | None:
         try:
-            caller = await self._identities.of_headers(scope, is_confirmed_later=not self._replay.is_asked(scope))
+            principal = await self._authenticator.of_headers(
+                scope, is_confirmed_later=not self._idempotency.is_asked(scope)
+            )
         except AccountUnknown:
             # The document asks for no headers here, and the original looked at none: wrong ones are as good as none.
             # An API key that is not good is refused: whoever shows one means to be known.
             if not self._anonymous:
                 raise
         else:
-            caller.require(Capability.VOICE_SECONDS)
-            return caller
+            principal.require(Meter.VOICE_SECONDS)
+            return principal
         await self._limiter.hit(ANONYMOUS_VOICE, client_group(scope))
         return None
 

@@ -18,7 +18,7 @@ from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
 from aiproject.protocols.iflytek.signing import clock_offset, http_date, sign_url
 
-__all__ = ["Link", "TimeLimits"]
+__all__ = ["IflytekConnector", "TimeLimits"]
 
 log = get_logger("upstreams")
 
@@ -50,7 +50,7 @@ class TimeLimits:
     attempts: int
 
 
-class Link:
+class IflytekConnector:
     """Signs addresses with the platform's time and opens connections to it."""
 
     def __init__(

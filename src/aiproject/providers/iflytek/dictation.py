@@ -15,7 +15,7 @@ from aiproject.protocols.iflytek.dictation import (
     dictation_dialect,
 )
 from aiproject.providers.base import Dictated
-from aiproject.providers.iflytek.connector import Link
+from aiproject.providers.iflytek.connector import IflytekConnector
 
 __all__ = ["IflytekDictation"]
 
@@ -29,8 +29,10 @@ class IflytekDictation:
         frame_bytes: audio bytes in one frame, at most 9750.
     """
 
-    def __init__(self, link: Link, *, url: str, options: DictationOptions, pace: float, frame_bytes: int) -> None:
-        self._link = link
+    def __init__(
+        self, connector: IflytekConnector, *, url: str, options: DictationOptions, pace: float, frame_bytes: int
+    ) -> None:
+        self._connector = connector
         self._url = url
         self._dialect = dictation_dialect(url)
         options.check(self._dialect)
@@ -40,11 +42,11 @@ class IflytekDictation:
 
     async def hear(self, audio: Pcm) -> Dictated:
         """Implements `DictationUpstream.hear`."""
-        return await self._link.attempt(lambda: self._hear_once(audio), service="dictation")
+        return await self._connector.attempt(lambda: self._hear_once(audio), service="dictation")
 
     async def _hear_once(self, audio: Pcm) -> Dictated:
         conversation = dictation_conversation(
-            self._dialect, app_id=self._link.credentials.app_id, options=self._options
+            self._dialect, app_id=self._connector.credentials.app_id, options=self._options
         )
         connection = await self._open()
         loop = asyncio.get_running_loop()
@@ -57,7 +59,7 @@ class IflytekDictation:
 
         sender = asyncio.create_task(self._send(connection, conversation, audio, note_progress))
         sender.add_done_callback(lambda task: _pass_on(task, connection))
-        phase, limit = "first frame", self._link.limits.first_frame
+        phase, limit = "first frame", self._connector.limits.first_frame
         try:
             while not conversation.finished:
                 try:
@@ -70,7 +72,7 @@ class IflytekDictation:
                     conversation.connection_ended()
                     break
                 note_progress()
-                phase, limit = "gap", self._link.limits.gap
+                phase, limit = "gap", self._connector.limits.gap
                 conversation.receive(frame)
         finally:
             # Not awaited to its end: after an early end of speech the rest of the clip is of no use to anybody.
@@ -80,7 +82,7 @@ class IflytekDictation:
         return Dictated(conversation.text, conversation.sid)
 
     async def _open(self) -> WebSocketConnection:
-        connection = await self._link.open(self._url)
+        connection = await self._connector.open(self._url)
         try:
             await connection.check_silence()
         except BaseException:

@@ -12,7 +12,7 @@ from aiproject.adapters.net.http_client import SpokeTooSoon
 from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
 from aiproject.media import Picture
 from aiproject.protocols.iflytek.ocr import MAX_BODY_BYTES, OcrText, ocr_service
-from aiproject.providers.iflytek.connector import Link
+from aiproject.providers.iflytek.connector import IflytekConnector
 
 __all__ = ["IflytekOcr"]
 
@@ -25,12 +25,12 @@ class IflytekOcr:
         here.
     """
 
-    def __init__(self, link: Link, *, url: str, http: aiohttp.ClientSession) -> None:
-        self._link = link
+    def __init__(self, connector: IflytekConnector, *, url: str, http: aiohttp.ClientSession) -> None:
+        self._connector = connector
         self._url = url
         self._service = ocr_service(url)
         self._http = http
-        limits = link.limits
+        limits = connector.limits
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=limits.connect, connect=limits.connect, sock_read=limits.first_frame
         )
@@ -41,16 +41,16 @@ class IflytekOcr:
             self._service.build_request,
             picture.data,
             encoding=picture.encoding,
-            app_id=self._link.credentials.app_id,
+            app_id=self._connector.credentials.app_id,
             uid=None,
         )
-        return await self._link.attempt(lambda: self._read_once(request), service="ocr")
+        return await self._connector.attempt(lambda: self._read_once(request), service="ocr")
 
     async def _read_once(self, request: bytes) -> OcrText:
-        limits = self._link.limits
+        limits = self._connector.limits
         try:
             async with self._http.post(
-                URL(self._link.signed(self._url, "POST"), encoded=True),
+                URL(self._connector.signed(self._url, "POST"), encoded=True),
                 data=io.BytesIO(request),  # in pieces: aiohttp would hand the socket the megabytes at once
                 headers={"Content-Type": "application/json"},
                 timeout=self._timeout,
@@ -77,5 +77,5 @@ class IflytekOcr:
             return self._service.read_answer(status, bytes(body))
         except UpstreamUnreachable as error:
             error.server_date = error.server_date or server_date
-            self._link.learn_clock(error)
+            self._connector.learn_clock(error)
             raise

@@ -10,8 +10,8 @@ from aiproject.errors import UpstreamFailed, UpstreamNonsense, UpstreamRefused, 
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
 from aiproject.protocols.iflytek.spark.answer import SparkAnswer, build_request
 from aiproject.providers.base import ChatStream
-from aiproject.providers.iflytek.connector import Link
-from aiproject.providers.iflytek.warm_pool import Stock
+from aiproject.providers.iflytek.connector import IflytekConnector
+from aiproject.providers.iflytek.warm_pool import WarmConnectionPool
 
 __all__ = ["SparkUpstream"]
 
@@ -24,27 +24,29 @@ class SparkUpstream:
     """A Spark model: an address and the ``domain`` that fits it. Implements `ChatUpstream`.
 
     Args:
-        warm: connections that are kept open for the next questions, at most; see `Stock`.
+        warm: connections that are kept open for the next questions, at most; see `WarmConnectionPool`.
         concurrency: connections that the vendor allows at once; ``None``: unknown.
     """
 
-    def __init__(self, link: Link, *, url: str, domain: str, warm: int = 0, concurrency: int | None = None) -> None:
-        self._link = link
+    def __init__(
+        self, connector: IflytekConnector, *, url: str, domain: str, warm: int = 0, concurrency: int | None = None
+    ) -> None:
+        self._connector = connector
         self._url = url
         self._domain = domain
-        self.stock = Stock(lambda: link.open(url), most=warm, concurrency=concurrency)
+        self.warm_pool = WarmConnectionPool(lambda: connector.open(url), most=warm, concurrency=concurrency)
 
     def close(self) -> None:
         """Let go of the connections that wait."""
-        self.stock.close()
+        self.warm_pool.close()
 
     async def ask(self, request: ChatRequest, *, on_sent: Callable[[], None] = lambda: None) -> ChatStream:
         """Implements `ChatUpstream.ask`."""
-        question = build_request(request, app_id=self._link.credentials.app_id, domain=self._domain)
-        return await self._link.attempt(lambda: self._ask_once(question, on_sent), service="spark")
+        question = build_request(request, app_id=self._connector.credentials.app_id, domain=self._domain)
+        return await self._connector.attempt(lambda: self._ask_once(question, on_sent), service="spark")
 
     async def _ask_once(self, question: bytes, on_sent: Callable[[], None]) -> SparkStream:
-        warm = self.stock.take()
+        warm = self.warm_pool.take()
         try:
             if warm is not None:
                 try:
@@ -54,20 +56,20 @@ class SparkUpstream:
                         raise
                     # It ended while it waited and nothing was answered, or it spoke before it was asked: not worth a
                     # pause, nor one of the tries.
-            return await self._begin(await self._link.open(self._url), question, on_sent, is_warm=False)
+            return await self._begin(await self._connector.open(self._url), question, on_sent, is_warm=False)
         except UpstreamRefused as refusal:
             if refusal.code in TOO_MANY:
-                self.stock.too_many()
-            self.stock.done()
+                self.warm_pool.too_many()
+            self.warm_pool.done()
             raise
         except BaseException:
-            self.stock.done()
+            self.warm_pool.done()
             raise
 
     async def _begin(
         self, connection: WebSocketConnection, question: bytes, on_sent: Callable[[], None], *, is_warm: bool
     ) -> SparkStream:
-        stream = SparkStream(connection, self._link, is_warm=is_warm, on_close=self.stock.done)
+        stream = SparkStream(connection, self._connector, is_warm=is_warm, on_close=self.warm_pool.done)
         try:
             await stream.start(question, on_sent)
         except BaseException:
@@ -87,17 +89,22 @@ class SparkStream:
     """
 
     def __init__(
-        self, connection: WebSocketConnection, link: Link, *, is_warm: bool, on_close: Callable[[], None]
+        self,
+        connection: WebSocketConnection,
+        connector: IflytekConnector,
+        *,
+        is_warm: bool,
+        on_close: Callable[[], None],
     ) -> None:
         self.is_warm = is_warm
         self._on_close: Callable[[], None] | None = on_close
         self._connection = connection
         self._answer = SparkAnswer()
-        self._link = link
-        self._gap = link.limits.gap
-        self._first_frame = link.limits.first_frame
-        self._ends_at = asyncio.get_running_loop().time() + link.limits.call
-        self._call = link.limits.call
+        self._connector = connector
+        self._gap = connector.limits.gap
+        self._first_frame = connector.limits.first_frame
+        self._ends_at = asyncio.get_running_loop().time() + connector.limits.call
+        self._call = connector.limits.call
         self._first: list[ChatEvent] = []
         self._failure: UpstreamFailed | None = None
 
@@ -147,7 +154,7 @@ class SparkStream:
         try:
             self._answer.receive_all(frames, events)
         except UpstreamFailed as failure:
-            self._link.redact(failure)
+            self._connector.redact(failure)
             if not events:
                 raise
             self._failure = failure

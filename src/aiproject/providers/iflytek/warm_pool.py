@@ -17,7 +17,7 @@ from aiproject.adapters.log import get_logger
 from aiproject.adapters.net.websocket import WebSocketConnection
 from aiproject.errors import UpstreamFailed
 
-__all__ = ["Stock", "StockCounts"]
+__all__ = ["WarmConnectionPool", "WarmPoolCounts"]
 
 log = get_logger("upstreams")
 
@@ -35,7 +35,7 @@ PAUSE = 10.0
 
 
 @dataclass(slots=True)
-class StockCounts:
+class WarmPoolCounts:
     """What has come of it since the start.
 
     Attributes:
@@ -63,7 +63,7 @@ class _Waiting:
         return self.connection.is_open and not self.connection.has_spoken and now - self.since < MAX_AGE
 
 
-class Stock:
+class WarmConnectionPool:
     """The stock of one model's connections.
 
     Args:
@@ -72,13 +72,13 @@ class Stock:
         concurrency: connections that the vendor allows at once, with those that answer; ``None``: it told no number.
 
     Attributes:
-        counts: see `StockCounts`.
+        counts: see `WarmPoolCounts`.
     """
 
     def __init__(
         self, open_one: Callable[[], Awaitable[WebSocketConnection]], *, most: int, concurrency: int | None = None
     ) -> None:
-        self.counts = StockCounts()
+        self.counts = WarmPoolCounts()
         self._open_one = open_one
         self._most = most
         self._concurrency = concurrency

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from aiproject.accounts.api_keys.schemas import LIMIT_NAMES
-from aiproject.accounts.core.meter import Capability
-from aiproject.accounts.principal.permissions import NEEDS, Act, Need
+from aiproject.accounts.core.meter import Meter
+from aiproject.accounts.principal.permissions import NEEDS, Action, Requirement
 from aiproject.accounts.principal.principal import Credential
 from aiproject.accounts.sessions.cookies import CSRF_HEADER
 from aiproject.codes import Code
@@ -89,7 +89,7 @@ TERMS: dict[str, Schema] = {
     "requests_per_minute": {**NUMBER, "minimum": 1},
     "concurrent_calls": {**NUMBER, "minimum": 1},
     "tokens_per_minute": {**NUMBER, "minimum": 1},
-    "capabilities": {**TEXTS, "items": {"type": "string", "enum": [str(each) for each in Capability]}},
+    "capabilities": {**TEXTS, "items": {"type": "string", "enum": [str(each) for each in Meter]}},
     "models": TEXTS,
     "addresses": {**TEXTS, "description": "允许使用该密钥的 IP 地址或网段"},
     "limits": {
@@ -136,7 +136,7 @@ KEY_EXAMPLE = {
     },
 }
 
-WORDS = {Need.NOTHING: "可以", Need.PASSWORD: "需要密码", Need.REFUSED: "不可以"}
+WORDS = {Requirement.NOTHING: "可以", Requirement.PASSWORD: "需要密码", Requirement.REFUSED: "不可以"}
 CREDENTIALS = {Credential.UUID: "uuid 与 username", Credential.SESSION: "浏览器会话", Credential.API_KEY: "API 密钥"}
 
 
@@ -145,7 +145,7 @@ def _operation(
     summary: str,
     done: dict[str, Any],
     *,
-    act: Act | None = None,
+    act: Action | None = None,
     body: Schema | None = None,
     example: Any = None,
     status: str = "200",
@@ -176,7 +176,7 @@ def _operation(
                 {"name": CSRF_HEADER, "in": "header", "required": False, "schema": {"type": "string"}}
             )
     described["responses"] |= {each: fault(code, "拒绝") for each, code in refusals.items()}
-    if any(act is not None and NEEDS[act, credential] is Need.PASSWORD for credential in Credential):
+    if any(act is not None and NEEDS[act, credential] is Requirement.PASSWORD for credential in Credential):
         content = json_content(failure([Code.NOT_SIGNED_IN, Code.LOGIN_ERROR]))
         described["responses"]["401"] = {"description": "未登录，或密码不正确", "content": content}
     described["responses"] = dict(sorted(described["responses"].items()))
@@ -224,21 +224,21 @@ def _session_paths() -> dict[str, Any]:
             )
         },
         "/v1/account/session": {
-            "get": _operation("showSession", "当前会话", _done("查询成功", signed_in, example), act=Act.USE_SESSION),
-            "delete": _operation("signOut", "退出登录", _done("已退出登录"), act=Act.USE_SESSION),
+            "get": _operation("showSession", "当前会话", _done("查询成功", signed_in, example), act=Action.USE_SESSION),
+            "delete": _operation("signOut", "退出登录", _done("已退出登录"), act=Action.USE_SESSION),
         },
         "/v1/account/sessions": {
             "get": _operation(
                 "listSessions",
                 "会话列表",
                 _done("查询成功", {"sessions": {"type": "array", "items": SESSION}}, {"sessions": [SESSION_EXAMPLE]}),
-                act=Act.READ,
+                act=Action.READ,
             ),
             "delete": _operation(
                 "endSessions",
                 "结束所有会话",
                 _done("所有会话已结束", {"ended": {"type": "integer"}}, {"ended": 2}),
-                act=Act.END_SESSIONS,
+                act=Action.END_SESSIONS,
                 body=_confirmed(),
                 needs_body=False,
             ),
@@ -248,7 +248,7 @@ def _session_paths() -> dict[str, Any]:
                 "endSession",
                 "结束一个会话",
                 _done("会话已结束"),
-                act=Act.END_SESSIONS,
+                act=Action.END_SESSIONS,
                 body=_confirmed(),
                 needs_body=False,
                 parameters=[_in_path("session_id")],
@@ -271,12 +271,12 @@ def _profile_paths() -> dict[str, Any]:
     edit["properties"]["academy"] = {"type": ["string", "null"], "maxLength": 100}
     return {
         "/v1/account": {
-            "get": _operation("showAccount", "账号信息", _done("查询成功", PROFILE, PROFILE_EXAMPLE), act=Act.READ),
+            "get": _operation("showAccount", "账号信息", _done("查询成功", PROFILE, PROFILE_EXAMPLE), act=Action.READ),
             "patch": _operation(
                 "editAccount",
                 "修改学院或邮箱；修改邮箱总是需要密码",
                 _done("账号信息已修改", PROFILE, PROFILE_EXAMPLE),
-                act=Act.EDIT,
+                act=Action.EDIT,
                 body=edit,
                 example={"academy": "文学院"},
             ),
@@ -284,7 +284,7 @@ def _profile_paths() -> dict[str, Any]:
                 "deleteAccount",
                 "注销账号：抹去个人信息，保留账目",
                 _done("账号已注销"),
-                act=Act.DELETE,
+                act=Action.DELETE,
                 body=_confirmed(),
                 example={"password": "correct horse"},
             ),
@@ -297,7 +297,7 @@ def _profile_paths() -> dict[str, Any]:
                     "description": "密码已修改",
                     "content": json_content(changed, {"成功": {"code": 0, "msg": "密码已修改", "uuid": uuid}}),
                 },
-                act=Act.CHANGE_PASSWORD,
+                act=Action.CHANGE_PASSWORD,
                 body=change,
                 example={"current_password": "correct horse", "new_password": "another long passphrase"},
             )
@@ -307,7 +307,7 @@ def _profile_paths() -> dict[str, Any]:
                 "rotateUuid",
                 "更换 uuid，所有应用需要重新登录",
                 _done("uuid 已更换", {"uuid": UUID}, {"uuid": uuid}),
-                act=Act.ROTATE_UUID,
+                act=Action.ROTATE_UUID,
                 body=_confirmed(),
                 example={"password": "correct horse"},
             )
@@ -325,7 +325,7 @@ def _key_paths() -> dict[str, Any]:
                 "listKeys",
                 "API 密钥列表",
                 _done("查询成功", {"keys": {"type": "array", "items": KEY}}, {"keys": [KEY_EXAMPLE]}),
-                act=Act.READ,
+                act=Action.READ,
             ),
             "post": _operation(
                 "createKey",
@@ -336,18 +336,18 @@ def _key_paths() -> dict[str, Any]:
                     {"secret": secret, "key": KEY_EXAMPLE},
                 ),
                 status="201",
-                act=Act.CREATE_KEY,
+                act=Action.CREATE_KEY,
                 body=_confirmed(TERMS, ["name"]),
                 example={"name": "笔记本", "limits": {"tokens": {"total": 100_000}}, "password": "correct horse"},
             ),
         },
         "/v1/account/keys/{key_id}": {
-            "get": _operation("showKey", "一个 API 密钥", shown, act=Act.READ, parameters=one, codes=MISSING),
+            "get": _operation("showKey", "一个 API 密钥", shown, act=Action.READ, parameters=one, codes=MISSING),
             "patch": _operation(
                 "editKey",
                 "修改 API 密钥",
                 _done("密钥已修改", {"key": KEY}, {"key": KEY_EXAMPLE}),
-                act=Act.EDIT_KEY,
+                act=Action.EDIT_KEY,
                 body=_confirmed(TERMS),
                 example={"name": "台式机", "password": "correct horse"},
                 parameters=one,
@@ -357,7 +357,7 @@ def _key_paths() -> dict[str, Any]:
                 "revokeKey",
                 "吊销 API 密钥",
                 _done("密钥已吊销"),
-                act=Act.REVOKE_KEY,
+                act=Action.REVOKE_KEY,
                 body=_confirmed(),
                 needs_body=False,
                 parameters=one,
@@ -378,7 +378,7 @@ def _mail_paths() -> dict[str, Any]:
                 "发送验证邮件",
                 _done("验证邮件已发送，请查收"),
                 status="202",
-                act=Act.VERIFY_EMAIL,
+                act=Action.VERIFY_EMAIL,
                 body=_confirmed(),
                 needs_body=False,
                 codes=MISSING,

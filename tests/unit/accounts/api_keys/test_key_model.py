@@ -23,8 +23,8 @@ from aiproject.accounts.api_keys.model import (
     networks_of,
     prefix_of,
 )
-from aiproject.accounts.core.meter import MAX_UNITS, Capability
-from aiproject.accounts.principal.principal import Caller, Credential
+from aiproject.accounts.core.meter import MAX_UNITS, Meter
+from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.errors import InvalidInput, NotAllowed
 
 NOW = datetime(2026, 5, 5, tzinfo=UTC)
@@ -106,10 +106,10 @@ class TestTerms:
 
     @pytest.mark.parametrize("amount", [-1, MAX_UNITS + 1])
     def test_caps_are_bounded(self, amount: int) -> None:
-        check_caps({Capability.TOKENS: SpendCap(0, MAX_UNITS)})
+        check_caps({Meter.TOKENS: SpendCap(0, MAX_UNITS)})
         for cap in (SpendCap(total=amount), SpendCap(daily=amount)):
             with pytest.raises(InvalidInput):
-                check_caps({Capability.TOKENS: cap})
+                check_caps({Meter.TOKENS: cap})
 
     def test_networks(self) -> None:
         assert [str(network) for network in networks_of(["192.0.2.7", " 10.1.2.3/8", "::1", "192.0.2.7/32"])] == [
@@ -131,14 +131,14 @@ class TestUse:
 
     def test_is_held_to_capabilities_and_models(self) -> None:
         account = Account(2, "u", "ann", "", None, 0, 0, None, 0, None, None)
-        held = Caller(
+        held = Principal(
             account,
             Credential.API_KEY,
-            key=key(capabilities=frozenset({Capability.TOKENS}), models=frozenset({"lite"})),
+            key=key(capabilities=frozenset({Meter.TOKENS}), models=frozenset({"lite"})),
         )
-        held.require(Capability.TOKENS, "lite")
-        for capability, model in ((Capability.TOKENS, "max"), (Capability.PIC_TIMES, None)):
+        held.require(Meter.TOKENS, "lite")
+        for capability, model in ((Meter.TOKENS, "max"), (Meter.PIC_TIMES, None)):
             with pytest.raises(NotAllowed):
                 held.require(capability, model)
-        Caller(account, Credential.API_KEY, key=key()).require(Capability.TOKENS, "max")
-        Caller(account, Credential.UUID).require(Capability.PIC_TIMES)
+        Principal(account, Credential.API_KEY, key=key()).require(Meter.TOKENS, "max")
+        Principal(account, Credential.UUID).require(Meter.PIC_TIMES)

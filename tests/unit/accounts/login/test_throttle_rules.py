@@ -9,17 +9,17 @@ from aiproject.accounts.login.throttle_rules import (
     ADDRESS_RULE,
     GUESS_RULE,
     LOCKED_MS,
-    LONGEST_DELAY_MS,
+    MAX_DELAY_MS,
     NAME_RULE,
     NO_FAILURES,
+    FailureCount,
     Rule,
-    Tally,
 )
 
 START = 1_800_000_000_000
 
 
-def guess_on(rule: Rule, *, patience: int, now: int = START) -> tuple[Tally, list[int]]:
+def guess_on(rule: Rule, *, patience: int, now: int = START) -> tuple[FailureCount, list[int]]:
     """Fail as soon as it is allowed, so many times; return the tally and the seconds waited before each."""
     tally, waits = NO_FAILURES, []
     for _ in range(patience):
@@ -64,7 +64,7 @@ def test_an_address_is_forgiven_one_failure_in_ten_seconds() -> None:
     assert (later.failures, later.wait(ADDRESS_RULE, START + 35_000)) == (198, 0)
     # The five seconds that were left count: 40 s after the start, the fourth is forgiven.
     assert later.counted(ADDRESS_RULE, START + 40_000).failures == 198
-    assert tally.counted(ADDRESS_RULE, START + 86_400_000) == Tally(1, 0, START + 86_400_000)
+    assert tally.counted(ADDRESS_RULE, START + 86_400_000) == FailureCount(1, 0, START + 86_400_000)
 
 
 def test_an_address_that_guesses_on_is_slowed_to_what_is_forgiven() -> None:
@@ -77,8 +77,8 @@ def test_an_address_that_guesses_on_is_slowed_to_what_is_forgiven() -> None:
 
 def test_no_address_is_locked_for_good() -> None:
     for rule in (ADDRESS_RULE, GUESS_RULE):
-        assert Tally(10**6, START, START).wait(rule, START) == 0
-        assert rule.delay(10**9) == LONGEST_DELAY_MS
+        assert FailureCount(10**6, START, START).wait(rule, START) == 0
+        assert rule.delay(10**9) == MAX_DELAY_MS
 
 
 def test_what_is_given_back_leaves_no_delay_behind() -> None:
@@ -88,7 +88,7 @@ def test_what_is_given_back_leaves_no_delay_behind() -> None:
     back = six.given_back(NAME_RULE)
     assert (back.failures, back.wait(NAME_RULE, START)) == (5, 0)
     assert NO_FAILURES.given_back(NAME_RULE) == NO_FAILURES
-    eight = Tally(8, START + 4000, START)
+    eight = FailureCount(8, START + 4000, START)
     assert eight.given_back(NAME_RULE).wait(NAME_RULE, START) == 4000, "others' failures still count"
 
 

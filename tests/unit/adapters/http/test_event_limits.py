@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from aiproject.adapters.http.event_limits import Limiter, Rate
+from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
 from aiproject.errors import TooManyRequests
 
 NOW = 1_800_000_000.0
@@ -30,21 +30,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 RATE = Rate("login", "3/minute")
 
 
-async def refused(limiter: Limiter, rate: Rate, key: str) -> int:
+async def refused(limiter: EventRateLimiter, rate: Rate, key: str) -> int:
     with pytest.raises(TooManyRequests) as caught:
         await limiter.hit(rate, key)
     return caught.value.retry_after
 
 
 async def test_so_many_and_no_more(clock: Clock) -> None:
-    limiter = Limiter(enabled=True)
+    limiter = EventRateLimiter(enabled=True)
     for _ in range(3):
         await limiter.hit(RATE, "1.2.3.4")
     assert 1 <= await refused(limiter, RATE, "1.2.3.4") <= 61
 
 
 async def test_keys_and_rates_are_apart(clock: Clock) -> None:
-    limiter = Limiter(enabled=True)
+    limiter = EventRateLimiter(enabled=True)
     for _ in range(3):
         await limiter.hit(RATE, "a")
     await limiter.hit(RATE, "b")
@@ -53,7 +53,7 @@ async def test_keys_and_rates_are_apart(clock: Clock) -> None:
 
 
 async def test_the_window_moves(clock: Clock) -> None:
-    limiter = Limiter(enabled=True)
+    limiter = EventRateLimiter(enabled=True)
     await limiter.hit(RATE, "a")
     clock.now += 40
     await limiter.hit(RATE, "a")
@@ -66,7 +66,7 @@ async def test_the_window_moves(clock: Clock) -> None:
 
 
 async def test_a_refused_event_is_not_counted(clock: Clock) -> None:
-    limiter = Limiter(enabled=True)
+    limiter = EventRateLimiter(enabled=True)
     for _ in range(3):
         await limiter.hit(RATE, "a")
     for _ in range(5):
@@ -77,6 +77,6 @@ async def test_a_refused_event_is_not_counted(clock: Clock) -> None:
 
 
 async def test_switched_off(clock: Clock) -> None:
-    limiter = Limiter(enabled=False)
+    limiter = EventRateLimiter(enabled=False)
     for _ in range(100):
         await limiter.hit(RATE, "a")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from aiproject.adapters.http.asgi import HEADERS
-from aiproject.adapters.http.rate_limiter import Demand, MemoryGate, OverLimit, admit
+from aiproject.adapters.http.rate_limiter import LimitRequest, MemoryRateLimiter, OverLimit, admit
 
-TEN = Demand("account", "7", 10)
+TEN = LimitRequest("account", "7", 10)
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
 
-async def allowed(gate: MemoryGate, demand: Demand = TEN) -> int:
+async def allowed(gate: MemoryRateLimiter, demand: LimitRequest = TEN) -> int:
     for count in range(1000):
         try:
             await gate.admit([demand])
@@ -29,7 +29,7 @@ async def allowed(gate: MemoryGate, demand: Demand = TEN) -> int:
 
 async def test_the_window_moves() -> None:
     clock = Clock()
-    gate = MemoryGate(clock)
+    gate = MemoryRateLimiter(clock)
     assert await allowed(gate) == 10
     clock.now += 60
     assert await allowed(gate) == 0  # all ten still lie within the last minute
@@ -43,7 +43,7 @@ async def test_the_window_moves() -> None:
 
 async def test_the_wait_that_is_told_is_the_wait() -> None:
     clock = Clock(600_000 + 20)
-    gate = MemoryGate(clock)
+    gate = MemoryRateLimiter(clock)
     assert await allowed(gate) == 10
     with pytest.raises(OverLimit) as caught:
         await gate.admit([TEN])
@@ -56,9 +56,9 @@ async def test_the_wait_that_is_told_is_the_wait() -> None:
 
 async def test_who_called_long_ago_is_forgotten() -> None:
     clock = Clock()
-    gate = MemoryGate(clock)
+    gate = MemoryRateLimiter(clock)
     for number in range(1000):
-        await gate.admit([Demand("address", str(number), 10)])
+        await gate.admit([LimitRequest("address", str(number), 10)])
     clock.now += 60
     await gate.admit([TEN])
     clock.now += 60
@@ -68,19 +68,19 @@ async def test_who_called_long_ago_is_forgotten() -> None:
 
 async def test_a_correction_that_comes_minutes_later_changes_nothing() -> None:
     clock = Clock()
-    gate = MemoryGate(clock)
-    admission = await gate.admit([Demand("key-tokens", "1", 100, cost=90)])
+    gate = MemoryRateLimiter(clock)
+    admission = await gate.admit([LimitRequest("key-tokens", "1", 100, cost=90)])
     clock.now += 180
-    await gate.admit([Demand("key-tokens", "1", 100, cost=50)])
+    await gate.admit([LimitRequest("key-tokens", "1", 100, cost=50)])
     admission.correct("key-tokens", 0)
     with pytest.raises(OverLimit):
-        await gate.admit([Demand("key-tokens", "1", 100, cost=51)])
+        await gate.admit([LimitRequest("key-tokens", "1", 100, cost=51)])
 
 
 async def test_a_refusal_tells_only_the_limit_that_refuses() -> None:
-    gate = MemoryGate(Clock())
+    gate = MemoryRateLimiter(Clock())
     scope: dict[str, object] = {}
-    demands = [Demand("account", "7", 2), Demand("account-calls", "7", 9, is_concurrent=True)]
+    demands = [LimitRequest("account", "7", 2), LimitRequest("account-calls", "7", 9, is_concurrent=True)]
     for _ in range(2):
         scope = {}
         await admit(scope, gate, demands)
@@ -89,7 +89,7 @@ async def test_a_refusal_tells_only_the_limit_that_refuses() -> None:
         b"ratelimit": b'"account";r=0;t=60, "account-calls";r=7',
     }
     scope = {}
-    await admit(scope, gate, [Demand("address", "192.0.2.1", 9)])
+    await admit(scope, gate, [LimitRequest("address", "192.0.2.1", 9)])
     with pytest.raises(OverLimit) as caught:
         await admit(scope, gate, demands)
     # The draft, section 6: Retry-After is not earlier than the end of the effective window.

@@ -20,7 +20,7 @@ from aiproject.adapters.http.receive_budget import FREE_BYTES, BodyBudget, NoRoo
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, BodyTooLarge, NotSignedIn, TooManyRequests
 from aiproject.protocols.legacy import failure_of
-from aiproject.web.middleware import Bodies
+from aiproject.web.middleware import BodiesMiddleware
 
 KIB = 1024
 TOTAL = 1024 * KIB
@@ -278,7 +278,7 @@ async def test_after_a_storm_of_every_kind_of_end_nothing_is_held() -> None:
         client = Client(chance.randrange(2, 9), chance.choice(["whole", "whole", "gone", "silent"]))
         patience = 0.05 if client.end == "silent" else 5.0
         call = asyncio.ensure_future(
-            Bodies(application, patience, pot)(post(f"192.0.2.{number % 9}"), client.receive, ignore)
+            BodiesMiddleware(application, patience, pot)(post(f"192.0.2.{number % 9}"), client.receive, ignore)
         )
         if number % 10 == 0:
             asyncio.get_running_loop().call_later(0.002, call.cancel)
@@ -313,7 +313,7 @@ async def test_the_memory_of_an_ended_body_does_not_wait_for_the_garbage_collect
     gc.collect()
     gc.disable()
     try:
-        await asyncio.create_task(as_task_of_a_server(Bodies(read_half, 0.05, pot), "192.0.2.1", client))
+        await asyncio.create_task(as_task_of_a_server(BodiesMiddleware(read_half, 0.05, pot), "192.0.2.1", client))
         del client
         assert is_freed() is None
     finally:
@@ -323,7 +323,7 @@ async def test_the_memory_of_an_ended_body_does_not_wait_for_the_garbage_collect
     assert pot.held == 0
 
 
-async def as_task_of_a_server(application: Bodies, address: str, client: Client) -> None:
+async def as_task_of_a_server(application: BodiesMiddleware, address: str, client: Client) -> None:
     with contextlib.suppress(AiProjectError, ClientGone):
         await application(post(address), client.receive, ignore)
 
@@ -341,7 +341,7 @@ async def test_what_is_thrown_away_is_not_counted() -> None:
         await read_body(receive, scope["headers"], limit=128 * KIB)
 
     with pytest.raises(BodyTooLarge):
-        await Bodies(read_little, 5.0, pot)(post("198.51.100.1"), Client(500, "whole").receive, ignore)
+        await BodiesMiddleware(read_little, 5.0, pot)(post("198.51.100.1"), Client(500, "whole").receive, ignore)
     assert honest.refusal is None
     assert pot.held == TOTAL // 8
 
@@ -350,7 +350,9 @@ async def test_a_customers_ipv6_networks_share_one_part() -> None:
     """A /56, as homes get it, has 256 networks: counted one by one they would leave hardly anything to others."""
     pot = budget()
     drips = [
-        asyncio.create_task(as_task(Bodies(read_to_end, 60.0, pot), f"2001:db8:1:{number:x}::1", Client(2, "silent")))
+        asyncio.create_task(
+            as_task(BodiesMiddleware(read_to_end, 60.0, pot), f"2001:db8:1:{number:x}::1", Client(2, "silent"))
+        )
         for number in range(12)
     ]
     async with running(*drips):
@@ -363,7 +365,7 @@ async def test_a_customers_ipv6_networks_share_one_part() -> None:
 async def test_a_refused_sender_is_not_waited_for() -> None:
     """A drip that is silent at the moment of its refusal goes at once, not with its next byte."""
     pot = budget()
-    slow = asyncio.create_task(as_task(Bodies(read_to_end, 60.0, pot), "198.51.100.1", Client(7, "silent")))
+    slow = asyncio.create_task(as_task(BodiesMiddleware(read_to_end, 60.0, pot), "198.51.100.1", Client(7, "silent")))
     async with running(slow):
         await asyncio.sleep(0.05)
         assert pot.held == 6 * 64 * KIB
@@ -376,5 +378,5 @@ async def read_to_end(scope: Scope, receive: Receive, send: Send) -> None:
     await read_body(receive, scope["headers"], limit=TOTAL)
 
 
-async def as_task(application: Bodies, address: str, client: Client) -> None:
+async def as_task(application: BodiesMiddleware, address: str, client: Client) -> None:
     await application(post(address), client.receive, ignore)

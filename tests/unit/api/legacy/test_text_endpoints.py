@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from aiproject.accounts import Account, Accounts, ApiKeys
-from aiproject.accounts.identity.authenticator import Identities
+from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.adapters.http.asgi import READER, RECORD, Message, Scope
 from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
 from aiproject.api.legacy.endpoint import ClientWatch
-from aiproject.calls.idempotency import Claim, Replay
+from aiproject.calls.idempotency import IdempotencyClaim, IdempotencyStore
 from aiproject.calls.limits import CallLimits, Ceilings
 from aiproject.calls.running import RunningCalls
 from aiproject.errors import (
@@ -31,7 +31,7 @@ from aiproject.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from aiproject.ledger import Capability, Hold, Key, KeyLost, Outcome, Quotas, Stage
+from aiproject.ledger import Hold, Key, KeyLost, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.rules import charge
 from aiproject.protocols.chat import ChatEvent, ChatRequest, ToolCall, Usage
 from aiproject.protocols.iflytek.spark.answer import estimate_tokens, render
@@ -110,7 +110,7 @@ class World:
         return self.identified
 
     async def hold(
-        self, account: Account, capability: Capability, amount: int, *, request_id: str, need: int, **facts: int | str
+        self, account: Account, capability: Meter, amount: int, *, request_id: str, need: int, **facts: int | str
     ) -> Hold:
         await asyncio.sleep(0)
         self.journal.append(f"hold {need} to {amount}")
@@ -151,9 +151,9 @@ class World:
     # -- keys --
 
     @asynccontextmanager
-    async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[Claim]:
+    async def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AsyncIterator[IdempotencyClaim]:
         self.journal.append("claim")
-        claim = Claim(Key("account 7", "hash of the key"), self.earlier) if self.key else Claim()
+        claim = IdempotencyClaim(Key("account 7", "hash of the key"), self.earlier) if self.key else IdempotencyClaim()
         try:
             yield claim
         finally:
@@ -194,8 +194,8 @@ class World:
         accounts: Accounts = self  # type: ignore[assignment]
         keys: ApiKeys = self  # type: ignore[assignment]
         quotas: Quotas = self  # type: ignore[assignment]
-        replay: Replay = self  # type: ignore[assignment]
-        app = endpoint(self.calls, Identities(accounts, keys), quotas, self, defaults, replay, self.limits)
+        replay: IdempotencyStore = self  # type: ignore[assignment]
+        app = endpoint(self.calls, Authenticator(accounts, keys), quotas, self, defaults, replay, self.limits)
         content = body if isinstance(body, bytes) else json.dumps(CALL if body is None else body).encode()
         is_read = False
 

@@ -19,15 +19,15 @@ from aiproject.errors import (
     UpstreamUnreachable,
 )
 from aiproject.protocols.iflytek.signing import http_date
-from aiproject.providers import Link, TimeLimits
+from aiproject.providers import IflytekConnector, TimeLimits
 from virtual_time import run
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LIMITS = TimeLimits(connect=1, first_frame=2, gap=3, call=60, attempts=4)
 
 
-def link(limits: TimeLimits = LIMITS, *, clock: Callable[[], datetime] = lambda: NOW) -> Link:
-    return Link(IflytekCredentials("appid", "the-key", "the-secret"), limits, clock=clock)
+def link(limits: TimeLimits = LIMITS, *, clock: Callable[[], datetime] = lambda: NOW) -> IflytekConnector:
+    return IflytekConnector(IflytekCredentials("appid", "the-key", "the-secret"), limits, clock=clock)
 
 
 class Call:

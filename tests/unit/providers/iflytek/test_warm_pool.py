@@ -9,7 +9,7 @@ import pytest
 
 from aiproject.adapters.net.websocket import WebSocketConnection
 from aiproject.errors import UpstreamUnreachable
-from aiproject.providers.iflytek.warm_pool import LOOK_EVERY, MAX_AGE, PAUSE, QUIET, Stock
+from aiproject.providers.iflytek.warm_pool import LOOK_EVERY, MAX_AGE, PAUSE, QUIET, WarmConnectionPool
 from virtual_time import run
 
 HANDSHAKE = 0.1
@@ -45,11 +45,11 @@ class Platform:
         return sum(line.is_open for line in self.lines)
 
 
-def stock_of(platform: Platform, most: int = 4, concurrency: int | None = None) -> Stock:
-    return Stock(platform.open, most=most, concurrency=concurrency)
+def stock_of(platform: Platform, most: int = 4, concurrency: int | None = None) -> WarmConnectionPool:
+    return WarmConnectionPool(platform.open, most=most, concurrency=concurrency)
 
 
-async def call(stock: Stock, *, seconds: float = 1.0) -> bool:
+async def call(stock: WarmConnectionPool, *, seconds: float = 1.0) -> bool:
     """One call; says whether it found a connection."""
     line = stock.take()
     await asyncio.sleep(seconds)
