@@ -126,7 +126,7 @@ def shared_forker() -> Forker:
 
 
 def _main() -> None:
-    import aiproject.cli  # noqa: F401 - what this is about
+    import aiproject.cli.serve  # noqa: F401 - what this is about: a command imports its modules only when it runs
 
     children: dict[int, str] = {}
     # A child's end wakes the select below.
