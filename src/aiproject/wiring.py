@@ -29,7 +29,8 @@ from aiproject.accounts.selfservice.recovery import Recovery
 from aiproject.accounts.sessions.cookies import BrowserRules
 from aiproject.accounts.sessions.service import Sessions
 from aiproject.adapters.db import migrations
-from aiproject.adapters.db.engine import Condition, Database
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import Condition
 from aiproject.adapters.db.write_probe import WriteProbe
 from aiproject.adapters.http.asgi import ASGIApp
 from aiproject.adapters.http.connection_counts import ConnectionCounts

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.adapters.db.engine import CommitInDoubt, Database, TransientConflict
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import CommitInDoubt, TransientConflict
 from aiproject.adapters.db.runner import Steps, Writer, _MySQLWriter, open_writer
 from aiproject.adapters.db.schema import operator_loss
 from aiproject.errors import Unavailable

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters.db.engine import CommitInDoubt, Database
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import CommitInDoubt
 from aiproject.adapters.db.schema import stored_answer
 from aiproject.errors import AiProjectError, Unavailable
 from aiproject.ledger import ClaimResult, Key, KeyLost, LeaseTimes, Meter, Outcome, Quotas, Stage

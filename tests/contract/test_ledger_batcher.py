@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.accounts import Account
-from aiproject.adapters.db.engine import CommitInDoubt, Database, TransientConflict, UniqueViolation
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import CommitInDoubt, TransientConflict, UniqueViolation
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry, operator_loss
 from aiproject.adapters.db.schema import user as users

@@ -31,7 +31,8 @@ from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys import store as key_store
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit
 from aiproject.adapters.db import migrations
-from aiproject.adapters.db.engine import CommitInDoubt, Database, TransientConflict
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import CommitInDoubt, TransientConflict
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import unpaid_usage
 from aiproject.adapters.db.schema import user as users

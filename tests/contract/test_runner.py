@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.db.engine import Database, StatementFailed, TransientConflict, UniqueViolation
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import StatementFailed, TransientConflict, UniqueViolation
 from aiproject.adapters.db.runner import Rows, Statement, Steps, Writer, open_writer, take_steps
 from aiproject.adapters.db.schema import operator_loss
 from aiproject.ledger.sql import insert_rows, select_rows, update_rows

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit
-from aiproject.adapters.db.engine import CommitInDoubt, Database
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import CommitInDoubt
 from aiproject.adapters.db.schema import api_key, spend_limit
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import operator_loss as losses

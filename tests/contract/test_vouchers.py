@@ -17,7 +17,8 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from aiproject.accounts import Account, Accounts
-from aiproject.adapters.db.engine import CommitInDoubt, Database
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import CommitInDoubt
 from aiproject.adapters.db.schema import ledger_entry, user, voucher, voucher_redemption
 from aiproject.adapters.http.rate_limiter import MemoryRateLimiter
 from aiproject.adapters.passwords import PasswordService

@@ -11,7 +11,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from aiproject.adapters.db import migrations
-from aiproject.adapters.db.engine import ConstraintViolation, Database
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import ConstraintViolation
 from aiproject.adapters.db.migrations import MigrationBlocked
 from aiproject.adapters.db.schema import metadata, user
 from aiproject.ledger.verify import verify

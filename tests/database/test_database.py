@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 import uvloop
 
-from aiproject.adapters.db.engine import CommitInDoubt, Database, StatementFailed, TransientConflict, retry_transient
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.errors import CommitInDoubt, StatementFailed, TransientConflict
 from aiproject.errors import Misconfigured, Unavailable
 from services import MariaDB, MySQL, PostgreSQL, Server, ServerMissing, free_port
 
@@ -334,7 +335,7 @@ class TestSqliteFile:
     async def test_a_lock_of_another_program_is_a_conflict(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("aiproject.adapters.db.engine.QUEUE_SECONDS", 0.2)
+        monkeypatch.setattr("aiproject.adapters.db.sqlite.QUEUE_SECONDS", 0.2)
         database = await Database.open(f"sqlite:///{tmp_path}/a.db")
         other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
         try:

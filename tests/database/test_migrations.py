@@ -15,7 +15,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from aiproject.adapters.db import migrations
-from aiproject.adapters.db.engine import CheckViolation, Database, UniqueViolation
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import CheckViolation, UniqueViolation
 from aiproject.adapters.db.schema import metadata, name_key, new_account_id, user
 from aiproject.assembly import prepare_schema
 from aiproject.errors import Misconfigured

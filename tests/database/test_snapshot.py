@@ -8,7 +8,8 @@ import contextlib
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.db.engine import Database, StatementFailed
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import StatementFailed
 from aiproject.adapters.db.schema import user, voucher
 from aiproject.errors import Unavailable
 from bookkeeping import open_account

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.adapters.db import write_probe
-from aiproject.adapters.db.engine import Condition, Database
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import Condition
 from aiproject.adapters.db.schema import login_guard
 from aiproject.adapters.db.write_probe import WriteProbe
 

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.accounts.core.model import check_name, is_askable, refuse_misleading_name
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
-from aiproject.adapters.db.engine import PRIMARY, Database, UniqueViolation, retry_transient
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.errors import PRIMARY, UniqueViolation
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import MAX_PASSWORD, PasswordService

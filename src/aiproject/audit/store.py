@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.adapters.db.engine import PRIMARY, TransientConflict, UniqueViolation
+from aiproject.adapters.db.errors import PRIMARY, TransientConflict, UniqueViolation
 from aiproject.adapters.db.schema import audit_entry as entries
 from aiproject.audit.model import (
     MAX_ACTION_LENGTH,

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.core.fingerprints import uuid_fingerprint
-from aiproject.adapters.db.engine import PRIMARY, UniqueViolation
+from aiproject.adapters.db.errors import PRIMARY, UniqueViolation
 from aiproject.adapters.db.runner import Rows, Statement, Steps, take_steps
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry, operator_loss

@@ -22,7 +22,8 @@ from typing import overload
 
 from msgspec import Struct
 
-from aiproject.adapters.db.engine import CommitInDoubt, Database, StatementFailed, TransientConflict
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import CommitInDoubt, StatementFailed, TransientConflict
 from aiproject.adapters.db.runner import Steps, Writer, open_writer
 from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.log import get_logger

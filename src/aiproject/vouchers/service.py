@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiproject.accounts import Account
-from aiproject.adapters.db.engine import PRIMARY, CommitInDoubt, Database, UniqueViolation, retry_transient
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.errors import PRIMARY, CommitInDoubt, UniqueViolation
 from aiproject.adapters.log import get_logger
 from aiproject.audit import AuditContext, Fact, record, server_origin
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable

@@ -26,7 +26,8 @@ from aiproject.accounts.api_keys.model import (
 )
 from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
-from aiproject.adapters.db.engine import Database, UniqueViolation, retry_transient
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import api_key, new_account_id
 from aiproject.adapters.log import get_logger
 from aiproject.audit import AuditContext, Fact, account_origin, record

@@ -19,7 +19,8 @@ from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Within
 from aiproject.accounts.selfservice import token_store as mail_token_store
 from aiproject.accounts.sessions import store as session_store
-from aiproject.adapters.db.engine import Database, UniqueViolation, retry_transient
+from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import name_key
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import UNUSABLE_PASSWORD

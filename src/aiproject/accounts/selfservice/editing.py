@@ -12,7 +12,7 @@ from aiproject.accounts.core import store
 from aiproject.accounts.core.model import Account, refuse_misleading_name
 from aiproject.accounts.selfservice import token_store as mail_token_store
 from aiproject.accounts.sessions import store as session_store
-from aiproject.adapters.db.engine import UniqueViolation
+from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import name_key
 from aiproject.errors import NameTaken
 

@@ -23,15 +23,15 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.adapters.db.engine import (
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import (
     CommitInDoubt,
     ConstraintViolation,
-    Database,
     StatementFailed,
     TransientConflict,
-    connect_sqlite,
     translate_driver_error,
 )
+from aiproject.adapters.db.sqlite import connect_sqlite
 from aiproject.errors import AiProjectError, Unavailable
 
 __all__ = ["Rows", "Statement", "Steps", "Writer", "open_writer", "take_steps"]
@@ -90,7 +90,7 @@ class Writer(ABC):
             TransientConflict: another transaction was in the way; nothing was written.
             CommitInDoubt: the connection was lost while committing.
             Unavailable: no connection, or it was lost; nothing was written.
-            AiProjectError: another error of `aiproject.adapters.db.engine`; nothing was written.
+            AiProjectError: another error of `aiproject.adapters.db.errors`; nothing was written.
             Exception: what the steps raised; nothing was written.
         """
 

@@ -13,10 +13,10 @@ import time
 from sqlalchemy import Insert
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from aiproject.adapters.db.engine import (
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import (
     CommitInDoubt,
     Condition,
-    Database,
     DatabaseUnavailable,
     Dialect,
     StatementFailed,

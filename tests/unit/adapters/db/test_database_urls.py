@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproject.adapters.db.engine import TransientConflict, _connect_arguments, parse_database_url, retry_transient
+from aiproject.adapters.db.engine import retry_transient
+from aiproject.adapters.db.errors import TransientConflict
+from aiproject.adapters.db.url import connect_arguments, parse_database_url
 from aiproject.errors import Misconfigured
 
 
@@ -40,14 +42,14 @@ class TestForms:
             assert (url.username, url.password, url.host) == ("user", password, "host")
 
     def test_mysql_s_password_goes_to_the_driver_in_utf_8(self) -> None:
-        url, arguments = _connect_arguments(parse_database_url("mysql://u:%E5%AF%86@h/db"))
+        url, arguments = connect_arguments(parse_database_url("mysql://u:%E5%AF%86@h/db"))
         assert arguments["password"] == "密".encode()
         assert url.password == ""
 
     def test_sockets_and_tls(self) -> None:
-        url, arguments = _connect_arguments(parse_database_url("postgresql://u@/db?host=/run/pg&sslmode=verify-full"))
+        url, arguments = connect_arguments(parse_database_url("postgresql://u@/db?host=/run/pg&sslmode=verify-full"))
         assert (arguments["host"], arguments["ssl"], dict(url.query)) == ("/run/pg", "verify-full", {})
-        url, arguments = _connect_arguments(parse_database_url("mysql://u@/db?unix_socket=/run/m.sock&ssl=true"))
+        url, arguments = connect_arguments(parse_database_url("mysql://u@/db?unix_socket=/run/m.sock&ssl=true"))
         assert (dict(url.query), arguments["ssl"]) == ({"unix_socket": "/run/m.sock"}, True)
 
 

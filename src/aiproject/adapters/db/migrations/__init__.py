@@ -29,7 +29,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.adapters.db.engine import MAINTENANCE_SECONDS, Database, TransientConflict
+from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.errors import TransientConflict
+from aiproject.adapters.db.sqlite import MAINTENANCE_SECONDS
 from aiproject.errors import Misconfigured, Unavailable
 
 __all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "alembic_config", "settled_status", "status", "upgrade"]
