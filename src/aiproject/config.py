@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ from aiproject.errors import Misconfigured
 from aiproject.protocols.addresses import parse_network
 from aiproject.setting_names import PREFIX, SERVICE_LINK_IN_PORT, is_service_address, unknown_keys, unknown_variables
 
-__all__ = ["IflytekCredentials", "Settings", "config_path", "load_settings"]
+__all__ = ["IflytekCredentials", "Settings", "Unit", "config_path", "load_settings"]
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -102,7 +103,15 @@ def _unmetered(value: object) -> object:
 MAX_SIGNUP_UNITS = 10**15
 """What one grant may add as well. A balance ends at 2^53 - 1, which leaves room for eight more grants of that size."""
 
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The unit of a setting's number, as the generated reference shows it."""
+
+    name: str
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400), Unit("seconds")]
 WebSocketUrl = Annotated[str, _url("ws", "wss")]
 HttpUrl = Annotated[str, _url("http", "https")]
 
@@ -140,152 +149,232 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=256, description="Server processes that share the port.")
-    data_dir: Path = Field(Path("./data"), description="Embedded database and generated secrets.")
-    database_url: SecretStr | None = Field(None, description="Database; SQLite in the data directory if not given.")
+    data_dir: Path = Field(
+        Path("./data"), description="Directory of the embedded database and of the secrets that the server generates."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="Address of the database, `sqlite:///…`, `mysql://…`, `mariadb://…` or "
+        "`postgresql://…`; SQLite in the data directory if not set.",
+    )
 
-    iflytek_app_id: str = Field("", max_length=64, description="APPID from the iFlytek console.")
+    iflytek_app_id: str = Field(
+        "",
+        max_length=64,
+        description="APPID from the iFlytek console. Set all three credentials, or none to use the sandbox.",
+    )
     iflytek_api_key: SecretStr = Field(SecretStr(""), description="APIKey from the iFlytek console.")
     iflytek_api_secret: SecretStr = Field(
         SecretStr(""), validate_default=True, description="APISecret from the iFlytek console."
     )
-    spark_url: WebSocketUrl = Field("wss://spark-api.xf-yun.com/v3.5/chat", description="Text model.")
-    spark_domain: str = Field("generalv3.5", description="Text model's `domain`; must fit the address.")
-    dictation_url: WebSocketUrl = Field("wss://iat-api.xfyun.cn/v2/iat", description="Dictation service.")
+    spark_url: WebSocketUrl = Field("wss://spark-api.xf-yun.com/v3.5/chat", description="Address of the text model.")
+    spark_domain: str = Field("generalv3.5", description="The text model's `domain`; must fit the address.")
+    dictation_url: WebSocketUrl = Field(
+        "wss://iat-api.xfyun.cn/v2/iat", description="Address of the dictation service; it decides the protocol."
+    )
     ocr_url: HttpUrl = Field(
         "https://api.xf-yun.com/v1/private/hh_ocr_recognize_doc",
-        description="Picture text; the service's name is the last path element.",
+        description="Address of the service that reads text in pictures; the last element of the path is the "
+        "service's name.",
     )
 
-    signup_tokens: int = Field(10_000, ge=0, le=MAX_SIGNUP_UNITS, description="Tokens that a new account starts with.")
+    signup_tokens: Annotated[int, Unit("tokens")] = Field(
+        10_000, ge=0, le=MAX_SIGNUP_UNITS, description="Tokens that a new account starts with."
+    )
     signup_pic_times: int = Field(
         10, ge=0, le=MAX_SIGNUP_UNITS, description="Picture recognitions that a new account starts with."
     )
-    signup_voice_seconds: Annotated[int | None, BeforeValidator(_unmetered)] = Field(
+    signup_voice_seconds: Annotated[int | None, BeforeValidator(_unmetered), Unit("seconds")] = Field(
         None,
         ge=0,
         le=MAX_SIGNUP_UNITS // 1000,
-        description="Dictation seconds that a new account starts with, or `unmetered`.",
+        description="Seconds of dictation that a new account starts with; `unmetered` counts them and refuses nobody.",
     )
     signups_per_address_per_day: Annotated[int | None, BeforeValidator(_unlimited)] = Field(
         60,
         ge=0,
         le=1_000_000,
-        description="Accounts of one address in a day that start with this quota; `unlimited`: all of them.",
+        description="Accounts per client address and day that start with the quota above, or `unlimited`; accounts "
+        "beyond it are opened with none.",
     )
-    password_min_length: int = Field(8, ge=6, le=64, description="Characters of a new password.")
-    registration: Literal["open", "closed"] = Field("open", description="Whether anybody may register.")
-    voice_anonymous: bool = Field(True, description="Whether the voice route may be called without an account.")
+    password_min_length: Annotated[int, Unit("characters")] = Field(
+        8,
+        ge=6,
+        le=64,
+        description="Least number of characters of a new password; `aiproject doctor` reports values below 8.",
+    )
+    registration: Literal["open", "closed"] = Field(
+        "open", description="Whether anybody may register; with `closed`, only `aiproject user add` opens accounts."
+    )
+    voice_anonymous: bool = Field(
+        True,
+        description="Whether dictation needs no account; such calls are limited by client address. `false` requires "
+        "`uuid` and `username`, as the picture endpoint does.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
         ("*",), description="Origins that may call from a browser, separated by commas; `*` is any."
     )
-    limits: Literal["on", "off"] = Field("on", description="Rate limits; quotas stay in any case.")
-    address_requests_per_minute: int = Field(1200, ge=1, description="Requests of one address.")
-    address_concurrent_calls: int = Field(200, ge=1, description="Calls of one address that run at once.")
+    limits: Literal["on", "off"] = Field("on", description="Whether rate limits are in force; quotas always are.")
+    address_requests_per_minute: int = Field(1200, ge=1, description="Requests per client address and minute.")
+    address_concurrent_calls: int = Field(200, ge=1, description="Concurrent calls per client address.")
     address_concurrent_uploads: int = Field(
-        100, ge=1, description="Bodies over 64 KiB that one address sends at once, in one process."
+        100,
+        ge=1,
+        description="Concurrent request bodies over 64 KiB per client address, in one process; beyond it the slowest "
+        "of that address is refused.",
     )
-    address_connections: int = Field(1000, ge=1, description="Connections of one address, in one process.")
-    account_requests_per_minute: int = Field(600, ge=1, description="Charging calls of one account.")
-    account_concurrent_calls: int = Field(50, ge=1, description="Charging calls of one account that run at once.")
+    address_connections: int = Field(
+        1000,
+        ge=1,
+        description="Connections per client address, in one process, never more than three quarters of all; further "
+        "ones are answered with 429. Does not apply to trusted proxies.",
+    )
+    account_requests_per_minute: int = Field(600, ge=1, description="Charged calls per account and minute.")
+    account_concurrent_calls: int = Field(50, ge=1, description="Concurrent charged calls per account.")
     redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
-        None, description="Redis or Valkey that the nodes share for rate limits; in memory if not given."
+        None,
+        description="Redis or Valkey in which all processes and nodes count rate limits together, `redis://…`, "
+        "`rediss://…` or `unix://…`; without it each process counts in its own memory.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list), AfterValidator(_networks)] = (
-        Field((), description="Addresses or networks of proxies whose forwarding headers are believed.")
+        Field(
+            (),
+            description="Addresses or networks of the proxies whose forwarding headers are trusted, separated "
+            "by commas.",
+        )
     )
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         "Asia/Shanghai", description="Time zone in which days begin, for daily caps."
     )
 
-    session_idle: int = Field(43_200, ge=60, description="Idle time after which a browser session ends.")
-    session_lifetime: int = Field(
+    session_idle: Annotated[int, Unit("seconds")] = Field(
+        43_200, ge=60, description="Idle time after which a browser session ends."
+    )
+    session_lifetime: Annotated[int, Unit("seconds")] = Field(
         30 * 86_400, ge=60, le=366 * 86_400, description="Time after which a browser session ends in any case."
     )
     public_url: Annotated[str, _url("http", "https")] | None = Field(
-        None, description="Where browsers reach this server; for links in mails."
+        None, description="Address at which browsers reach this server; used in the links of e-mails."
     )
     smtp_url: SecretStr | None = Field(
-        None, description="Mail server, `smtp://` (STARTTLS) or `smtps://`, user and password included."
+        None,
+        description="Mail server, `smtp://…` (with STARTTLS) or `smtps://…`, including user and password; without it "
+        "no mail is sent.",
     )
-    mail_from: str | None = Field(None, description="Sender of mails.")
+    mail_from: str | None = Field(None, description="Sender address of e-mails.")
     admin_key_file: Path | None = Field(
-        None, description="Key that signs administrators' tokens; made in the data directory if not given."
+        None,
+        description="File with the key that signs administrators' tokens, the same on all nodes; generated in the "
+        "data directory if not set.",
     )
-    argon2_memory: int = Field(65_536, ge=19_456, le=4_194_304, description="KiB of memory for one password's hash.")
+    argon2_memory: Annotated[int, Unit("KiB")] = Field(
+        65_536,
+        ge=19_456,
+        le=4_194_304,
+        description="Memory for hashing one password; `aiproject doctor` measures the time and recommends a value.",
+    )
     argon2_passes: int = Field(3, ge=1, le=100, description="Passes over that memory.")
-    argon2_lanes: int = Field(4, ge=1, le=64, description="Lanes of that memory, worked on at once.")
+    argon2_lanes: int = Field(4, ge=1, le=64, description="Lanes of that memory, computed in parallel.")
 
-    body_timeout: Seconds = Field(30.0, description="Time without a byte after which a slow sender is cut.")
-    max_connections: int = Field(10_000, ge=1, le=1_000_000, description="Clients' connections of one process.")
-    receive_budget_bytes: int | None = Field(
+    body_timeout: Seconds = Field(
+        30.0, description="Time without a byte of the request body after which the sender is disconnected."
+    )
+    max_connections: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Client connections of one process; further ones are answered with 503. The limit of open files "
+        "applies as well.",
+    )
+    receive_budget_bytes: Annotated[int | None, Unit("bytes")] = Field(
         None,
         ge=32 * 1024 * 1024,
-        description="Memory for request bodies, of all workers; a quarter of the memory there is if not given.",
+        description="Memory for request bodies of all workers together, at least 32 MiB each, shared fairly among "
+        "client addresses; a quarter of the machine's memory if not set.",
     )
-    reader_timeout: Seconds = Field(60.0, description="Time after which a client that reads nothing is cut.")
+    reader_timeout: Seconds = Field(
+        60.0, description="Time after which a client that does not read its answer is disconnected."
+    )
 
-    upstream_timeout: Seconds = Field(120.0, description="Silence after which an upstream is given up.")
+    upstream_timeout: Seconds = Field(120.0, description="Silence after which a call to the platform is given up.")
     upstream_connect_timeout: Seconds = Field(10.0, description="Limit for connection, TLS and handshake.")
     upstream_first_frame_timeout: Seconds | None = Field(
-        None, description="Limit for the first frame; the value of `upstream_timeout` if not given."
+        None, description="Limit for the first frame; the value of `upstream_timeout` if not set."
     )
     upstream_call_timeout: Seconds = Field(600.0, description="Limit for one whole call.")
     upstream_attempts: int = Field(
-        3, ge=1, le=10, description="Tries at a call while nothing of it has reached the caller."
+        3, ge=1, le=10, description="Attempts at a call while nothing of it has reached the client."
     )
-    spark_max_tokens: int = Field(4096, ge=1, le=65_535, description="Completion limit that is sent upstream.")
-    spark_temperature: float = Field(0.5, gt=0, le=1, description="Temperature that is sent upstream.")
-    spark_top_k: int = Field(4, ge=1, le=6, description="`top_k` that is sent upstream.")
+    spark_max_tokens: Annotated[int, Unit("tokens")] = Field(
+        4096, ge=1, le=65_535, description="Completion limit sent to the model; a small balance lowers it."
+    )
+    spark_temperature: float = Field(0.5, gt=0, le=1, description="Temperature sent to the model.")
+    spark_top_k: int = Field(4, ge=1, le=6, description="`top_k` sent to the model.")
     spark_warm_connections: int = Field(
-        16, ge=0, le=1000, description="Connections to the model that are kept open for the next questions, at most."
+        16,
+        ge=0,
+        le=1000,
+        description="Connections to the model kept open for the next questions, at most; their number follows recent "
+        "load, and 0 keeps none.",
     )
     spark_concurrency: int | None = Field(
-        None, ge=1, description="Connections to the model that the vendor allows at once, as far as it told."
+        None,
+        ge=1,
+        description="Concurrent connections that the platform allows this application; no limit is assumed if not set.",
     )
     dictation_pace: float = Field(
         0.0,
         ge=0,
         le=100,
-        description="How fast audio is sent, as a multiple of real time; 0 is as fast as upstream takes it.",
+        description="Rate at which audio is sent, as a multiple of real time; 0 is as fast as the platform accepts it.",
     )
-    dictation_frame_bytes: int = Field(
+    dictation_frame_bytes: Annotated[int, Unit("bytes")] = Field(
         8000, ge=320, le=9750, multiple_of=2, description="Audio bytes in one dictation frame."
     )
-    dictation_language: str = Field("zh_cn", description="Language asked of the dictation service.")
-    dictation_accent: str = Field("mandarin", description="Accent asked of the dictation service.")
+    dictation_language: str = Field(
+        "zh_cn", description="Language requested of the dictation service; the sandbox always recognizes English."
+    )
+    dictation_accent: str = Field("mandarin", description="Accent requested of the dictation service.")
     dictation_correction: bool = Field(
-        False, description="Dynamic correction (wpgs); must be opened in the vendor's console."
+        False,
+        description="Whether dynamic correction (wpgs) is requested; it must be enabled in the platform's console.",
     )
 
-    client_gone_drain: Annotated[float, Field(ge=0, le=3600)] = Field(
+    client_gone_drain: Annotated[float, Field(ge=0, le=3600), Unit("seconds")] = Field(
         30.0,
-        description="Time that an answer is read on after its client hung up, to charge its real usage; "
-        "`0` cuts it off and charges an estimate of what was generated. "
-        "A call with an `Idempotency-Key` is read to its end in any case: its client comes back for the answer.",
+        description="Time for which an answer is read on after its client has disconnected, to charge its real usage;"
+        " 0 stops it at once and charges an estimate. A call with an `Idempotency-Key` is always read to "
+        "its end.",
     )
-    unpaid_tokens_per_day: int = Field(
+    unpaid_tokens_per_day: Annotated[int, Unit("tokens")] = Field(
         20_000,
         ge=0,
         le=1_000_000_000_000,
-        description="Tokens of failed and moderated chats that an account need not pay in a day; beyond that it pays "
-        "the prompt and what was passed on.",
+        description="Tokens of failed and moderated chats that an account need not pay per day; beyond it the account"
+        " pays for the prompt and for what was passed on.",
     )
     fault_point: str | None = Field(
-        None, description="Kill this process at a named point; for tests of crash recovery only."
+        None, description="Named point at which the process kills itself; only for tests of crash recovery."
     )
-    hold_lease: Seconds = Field(30.0, description="Time after which the hold of a dead process may be closed.")
-    shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
-        20.0, description="Time that running streams get on SIGTERM before they are ended with an error frame."
+    hold_lease: Seconds = Field(
+        30.0,
+        description="Time after which any process may release the hold of a dead process; running calls renew theirs.",
+    )
+    shutdown_grace: Annotated[float, Field(ge=0, le=3600), Unit("seconds")] = Field(
+        20.0, description="Time that running calls get on SIGTERM before streams are ended with an error frame."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="Logging threshold; commands other than `serve` and `sandbox` log from `warning` on if not given.",
+        description="Logging threshold; commands other than `serve` and `sandbox` log from `warning` on unless it is "
+        "set.",
     )
     log_format: Literal["json", "console"] | None = Field(
-        None, description="`json` on a pipe and `console` on a terminal if not given."
+        None, description="Format of log lines; `console` on a terminal and `json` elsewhere if not set."
     )
     sandbox_speech_model: Path | None = Field(
-        None, description="Folder of a sherpa-onnx model that the sandbox hears with instead of PocketSphinx."
+        None,
+        description="Directory of a sherpa-onnx model with which the sandbox recognizes speech, in place of "
+        "PocketSphinx.",
     )
 
     @field_validator("iflytek_api_secret")
