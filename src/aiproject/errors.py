@@ -30,13 +30,17 @@ A branch stands for each remedy that a caller can choose, not for each line that
     │   ├── UpstreamTruncated    the connection ended before the answer did
     │   └── UpstreamNonsense     a message that the protocol does not allow
     ├── Unavailable              we cannot serve now: database away, or shutting down
-    └── Misconfigured            the operator must mend something; said at start or by ``doctor``
+    └── Misconfigured            the operator must fix something; said at start or by ``doctor``
 
 An exception is data: limits, codes, seconds; never a ready-made HTTP answer and never a secret. The doors
 (`aiproject.web`, `aiproject.cli`) hold the tables from this tree to their answers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
 
 __all__ = [
     "AccountUnknown",
@@ -53,6 +57,7 @@ __all__ = [
     "NotFound",
     "NotSignedIn",
     "QuotaExhausted",
+    "Reason",
     "ReceiptUnknown",
     "Refused",
     "RegistrationClosed",
@@ -203,36 +208,93 @@ class TooManyRequests(Refused):
 # -- the vendor's fault ------------------------------------------------------------------------------------------------
 
 
+class Reason(StrEnum):
+    """Why a provider did not answer, in terms that every provider shares.
+
+    A provider translates its own error codes into these. Settlement, routing and each API's error format depend on
+    the reason alone, so that none of them has to know a vendor's numbers.
+    """
+
+    MODERATED = "moderated"
+    """The question, the picture or the answer was stopped by the provider's content review."""
+
+    BUSY = "busy"
+    """The provider is over its capacity, or the operator's application over its rate."""
+
+    EXHAUSTED = "exhausted"
+    """What the operator bought from the provider is used up or does not cover the call."""
+
+    NOT_ALLOWED = "not allowed"
+    """Credentials, application, model or address are refused: the operator must fix the configuration."""
+
+    TOO_LONG = "too long"
+    """More text, sound or picture than the model takes."""
+
+    BAD_INPUT = "bad input"
+    """The provider cannot use what the caller sent."""
+
+    UNREACHABLE = "unreachable"
+    """No connection, or the handshake was refused."""
+
+    TIMED_OUT = "timed out"
+    """A time limit ran out."""
+
+    TRUNCATED = "truncated"
+    """The connection ended before the answer did."""
+
+    BROKEN = "broken"
+    """The provider failed for reasons of its own, or broke its protocol."""
+
+    @property
+    def is_callers(self) -> bool:
+        """Whether the caller's input is the cause, so that no other route would answer it and no provider failed."""
+        return self in (Reason.MODERATED, Reason.TOO_LONG, Reason.BAD_INPUT)
+
+
 class UpstreamFailed(AiProjectError):
-    """The vendor failed, or the way to it did. Nothing is charged.
+    """The provider failed, or the connection to it did. Nothing is charged.
 
     Args:
         detail: for the log, in English; may quote the vendor, never holds a secret or a signed URL.
+        reason: why; ``None``: the reason of the class.
         code: the vendor's error code, where it gave one.
         sid: the vendor's session id, where it gave one.
         hint: what the vendor itself says to the person who asked, only where its documents allow that to be shown.
-        retryable: a new try on a new connection may succeed. Whether there is one, the relay decides: never after
-            something reached the caller.
+        advice: one sentence for the person who asked, by language (``zh``, ``en``), where the provider knows a better
+            one than the reason's.
+        retryable: a new try on a new connection may succeed. Nobody tries again after something reached the caller.
         retry_delay: seconds to wait at least before that try.
     """
+
+    reason = Reason.BROKEN
 
     def __init__(
         self,
         detail: str = "",
         *,
+        reason: Reason | None = None,
         code: int | None = None,
         sid: str | None = None,
         hint: str = "",
+        advice: Mapping[str, str] = MappingProxyType({}),
         retryable: bool = False,
         retry_delay: float = 0.0,
     ) -> None:
         super().__init__(detail or type(self).__name__)
+        if reason is not None:
+            self.reason = reason
         self.detail = detail
         self.code = code
         self.sid = sid
         self.hint = hint
+        self.advice = advice
         self.retryable = retryable
         self.retry_delay = retry_delay
+
+    @property
+    def may_reroute(self) -> bool:
+        """Whether another provider or model may answer the same request."""
+        return not self.reason.is_callers
 
 
 class UpstreamUnreachable(UpstreamFailed):
@@ -242,6 +304,8 @@ class UpstreamUnreachable(UpstreamFailed):
         status: the HTTP status of a refused handshake.
         server_date: the value of the refusal's ``Date`` header, from which a clock that is off is noticed.
     """
+
+    reason = Reason.UNREACHABLE
 
     def __init__(
         self,
@@ -268,6 +332,8 @@ class UpstreamTimeout(UpstreamFailed):
         seconds: the limit that ran out.
     """
 
+    reason = Reason.TIMED_OUT
+
     def __init__(self, phase: str, seconds: float, *, sid: str | None = None, retryable: bool = False) -> None:
         super().__init__(f"no word from upstream: {phase} limit of {seconds:g} s", sid=sid, retryable=retryable)
         self.phase = phase
@@ -276,6 +342,8 @@ class UpstreamTimeout(UpstreamFailed):
 
 class UpstreamTruncated(UpstreamFailed):
     """The connection ended before the answer did, without an error frame."""
+
+    reason = Reason.TRUNCATED
 
 
 class UpstreamNonsense(UpstreamFailed):

@@ -10,9 +10,8 @@ from types import TracebackType
 from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.bodies import ClientGone
 from aiproject.adapters.log import get_logger
-from aiproject.errors import Refused, Unavailable, UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from aiproject.errors import Reason, Refused, Unavailable, UpstreamFailed
 from aiproject.ledger import Hold, Outcome, Quotas, Stage
-from aiproject.protocols.iflytek.error_codes import Problem, Service, advise
 
 __all__ = ["CallSettlement", "outcome_of"]
 
@@ -36,7 +35,6 @@ class CallSettlement:
         self,
         quotas: Quotas,
         hold: Hold,
-        service: Service,
         *,
         estimate: Callable[[], int] = lambda: 0,
         seen: Callable[[], int] = lambda: 0,
@@ -46,7 +44,6 @@ class CallSettlement:
         self.seen = seen
         self.charged = 0
         self._quotas = quotas
-        self._service = service
         self._stage = Stage.HELD
         self._sid: str | None = None
         self._is_settled = False
@@ -61,7 +58,7 @@ class CallSettlement:
         if self._is_settled:
             return
         try:
-            await self.settle(outcome_of(error, self._service))
+            await self.settle(outcome_of(error))
         except Exception as failure:
             if error is None:
                 raise
@@ -118,18 +115,21 @@ class CallSettlement:
         return self.charged
 
 
-def outcome_of(error: BaseException | None, service: Service) -> Outcome:
-    """Return what an error means for the written table."""
+_OUTCOMES = {
+    Reason.MODERATED: Outcome.MODERATED,
+    Reason.TIMED_OUT: Outcome.TIMED_OUT,
+    Reason.TRUNCATED: Outcome.TRUNCATED,
+}
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """Return what an error means for the table of charges."""
     match error:
         case ClientGone():
             return Outcome.CLIENT_GONE
-        case UpstreamTimeout():
-            return Outcome.TIMED_OUT
-        case UpstreamTruncated():
-            return Outcome.TRUNCATED
-        case UpstreamRefused() if error.code is not None and advise(service, error.code).problem is Problem.MODERATION:
-            return Outcome.MODERATED
-        case UpstreamFailed() | Refused():
+        case UpstreamFailed():
+            return _OUTCOMES.get(error.reason, Outcome.UPSTREAM_FAILED)
+        case Refused():
             return Outcome.UPSTREAM_FAILED
         case Unavailable() | asyncio.CancelledError() | None:
             return Outcome.SERVER_STOPPED

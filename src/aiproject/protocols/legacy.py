@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from aiproject import errors
 from aiproject.codes import COME_BACK, MESSAGES, Code
-from aiproject.protocols.iflytek.error_codes import Service, advise
 
 __all__ = ["LIMITS_TOLD_WITH_200", "Failure", "error_number", "failure_of", "json_bytes", "success"]
 
@@ -107,12 +106,11 @@ original calls the chat that is not streamed, and a registration is never sent a
 """
 
 
-def failure_of(error: BaseException, *, code: Code, service: Service | None = None, path: str = "") -> Failure:
+def failure_of(error: BaseException, *, code: Code, path: str = "") -> Failure:
     """Return how the seed's door tells ``error``.
 
     Args:
         code: what this endpoint calls a failure that has no code of its own, for example ``MODEL_ERROR``.
-        service: which vendor service the endpoint uses; the same vendor code means different things in each.
         path: of the request; the status of a refusal by a rate limit depends on it.
     """
     match error:
@@ -156,7 +154,7 @@ def failure_of(error: BaseException, *, code: Code, service: Service | None = No
         case errors.Refused():
             return _refusal(code, error)
         case errors.UpstreamFailed():
-            return Failure(200, code, _upstream_message(error, service) or MESSAGES[code])
+            return Failure(200, code, _upstream_message(error) or MESSAGES[code])
         case errors.Unavailable():
             return Failure(
                 503, Code.SERVICE_UNAVAILABLE, MESSAGES[Code.SERVICE_UNAVAILABLE], retry_after=error.retry_after
@@ -180,8 +178,8 @@ def _refusal(code: Code, error: errors.Refused) -> Failure:
     return Failure(200, code, error.detail or MESSAGES[code])
 
 
-def _upstream_message(error: errors.UpstreamFailed, service: Service | None) -> str:
-    ours = advise(service, error.code).zh if error.code is not None and service is not None else ""
+def _upstream_message(error: errors.UpstreamFailed) -> str:
+    ours = error.advice.get("zh", "")
     if error.hint:
         # The caller's language first; a hint in Chinese says more than our sentence for its code.
         return error.hint if _CHINESE.search(error.hint) or not ours else f"{ours}（{error.hint}）"

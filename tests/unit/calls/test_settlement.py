@@ -22,7 +22,7 @@ from aiproject.errors import (
     UpstreamUnreachable,
 )
 from aiproject.ledger import Hold, KeyLost, Meter, Outcome, Quotas, Stage
-from aiproject.protocols.iflytek.error_codes import Service
+from aiproject.protocols.iflytek.error_codes import Service, refusal
 
 HOLD = Hold(1, Meter.TOKENS, 100, "request")
 FINISHED, GIVEN = Outcome.FINISHED, ("account 1", "key", b"answer")
@@ -51,7 +51,7 @@ class Recorder:
 
 
 def charge_on(recorder: Recorder) -> CallSettlement:
-    return CallSettlement(cast("Quotas", recorder), HOLD, Service.SPARK, estimate=lambda: 7)
+    return CallSettlement(cast("Quotas", recorder), HOLD, estimate=lambda: 7)
 
 
 class TestWaysOut:
@@ -67,7 +67,7 @@ class TestWaysOut:
 
     async def test_of_a_failed_call_it_counts_what_was_seen(self) -> None:
         recorder = Recorder()
-        charge = CallSettlement(cast("Quotas", recorder), HOLD, Service.SPARK, estimate=lambda: 7, seen=lambda: 5)
+        charge = CallSettlement(cast("Quotas", recorder), HOLD, estimate=lambda: 7, seen=lambda: 5)
         charge.reached(Stage.FIRST_FRAME)
         with pytest.raises(UpstreamTruncated):
             async with charge:
@@ -90,7 +90,7 @@ class TestWaysOut:
         with pytest.raises(type(error)):
             async with charge:
                 raise error
-        assert [order[:2] for order in recorder.orders] == [(outcome_of(error, Service.SPARK), Stage.FIRST_FRAME)]
+        assert [order[:2] for order in recorder.orders] == [(outcome_of(error), Stage.FIRST_FRAME)]
 
     async def test_being_left_without_a_word_is_no_success(self) -> None:
         recorder = Recorder()
@@ -151,9 +151,9 @@ class TestCancellation:
         (ClientGone(), Outcome.CLIENT_GONE),
         (UpstreamTimeout("gap", 1.0), Outcome.TIMED_OUT),
         (UpstreamTruncated(), Outcome.TRUNCATED),
-        (UpstreamRefused(code=10013), Outcome.MODERATED),
-        (UpstreamRefused(code=10014), Outcome.MODERATED),
-        (UpstreamRefused(code=10012), Outcome.UPSTREAM_FAILED),
+        (refusal(Service.SPARK, 10013, "", None), Outcome.MODERATED),
+        (refusal(Service.SPARK, 10014, "", None), Outcome.MODERATED),
+        (refusal(Service.SPARK, 10012, "", None), Outcome.UPSTREAM_FAILED),
         (UpstreamRefused(), Outcome.UPSTREAM_FAILED),
         (UpstreamNonsense(), Outcome.UPSTREAM_FAILED),
         (UpstreamUnreachable(), Outcome.UPSTREAM_FAILED),
@@ -168,4 +168,4 @@ class TestCancellation:
     ],
 )
 def test_what_an_error_means_for_the_table(error: BaseException | None, outcome: Outcome) -> None:
-    assert outcome_of(error, Service.SPARK) is outcome
+    assert outcome_of(error) is outcome

@@ -10,7 +10,7 @@ import pytest
 from aiproject import errors
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AiProjectError
-from aiproject.protocols.iflytek.error_codes import Service, advise, known_codes
+from aiproject.protocols.iflytek.error_codes import Service, advise, known_codes, refusal
 from aiproject.protocols.iflytek.spark.answer import error_frame
 from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200, QUOTA_CODES, error_number, failure_of, json_bytes, success
 
@@ -75,13 +75,13 @@ class TestTable:
 
     @EACH
     def test_fate(self, fate: Fate) -> None:
-        failure = failure_of(fate.error, code=Code.MODEL_ERROR, service=Service.SPARK)
+        failure = failure_of(fate.error, code=Code.MODEL_ERROR)
         assert (failure.status, failure.code, failure.retry_after) == (fate.status, fate.code, fate.retry_after)
         assert error_number(fate.error) == fate.number
 
     @EACH
     def test_a_person_can_read_it(self, fate: Fate) -> None:
-        body = failure_of(fate.error, code=Code.MODEL_ERROR, service=Service.SPARK).body()
+        body = failure_of(fate.error, code=Code.MODEL_ERROR).body()
         assert list(body) == ["code", "msg"]
         assert is_chinese(body["msg"])
         assert body["code"] == str(fate.code)
@@ -89,7 +89,7 @@ class TestTable:
 
     @EACH
     def test_it_can_be_told_inside_a_stream(self, fate: Fate) -> None:
-        failure = failure_of(fate.error, code=Code.MODEL_ERROR, service=Service.SPARK)
+        failure = failure_of(fate.error, code=Code.MODEL_ERROR)
         frame = json.loads(error_frame(code=error_number(fate.error), message=failure.msg, sid=None))
         assert frame["header"]["code"] == fate.number != 0
 
@@ -164,24 +164,25 @@ class TestUpstream:
     @pytest.mark.parametrize("service", list(Service))
     def test_every_vendor_code_has_a_chinese_sentence_and_its_number(self, service: Service) -> None:
         for code in known_codes(service):
-            error = errors.UpstreamRefused(f"vendor said {code}", code=code)
-            assert failure_of(error, code=Code.MODEL_ERROR, service=service).msg == advise(service, code).zh
+            error = refusal(service, code, "", None)
+            assert failure_of(error, code=Code.MODEL_ERROR).msg == advise(service, code).zh
             assert is_chinese(advise(service, code).zh)
             assert error_number(error) == code
 
     def test_one_number_means_different_things_in_different_services(self) -> None:
-        error = errors.UpstreamRefused(code=10019)
-        spark = failure_of(error, code=Code.MODEL_ERROR, service=Service.SPARK)
-        dictation = failure_of(error, code=Code.MODEL_ERROR, service=Service.DICTATION)
+        spark, dictation = (
+            failure_of(refusal(service, 10019, "", None), code=Code.MODEL_ERROR)
+            for service in (Service.SPARK, Service.DICTATION)
+        )
         assert spark.msg != dictation.msg
 
     def test_the_vendors_own_words_come_first(self) -> None:
-        error = errors.UpstreamRefused(code=10013, hint="换个问题吧")
-        assert failure_of(error, code=Code.MODEL_ERROR, service=Service.SPARK).msg == "换个问题吧"
+        error = refusal(Service.SPARK, 10013, "换个问题吧", None)
+        assert failure_of(error, code=Code.MODEL_ERROR).msg == "换个问题吧"
 
     def test_words_in_another_language_follow_ours(self) -> None:
-        error = errors.UpstreamRefused(code=10013, hint="please ask something else")
-        told = failure_of(error, code=Code.MODEL_ERROR, service=Service.SPARK).msg
+        error = refusal(Service.SPARK, 10013, "please ask something else", None)
+        told = failure_of(error, code=Code.MODEL_ERROR).msg
         assert told == f"{advise(Service.SPARK, 10013).zh}（please ask something else）"
 
     def test_without_a_code_the_kind_of_failure_is_told(self) -> None:
@@ -191,10 +192,10 @@ class TestUpstream:
             errors.UpstreamUnreachable("10.0.0.1"),
             errors.UpstreamNonsense("<html>"),
         ]
-        told = [failure_of(error, code=Code.AUDIO_TO_TEXT_ERROR, service=Service.DICTATION).msg for error in kinds]
+        told = [failure_of(error, code=Code.AUDIO_TO_TEXT_ERROR).msg for error in kinds]
         assert len(set(told)) == len(told)
         assert not any("html" in text or "10.0" in text for text in told)
-        plain = failure_of(errors.UpstreamFailed("x"), code=Code.AUDIO_TO_TEXT_ERROR, service=Service.DICTATION)
+        plain = failure_of(errors.UpstreamFailed("x"), code=Code.AUDIO_TO_TEXT_ERROR)
         assert plain.msg == MESSAGES[Code.AUDIO_TO_TEXT_ERROR]
 
     def test_zero_is_never_a_number(self) -> None:

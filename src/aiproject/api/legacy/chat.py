@@ -28,7 +28,6 @@ from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput, UpstreamTimeout
 from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
-from aiproject.protocols.iflytek.error_codes import Service
 from aiproject.protocols.iflytek.spark.answer import error_frame, estimate_tokens, render, with_usage
 from aiproject.protocols.legacy import error_number, json_bytes, success
 from aiproject.providers import ChatStream, ChatUpstream
@@ -195,7 +194,6 @@ class _TextEndpoint(Endpoint):
     """
 
     failure_code = Code.MODEL_ERROR
-    service = Service.SPARK
     passes_on: bool
 
     def __init__(
@@ -234,7 +232,7 @@ class _TextEndpoint(Endpoint):
                 return answer.estimate().total_tokens
 
             seen = consumed if self.passes_on else answer.prompt_tokens
-            async with CallSettlement(self._quotas, hold, self.service, estimate=consumed, seen=seen) as charge:
+            async with CallSettlement(self._quotas, hold, estimate=consumed, seen=seen) as charge:
                 running.consumed = lambda: charge.charged
                 await self.converse(scope, receive, send, answer, charge, claim)
 
@@ -445,7 +443,7 @@ class TextStream(_TextEndpoint):
         except AiProjectError as error:
             if not out.count:
                 raise
-            await turn.charge.settle(outcome_of(error, self.service))
+            await turn.charge.settle(outcome_of(error))
             # The status is gone; the failure is told inside the stream, in the dialect that its client knows.
             failure = self.failure(turn.scope, error)
             await out.send([error_frame(code=error_number(error), message=failure.msg, sid=stream.sid)])

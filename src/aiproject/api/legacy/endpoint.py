@@ -14,7 +14,6 @@ from aiproject.adapters.log import get_logger
 from aiproject.calls.running import RunningCalls
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, Unavailable, UpstreamFailed
-from aiproject.protocols.iflytek.error_codes import Service
 from aiproject.protocols.legacy import Failure, failure_of, json_bytes
 
 __all__ = ["ClientWatch", "Endpoint", "read_identified"]
@@ -32,11 +31,9 @@ class Endpoint(ABC):
 
     Attributes:
         failure_code: what this endpoint calls a failure without a code of its own.
-        service: the vendor service it uses.
     """
 
     failure_code: Code
-    service: Service
 
     def __init__(self, calls: RunningCalls) -> None:
         self._calls = calls
@@ -64,7 +61,7 @@ class Endpoint(ABC):
 
     def failure(self, scope: Scope, error: BaseException) -> Failure:
         """Return how ``error`` is told, and leave it in the log's line."""
-        failure = failure_of(error, code=self.failure_code, service=self.service, path=scope["path"])
+        failure = failure_of(error, code=self.failure_code, path=scope["path"])
         note(scope, outcome=str(failure.code), error=type(error).__name__)
         if isinstance(error, UpstreamFailed):
             note(scope, vendor_code=error.code, detail=error.detail)

@@ -20,7 +20,6 @@ from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, InvalidInput
 from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
 from aiproject.media import Pcm, prepare_audio, prepare_picture
-from aiproject.protocols.iflytek.error_codes import Service
 from aiproject.protocols.legacy import json_bytes, success
 from aiproject.providers import DictationUpstream, OcrUpstream
 
@@ -38,7 +37,6 @@ class PictureText(Endpoint):
     """Read the text in a picture; takes one of ``picTimes``, only on success."""
 
     failure_code = Code.PICTURE_TO_TEXT_ERROR
-    service = Service.OCR
 
     def __init__(
         self,
@@ -81,7 +79,7 @@ class PictureText(Endpoint):
                 key_id=principal.key_id,
                 pair=principal.unconfirmed,
             )
-            async with CallSettlement(self._quotas, hold, self.service, estimate=lambda: 1) as charge:
+            async with CallSettlement(self._quotas, hold, estimate=lambda: 1) as charge:
                 picture = await self._workers.run(prepare_picture, data)
                 charge.reached(Stage.SENT)
                 text = await self._upstream.read(picture)
@@ -109,7 +107,6 @@ class VoiceText(Endpoint):
     """
 
     failure_code = Code.AUDIO_TO_TEXT_ERROR
-    service = Service.DICTATION
 
     def __init__(
         self,
@@ -166,7 +163,7 @@ class VoiceText(Endpoint):
                     key_id=principal.key_id,
                     pair=principal.unconfirmed,
                 )
-            async with CallSettlement(self._quotas, hold, self.service, estimate=lambda: milliseconds) as charge:
+            async with CallSettlement(self._quotas, hold, estimate=lambda: milliseconds) as charge:
                 text = await self._text_of(audio, charge, scope)
                 answer = json_bytes(success("请求成功", content=text))
                 await charge.settle(Outcome.FINISHED, reported=milliseconds, answer=claim.stored(answer))

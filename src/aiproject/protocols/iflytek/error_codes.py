@@ -16,13 +16,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aiproject.errors import UpstreamRefused
+from aiproject.errors import Reason, UpstreamRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
     "MAX_QUOTED",
+    "REASONS",
     "Advice",
     "Problem",
     "Service",
@@ -54,7 +55,7 @@ class Service(StrEnum):
 
 
 class Problem(StrEnum):
-    """Whose matter an error code is; a door turns it into its own dialect's status."""
+    """Who has to act on an error code, more finely than `aiproject.errors.Reason`."""
 
     CONFIGURATION = "configuration"
     """Credentials, application id, model, address or allow-list: the operator must mend it."""
@@ -85,6 +86,23 @@ class Problem(StrEnum):
 
     INTERNAL = "internal"
     """The platform failed for reasons of its own."""
+
+
+REASONS: Final[Mapping[Problem, Reason]] = MappingProxyType(
+    {
+        Problem.CONFIGURATION: Reason.NOT_ALLOWED,
+        Problem.VENDOR_QUOTA: Reason.EXHAUSTED,
+        Problem.CAPACITY: Reason.BUSY,
+        Problem.MODERATION: Reason.MODERATED,
+        Problem.INPUT_TOO_LONG: Reason.TOO_LONG,
+        Problem.INVALID_INPUT: Reason.BAD_INPUT,
+        Problem.PROTOCOL: Reason.BROKEN,
+        Problem.SESSION: Reason.BROKEN,
+        Problem.NETWORK: Reason.BROKEN,
+        Problem.INTERNAL: Reason.BROKEN,
+    }
+)
+"""What the platform's problems are to everybody else."""
 
 
 class Advice(NamedTuple):
@@ -473,9 +491,11 @@ def refusal(service: Service, code: int, message: str, sid: str | None) -> Upstr
     said = advice.en if advice.shows_hint or not quoted else quoted
     return UpstreamRefused(
         f"{service} refused with code {code}: {said}",
+        reason=REASONS[advice.problem],
         code=code,
         sid=(quotable(sid, _MAX_SID) or None) if sid else None,
         hint=quoted if advice.shows_hint else "",
+        advice={"zh": advice.zh},
         retryable=advice.retry,
         retry_delay=advice.retry_delay,
     )

@@ -34,6 +34,7 @@ from aiproject.errors import (
 from aiproject.ledger import Hold, Key, KeyLost, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.rules import charge
 from aiproject.protocols.chat import ChatEvent, ChatRequest, ToolCall, Usage
+from aiproject.protocols.iflytek.error_codes import Service, refusal
 from aiproject.protocols.iflytek.spark.answer import estimate_tokens, render
 from aiproject.providers import ChatStream
 from virtual_time import run
@@ -538,8 +539,8 @@ class TestUpstreamFails:
         ("failure", "outcome"),
         [
             (UpstreamUnreachable("10.0.0.1"), "upstream failed"),
-            (UpstreamRefused(code=11202, sid=SID), "upstream failed"),
-            (UpstreamRefused(code=10013, sid=SID), "moderated"),
+            (refusal(Service.SPARK, 11202, "", SID), "upstream failed"),
+            (refusal(Service.SPARK, 10013, "", SID), "moderated"),
             (UpstreamTruncated(), "truncated"),
             (UpstreamTimeout("first frame", 1), "timed out"),
         ],
@@ -555,7 +556,7 @@ class TestUpstreamFails:
     @EITHER
     def test_at_the_first_event(self, endpoint: type[TextChat]) -> None:
         """Nothing was sent yet: the failure is a JSON object, in the stream's case too."""
-        world = play(World(script=[UpstreamRefused(code=10013, hint="换个问题")]), endpoint)
+        world = play(World(script=[refusal(Service.SPARK, 10013, "换个问题", None)]), endpoint)
         assert world.answer == {"code": "MODEL_ERROR", "msg": "换个问题"}
         assert world.journal[4:] == ["close", "settle: moderated at first frame, 0", "send 200", "send"]
 
@@ -565,7 +566,7 @@ class TestUpstreamFails:
         assert world.journal[4:] == ["close", "settle: truncated at first frame, 0", "send 200", "send"]
 
     def test_amid_a_stream_is_told_inside_it(self) -> None:
-        world = play(World(script=[*ANSWER[:2], UpstreamRefused("x", code=11202)]), TextStream)
+        world = play(World(script=[*ANSWER[:2], refusal(Service.SPARK, 11202, "x", None)]), TextStream)
         *frames, error = world.frames
         assert len(frames) == 2
         assert error["header"]["code"] == 11202
@@ -601,7 +602,7 @@ class TestUpstreamFails:
 class TestSeen:
     """What counts against the bound of unpaid usage where a call fails: the prompt and what was passed on."""
 
-    SCRIPT = (ChatEvent(reasoning="想"), *ANSWER[:2], UpstreamRefused(code=10014))
+    SCRIPT = (ChatEvent(reasoning="想"), *ANSWER[:2], refusal(Service.SPARK, 10014, "", None))
 
     def test_of_a_stream_all_that_came(self) -> None:
         world = play(World(script=self.SCRIPT), TextStream)
