@@ -6,7 +6,7 @@ import time
 
 from aiproject.adapters.net.websocket import connect
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.protocols.iflytek.spark.answer import build_request
+from aiproject.protocols.iflytek.spark.request import build_request
 
 __all__ = ["first_frames"]
 

@@ -16,7 +16,7 @@ import pytest
 import websockets
 from PIL import Image
 
-from aiproject.protocols.iflytek.spark.answer import known_domains
+from aiproject.protocols.iflytek.spark.models import known_domains
 from aiproject.sandbox import SandboxAddress, SandboxThread
 from aiproject.sandbox.platform import SPARK_PATHS
 from sandbox_client import FAST, chat_request, connect, control, read_all, say

@@ -35,7 +35,9 @@ from aiproject.protocols.chat import ChatEvent, Usage
 from aiproject.protocols.iflytek.dictation import DictationDialect, dictation_conversation
 from aiproject.protocols.iflytek.dictation.server import DictationRequestError, DictationServerSession
 from aiproject.protocols.iflytek.ocr import ocr_service
-from aiproject.protocols.iflytek.spark.answer import SparkAnswer, SparkRequestError, parse_request, with_usage
+from aiproject.protocols.iflytek.spark.answer import SparkAnswer
+from aiproject.protocols.iflytek.spark.frames import with_usage
+from aiproject.protocols.iflytek.spark.server import SparkRequestError, parse_request
 
 __all__ = ["TARGETS", "Target"]
 

@@ -36,7 +36,7 @@ from aiproject.config import IflytekCredentials, Settings
 from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from aiproject.protocols.chat import ChatMessage
-from aiproject.protocols.iflytek.spark.answer import estimate_tokens
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
 from system import wire

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aiproject.protocols.iflytek.spark.answer import estimate_tokens
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from system import wire
 from system.harness import LocalServer, Platform, estimated, eventually, question
 from system.samples import jpeg, pcm

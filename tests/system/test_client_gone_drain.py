@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from aiproject.protocols.iflytek.spark.answer import estimate_tokens
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from system import wire
 from system.charged import Books, Caller, caller_of, cluster, opened_books
 from system.harness import Platform, eventually

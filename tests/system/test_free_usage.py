@@ -11,7 +11,7 @@ import pytest
 import websockets
 
 from aiproject.adapters.db.schema import operator_loss
-from aiproject.protocols.iflytek.spark.answer import estimate_tokens
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from system import wire
 from system.charged import Books
 from system.harness import LocalServer, Person, Platform, estimated, eventually, question

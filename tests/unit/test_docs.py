@@ -20,7 +20,7 @@ from aiproject.api.legacy import files as relay_files
 from aiproject.cli.main import COMMANDS
 from aiproject.codes import Code
 from aiproject.config import Settings
-from aiproject.protocols.iflytek.spark.answer import known_domains
+from aiproject.protocols.iflytek.spark.models import known_domains
 from aiproject.protocols.legacy import INTERNAL_ERROR_NUMBER, error_number, failure_of
 from aiproject.vouchers import routes as vouchers_routes
 

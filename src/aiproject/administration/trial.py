@@ -11,7 +11,7 @@ from aiproject.audit import AuditContext, AuditLog, Fact
 from aiproject.calls.running import RunningCalls
 from aiproject.errors import InvalidInput, UpstreamFailed
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
-from aiproject.protocols.iflytek.spark.answer import estimate_tokens
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from aiproject.providers import ChatUpstream
 
 __all__ = ["ModelTrial", "TrialAnswer", "trial_request"]

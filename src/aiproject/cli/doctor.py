@@ -36,7 +36,7 @@ from aiproject.protocols.addresses import parse_network
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import dictation_dialect
 from aiproject.protocols.iflytek.ocr import ocr_service
-from aiproject.protocols.iflytek.spark.answer import known_domains
+from aiproject.protocols.iflytek.spark.models import known_domains
 from aiproject.providers import IflytekConnector, SparkUpstream
 from aiproject.wiring import open_redis, time_limits
 

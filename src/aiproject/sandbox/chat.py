@@ -14,13 +14,9 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from aiproject.protocols.chat import ChatEvent, ToolCall, Usage
-from aiproject.protocols.iflytek.spark.answer import (
-    SparkRequestError,
-    error_frame,
-    estimate_tokens,
-    parse_question,
-    render,
-)
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
+from aiproject.protocols.iflytek.spark.frames import error_frame, render
+from aiproject.protocols.iflytek.spark.server import SparkRequestError, parse_question
 from aiproject.sandbox.answers import (
     cut_to_tokens,
     describe_picture,

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from aiproject.protocols.iflytek.spark.answer import SparkRequestError, estimate_tokens
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
+from aiproject.protocols.iflytek.spark.server import SparkRequestError
 
 __all__ = ["ImageQuestion", "parse_image_question", "picture_size"]
 

@@ -8,7 +8,8 @@ import httptools
 import pytest
 
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.protocols.iflytek.spark.answer import SparkAnswer, build_request
+from aiproject.protocols.iflytek.spark.answer import SparkAnswer
+from aiproject.protocols.iflytek.spark.request import build_request
 from bench.relay import openai_upstream
 from bench.relay.load import STAMP
 from bench.relay.upstream import PIECE, parse_orders, render

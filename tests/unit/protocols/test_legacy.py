@@ -11,7 +11,7 @@ from aiproject import errors
 from aiproject.codes import MESSAGES, Code
 from aiproject.errors import AiProjectError
 from aiproject.protocols.iflytek.error_codes import Service, advise, known_codes, refusal
-from aiproject.protocols.iflytek.spark.answer import error_frame
+from aiproject.protocols.iflytek.spark.frames import error_frame
 from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200, QUOTA_CODES, error_number, failure_of, json_bytes, success
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproject.protocols.iflytek.spark.answer import estimate_tokens
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from aiproject.sandbox.answers import cut_to_tokens, describe_picture, make_answer, make_reasoning, split_frames
 
 

@@ -28,7 +28,8 @@ from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput, UpstreamTimeout
 from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
-from aiproject.protocols.iflytek.spark.answer import error_frame, estimate_tokens, render, with_usage
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
+from aiproject.protocols.iflytek.spark.frames import error_frame, render, with_usage
 from aiproject.protocols.legacy import error_number, json_bytes, success
 from aiproject.providers import ChatStream, ChatUpstream
 

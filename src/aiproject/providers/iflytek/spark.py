@@ -8,7 +8,8 @@ from collections.abc import Callable
 from aiproject.adapters.net.websocket import ConnectionEnded, WebSocketConnection
 from aiproject.errors import UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
-from aiproject.protocols.iflytek.spark.answer import SparkAnswer, build_request
+from aiproject.protocols.iflytek.spark.answer import SparkAnswer
+from aiproject.protocols.iflytek.spark.request import build_request
 from aiproject.providers.base import ChatStream
 from aiproject.providers.iflytek.connector import IflytekConnector
 from aiproject.providers.iflytek.warm_pool import WarmConnectionPool

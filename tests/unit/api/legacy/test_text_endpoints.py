@@ -35,7 +35,8 @@ from aiproject.ledger import Hold, Key, KeyLost, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.rules import charge
 from aiproject.protocols.chat import ChatEvent, ChatRequest, ToolCall, Usage
 from aiproject.protocols.iflytek.error_codes import Service, refusal
-from aiproject.protocols.iflytek.spark.answer import estimate_tokens, render
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
+from aiproject.protocols.iflytek.spark.frames import render
 from aiproject.providers import ChatStream
 from virtual_time import run
 

@@ -13,23 +13,12 @@ from hypothesis import strategies as st
 from aiproject.errors import InvalidInput, UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTruncated
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Role, ToolCall, Usage
 from aiproject.protocols.iflytek.spark import answer as spark
-from aiproject.protocols.iflytek.spark.answer import (
-    MAX_CLIENT_FRAME,
-    SparkAnswer,
-    SparkRequestError,
-    build_request,
-    completion_limit,
-    context_limit,
-    error_frame,
-    estimate_tokens,
-    known_domains,
-    parse_question,
-    parse_request,
-    render,
-    sendable_messages,
-    takes_system_role,
-    with_usage,
-)
+from aiproject.protocols.iflytek.spark.answer import SparkAnswer
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
+from aiproject.protocols.iflytek.spark.frames import MAX_CLIENT_FRAME, error_frame, render, with_usage
+from aiproject.protocols.iflytek.spark.models import completion_limit, context_limit, known_domains, takes_system_role
+from aiproject.protocols.iflytek.spark.request import build_request, sendable_messages
+from aiproject.protocols.iflytek.spark.server import SparkRequestError, parse_question, parse_request
 
 SID = "cht000cb087@dx18793cd421fb894542"
 USAGE = {"question_tokens": 4, "prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}

@@ -1,0 +1,104 @@
+"""Spark frames that we make: for answers of other providers, for errors, and for the sandbox."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+
+from aiproject.protocols.chat import ChatEvent, Usage
+
+__all__ = [
+    "MAX_CLIENT_FRAME",
+    "STATUS_FIRST",
+    "STATUS_LAST",
+    "STATUS_MIDDLE",
+    "ascii_json",
+    "error_frame",
+    "render",
+    "usage_members",
+    "with_usage",
+]
+
+MAX_CLIENT_FRAME: Final = 2048
+"""Bytes of a frame up to which it may hold other characters than ASCII; see `aiproject.protocols.iflytek.spark`."""
+
+STATUS_FIRST, STATUS_MIDDLE, STATUS_LAST = 0, 1, 2
+"""``header.status``: where in its answer a frame stands."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def ascii_json(value: object) -> bytes:
+    """Serialise as compact ASCII, which a client may cut anywhere.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def usage_members(usage: Usage) -> dict[str, int]:
+    """Return the members of ``payload.usage.text``."""
+    return {
+        "question_tokens": usage.question_tokens,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def render(event: ChatEvent, *, sid: str, seq: int, first: bool) -> bytes:
+    """An event as a frame of Spark's: for events of other upstreams, and for the sandbox.
+
+    Compact UTF-8 up to `MAX_CLIENT_FRAME` bytes, ASCII beyond. An event that is first and last at once makes the single
+    frame of a short answer, with status 2.
+
+    Args:
+        sid: the session id, the same for all frames of an answer.
+        seq: counts the frames of an answer from 0.
+        first: this is the answer's first frame.
+    """
+    status = STATUS_LAST if event.is_last else STATUS_FIRST if first else STATUS_MIDDLE
+    element: dict[str, Any] = {"content": event.text, "role": "assistant", "index": 0}
+    if event.reasoning:
+        element["reasoning_content"] = event.reasoning
+    if event.tool_call is not None:
+        element["content_type"] = "text"
+        element["function_call"] = {"arguments": event.tool_call.arguments, "name": event.tool_call.name}
+    payload: dict[str, Any] = {"choices": {"status": status, "seq": seq, "text": [element]}}
+    if event.usage is not None:
+        payload["usage"] = {"text": usage_members(event.usage)}
+    body = {"header": {"code": 0, "message": "Success", "sid": sid, "status": status}, "payload": payload}
+    try:
+        frame = _encode(body)
+    except UnicodeEncodeError:
+        return ascii_json(body)
+    return frame if len(frame) <= MAX_CLIENT_FRAME or frame.isascii() else ascii_json(body)
+
+
+def with_usage(frame: bytes, usage: Usage) -> bytes:
+    """A last frame with other usage numbers: for one that told none, once it is decided what is charged.
+
+    Args:
+        frame: a ``spark_frame`` that `SparkAnswer` gave out.
+    """
+    loaded = json.loads(frame)
+    loaded["payload"]["usage"] = {"text": usage_members(usage)}
+    return ascii_json(loaded)
+
+
+def error_frame(*, code: int, message: str, sid: str | None) -> bytes:
+    """An error in Spark's own shape: no payload, status 2, ASCII.
+
+    Args:
+        code: not 0.
+        message: shown to the person at the app.
+
+    Raises:
+        ValueError: ``code`` is 0, which would be a success.
+    """
+    if code == 0:
+        raise ValueError("0 is not an error code")
+    return ascii_json({"header": {"code": code, "message": message, "sid": sid or "", "status": STATUS_LAST}})

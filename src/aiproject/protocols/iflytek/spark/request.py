@@ -1,0 +1,108 @@
+"""The one frame that asks a Spark model, as the caller makes it.
+
+Source: iFlytek, 《星火认知大模型 Web API 文档》.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from aiproject.errors import InvalidInput
+from aiproject.protocols.chat import ChatMessage, ChatRequest, Role
+from aiproject.protocols.iflytek.spark.models import completion_limit, max_temperature, takes_system_role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["MAX_UID", "build_request", "sendable_messages"]
+
+MAX_UID: Final = 32
+"""Characters of an end user's id. Source: 《星火认知大模型 Web API 文档》."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def sendable_messages(messages: Iterable[ChatMessage], *, domain: str) -> tuple[ChatMessage, ...]:
+    """Turn a dialog into one that the platform takes: system only first, then user and assistant in turn, user last.
+
+    What is harmless is repaired:
+
+    - messages without a visible character are dropped (the existing desktop app sends an empty system message; what
+      the platform does with one is not documented);
+    - system messages are joined and put first, wherever they stood; for a model without a system role they become the
+      beginning of the first user message;
+    - neighbours of the same role are joined with a newline;
+    - assistant messages before the first user message are dropped: they answer a question that was cut off with the
+      older history, or are a greeting that the app itself made, and the platform accepts neither.
+
+    Raises:
+        InvalidInput: nothing of the user's is left, or the last word is not the user's.
+    """
+    system: list[str] = []
+    turns: list[tuple[Role, list[str]]] = []
+    for message in messages:
+        if not message.content.strip():
+            continue
+        if message.role == "system":
+            system.append(message.content)
+        elif turns and turns[-1][0] == message.role:
+            turns[-1][1].append(message.content)
+        elif turns or message.role == "user":
+            turns.append((message.role, [message.content]))
+    if not turns:
+        raise InvalidInput("对话中没有用户的提问")
+    if turns[-1][0] != "user":
+        raise InvalidInput("对话的最后一条须是用户的提问")
+    if system and not takes_system_role(domain):
+        turns[0][1][:0] = system
+        system = []
+    dialog = [ChatMessage(role, "\n".join(contents)) for role, contents in turns]
+    if system:
+        dialog.insert(0, ChatMessage("system", "\n".join(system)))
+    return tuple(dialog)
+
+
+def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | None = None) -> bytes:
+    """The one frame that asks: compact JSON in UTF-8.
+
+    Parameters are brought into the ranges that the platform takes, since out of them it answers with an error.
+
+    Args:
+        request: its messages go through `sendable_messages`.
+        app_id: the application that the API key belongs to.
+        domain: the model; must fit the URL, see `known_domains`.
+        uid: an end user's id at the platform, at most 32 characters; must not be a credential.
+
+    Raises:
+        InvalidInput: the dialog cannot be sent, or a number is none.
+        ValueError: ``uid`` is too long.
+    """
+    if uid is not None and len(uid) > MAX_UID:
+        raise ValueError(f"uid has at most {MAX_UID} characters")
+    if not math.isfinite(request.temperature):
+        raise InvalidInput("temperature 须是数字")
+    highest = max_temperature(domain)
+    header = {"app_id": app_id}
+    if uid:
+        header["uid"] = uid
+    body = {
+        "header": header,
+        "parameter": {
+            "chat": {
+                "domain": domain,
+                # The range excludes 0, which callers use for "as steady as can be".
+                "temperature": min(max(request.temperature, 0.01), highest),
+                "max_tokens": min(max(request.max_tokens, 1), completion_limit(domain)),
+                "top_k": min(max(request.top_k, 1), 6),
+                "auditing": "default",
+            }
+        },
+        "payload": {"message": {"text": sendable_messages(request.messages, domain=domain)}},
+    }
+    try:
+        return _encode(body)
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can carry and UTF-8 cannot
+        raise InvalidInput("对话中含有无法编码的字符") from error
