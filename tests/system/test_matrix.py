@@ -168,7 +168,7 @@ ADMINISTRATION: dict[tuple[str, str], Rule] = {
 }
 TABLE = {**DOCUMENTED, **SELF_SERVICE, **ADMINISTRATION}
 
-PAGES = {"/docs", "/docs/oauth2-redirect", "/openapi.json", "/static-offline-docs", "/mail", "/mail.js"}
+PAGES = {"/docs", "/openapi.json", "/static-offline-docs", "/mail", "/mail.js"}
 """Open to anybody: the description and what shows it, and the page that a letter's link opens."""
 
 REFUSALS = {"USER_NOT_FOUND", "USER_GET_TOKEN_ERROR", "NOT_SIGNED_IN", "PERMISSION_NOT_ALLOW"}

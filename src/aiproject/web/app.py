@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi.routing import APIRoute
-from fastapi_offline import FastAPIOffline
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from aiproject import __version__
 from aiproject.accounts.routes.legacy import AuthRoutes
@@ -23,8 +22,8 @@ from aiproject.codes import MESSAGES, Code
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.protocols.legacy import json_bytes
 from aiproject.vouchers.routes import VoucherRoutes
+from aiproject.web.documentation import documentation_routes
 from aiproject.web.middleware import BODY_TIMEOUT, OPEN, EdgePolicy, with_middleware
-from aiproject.web.openapi import describe
 from aiproject.web.pages import WithPages
 
 __all__ = ["Endpoints", "Readiness", "build_app"]
@@ -83,14 +82,9 @@ def build_app(
         body_timeout: seconds without a byte of a request's body until its sender is cut.
     """
 
-    app = FastAPIOffline(
-        docs_url="/docs",
-        redoc_url=None,
-        title="AiProject",
-        version=__version__,
-        redirect_slashes=False,
-    )
-    _answer_head(app.routes)
+    app = Starlette(routes=documentation_routes())
+    # "/health/" is another address than "/health", and not there.
+    app.router.redirect_slashes = False
 
     async def health(request: Request) -> Response:
         return _json(
@@ -143,22 +137,14 @@ def build_app(
     ):
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)
-    app.openapi = describe  # type: ignore[method-assign] # FastAPI's documented way to a description of one's own
     return with_middleware(CallsFirst(calls, WithPages(app)), cors_origins, edge_policy, body_timeout=body_timeout)
-
-
-def _answer_head(routes: Iterable[BaseRoute]) -> None:
-    """Let FastAPI's own pages answer ``HEAD``, as Starlette's routes do (RFC 9110, section 9.3.2)."""
-    for route in routes:
-        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
-            route.methods.add("HEAD")
 
 
 class CallsFirst:
     """Leads the relay's calls straight to their endpoints.
 
-    They tell every fault of theirs by themselves, so that the eight layers between FastAPI's door and a route have
-    nothing to do for them, and those cost a tenth of a whole chat. The routes stay listed in the router as well, which
+    They answer every fault of theirs themselves, so that the layers between the application and a route have nothing
+    to do for them, and those cost a tenth of a whole chat. The routes stay listed in the router as well, which
     answers what is wrong with the method or the address.
     """
 
