@@ -6,7 +6,7 @@
 Three nodes of Debian's ``mariadb-server`` and ``galera-4`` on loopback, each with one ``aiproject serve`` in front of
 it; clients call any of these. In turn a node is stopped, killed and frozen, stays away for a while, and joins again by
 the usual ways (incremental transfer, or rsync). Between these, servers are killed, too. Described in
-docs/crash-tests.md; the exit status is 0 if nothing is wrong.
+docs/en/explanation/crash-tests.md; the exit status is 0 if nothing is wrong.
 
 Wants MariaDB, Galera 4 and rsync, the machine's or those that tools/get_services.py unpacked; no privileges, and
 nothing but loopback. Without them it says so and is skipped, or fails where ``AIPROJECT_REQUIRE_SERVICES=1`` demands

@@ -5,7 +5,7 @@
 
 Several ``aiproject serve`` processes share one database; the vendor's platform is the sandbox in this process. Clients
 call and call again; meanwhile each server is killed with SIGKILL at a named point of its code or at any moment, and
-started again. Described in docs/crash-tests.md; the exit status is 0 if nothing is wrong.
+started again. Described in docs/en/explanation/crash-tests.md; the exit status is 0 if nothing is wrong.
 """
 
 from __future__ import annotations

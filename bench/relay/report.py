@@ -1,4 +1,4 @@
-"""Where results go: the console, ``bench/results/relay.json``, plots beside it, tables in ``docs/performance.md``."""
+"""Where results go: the console, ``bench/results/relay.json`` with plots beside it, and the performance page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.relay.tables import Table, markdown, tables
 __all__ = ["DOCUMENT", "RESULTS", "keep", "load", "plot", "show", "with_figures", "write_document"]
 
 RESULTS = CLONE / "bench" / "results" / "relay.json"
-DOCUMENT = CLONE / "docs" / "performance.md"
+DOCUMENT = CLONE / "docs" / "en" / "explanation" / "performance.md"
 BEGIN = "<!-- figures: written by `python -m bench relay`, begin -->"
 END = "<!-- figures: end -->"
 DIGITS = 6

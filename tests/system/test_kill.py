@@ -1,6 +1,6 @@
 """The short form of ``tools/kill_test.py``: servers are killed at each fault point, and the books add up.
 
-What is proved, and the long form with its figures, is in docs/crash-tests.md.
+What is proved, and the long form with its figures, is in docs/en/explanation/crash-tests.md.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ REQUIRED = [
 
 ROWS = [
     tuple(cell.strip() for cell in line.strip("|").split("|"))
-    for line in (CLONE / "docs" / "asvs.md").read_text("utf-8").splitlines()
+    for line in (CLONE / "docs" / "en" / "explanation" / "asvs.md").read_text("utf-8").splitlines()
     if re.match(r"\| \d", line)
 ]
 

@@ -184,7 +184,8 @@ class TestDecisions:
 
 
 def test_the_table_of_credentials_is_the_one_in_force() -> None:
-    shown = {row[0]: row[1:] for row in rows(read("docs/accounts.md"), "") if len(row) == 4 and row[0] in set(Action)}
+    table = rows(read("docs/en/explanation/accounts.md"), "")
+    shown = {row[0]: row[1:] for row in table if len(row) == 4 and row[0] in set(Action)}
     credentials = (Credential.UUID, Credential.SESSION, Credential.API_KEY)
     assert shown == {str(act): [str(NEEDS[act, credential]) for credential in credentials] for act in Action}
 
@@ -226,7 +227,7 @@ class TestArchitecture:
 
     @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
     def test_the_table_of_errors_and_answers_is_the_code_s(self, error: errors.AiProjectError) -> None:
-        (row,) = rows(read("docs/architecture.md"), f"`{type(error).__name__}`")
+        (row,) = rows(read("docs/en/explanation/architecture.md"), f"`{type(error).__name__}`")
         _, status, code, inside, _ = row
         # REGISTER_ERROR stands for "the endpoint's own code": nothing else answers it.
         failure = failure_of(error, code=Code.REGISTER_ERROR)

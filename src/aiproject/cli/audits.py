@@ -67,7 +67,7 @@ def export(
     actor: Actor = None,
     action: Action = None,
 ) -> None:
-    """Write entries to standard output, the oldest first; docs/administration.md explains the columns."""
+    """Write entries to standard output, the oldest first; the administration page explains the columns."""
 
     async def command() -> None:
         async with tables(read_settings()) as database:

@@ -148,7 +148,7 @@ def export(
     account: Annotated[str, typer.Option(help="The account's user name.")],
     format_: Annotated[Format, typer.Option("--format", help="csv or jsonl.")] = Format.CSV,
 ) -> None:
-    """Write an account's entries to standard output, the oldest first; docs/ledger.md explains the columns."""
+    """Write an account's entries to standard output, the oldest first; the ledger page explains the columns."""
 
     async def command() -> None:
         settings = read_settings()
@@ -173,8 +173,10 @@ def losses(
     days: Annotated[float | None, typer.Option(min=0, help="Only of the last so many days of 24 hours.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line for each sum.")] = False,
 ) -> None:
-    """Show what the platform may bill and nobody paid, by account and reason, the largest first; docs/quotas.md says
-    when that is."""
+    """Show what the platform may bill and nobody paid, by account and reason, the largest first.
+
+    The quotas page of the documentation says when that is.
+    """
 
     async def command() -> None:
         if reason is not None and reason not in REASONS:

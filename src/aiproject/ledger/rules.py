@@ -1,6 +1,6 @@
 """The one written table: how a call ended, how far it had got, and what is charged for it.
 
-`docs/quotas.md` shows the same table in plain words; a test compares the two.
+`docs/en/explanation/quotas.md` shows the same table in plain words; a test compares the two.
 """
 
 from __future__ import annotations

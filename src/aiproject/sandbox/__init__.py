@@ -25,7 +25,7 @@ machine::
     curl http://127.0.0.1:$PORT/sandbox/calls
     curl -X DELETE http://127.0.0.1:$PORT/sandbox/faults
 
-`aiproject.sandbox.faults.FAULTS` is the whole list; ``docs/sandbox.md`` explains it.
+`aiproject.sandbox.faults.FAULTS` is the whole list; ``docs/en/reference/sandbox.md`` explains it.
 """
 
 from aiproject.sandbox.faults import FAULTS, FaultBook, UnknownFault, parse_orders

@@ -2,7 +2,7 @@
 
 An order comes in the last user message, ``[[fault:error code=10012 at=first]]`` (chat and image understanding), or
 through the control API, ``{"service": "ocr", "fault": "nul", "times": 2}``. `FAULTS` is the whole list;
-``docs/sandbox.md`` explains it and a test holds the two together.
+``docs/en/reference/sandbox.md`` explains it and a test holds the two together.
 """
 
 from __future__ import annotations

@@ -91,6 +91,6 @@ def test_the_manual_lists_every_subject() -> None:
     )
     subjects = set(re.findall(r'Finding\(\s*"(?:ok|note|mend)",\s*"([a-z ]+)"', code))
     assert len(subjects) > 10
-    manual = (clone / "docs" / "doctor.md").read_text("utf-8")
+    manual = (clone / "docs" / "en" / "reference" / "doctor.md").read_text("utf-8")
     listed = set(re.findall(r"^\| `([a-z ]+)` \|", manual, re.MULTILINE))
     assert subjects <= listed

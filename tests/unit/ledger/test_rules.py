@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aiproject.ledger.model import MAX_UNITS, Outcome, Stage
 from aiproject.ledger.rules import CHARGES, Basis, charge, is_billable
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "quotas.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "en" / "explanation" / "quotas.md"
 STAGES = {
     "nothing was sent yet": Stage.HELD,
     "the question was sent": Stage.SENT,

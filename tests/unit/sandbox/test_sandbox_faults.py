@@ -19,7 +19,7 @@ from aiproject.sandbox.faults import (
     without_orders,
 )
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "sandbox.md"
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "en" / "reference" / "sandbox.md"
 
 
 class TestPrompt:

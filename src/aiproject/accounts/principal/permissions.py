@@ -1,4 +1,4 @@
-"""Which credential may do what to an account: the one table, told in docs/accounts.md. No I/O."""
+"""Which credential may do what to an account: the one table, told in docs/en/explanation/accounts.md. No I/O."""
 
 from __future__ import annotations
 
