@@ -12,6 +12,7 @@
 #   make fuzz-api the whole HTTP interface, by schemathesis: 1000 calls an operation (make fuzz-api EXAMPLES=100)
 #   make lock     write the lock files anew (make lock UPGRADE=--upgrade takes the newest of everything)
 #   make wheel    build dist/*.whl
+#   make docs     the documentation site, build/docs/index.html, in English and Chinese, its links checked
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) \* 2)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup run test test-cluster check bench bench-peers lock wheel clean services format sbom fuzz fuzz-api
+.PHONY: setup run test test-cluster check bench bench-peers lock docs wheel clean services format sbom fuzz fuzz-api
 
 setup: $(VENV)/.run
 
@@ -101,6 +102,9 @@ fuzz-api: $(VENV)/.dev
 
 lock: $(VENV)/.dev
 	tools/lock.sh $(UPGRADE)
+
+docs: $(VENV)/.dev
+	$(BIN)/python tools/build_docs.py
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m hatchling build -t wheel
