@@ -166,6 +166,20 @@ class ModelAccount:
         self.holds.append(hold)
         return hold
 
+    def extend(self, hold: ModelHold, units: int, day: int) -> None:
+        """Hold more for an open hold; with a key the whole of it counts on the day of its last slice."""
+        if not hold.is_open:
+            return
+        units = int(max(0, min(units, self.free(hold.capability))))
+        if hold.limit is not None:
+            former, hold.day = hold.day, None  # its room is what the limit leaves without it
+            hold.limit.holds.remove(hold)
+            units = int(max(0, min(units, hold.limit.free(day) - hold.amount)))
+            hold.limit.holds.append(hold)
+            hold.day = day if units else former
+            hold.limit.day = day if units else hold.limit.day
+        hold.amount += units
+
     def leave_unpaid(self, units: int, day: int) -> int:
         """Count a failed call's units; return what is beyond the bound."""
         used = self.unpaid.get(day, 0)
@@ -307,6 +321,27 @@ class LedgerMachine(RuleBasedStateMachine):
             made.append(Call(result, expected, node))
         self._all += made
         return made
+
+    @rule(call=calls, units=amounts)
+    def extend(self, call: Call, units: int) -> None:
+        self._extend_at_once([(call, units)])
+
+    @rule(wanted=st.lists(st.tuples(calls, amounts), min_size=2, max_size=5, unique_by=lambda each: id(each[0])))
+    def extend_at_once(self, wanted: list[tuple[Call, int]]) -> None:
+        self._extend_at_once(wanted)
+
+    def _extend_at_once(self, wanted: list[tuple[Call, int]]) -> None:
+        """Whatever became of their holds meanwhile; a batch is one node's, as in `_settle_at_once`."""
+        for node in range(NODES):
+            ours = [(call, units) for call, units in wanted if call.node == node]
+
+            async def work(node: int = node, ours: list[tuple[Call, int]] = ours) -> list[Hold]:
+                return await asyncio.gather(*(self._nodes[node].extend(call.hold, units) for call, units in ours))
+
+            for (call, units), extended in zip(ours, self.run(work()), strict=True):
+                call.model.account.extend(call.model, units, self._calendar.day)
+                assert extended.amount == call.model.amount
+                call.hold = extended
 
     @rule(call=calls, stage=st.sampled_from(Stage))
     def go_on(self, call: Call, stage: Stage) -> None:

@@ -33,6 +33,7 @@ from aiproject.ledger.model import (
     MAX_UNITS,
     ClaimKey,
     ClaimResult,
+    ExtendHold,
     GiveKeyUp,
     Grant,
     Hold,
@@ -58,7 +59,7 @@ from aiproject.ledger.unpaid import Counted, UnpaidUsage
 
 __all__ = ["BALANCE", "HELD", "Expired", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
-Order = OpenHold | Settle | Grant | Refund | Renew | ClaimKey | GiveKeyUp
+Order = OpenHold | ExtendHold | Settle | Grant | Refund | Renew | ClaimKey | GiveKeyUp
 Result = Hold | Settled | Refunded | ClaimResult | int | AiProjectError | None
 
 BALANCE = {
@@ -86,6 +87,7 @@ ACCOUNT_READ = (*ACCOUNT_COLUMNS, "Id", "NameKey", "DisabledAt")
 BALANCE_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, column in BALANCE.items()}
 HELD_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, column in HELD.items()}
 VOICE_USED, SEQ, HASH, ACCOUNT_ID = range(len(ACCOUNT_COLUMNS) - 4, len(ACCOUNT_COLUMNS))
+DISABLED = 2  # among an account's owners
 
 HOLD_KEY = ("request_id", "attempt")
 HOLD_READ = (
@@ -96,6 +98,7 @@ HOLD_OPENED = (
     *HOLD_KEY, "account_id", "capability", "amount", "state", "stage", "owner", "lease_until", "opened_at", "rule",
     "key_id", "key_day",
 )  # fmt: skip
+HOLD_EXTENDED = ("amount", "key_day")
 HOLD_CLOSED = ("state", "stage", "closed_at", "outcome", "reported", "charged", "sid")
 ENTRY = tuple(column.name for column in ledger_entry.columns)
 LOSS = tuple(column.name for column in operator_loss.columns)
@@ -170,6 +173,7 @@ class _Batch:
         self._booked: dict[tuple[int, str], list[tuple[str, int, int | None]]] = {}
         # Rows to write.
         self._opened: list[tuple[Any, ...]] = []
+        self._extended: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._closed: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._renewed: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._entries: list[tuple[Any, ...]] = []
@@ -202,6 +206,9 @@ class _Batch:
                     limits.add((order.key_id, str(order.capability)))
                 if may_be_done:
                     request_ids.add(order.request_id)
+            elif isinstance(order, ExtendHold):
+                account_ids.add(order.hold.account_id or 0)
+                request_ids.add(order.hold.request_id)
             elif isinstance(order, Grant):
                 account_ids.add(order.account_id)
             elif isinstance(order, Refund):
@@ -251,6 +258,8 @@ class _Batch:
                 return self._open(order)
             case Settle():
                 return self._settle(order)
+            case ExtendHold():
+                return self._extend(order)
             case Grant():
                 return self._grant(order)
             case Refund():
@@ -324,6 +333,34 @@ class _Batch:
         if known.state != OPEN:
             return Unavailable("a hold that was committed late is closed already", retry_after=1)
         return Hold(order.account_id, order.capability, known.amount, order.request_id, order.attempt)
+
+    def _extend(self, order: ExtendHold) -> Result:
+        hold = order.hold
+        key = (hold.request_id, hold.attempt)
+        row = self._holds.get(key)
+        account = None if row is None else self._accounts.get(row.account_id)
+        if row is None or account is None or row.state != OPEN:
+            return hold  # the sweeper took its process for dead, or the account is gone: the call ends where it is
+        if row.amount <= hold.amount and self._owners[row.account_id][DISABLED] is None:
+            self._raise_hold(key, row, account, order)
+        # Beyond what the caller knew: extended just now, or by a try of this command whose commit was in doubt.
+        return replace(hold, amount=row.amount)
+
+    def _raise_hold(self, key: tuple[str, int], row: _Hold, account: list[Any], order: ExtendHold) -> None:
+        """Take as much of the extension as the account has free and the API key may still spend."""
+        balance, held_at = account[BALANCE_AT[row.capability]], HELD_AT[row.capability]
+        free = MAX_UNITS if balance is None else balance - account[held_at]
+        # A hold that was opened while the account was unmetered may be larger than the balance that came later.
+        units = max(0, min(order.units, free, MAX_UNITS - row.amount))
+        if units and (of_key := row.of_key) is not None:
+            extended = self._spending.extend(of_key, units, self._now, order.zone)
+            units, row.key_day = extended.amount - row.amount, extended.day
+        if not units:
+            return
+        row.amount += units
+        account[held_at] += units
+        self._changed[row.account_id] = account
+        self._extended[key] = (row.amount, row.key_day, *key)
 
     def _settle(self, order: Settle) -> Result:
         hold = order.hold
@@ -496,6 +533,10 @@ class _Batch:
         dialect = self._dialect
         if self._opened:
             yield insert_rows(dialect, holds, HOLD_OPENED, self._opened)
+        if self._extended:
+            # Before the settlements: of a hold that this batch closes as well, the row must still be open here.
+            rows = list(self._extended.values())
+            yield update_rows(dialect, holds, HOLD_KEY, HOLD_EXTENDED, rows, where=("state", OPEN))
         if self._closed:
             yield update_rows(dialect, holds, HOLD_KEY, HOLD_CLOSED, list(self._closed.values()))
         if self._renewed:

@@ -32,6 +32,7 @@ from aiproject.ledger.batch import Order, Result, steps
 from aiproject.ledger.model import (
     ClaimKey,
     ClaimResult,
+    ExtendHold,
     GiveKeyUp,
     Grant,
     Hold,
@@ -123,7 +124,7 @@ class LedgerBatcher:
         return self._is_away
 
     @overload
-    async def order(self, order: OpenHold) -> Hold: ...
+    async def order(self, order: OpenHold | ExtendHold) -> Hold: ...
     @overload
     async def order(
         self, order: Settle, then: Callable[[Result], None] | None = None
@@ -230,7 +231,8 @@ class LedgerBatcher:
         """Its caller has gone: nobody will use the hold or the key, nor end it."""
         if self._is_closed:
             return
-        if isinstance(result, Hold):
+        if isinstance(order, OpenHold) and isinstance(result, Hold):
+            # An extension is not undone: its call has the hold still, and settles the whole of it.
             self._queued(_release_of(result, Outcome.CLIENT_GONE))
         elif isinstance(order, ClaimKey) and result is ClaimResult.OURS:
             self._queued(GiveKeyUp(order.key, order.request_id))

@@ -103,6 +103,32 @@ class Spending:
         self._changed.add(key)
         return KeyHold(*key, row.day, amount)
 
+    def extend(self, hold: KeyHold, units: int, now: int, zone: tzinfo) -> KeyHold:
+        """Hold up to ``units`` more for an open hold, and return it as it is then; unchanged if the key has no room.
+
+        A hold counts against one day only, so one that is extended on a later day moves to that day as a whole: it is
+        the later cap that it must fit into. So no day's cap is exceeded, whichever day the call is charged on.
+        """
+        row = self._rows.get((hold.key_id, hold.capability))
+        if row is None:
+            return hold
+        today = max(day_of(now, zone), row.day)
+        is_same_day = today == hold.day
+        day_left = row.day_left
+        if today > row.day:  # nothing of that day is spent or held yet
+            day_left = UNLIMITED if row.daily is None else row.daily
+        if not is_same_day:
+            day_left -= hold.amount
+        granted = int(max(0, min(units, row.total_left, day_left)))
+        if not granted:
+            return hold
+        if today > row.day:
+            row.day, row.day_spent, row.day_held = today, 0, 0
+        row.held += granted
+        row.day_held += granted if is_same_day else hold.amount + granted
+        self._changed.add((hold.key_id, hold.capability))
+        return KeyHold(hold.key_id, hold.capability, today, hold.amount + granted)
+
     def release(self, hold: KeyHold) -> None:
         """Give back what was held."""
         if row := self._touched(hold):

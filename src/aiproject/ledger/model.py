@@ -26,6 +26,7 @@ __all__ = [
     "ClaimKey",
     "ClaimResult",
     "Entry",
+    "ExtendHold",
     "GiveKeyUp",
     "Grant",
     "Hold",
@@ -182,6 +183,22 @@ class OpenHold(Struct, frozen=True):
     def least(self) -> int:
         """Units without which nothing is held: an account without any is not served what costs some."""
         return max(self.need, 1) if self.want else 0
+
+
+class ExtendHold(Struct, frozen=True):
+    """Raise an open hold by at most ``units``: the next slice of a call whose length nobody knows beforehand.
+
+    The amount that the caller knows, ``hold.amount``, makes the command idempotent: a hold that has more already was
+    extended by an earlier try of the same command, and is left as it is.
+
+    Attributes:
+        hold: as the caller knows it.
+        zone: in which the days of its API key begin.
+    """
+
+    hold: Hold
+    units: int
+    zone: tzinfo = UTC
 
 
 class Unpaid(Struct, frozen=True):

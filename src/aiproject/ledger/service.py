@@ -14,6 +14,7 @@ from datetime import UTC, tzinfo
 from functools import partial
 from types import MappingProxyType
 
+from msgspec.structs import replace
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,6 +30,7 @@ from aiproject.ledger.model import (
     MAX_UNITS,
     ClaimKey,
     ClaimResult,
+    ExtendHold,
     GiveKeyUp,
     Grant,
     Hold,
@@ -183,6 +185,30 @@ class Quotas:
         )
         self._open[hold.request_id, hold.attempt] = Stage.HELD
         return hold
+
+    async def extend(self, hold: Hold, units: int) -> Hold:
+        """Set up to ``units`` more aside for a running call; return the hold with its new amount, once committed.
+
+        For a call whose length nobody knows beforehand: it holds a slice, asks for the next one in time, and ends where
+        it gets none. The amount grows by what is free and what the API key may still spend, which may be less than
+        asked or nothing; it does not grow any more once the hold was closed or the account disabled. There is no
+        waiting for what other calls hold: two calls that hold and wait for each other would both wait in vain.
+
+        Settle the hold that this returns. Asking again with the same ``hold`` returns what was granted for it before,
+        so that a call may repeat the question after an error.
+
+        Args:
+            hold: as `hold` or the last `extend` returned it; a call that nobody pays is granted everything.
+            units: at least 0; tokens, pictures or milliseconds.
+
+        Raises:
+            Unavailable: the database is away. What may have been granted all the same ends with the settlement.
+        """
+        if units < 0:
+            raise ValueError("a hold is never extended by less than nothing")
+        if hold.account_id is None:
+            return replace(hold, amount=hold.amount + units)
+        return await self._batcher.order(ExtendHold(hold, units, self._zone))
 
     def note(self, hold: Hold, stage: Stage) -> None:
         """Note how far the call has got; written with the next renewal of the lease."""
