@@ -10,6 +10,7 @@
 #   make sbom     only the bill of materials, build/sbom.cdx.json
 #   make fuzz     the parsers, by atheris: 200,000 inputs each (make fuzz RUNS=1000, make fuzz TARGETS='wav http')
 #   make fuzz-api the whole HTTP interface, by schemathesis: 1000 calls an operation (make fuzz-api EXAMPLES=100)
+#   make reference  the reference pages of docs/ that are written from the code
 #   make lock     write the lock files anew (make lock UPGRADE=--upgrade takes the newest of everything)
 #   make wheel    build dist/*.whl
 #   make docs     the documentation site, build/docs/index.html, in English and Chinese, its links checked
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) \* 2)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup run test test-cluster check bench bench-peers lock docs wheel clean services format sbom fuzz fuzz-api
+.PHONY: setup run test test-cluster check bench bench-peers lock docs reference wheel clean services format sbom fuzz fuzz-api
 
 setup: $(VENV)/.run
 
@@ -100,10 +101,13 @@ fuzz: $(VENV)/.fuzz
 fuzz-api: $(VENV)/.dev
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/python -m pytest tests/system/test_fuzzing.py
 
+reference: $(VENV)/.dev
+	$(BIN)/python -m tools.reference
+
 lock: $(VENV)/.dev
 	tools/lock.sh $(UPGRADE)
 
-docs: $(VENV)/.dev
+docs: reference
 	$(BIN)/python tools/build_docs.py
 
 wheel: $(VENV)/.dev

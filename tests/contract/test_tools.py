@@ -15,6 +15,7 @@ from services import CLONE
 TOOLS = sorted((CLONE / "tools").iterdir())
 PROGRAMS = [path for path in TOOLS if path.suffix == ".py"]
 SCRIPTS = [path for path in TOOLS if path.suffix == ".sh"]
+PACKAGES = [path for path in TOOLS if (path / "__main__.py").is_file()]
 
 RUN_BY_HAND = {"kill_test.py", "make_examples.py"}
 """What no verb of the Makefile runs: its short form is ``system/test_kill.py``; the examples are in the repository."""
@@ -33,7 +34,9 @@ def start(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_nothing_else_lies_there() -> None:
-    assert {path.name for path in TOOLS if path.name != "__pycache__"} == {path.name for path in [*PROGRAMS, *SCRIPTS]}
+    assert {path.name for path in TOOLS if path.name != "__pycache__"} == {
+        path.name for path in [*PROGRAMS, *SCRIPTS, *PACKAGES]
+    }
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
@@ -62,6 +65,14 @@ def test_each_script_can_be_read_by_a_shell(path: Path) -> None:
 def test_each_is_run_by_a_verb(path: Path) -> None:
     is_run = f"tools/{path.name}" in (CLONE / "Makefile").read_text("utf-8")
     assert is_run is (path.name not in RUN_BY_HAND)
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: path.name)
+def test_each_package_explains_itself_and_is_run_by_a_verb(path: Path) -> None:
+    done = start("sh", "-c", f"cd '{CLONE}' && exec '{sys.executable}' -m tools.{path.name} --help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: python -m tools.{path.name}")
+    assert f"-m tools.{path.name}" in (CLONE / "Makefile").read_text("utf-8")
 
 
 @pytest.mark.parametrize(("demanded", "status"), [("", 0), ("0", 0), ("1", 1)])

@@ -1,0 +1,124 @@
+"""The reference pages are what the code says, in both languages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import pytest
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr
+
+from aiproject.cli.common import EXIT_STATUSES
+from aiproject.config import Settings, Unit
+from tools.reference import settings
+from tools.reference.catalogue import Catalogue, Untranslated, english
+from tools.reference.commands import EXIT_MEANINGS, all_commands
+from tools.reference.pages import pages
+
+CLONE = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, str]:
+    return pages()
+
+
+def test_the_committed_pages_are_what_the_generator_writes(written: dict[str, str]) -> None:
+    stale = [path for path, text in written.items() if (CLONE / path).read_text(encoding="utf-8") != text]
+    assert not stale, "run python -m tools.reference"
+
+
+def test_every_setting_stands_in_exactly_one_section() -> None:
+    shown = Counter(name for names in settings.SECTIONS.values() for name in names)
+    assert shown == Counter(setting.name for setting in settings.all_settings())
+
+
+def test_every_command_and_option_stands_on_the_page(written: dict[str, str]) -> None:
+    for language in ("en", "zh"):
+        page = written[f"docs/{language}/reference/commands.md"]
+        for words, command in all_commands():
+            assert f"# `aiproject {' '.join(words)}`\n" in page
+            for param in command.params:
+                assert all(f"`{name}" in page or f"/ {name}`" in page for name in param.opts if name.startswith("-"))
+
+
+def test_every_exit_status_has_a_meaning() -> None:
+    assert {status for _, status in EXIT_STATUSES} <= EXIT_MEANINGS.keys()
+
+
+def test_every_setting_and_command_is_described() -> None:
+    assert all(setting.field.description for setting in settings.all_settings())
+    for words, command in all_commands():
+        assert command.help, words
+        assert all(param.help for param in command.params), words
+
+
+class _Inner(BaseModel):
+    pace: Annotated[float, Field(gt=0, le=5), Unit("seconds")] = 1.5
+    secret: SecretStr | None = None
+
+
+def _none(value: object) -> object:
+    return None if value == "endless" else value
+
+
+class _Outer(BaseModel):
+    mode: Literal["on", "off"] = "on"
+    inner: _Inner = _Inner()
+    span: Annotated[int | None, BeforeValidator(_none)] = Field(None, ge=3, description="A number, or `endless`.")
+
+
+class TestSettings:
+    FIELDS: ClassVar = {setting.name: setting for setting in settings.all_settings(_Outer)}
+
+    def test_a_nested_setting_is_named_by_its_path(self) -> None:
+        assert {name: setting.key for name, setting in self.FIELDS.items()} == {
+            "mode": "mode",
+            "inner_pace": "inner.pace",
+            "inner_secret": "inner.secret",
+            "span": "span",
+        }
+
+    def test_type_unit_and_bounds_are_shown(self) -> None:
+        assert settings._type(self.FIELDS["mode"].field, english) == "one of `on`, `off`"
+        assert settings._type(self.FIELDS["inner_pace"].field, english) == "number (seconds), more than 0, at most 5"
+        assert settings._type(self.FIELDS["span"].field, english) == "integer, at least 3"
+
+    def test_a_default_is_shown_as_it_would_be_set(self) -> None:
+        assert settings._default(self.FIELDS["inner_pace"].field, english) == "`1.5`"
+        assert settings._default(self.FIELDS["inner_secret"].field, english) == "not set"
+        assert settings._default(self.FIELDS["span"].field, english) == "`endless`"
+
+    def test_secrets_are_marked_and_no_default_of_one_is_shown(self, written: dict[str, str]) -> None:
+        page = written["docs/en/reference/settings.md"]
+        secrets = [setting for setting in settings.all_settings(Settings) if settings._is_secret(setting.field)]
+        assert len(secrets) >= 5
+        for setting in secrets:
+            entry = page.split(f"### `AIPROJECT_{setting.name.upper()}`\n")[1].split("\n#")[0]
+            assert "- Secret: " in entry
+            assert "- Default: not set" in entry
+
+
+class TestCatalogue:
+    def catalogue(self, tmp_path: Path, text: str) -> Catalogue:
+        path = tmp_path / "zh.toml"
+        path.write_text(text, encoding="utf-8")
+        return Catalogue(path)
+
+    def test_it_translates_and_fills_parameters_in(self, tmp_path: Path) -> None:
+        catalogue = self.catalogue(tmp_path, '[words]\n"at most {bound}" = "至多 {bound}"\n')
+        assert catalogue("at most {bound}", bound=3) == "至多 3"
+        catalogue.check()
+
+    def test_it_names_what_is_missing_and_what_nothing_uses(self, tmp_path: Path) -> None:
+        catalogue = self.catalogue(tmp_path, '[words]\n"Old." = "旧。"\n')
+        catalogue("New.")
+        with pytest.raises(Untranslated) as caught:
+            catalogue.check()
+        assert "no Chinese for: 'New.'" in str(caught.value)
+        assert "no page uses: 'Old.'" in str(caught.value)
+
+    def test_a_text_stands_in_it_once(self, tmp_path: Path) -> None:
+        with pytest.raises(Untranslated, match="twice"):
+            self.catalogue(tmp_path, '[a]\n"Text." = "一"\n[b]\n"Text." = "二"\n')
