@@ -1,4 +1,4 @@
-"""The tree of errors. Imports nothing of the house.
+"""The tree of errors. Imports nothing of this package but `aiproject.codes`.
 
 A branch stands for each remedy that a caller can choose, not for each line that may fail::
 
@@ -32,8 +32,8 @@ A branch stands for each remedy that a caller can choose, not for each line that
     ├── Unavailable              we cannot serve now: database away, or shutting down
     └── Misconfigured            the operator must fix something; said at start or by ``doctor``
 
-An exception is data: limits, codes, seconds; never a ready-made HTTP answer and never a secret. The doors
-(`aiproject.web`, `aiproject.cli`) hold the tables from this tree to their answers.
+An exception is data: a code, a precise reason, limits, seconds; never a sentence, a ready-made HTTP answer or a secret.
+`aiproject.messages` makes sentences of it, dialects (`aiproject.protocols.dialects`) HTTP answers.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
+
+from aiproject.codes import Code, Detail, Param
 
 __all__ = [
     "AccountUnknown",
@@ -76,8 +79,19 @@ __all__ = [
 ]
 
 
+_NO_PARAMS: Final[Mapping[str, Param]] = MappingProxyType({})
+
+
 class AiProjectError(Exception):
-    """Something went wrong that the house has a word for."""
+    """Base class of all errors that this package raises.
+
+    Attributes:
+        answer_code: what the failure is called in answers; ``None``: the endpoint has a name for it.
+        params: what fills the placeholders of its message, by name.
+    """
+
+    answer_code: Code | None = None
+    params: Mapping[str, Param] = _NO_PARAMS
 
 
 # -- we say no ---------------------------------------------------------------------------------------------------------
@@ -87,12 +101,14 @@ class Refused(AiProjectError):
     """We say no, and the caller can change something.
 
     Args:
-        detail: one Chinese sentence for the person at the app, without secrets; empty: the code's own message serves.
+        detail: the precise reason; ``None``: the class and its code say all of it.
+        params: what fills the placeholders of the message of ``detail``; no secrets.
     """
 
-    def __init__(self, detail: str = "") -> None:
-        super().__init__(detail or type(self).__name__)
+    def __init__(self, detail: Detail | str | None = None, /, **params: Param) -> None:
+        super().__init__(_describe(type(self).__name__, detail, params))
         self.detail = detail
+        self.params = params
 
 
 class InvalidInput(Refused):
@@ -102,29 +118,50 @@ class InvalidInput(Refused):
 class NameTaken(Refused):
     """Another account has this name."""
 
+    answer_code = Code.USER_NAME_REPEAT
+
 
 class LoginFailed(Refused):
     """Unknown name or wrong password; never says which."""
+
+    answer_code = Code.LOGIN_ERROR
 
 
 class AccountUnknown(Refused):
     """uuid and name do not belong together, or the account is disabled."""
 
+    answer_code = Code.USER_NOT_FOUND
+
 
 class RegistrationClosed(Refused):
     """The operator takes no new accounts."""
+
+    answer_code = Code.REGISTRATION_CLOSED
 
 
 class NotSignedIn(Refused):
     """No credential, or one that is unknown, expired or revoked; never says which."""
 
+    answer_code = Code.NOT_SIGNED_IN
+
 
 class NotAllowed(Refused):
     """The credential is good, but not for this: another role, another capability, another address."""
 
+    answer_code = Code.PERMISSION_NOT_ALLOW
+
 
 class NotFound(Refused):
     """There is no such thing of this account; never says whether another's has this id."""
+
+    answer_code = Code.ITEM_NOT_FOUND
+
+
+_QUOTA_CODES: Final = {
+    "tokens": Code.TOKEN_NOT_ENOUGH,
+    "pic_times": Code.PIC_TIMES_NOT_ENOUGH,
+    "voice_seconds": Code.VOICE_SECONDS_NOT_ENOUGH,
+}
 
 
 class QuotaExhausted(Refused):
@@ -134,9 +171,10 @@ class QuotaExhausted(Refused):
         capability: ``tokens``, ``pic_times`` or ``voice_seconds``.
     """
 
-    def __init__(self, capability: str, detail: str = "") -> None:
+    def __init__(self, capability: str, detail: Detail | None = None) -> None:
         super().__init__(detail)
         self.capability = capability
+        self.answer_code = _QUOTA_CODES[capability]
 
 
 class SpendLimitReached(Refused):
@@ -147,6 +185,8 @@ class SpendLimitReached(Refused):
         retry_after: seconds until its next day begins; ``None``: it is the limit of its whole life.
     """
 
+    answer_code = Code.KEY_LIMIT_REACHED
+
     def __init__(self, capability: str, *, retry_after: int | None = None) -> None:
         super().__init__()
         self.capability = capability
@@ -156,9 +196,13 @@ class SpendLimitReached(Refused):
 class FileMissing(Refused):
     """The request holds no bytes, or no multipart field ``file``."""
 
+    answer_code = Code.GET_FILE_FAIL
+
 
 class UnusableFile(Refused):
     """The bytes are not what the endpoint reads, or more of it than it takes."""
+
+    answer_code = Code.FILE_FORMAT_ILLEGAL
 
 
 class BodyTooLarge(Refused):
@@ -168,29 +212,41 @@ class BodyTooLarge(Refused):
         limit: the limit in bytes.
     """
 
+    answer_code = Code.REQUEST_TOO_LARGE
+
     def __init__(self, limit: int) -> None:
-        super().__init__(f"请求体超过上限（{limit / 1024 / 1024:g} MB）")
+        super().__init__(Detail.BODY_OVER_LIMIT, megabytes=limit / 1024 / 1024)
         self.limit = limit
 
 
 class BodyTooSlow(Refused):
     """The request body stopped coming, or comes too slowly; the connection is closed."""
 
+    answer_code = Code.REQUEST_TIMEOUT
+
 
 class BodyEncoded(Refused):
     """The request body is compressed or otherwise encoded: it is read as it comes, never unpacked."""
+
+    answer_code = Code.UNSUPPORTED_ENCODING
 
 
 class VoucherUnusable(Refused):
     """The voucher is unknown, switched off, expired, used up or for others; never says which."""
 
+    answer_code = Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND
+
 
 class VoucherRedeemed(Refused):
     """The account has redeemed the voucher already."""
 
+    answer_code = Code.TOKEN_ALREADY_GET
+
 
 class ReceiptUnknown(Refused):
     """There is no such call of this account; never says whether another's has this id."""
+
+    answer_code = Code.RECEIPT_NOT_FOUND
 
 
 class TooManyRequests(Refused):
@@ -200,7 +256,9 @@ class TooManyRequests(Refused):
         retry_after: seconds until the next call may succeed, at least 1.
     """
 
-    def __init__(self, retry_after: int, detail: str = "") -> None:
+    answer_code = Code.TOO_MANY_REQUESTS
+
+    def __init__(self, retry_after: int, detail: Detail | str | None = None) -> None:
         super().__init__(detail)
         self.retry_after = max(1, retry_after)
 
@@ -260,13 +318,13 @@ class UpstreamFailed(AiProjectError):
         code: the vendor's error code, where it gave one.
         sid: the vendor's session id, where it gave one.
         hint: what the vendor itself says to the person who asked, only where its documents allow that to be shown.
-        advice: one sentence for the person who asked, by language (``zh``, ``en``), where the provider knows a better
-            one than the reason's.
+        advice: what whoever asked is told; ``None``: what the class says of itself, if anything.
         retryable: a new try on a new connection may succeed. Nobody tries again after something reached the caller.
         retry_delay: seconds to wait at least before that try.
     """
 
     reason = Reason.BROKEN
+    advice: Detail | None = None
 
     def __init__(
         self,
@@ -276,18 +334,19 @@ class UpstreamFailed(AiProjectError):
         code: int | None = None,
         sid: str | None = None,
         hint: str = "",
-        advice: Mapping[str, str] = MappingProxyType({}),
+        advice: Detail | None = None,
         retryable: bool = False,
         retry_delay: float = 0.0,
     ) -> None:
         super().__init__(detail or type(self).__name__)
         if reason is not None:
             self.reason = reason
+        if advice is not None:
+            self.advice = advice
         self.detail = detail
         self.code = code
         self.sid = sid
         self.hint = hint
-        self.advice = advice
         self.retryable = retryable
         self.retry_delay = retry_delay
 
@@ -306,6 +365,7 @@ class UpstreamUnreachable(UpstreamFailed):
     """
 
     reason = Reason.UNREACHABLE
+    advice = Detail.UPSTREAM_NOT_REACHED
 
     def __init__(
         self,
@@ -333,6 +393,7 @@ class UpstreamTimeout(UpstreamFailed):
     """
 
     reason = Reason.TIMED_OUT
+    advice = Detail.UPSTREAM_TIMED_OUT
 
     def __init__(self, phase: str, seconds: float, *, sid: str | None = None, retryable: bool = False) -> None:
         super().__init__(f"no word from upstream: {phase} limit of {seconds:g} s", sid=sid, retryable=retryable)
@@ -344,10 +405,13 @@ class UpstreamTruncated(UpstreamFailed):
     """The connection ended before the answer did, without an error frame."""
 
     reason = Reason.TRUNCATED
+    advice = Detail.UPSTREAM_CUT_OFF
 
 
 class UpstreamNonsense(UpstreamFailed):
     """A message that the protocol does not allow: not JSON, absurd numbers, too large."""
+
+    advice = Detail.UPSTREAM_NOT_UNDERSTOOD
 
 
 # -- our own fault -----------------------------------------------------------------------------------------------------
@@ -361,6 +425,8 @@ class Unavailable(AiProjectError):
         retry_after: seconds after which a new try makes sense.
     """
 
+    answer_code = Code.SERVICE_UNAVAILABLE
+
     def __init__(self, detail: str, *, retry_after: int = 5) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -368,4 +434,21 @@ class Unavailable(AiProjectError):
 
 
 class Misconfigured(AiProjectError):
-    """The operator must mend something; the message says what and how."""
+    """The operator must fix something; raised at start, by commands and by ``doctor``.
+
+    Args:
+        detail: what is wrong, and how it is fixed.
+        params: what fills the placeholders of the message of ``detail``; no secrets.
+    """
+
+    answer_code = Code.APP_INTERNAL_ERROR
+
+    def __init__(self, detail: Detail | str | None = None, /, **params: Param) -> None:
+        super().__init__(_describe(type(self).__name__, detail, params))
+        self.detail = detail
+        self.params = params
+
+
+def _describe(kind: str, detail: Detail | str | None, params: Mapping[str, Param]) -> str:
+    """Return what a log shows of an error: its reason and parameters, or the name of its class."""
+    return " ".join((detail or kind, *(f"{name}={value!r}" for name, value in params.items())))

@@ -15,6 +15,7 @@ from aiproject.accounts.login.throttle_rules import LOCKED_MS, NAME_RULE, Rule
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import login_guard as guards
 from aiproject.errors import AccountUnknown, LoginFailed, TooManyRequests, Unavailable
+from aiproject.messages import Language, format_error
 
 GUESSES = 200
 FEW = Rule(free=3, forgiven_every=10_000)
@@ -104,7 +105,7 @@ class TestNames:
         for node in (guard, other_node):
             refused = await refusal(node)
             assert refused.retry_after == LOCKED_MS // 1000
-            assert "锁定" in refused.detail
+            assert "锁定" in format_error(refused, Language.ZH)
         assert await other_node.unlock(ThrottleScope.LOGIN, " Alice ")
         assert not await other_node.unlock(ThrottleScope.LOGIN, "alice")
         await succeed(guard)

@@ -21,7 +21,6 @@ from aiproject.adapters.db.schema import user as users
 from aiproject.errors import AccountUnknown, QuotaExhausted
 from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.verify import verify
-from aiproject.protocols.legacy import QUOTA_CODES
 from bookkeeping import open_account, reread
 
 LEASES = LeaseTimes(30)
@@ -111,7 +110,7 @@ class TestHolding:
                 with pytest.raises(QuotaExhausted) as caught:
                     await hold(quotas, account, capability, 1, need=need)
                 assert caught.value.capability == capability
-                assert caught.value.capability in QUOTA_CODES
+                assert caught.value.capability in tuple(Meter)
         assert await held(database) == (0, 0, 0)
 
     async def test_less_than_a_call_needs_is_of_no_use_to_it(self, database: Database, quotas: Quotas) -> None:

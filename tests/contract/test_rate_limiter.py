@@ -18,6 +18,7 @@ from aiproject.adapters.http.rate_limiter import Admission, LimitRequest, Memory
 from aiproject.adapters.http.redis_rate_limiter import PREFIX, RedisRateLimiter, SharedRateLimiter
 from aiproject.adapters.net.redis import COMMAND_SECONDS, PAUSE_SECONDS, RedisAway, RedisLink
 from aiproject.errors import Misconfigured, TooManyRequests, Unavailable
+from aiproject.messages import Language, format_error
 from aiproject.protocols.rate_limits import LimitStatus, waiting_time, weighted_count
 from services import Redis
 
@@ -121,7 +122,7 @@ class TestEveryGate:
         assert [admission.limit_statuses[0].remaining for admission in (first, second)] == [1, 0]
         refusal = await refused(counted.gate, SEATS)
         assert (refusal.retry_after, refusal.limit_status) == (1, LimitStatus("account-calls", 2, 0, None, True))
-        assert refusal.detail == "同时进行的请求过多，请稍后再试"
+        assert format_error(refusal, Language.ZH) == "同时进行的请求过多，请稍后再试"
         first.leave()
         first.leave()
         await soon(lambda: is_admitted(counted.gate, SEATS))

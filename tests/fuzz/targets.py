@@ -31,6 +31,7 @@ from aiproject.adapters.net.websocket import WebSocketConnection
 from aiproject.api.legacy.chat import _parse as parse_call
 from aiproject.errors import InvalidInput, Refused, UpstreamFailed
 from aiproject.media import prepare_audio, prepare_picture
+from aiproject.messages import Language, format_error
 from aiproject.protocols.chat import ChatEvent, Usage
 from aiproject.protocols.iflytek.dictation import DictationDialect, dictation_conversation
 from aiproject.protocols.iflytek.dictation.server import DictationRequestError, DictationServerSession
@@ -288,7 +289,7 @@ def dialog(data: bytes) -> None:
     try:
         call = parse_call(data, has_key=len(data) % 3 == 1, has_cookie=len(data) % 3 == 2)
     except InvalidInput as error:
-        check_told(error.detail)
+        check_told(format_error(error, Language.ZH))
         return
     assert call.dialog
     for message in call.dialog:

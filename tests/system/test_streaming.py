@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
+from aiproject.codes import Detail
+from aiproject.messages import Language, format_message
 from aiproject.protocols.iflytek.error_codes import Service, advise
 from aiproject.sandbox.answers import make_answer
 from system import desktop_app, wire
 from system.harness import LocalServer, Person, Platform, estimated, post_json, question
+
+
+def chinese(detail: Detail) -> str:
+    return format_message(detail, Language.ZH)
 
 
 @pytest.fixture
@@ -172,13 +178,16 @@ class TestErrors:
 
     async def test_before_the_first_frame_also_for_server_sent_events(self, person: Person) -> None:
         answer = await person.stream("[[fault:error code=10907 at=first]]", ("Accept", "text/event-stream"))
-        assert answer.json() == {"code": "MODEL_ERROR", "msg": advise(Service.SPARK, 10907).zh}
+        assert answer.json() == {
+            "code": "MODEL_ERROR",
+            "msg": chinese(advise(Service.SPARK, 10907).detail),
+        }
 
     @pytest.mark.parametrize(
         ("fault", "code", "message"),
         [
             ("error code=10014 at=middle message=已停止", 10014, "已停止"),
-            ("error code=10012 at=middle", 10012, advise(Service.SPARK, 10012).zh),
+            ("error code=10012 at=middle", 10012, chinese(advise(Service.SPARK, 10012).detail)),
             ("truncate after=3", 20002, "模型的回答中断，请稍后再试"),
             ("truncate after=3 code=1011", 20002, "模型的回答中断，请稍后再试"),
             ("reset after=3", 20002, "模型的回答中断，请稍后再试"),

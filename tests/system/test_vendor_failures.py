@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from aiproject.codes import Detail
+from aiproject.messages import Language, format_message
 from aiproject.protocols.iflytek.error_codes import Service, advise, known_codes
 from aiproject.sandbox import SandboxOptions, SandboxThread
 from aiproject.sandbox.faults import GATEWAY_REFUSALS
@@ -17,6 +19,11 @@ from system.harness import LocalServer, Person, Platform
 from system.samples import jpeg, pcm
 
 Calls = dict[str, Callable[[Person], Awaitable[wire.Answer]]]
+
+
+def chinese(detail: Detail) -> str:
+    return format_message(detail, Language.ZH)
+
 
 CALL: Calls = {
     "chat": lambda person: person.chat("hi"),
@@ -47,7 +54,7 @@ async def test_every_code_of_the_documents_is_told_in_chinese_and_charges_nothin
         assert set(found) == {"code", "msg"}, code
         assert found["code"] == FAILURE[name], code
         advice = advise(SERVICE[name], code)
-        assert found["msg"] == ("vendor says so 内容" if advice.shows_hint else advice.zh), code
+        assert found["msg"] == ("vendor says so 内容" if advice.shows_hint else chinese(advice.detail)), code
         assert speaks_chinese(found["msg"]), code
     assert await person.login() == before
     assert (await CALL[name](person)).json()["code"] == 0
@@ -60,7 +67,7 @@ async def test_every_code_of_the_chat_is_told_by_the_stream_before_and_after_its
     person = await server.person()
     for code in [*sorted(known_codes(Service.SPARK)), UNLISTED]:
         advice = advise(Service.SPARK, code)
-        message = f"{advice.zh}（ordered by a fault）" if advice.shows_hint else advice.zh
+        message = f"{chinese(advice.detail)}（ordered by a fault）" if advice.shows_hint else chinese(advice.detail)
         first = await person.stream(f"[[fault:error code={code} at=first]]")
         assert first.json() == {"code": "MODEL_ERROR", "msg": message}
         middle = (await person.stream(f"[[fault:error code={code} at=middle]]")).frames()
@@ -230,7 +237,10 @@ class TestNonsense:
             for status in (200, 400, 500, 502):
                 platform.order("ocr", "error", code=11200, http=status, flat=flat)
                 found = (await person.picture(jpeg())).json()
-                assert found == {"code": "PICTURE_TO_TEXT_ERROR", "msg": advise(Service.OCR, 11200).zh}, (flat, status)
+                assert found == {
+                    "code": "PICTURE_TO_TEXT_ERROR",
+                    "msg": chinese(advise(Service.OCR, 11200).detail),
+                }, (flat, status)
 
     async def test_dictation_with_corrections_and_an_early_end(
         self, start_server: Callable[..., LocalServer], platform: Platform

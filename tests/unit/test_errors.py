@@ -7,7 +7,9 @@ import re
 import pytest
 
 from aiproject import errors
+from aiproject.codes import Detail
 from aiproject.errors import AiProjectError
+from aiproject.messages import Language, format_error
 
 
 def tree(kind: type[AiProjectError]) -> list[type[AiProjectError]]:
@@ -43,11 +45,12 @@ def test_every_class_has_a_sentence(kind: type[AiProjectError]) -> None:
     assert (kind.__doc__ or "").strip().partition("\n")[0].endswith(".")
 
 
-def test_details_are_messages() -> None:
-    assert str(errors.InvalidInput("缺少 uuid")) == "缺少 uuid"
+def test_an_error_describes_itself_for_the_log() -> None:
+    assert str(errors.InvalidInput(Detail.FIELD_MISSING, field="uuid")) == "FIELD_MISSING field='uuid'"
     assert str(errors.LoginFailed()) == "LoginFailed"
     assert str(errors.UpstreamTimeout("gap", 2.5)) == "no word from upstream: gap limit of 2.5 s"
-    assert str(errors.BodyTooLarge(16 * 1024 * 1024)) == "请求体超过上限（16 MB）"
+    assert str(errors.BodyTooLarge(16 * 1024 * 1024)) == "BODY_OVER_LIMIT megabytes=16.0"
+    assert format_error(errors.BodyTooLarge(16 * 1024 * 1024), Language.ZH) == "请求体超过上限（16 MB）"
 
 
 def test_a_retry_is_never_asked_for_at_once() -> None:

@@ -30,7 +30,7 @@ import argon2.profiles
 from argon2 import Parameters
 from argon2.exceptions import VerificationError, VerifyMismatchError
 
-from aiproject.codes import COME_BACK
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, TooManyRequests, Unavailable
 from aiproject.protocols.addresses import address_group, address_site
 
@@ -63,7 +63,6 @@ NICENESS = 10
 AT_THE_DATABASE = 2
 
 COME_BACK_SECONDS = 5
-TOO_MANY = f"登录请求过多，{COME_BACK}"
 
 _LEGACY_SUFFIX = "#_#"  # source: behaviour of the original, Core/Tools/md5_password.py
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
@@ -125,7 +124,7 @@ class PasswordHasher:
         """
         encoded = _encode(password)
         if encoded is None:
-            raise InvalidInput("密码含有无法使用的字符或过长")
+            raise InvalidInput(Detail.PASSWORD_UNUSABLE)
         return self._argon2.hash(encoded)
 
     def verify(self, stored: str, password: str) -> Verdict:
@@ -247,7 +246,7 @@ class PasswordService:
         """
         group = self._group(address)
         if self._places >= self._limit or (group and self._places_of[group] >= max(1, self._limit // 2)):
-            raise TooManyRequests(COME_BACK_SECONDS, TOO_MANY)
+            raise TooManyRequests(COME_BACK_SECONDS, Detail.TOO_MANY_LOGINS)
         self._places += 1
         self._places_of[group] += 1
         try:
@@ -290,7 +289,7 @@ class PasswordService:
             raise Unavailable("shutting down")
         with self._lock:
             if self._under_way >= self._limit:
-                raise TooManyRequests(COME_BACK_SECONDS, TOO_MANY)
+                raise TooManyRequests(COME_BACK_SECONDS, Detail.TOO_MANY_LOGINS)
             self._under_way += 1
         try:
             future = self._executor.submit(work)

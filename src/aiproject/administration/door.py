@@ -19,7 +19,7 @@ from aiproject.administration.jwts import Kind, bearer
 from aiproject.administration.model import JwtRefused, NotPermitted, is_allowed
 from aiproject.administration.service import Administrators, Session
 from aiproject.audit import Actor, ActorKind, AuditContext
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
 from aiproject.errors import (
     AiProjectError,
     BodyEncoded,
@@ -30,6 +30,7 @@ from aiproject.errors import (
     TooManyRequests,
     Unavailable,
 )
+from aiproject.messages import Language, format_message
 
 __all__ = ["Call", "Door", "Refusals", "Told", "told"]
 
@@ -66,7 +67,7 @@ class Refusals:
             if isinstance(error, kind):
                 return told
         if isinstance(error, NotPermitted):
-            return Code.PERMISSION_NOT_ALLOW, MESSAGES[Code.PERMISSION_NOT_ALLOW]
+            return Code.PERMISSION_NOT_ALLOW, format_message(Code.PERMISSION_NOT_ALLOW, Language.ZH)
         code, msg = self.otherwise
         detail = error.detail if isinstance(error, InvalidInput) else ""
         # What the command line says in English is not for the console.

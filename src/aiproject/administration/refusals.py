@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from aiproject.administration.door import Refusals, Told
 from aiproject.administration.model import AdministratorUnknown
 from aiproject.administration.tables import TableUnknown
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, AiProjectError, LoginFailed, NameTaken, VoucherUnusable
+from aiproject.messages import Language, format_message
 from aiproject.vouchers.model import CodeTaken
 
 __all__ = [
@@ -38,7 +39,7 @@ Known = Mapping[type[AiProjectError], Told]
 
 
 def refusal(code: Code, msg: str = "") -> Told:
-    return code, msg or MESSAGES[code]
+    return code, msg or format_message(code, Language.ZH)
 
 
 NAME_REPEATED: Known = {NameTaken: refusal(Code.USER_NAME_REPEAT)}

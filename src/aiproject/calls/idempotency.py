@@ -24,7 +24,7 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import stored_answer
 from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.asgi import Scope, note, request_id
-from aiproject.codes import COME_BACK
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, TooManyRequests
 from aiproject.ledger import ClaimResult, Key, Quotas
 from aiproject.ledger.batch import database_now
@@ -141,7 +141,7 @@ class IdempotencyStore:
                 case ClaimResult.OURS:
                     return None
                 case ClaimResult.OTHER_BODY:
-                    raise InvalidInput("该 Idempotency-Key 已用于另一个请求")
+                    raise InvalidInput(Detail.IDEMPOTENCY_KEY_REUSED)
                 case ClaimResult.ANSWERED:
                     answer = await self._answer(key, body_hash)
                     if answer is not None:
@@ -165,7 +165,7 @@ class IdempotencyStore:
                 row = (await connection.execute(columns.where(_is(key)))).one_or_none()
             if row is None or row[0] == "done" or row[1]:
                 return
-        raise TooManyRequests(5, f"相同 Idempotency-Key 的请求仍在处理中，{COME_BACK}")
+        raise TooManyRequests(5, Detail.TOO_MANY_REQUESTS_WITH_KEY)
 
 
 def _is(key: Key) -> ColumnElement[bool]:
@@ -181,5 +181,5 @@ def _key(scope: Scope) -> bytes | None:
     if not values:
         return None
     if len(values) > 1 or not 0 < len(values[0]) <= MAX_KEY_LENGTH:
-        raise InvalidInput(f"Idempotency-Key 应为 1 到 {MAX_KEY_LENGTH} 个字符，且只有一个")
+        raise InvalidInput(Detail.IDEMPOTENCY_KEY_MALFORMED, limit=MAX_KEY_LENGTH)
     return bytes(values[0])

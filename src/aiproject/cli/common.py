@@ -23,6 +23,7 @@ from aiproject.assembly import open_database, prepare_schema
 from aiproject.audit import Actor, ActorKind, AuditContext, Fact, record
 from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
+from aiproject.messages import Language, format_error
 
 __all__ = [
     "complain",
@@ -67,6 +68,8 @@ def errors() -> Iterator[None]:
         yield
     except AiProjectError as error:
         text = str(error) or type(error).__name__
+        if isinstance(error, Refused | Misconfigured) and error.detail:
+            text = format_error(error, Language.EN)
         if isinstance(error, AccountUnknown):
             text = "there is no account of this name"
         elif isinstance(error, AdministratorUnknown):

@@ -261,7 +261,7 @@ async def examine_upstream(settings: Settings) -> list[Finding]:
     except UpstreamUnreachable as error:
         findings.append(Finding("mend", "upstream", f"{error.detail}; check the credentials and the network"))
     except (UpstreamFailed, InvalidInput) as error:
-        findings.append(Finding("mend", "upstream", error.detail))
+        findings.append(Finding("mend", "upstream", str(error)))
     offset = link.clock_offset_seconds
     if abs(offset) > 1:
         findings.append(Finding("mend", "clock", f"this machine's clock is off by {-offset:.0f} s; switch NTP on"))

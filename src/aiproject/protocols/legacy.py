@@ -11,12 +11,12 @@ Sources: the seed document, sections on its interfaces; the existing clients' be
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiproject import errors
-from aiproject.codes import COME_BACK, MESSAGES, Code
+from aiproject.codes import Code, Success
+from aiproject.messages import Language, format_error, format_message
 
 __all__ = ["LIMITS_TOLD_WITH_200", "Failure", "error_number", "failure_of", "json_bytes", "success"]
 
@@ -45,9 +45,9 @@ class Failure(NamedTuple):
         return {"code": str(self.code), "msg": self.msg}
 
 
-def success(msg: str, **fields: Any) -> dict[str, Any]:
-    """Return a success object; ``code`` is the integer 0, as clients test."""
-    return {"code": 0, "msg": msg, **fields}
+def success(msg: Success | str, **fields: Any) -> dict[str, Any]:
+    """Return a success object in Chinese; ``code`` is the integer 0, as clients test."""
+    return {"code": 0, "msg": format_message(msg, Language.ZH) if isinstance(msg, Success) else msg, **fields}
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -57,19 +57,6 @@ def json_bytes(value: Any) -> bytes:
     """Serialise an answer, ASCII-escaped as the original's are."""
     return _encode(value).encode("ascii")
 
-
-QUOTA_CODES = {
-    "tokens": Code.TOKEN_NOT_ENOUGH,
-    "pic_times": Code.PIC_TIMES_NOT_ENOUGH,
-    "voice_seconds": Code.VOICE_SECONDS_NOT_ENOUGH,
-}
-
-UPSTREAM_MESSAGES: tuple[tuple[type[errors.UpstreamFailed], str], ...] = (
-    (errors.UpstreamTimeout, "模型响应超时，请稍后再试"),
-    (errors.UpstreamTruncated, "模型的回答中断，请稍后再试"),
-    (errors.UpstreamUnreachable, "暂时无法连接模型服务，请稍后再试"),
-    (errors.UpstreamNonsense, "模型服务返回了无法识别的数据，请稍后再试"),
-)
 
 ERROR_NUMBERS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UpstreamTimeout, 20001),
@@ -84,8 +71,6 @@ ERROR_NUMBERS: tuple[tuple[type[BaseException], int], ...] = (
 and up; clients only test for zero."""
 
 INTERNAL_ERROR_NUMBER = 20000
-
-_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 LIMITS_TOLD_WITH_200: Mapping[str, Code] = {
@@ -106,89 +91,46 @@ original calls the chat that is not streamed, and a registration is never sent a
 """
 
 
-def failure_of(error: BaseException, *, code: Code, path: str = "") -> Failure:
-    """Return how the seed's door tells ``error``.
+STATUSES: Mapping[type[errors.AiProjectError], int] = {
+    errors.BodyTooSlow: 408,
+    errors.BodyTooLarge: 413,
+    errors.BodyEncoded: 415,
+    errors.NotSignedIn: 401,
+    errors.NotAllowed: 403,
+    errors.NotFound: 404,
+    errors.ReceiptUnknown: 404,
+    errors.SpendLimitReached: 429,
+    errors.TooManyRequests: 429,
+    errors.Refused: 200,
+    errors.UpstreamFailed: 200,
+    errors.Unavailable: 503,
+}
+"""The HTTP status of an error by its class, or by the nearest class above it; 500 for any other."""
+
+
+def failure_of(error: BaseException, *, code: Code, path: str = "", language: Language = Language.ZH) -> Failure:
+    """Return how the legacy API renders ``error``.
 
     Args:
         code: what this endpoint calls a failure that has no code of its own, for example ``MODEL_ERROR``.
         path: of the request; the status of a refusal by a rate limit depends on it.
+        language: the legacy addresses speak Chinese only.
     """
-    match error:
-        case errors.TooManyRequests():
-            return _limit_failure(error, path)
-        case errors.BodyTooLarge():
-            return Failure(413, Code.REQUEST_TOO_LARGE, error.detail)
-        case errors.BodyTooSlow():
-            return Failure(408, Code.REQUEST_TIMEOUT, error.detail or MESSAGES[Code.REQUEST_TIMEOUT])
-        case errors.BodyEncoded():
-            return Failure(415, Code.UNSUPPORTED_ENCODING, error.detail or MESSAGES[Code.UNSUPPORTED_ENCODING])
-        case errors.QuotaExhausted():
-            quota = QUOTA_CODES[error.capability]
-            return Failure(200, quota, error.detail or MESSAGES[quota])
-        case errors.NameTaken():
-            return _refusal(Code.USER_NAME_REPEAT, error)
-        case errors.LoginFailed():
-            return _refusal(Code.LOGIN_ERROR, error)
-        case errors.AccountUnknown():
-            return _refusal(Code.USER_NOT_FOUND, error)
-        case errors.RegistrationClosed():
-            return _refusal(Code.REGISTRATION_CLOSED, error)
-        case errors.NotSignedIn():
-            return Failure(401, Code.NOT_SIGNED_IN, error.detail or MESSAGES[Code.NOT_SIGNED_IN])
-        case errors.NotAllowed():
-            return Failure(403, Code.PERMISSION_NOT_ALLOW, error.detail or MESSAGES[Code.PERMISSION_NOT_ALLOW])
-        case errors.NotFound():
-            return Failure(404, Code.ITEM_NOT_FOUND, error.detail or MESSAGES[Code.ITEM_NOT_FOUND])
-        case errors.SpendLimitReached():
-            return Failure(429, Code.KEY_LIMIT_REACHED, MESSAGES[Code.KEY_LIMIT_REACHED], retry_after=error.retry_after)
-        case errors.VoucherUnusable():
-            return _refusal(Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, error)
-        case errors.VoucherRedeemed():
-            return _refusal(Code.TOKEN_ALREADY_GET, error)
-        case errors.ReceiptUnknown():
-            return Failure(404, Code.RECEIPT_NOT_FOUND, error.detail or MESSAGES[Code.RECEIPT_NOT_FOUND])
-        case errors.FileMissing():
-            return _refusal(Code.GET_FILE_FAIL, error)
-        case errors.UnusableFile():
-            return _refusal(Code.FILE_FORMAT_ILLEGAL, error)
-        case errors.Refused():
-            return _refusal(code, error)
-        case errors.UpstreamFailed():
-            return Failure(200, code, _upstream_message(error) or MESSAGES[code])
-        case errors.Unavailable():
-            return Failure(
-                503, Code.SERVICE_UNAVAILABLE, MESSAGES[Code.SERVICE_UNAVAILABLE], retry_after=error.retry_after
-            )
-        case _:
-            return Failure(500, Code.APP_INTERNAL_ERROR, MESSAGES[Code.APP_INTERNAL_ERROR])
-
-
-def _limit_failure(error: errors.TooManyRequests, path: str) -> Failure:
-    msg = error.detail or MESSAGES[Code.TOO_MANY_REQUESTS]
-    code = LIMITS_TOLD_WITH_200.get(path)
-    if code is None:
-        return Failure(429, Code.TOO_MANY_REQUESTS, msg, retry_after=error.retry_after)
-    # The apps show `msg` and nothing of the header. A lock, which no waiting ends, does not ask to come back.
-    return Failure(
-        200, code, msg.replace(COME_BACK, f"请在 {error.retry_after} 秒后再试"), retry_after=error.retry_after
+    if not isinstance(error, errors.AiProjectError):
+        return Failure(500, Code.APP_INTERNAL_ERROR, format_message(Code.APP_INTERNAL_ERROR, language))
+    status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+    name = Code.APP_INTERNAL_ERROR if status == 500 else error.answer_code or code
+    is_read_with_200 = isinstance(error, errors.TooManyRequests) and path in LIMITS_TOLD_WITH_200
+    if is_read_with_200:
+        status, name = 200, LIMITS_TOLD_WITH_200[path]
+    # Nothing of a fault of ours is shown but its code.
+    msg = (
+        format_message(name, language)
+        if status >= 500
+        # The apps show `msg` and nothing of the header.
+        else format_error(error, language, code=code, in_seconds=is_read_with_200)
     )
-
-
-def _refusal(code: Code, error: errors.Refused) -> Failure:
-    return Failure(200, code, error.detail or MESSAGES[code])
-
-
-def _upstream_message(error: errors.UpstreamFailed) -> str:
-    ours = error.advice.get("zh", "")
-    if error.hint:
-        # The caller's language first; a hint in Chinese says more than our sentence for its code.
-        return error.hint if _CHINESE.search(error.hint) or not ours else f"{ours}（{error.hint}）"
-    if ours:
-        return ours
-    for kind, message in UPSTREAM_MESSAGES:
-        if isinstance(error, kind):
-            return message
-    return ""
+    return Failure(status, name, msg, retry_after=getattr(error, "retry_after", None))
 
 
 def error_number(error: BaseException) -> int:

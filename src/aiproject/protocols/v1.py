@@ -7,22 +7,26 @@ Nothing of the kind calls ``/v1``, so there a refusal is told by its status as w
 from __future__ import annotations
 
 from aiproject import errors
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
+from aiproject.messages import Language, format_message
 from aiproject.protocols import legacy as seed
 
 __all__ = ["failure_of"]
 
 
-def failure_of(error: BaseException, *, code: Code = Code.APP_QUERY_METHOD_ERROR) -> seed.Failure:
-    """Return how ``/v1`` tells ``error``.
+def failure_of(
+    error: BaseException, *, code: Code = Code.APP_QUERY_METHOD_ERROR, language: Language = Language.ZH
+) -> seed.Failure:
+    """Return how ``/v1`` renders ``error``.
 
     Args:
         code: what the endpoint calls a failure that has no code of its own.
+        language: of the reader.
     """
-    failure = seed.failure_of(error, code=code)
+    failure = seed.failure_of(error, code=code, language=language)
     match error:
         case errors.AccountUnknown():
-            return seed.Failure(401, Code.NOT_SIGNED_IN, MESSAGES[Code.NOT_SIGNED_IN])
+            return seed.Failure(401, Code.NOT_SIGNED_IN, format_message(Code.NOT_SIGNED_IN, language))
         case errors.LoginFailed():
             status = 401
         case errors.NameTaken() | errors.VoucherRedeemed():

@@ -11,8 +11,9 @@ from aiproject.adapters.http.attempts import AttemptLimit
 from aiproject.adapters.http.event_limits import Rate
 from aiproject.adapters.http.json import answer, answer_failure, optional_text_field, read_fields, text_field
 from aiproject.adapters.http.rate_limiter import RateLimiter
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, VoucherUnusable
+from aiproject.messages import Language, format_message
 from aiproject.protocols.legacy import success
 from aiproject.vouchers.service import Vouchers
 
@@ -57,7 +58,7 @@ class VoucherRoutes:
             )
         except (InvalidInput, AccountUnknown) as error:
             note(request.scope, outcome=str(code), error=type(error).__name__)
-            return answer({"code": str(code), "msg": MESSAGES[code]})
+            return answer({"code": str(code), "msg": format_message(code, Language.ZH)})
         except AiProjectError as error:
             return answer_failure(request, error, code)
         note(request.scope, outcome="ok")

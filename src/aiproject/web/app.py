@@ -18,8 +18,9 @@ from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send, note
 from aiproject.adapters.http.bodies import ClientGone
 from aiproject.api.legacy.chat import TextChat, TextStream
 from aiproject.api.legacy.files import PictureText, VoiceText
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
 from aiproject.ledger.routes import UsageRoutes
+from aiproject.messages import Language, format_message
 from aiproject.protocols.legacy import json_bytes
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web.documentation import documentation_routes
@@ -101,14 +102,18 @@ def build_app(
         state = await readiness()
         if state.is_ready:
             return _json({"code": 0, "msg": "ok", "status": "ready", **state.parts})
-        body = {"code": str(Code.SERVICE_UNAVAILABLE), "msg": MESSAGES[Code.SERVICE_UNAVAILABLE], **state.parts}
+        body = {
+            "code": str(Code.SERVICE_UNAVAILABLE),
+            "msg": format_message(Code.SERVICE_UNAVAILABLE, Language.ZH),
+            **state.parts,
+        }
         return _json(body, 503, {"Retry-After": "5"})
 
     async def http_fault(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
         code = HTTP_FAULTS.get(status, Code.APP_QUERY_METHOD_ERROR if status < 500 else Code.APP_INTERNAL_ERROR)
-        return _json({"code": str(code), "msg": MESSAGES[code]}, status, headers)
+        return _json({"code": str(code), "msg": format_message(code, Language.ZH)}, status, headers)
 
     async def client_gone(request: Request, error: Exception) -> Response:
         note(request.scope, outcome="client gone")

@@ -29,8 +29,9 @@ from aiproject.adapters.http.rate_limiter import RateLimiter
 from aiproject.adapters.http.receive_budget import FREE_BYTES, ReceiveBudget
 from aiproject.adapters.http.receiving import BudgetedReceive, PacedReceive
 from aiproject.adapters.log import get_logger
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
 from aiproject.errors import AiProjectError, BodyEncoded
+from aiproject.messages import Language, format_message
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.protocols.legacy import failure_of, json_bytes
 from aiproject.web.forwarding import Forwarding
@@ -178,7 +179,10 @@ class FaultsMiddleware:
             log.error("bug", error=type(error).__name__, where=_where(error), path=path_to_log(scope["path"]), **record)
             record.update(outcome=str(Code.APP_INTERNAL_ERROR))
             if not has_started:
-                body = {"code": str(Code.APP_INTERNAL_ERROR), "msg": MESSAGES[Code.APP_INTERNAL_ERROR]}
+                body = {
+                    "code": str(Code.APP_INTERNAL_ERROR),
+                    "msg": format_message(Code.APP_INTERNAL_ERROR, Language.ZH),
+                }
                 await send_json(send, 500, json_bytes(body))
 
 
@@ -244,7 +248,10 @@ class _Cors(CORSMiddleware):
         if response.status_code < 400:
             return response
         kept = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        body = {"code": str(Code.APP_QUERY_METHOD_ERROR), "msg": MESSAGES[Code.APP_QUERY_METHOD_ERROR]}
+        body = {
+            "code": str(Code.APP_QUERY_METHOD_ERROR),
+            "msg": format_message(Code.APP_QUERY_METHOD_ERROR, Language.ZH),
+        }
         return Response(json_bytes(body), response.status_code, kept, "application/json")
 
 

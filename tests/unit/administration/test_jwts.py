@@ -12,6 +12,7 @@ import pytest
 from aiproject.administration.jwts import KEY_FILE, Claims, Kind, Signer, bearer, read_key
 from aiproject.administration.model import JwtRefused
 from aiproject.errors import Misconfigured
+from aiproject.messages import Language, format_error
 
 KEY = b"k" * 32
 CLAIMS = Claims(7, "session")
@@ -20,7 +21,7 @@ CLAIMS = Claims(7, "session")
 def refusal(signer: Signer, token: str, kind: str = "access") -> tuple[int, str]:
     with pytest.raises(JwtRefused) as caught:
         signer.read(token, "access" if kind == "access" else "refresh")
-    return caught.value.status, caught.value.detail
+    return caught.value.status, format_error(caught.value, Language.ZH)
 
 
 class TestTokens:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from aiproject.errors import InvalidInput, UnusableFile
 from aiproject.media._empty import is_header_only
 from aiproject.media.audio import Pcm, prepare_audio
+from aiproject.messages import Language, format_error
 
 RAMP = b"".join(struct.pack("<h", n % 2000 - 1000) for n in range(1600))
 
@@ -81,7 +82,7 @@ class TestRawPcm:
     def test_another_rate_is_the_callers_mistake(self, rate: int) -> None:
         with pytest.raises(InvalidInput) as refusal:
             prepare_audio(RAMP, rate=rate)
-        assert "16000" in refusal.value.detail
+        assert "16000" in format_error(refusal.value, Language.ZH)
 
     @pytest.mark.parametrize("start", [b"\xff\xfb\x90\x44", b"\xff\xf1\x50\x80", b"BM\x00\x00", b"{ ", b"ID", b"<h"])
     def test_sound_that_only_begins_like_another_format(self, start: bytes) -> None:
@@ -177,7 +178,7 @@ class TestWav:
     def test_what_cannot_be_heard_is_said(self, data: bytes, says: str) -> None:
         with pytest.raises(UnusableFile) as refusal:
             prepare_audio(data)
-        assert says in refusal.value.detail
+        assert says in format_error(refusal.value, Language.ZH)
 
     @given(st.data())
     def test_any_damage_ends_in_sound_or_a_refusal(self, data: st.DataObject) -> None:
@@ -220,8 +221,8 @@ class TestOtherFormats:
     def test_they_are_named_and_what_is_wanted_is_said(self, data: bytes, name: str) -> None:
         with pytest.raises(UnusableFile) as refusal:
             prepare_audio(data)
-        assert name in refusal.value.detail
-        assert "PCM 或 WAV" in refusal.value.detail
+        assert name in format_error(refusal.value, Language.ZH)
+        assert "PCM 或 WAV" in format_error(refusal.value, Language.ZH)
 
     @pytest.mark.parametrize(
         ("form", "subtype", "name"),

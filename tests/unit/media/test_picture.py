@@ -18,6 +18,7 @@ from PIL import Image
 
 from aiproject.errors import BodyTooLarge, FileMissing, UnusableFile
 from aiproject.media.picture import MAX_BASE64, MAX_BYTES, prepare_picture
+from aiproject.messages import Language, format_error
 
 ORIENTATION, MAKER = 0x0112, 0x010F
 
@@ -223,8 +224,8 @@ class TestRefusals:
     def test_other_formats_are_named(self, data: bytes, name: str) -> None:
         with pytest.raises(UnusableFile) as refusal:
             prepare_picture(data)
-        assert name in refusal.value.detail
-        assert "JPG、PNG 或 BMP" in refusal.value.detail
+        assert name in format_error(refusal.value, Language.ZH)
+        assert "JPG、PNG 或 BMP" in format_error(refusal.value, Language.ZH)
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
     @pytest.mark.parametrize("part", [0.02, 0.5, 0.9])

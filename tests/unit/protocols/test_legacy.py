@@ -8,11 +8,12 @@ from typing import NamedTuple
 import pytest
 
 from aiproject import errors
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code, Detail, Success
 from aiproject.errors import AiProjectError
+from aiproject.messages import Language, format_message
 from aiproject.protocols.iflytek.error_codes import Service, advise, known_codes, refusal
 from aiproject.protocols.iflytek.spark.frames import error_frame
-from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200, QUOTA_CODES, error_number, failure_of, json_bytes, success
+from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200, error_number, failure_of, json_bytes, success
 
 
 class Fate(NamedTuple):
@@ -97,8 +98,8 @@ class TestTable:
     def test_where_apps_read_a_limit_only_with_200(self, path: str, code: Code) -> None:
         plain = failure_of(errors.TooManyRequests(7), code=Code.MODEL_ERROR, path=path)
         assert plain == (200, code, "请求过于频繁，请在 7 秒后再试", 7)
-        lock = failure_of(errors.TooManyRequests(86_400, "已锁定；请联系管理员"), code=Code.MODEL_ERROR, path=path)
-        assert lock == (200, code, "已锁定；请联系管理员", 86_400)
+        lock = failure_of(errors.TooManyRequests(86_400, Detail.LOGIN_LOCKED), code=Code.MODEL_ERROR, path=path)
+        assert lock == (200, code, "登录失败次数过多，已锁定；请重置密码或联系管理员", 86_400)
         spent = failure_of(errors.SpendLimitReached("pic_times"), code=Code.MODEL_ERROR, path=path)
         assert spent.status == 429, "only programs with an API key meet it, which the apps have not"
 
@@ -131,7 +132,7 @@ class TestTable:
 
     def test_a_bug_tells_nothing_of_itself(self) -> None:
         failure = failure_of(RuntimeError("uuid=secret"), code=Code.MODEL_ERROR)
-        assert failure == (500, Code.APP_INTERNAL_ERROR, MESSAGES[Code.APP_INTERNAL_ERROR], None)
+        assert failure == (500, Code.APP_INTERNAL_ERROR, format_message(Code.APP_INTERNAL_ERROR, Language.ZH), None)
         assert error_number(RuntimeError()) == 20000
 
     @pytest.mark.parametrize("kind", [errors.Unavailable, errors.Misconfigured])
@@ -141,10 +142,15 @@ class TestTable:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        "error", [errors.InvalidInput("缺少 uuid"), errors.UnusableFile("不是图片"), errors.TooManyRequests(1, "慢点")]
+        ("error", "msg"),
+        [
+            (errors.InvalidInput(Detail.FIELD_MISSING, field="uuid"), "缺少 uuid"),
+            (errors.UnusableFile(Detail.PICTURE_WANTED), "请上传 JPG、PNG 或 BMP 图片"),
+            (errors.TooManyRequests(1, Detail.TOO_MANY_AT_ONCE), "同时进行的请求过多，请稍后再试"),
+        ],
     )
-    def test_the_detail_is_what_is_said(self, error: errors.Refused) -> None:
-        assert failure_of(error, code=Code.REGISTER_ERROR).msg == error.detail
+    def test_the_detail_is_what_is_said(self, error: errors.Refused, msg: str) -> None:
+        assert failure_of(error, code=Code.REGISTER_ERROR).msg == msg
 
     @pytest.mark.parametrize(
         ("capability", "code"),
@@ -156,34 +162,39 @@ class TestRefusals:
     )
     def test_quota(self, capability: str, code: str) -> None:
         failure = failure_of(errors.QuotaExhausted(capability), code=Code.MODEL_ERROR)
-        assert failure.body() == {"code": code, "msg": MESSAGES[Code(code)]}
-        assert set(QUOTA_CODES) == {"tokens", "pic_times", "voice_seconds"}
+        assert failure.body() == {"code": code, "msg": format_message(Code(code), Language.ZH)}
+
+
+def vendor_refusal(service: Service, code: int, message: str = "") -> errors.UpstreamRefused:
+    return refusal(service, code, message, "sid")
+
+
+def advice(service: Service, code: int) -> str:
+    return format_message(advise(service, code).detail, Language.ZH)
 
 
 class TestUpstream:
     @pytest.mark.parametrize("service", list(Service))
     def test_every_vendor_code_has_a_chinese_sentence_and_its_number(self, service: Service) -> None:
         for code in known_codes(service):
-            error = refusal(service, code, "", None)
-            assert failure_of(error, code=Code.MODEL_ERROR).msg == advise(service, code).zh
-            assert is_chinese(advise(service, code).zh)
+            error = vendor_refusal(service, code)
+            assert failure_of(error, code=Code.MODEL_ERROR).msg == advice(service, code)
+            assert is_chinese(advice(service, code))
             assert error_number(error) == code
 
     def test_one_number_means_different_things_in_different_services(self) -> None:
-        spark, dictation = (
-            failure_of(refusal(service, 10019, "", None), code=Code.MODEL_ERROR)
-            for service in (Service.SPARK, Service.DICTATION)
-        )
+        spark = failure_of(vendor_refusal(Service.SPARK, 10019), code=Code.MODEL_ERROR)
+        dictation = failure_of(vendor_refusal(Service.DICTATION, 10019), code=Code.MODEL_ERROR)
         assert spark.msg != dictation.msg
 
     def test_the_vendors_own_words_come_first(self) -> None:
-        error = refusal(Service.SPARK, 10013, "换个问题吧", None)
+        error = vendor_refusal(Service.SPARK, 10013, "换个问题吧")
         assert failure_of(error, code=Code.MODEL_ERROR).msg == "换个问题吧"
 
     def test_words_in_another_language_follow_ours(self) -> None:
-        error = refusal(Service.SPARK, 10013, "please ask something else", None)
+        error = vendor_refusal(Service.SPARK, 10013, "please ask something else")
         told = failure_of(error, code=Code.MODEL_ERROR).msg
-        assert told == f"{advise(Service.SPARK, 10013).zh}（please ask something else）"
+        assert told == f"{advice(Service.SPARK, 10013)}（please ask something else）"
 
     def test_without_a_code_the_kind_of_failure_is_told(self) -> None:
         kinds = [
@@ -196,7 +207,7 @@ class TestUpstream:
         assert len(set(told)) == len(told)
         assert not any("html" in text or "10.0" in text for text in told)
         plain = failure_of(errors.UpstreamFailed("x"), code=Code.AUDIO_TO_TEXT_ERROR)
-        assert plain.msg == MESSAGES[Code.AUDIO_TO_TEXT_ERROR]
+        assert plain.msg == format_message(Code.AUDIO_TO_TEXT_ERROR, Language.ZH)
 
     def test_zero_is_never_a_number(self) -> None:
         assert error_number(errors.UpstreamRefused(code=0)) == 20000
@@ -205,12 +216,11 @@ class TestUpstream:
 
 class TestShapes:
     def test_every_code_has_a_chinese_message(self) -> None:
-        assert set(MESSAGES) == set(Code)
-        assert all(is_chinese(message) for message in MESSAGES.values())
+        assert all(is_chinese(format_message(code, Language.ZH)) for code in Code)
         assert all(code.name == code.value for code in Code)
 
     def test_success_is_the_integer_zero(self) -> None:
-        body = success("请求成功", content="好")
+        body = success(Success.DONE, content="好")
         assert body == {"code": 0, "msg": "请求成功", "content": "好"}
         assert type(body["code"]) is int
 

@@ -41,7 +41,7 @@ from aiproject.accounts.login.throttle_store import Key
 from aiproject.adapters.db.engine import Database, retry_transient
 from aiproject.adapters.db.schema import name_key
 from aiproject.adapters.log import get_logger
-from aiproject.codes import COME_BACK
+from aiproject.codes import Detail
 from aiproject.errors import AccountUnknown, AiProjectError, LoginFailed, NotSignedIn, TooManyRequests
 
 __all__ = ["LoginThrottle", "ThrottleScope"]
@@ -254,9 +254,9 @@ class LoginThrottle:
     def _refuse_blocked(self, rules: Mapping[Key, Rule], tallies: Mapping[Key, FailureCount], now: int) -> None:
         wait = max(tallies[key].wait(rule, now) for key, rule in rules.items())
         if wait >= LOCKED_MS:
-            raise TooManyRequests(wait // 1000, "登录失败次数过多，已锁定；请重置密码或联系管理员")
+            raise TooManyRequests(wait // 1000, Detail.LOGIN_LOCKED)
         if wait > 0:
-            raise TooManyRequests(-(-wait // 1000), f"失败次数过多，{COME_BACK}")
+            raise TooManyRequests(-(-wait // 1000), Detail.TOO_MANY_FAILURES)
 
     async def _sweep_now_and_then(self) -> None:
         if self._clock() - self._swept_at < SWEEP_EVERY_MS:

@@ -22,7 +22,8 @@ from uvicorn.server import ServerState
 from aiproject.adapters.http.asgi import CHUNKS, HANG_UP, READER
 from aiproject.adapters.http.connection_counts import ConnectionCounts, Entry, Place
 from aiproject.adapters.http.http1 import Http1Connection, knows_chunks
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
+from aiproject.messages import Language, format_message
 from aiproject.protocols.legacy import json_bytes
 
 __all__ = ["GuardedConnection", "connection_limit", "guarded"]
@@ -320,7 +321,7 @@ class GuardedConnection(Http1Connection):
             # A call whose body broke off: its endpoint learns that the client is gone, which is what it amounts to.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        body = json_bytes({"code": str(code), "msg": MESSAGES[code]})
+        body = json_bytes({"code": str(code), "msg": format_message(code, Language.ZH)})
         lines = [
             b"HTTP/1.1 %d %b" % (status, status.phrase.encode()),
             *(name + b": " + value for name, value in self.server_state.default_headers),

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from aiproject.adapters.http.asgi import note
 from aiproject.adapters.http.bodies import read_body
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code, Detail
 from aiproject.errors import AiProjectError, InvalidInput
 from aiproject.protocols.legacy import Failure, failure_of, json_bytes
 
@@ -62,9 +62,9 @@ async def read_fields(request: Request) -> dict[str, Any]:
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
-        raise InvalidInput(MESSAGES[Code.APP_QUERY_METHOD_ERROR]) from None
+        raise InvalidInput(Detail.BODY_NOT_JSON_OBJECT) from None
     if not isinstance(fields, dict):
-        raise InvalidInput(MESSAGES[Code.APP_QUERY_METHOD_ERROR])
+        raise InvalidInput(Detail.BODY_NOT_JSON_OBJECT)
     return fields
 
 
@@ -76,9 +76,9 @@ def text_field(fields: Mapping[str, Any], name: str) -> str:
     """
     value = fields.get(name)
     if value is None:
-        raise InvalidInput(f"缺少 {name}")
+        raise InvalidInput(Detail.FIELD_MISSING, field=name)
     if not isinstance(value, str):
-        raise InvalidInput(f"{name} 应为字符串")
+        raise InvalidInput(Detail.FIELD_NOT_TEXT, field=name)
     return value
 
 

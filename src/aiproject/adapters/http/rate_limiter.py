@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aiproject.adapters.http.asgi import Scope, answer_headers
-from aiproject.codes import COME_BACK
+from aiproject.codes import Detail
 from aiproject.errors import TooManyRequests
 from aiproject.protocols.rate_limits import (
     WINDOW_SECONDS,
@@ -25,8 +25,6 @@ from aiproject.protocols.rate_limits import (
 )
 
 __all__ = ["Admission", "LimitRequest", "MemoryRateLimiter", "OverLimit", "RateLimiter", "admit"]
-
-TOO_MANY_AT_ONCE = f"同时进行的请求过多，{COME_BACK}"
 
 POLICY_FIELD, STANDING_FIELD = b"ratelimit-policy", b"ratelimit"
 
@@ -64,7 +62,7 @@ class OverLimit(TooManyRequests):
     """
 
     def __init__(self, limit_status: LimitStatus, retry_after: int) -> None:
-        super().__init__(retry_after, TOO_MANY_AT_ONCE if limit_status.is_concurrent else "")
+        super().__init__(retry_after, Detail.TOO_MANY_AT_ONCE if limit_status.is_concurrent else None)
         self.limit_status = limit_status
 
 

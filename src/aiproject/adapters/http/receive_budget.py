@@ -23,9 +23,9 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-from aiproject.adapters.http.rate_limiter import TOO_MANY_AT_ONCE
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.net.deadline import Deadline
+from aiproject.codes import Detail
 from aiproject.errors import AiProjectError, TooManyRequests, Unavailable
 
 __all__ = ["FREE_BYTES", "MIN_BUDGET_BYTES", "BodyBudget", "NoRoomForBody", "ReceiveBudget", "TooManyUploads"]
@@ -231,9 +231,9 @@ class ReceiveBudget:
             now = asyncio.get_running_loop().time()
             slowest = share.slowest(now)
             if slowest.pace(now) >= body.pace(now):
-                raise TooManyUploads(1, TOO_MANY_AT_ONCE)
+                raise TooManyUploads(1, Detail.TOO_MANY_AT_ONCE)
             share.bodies += 1  # before the other leaves, so that the share stays
-            slowest.refuse(TooManyUploads(1, TOO_MANY_AT_ONCE))
+            slowest.refuse(TooManyUploads(1, Detail.TOO_MANY_AT_ONCE))
         else:
             share.bodies += 1
         share.receiving[body] = None

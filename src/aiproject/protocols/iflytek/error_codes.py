@@ -16,6 +16,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from aiproject.codes import Detail
 from aiproject.errors import Reason, UpstreamRefused
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Advice(NamedTuple):
         problem: whose matter it is.
         retry: a new try on a new connection may succeed; only while nothing has reached the person who asked.
         retry_delay: seconds to wait at least before that try; the relay adds its own back-off.
-        zh: what the person at the app is told, in Chinese, without a full stop as all messages of the interface.
+        detail: what the person at the app is told.
         en: what the operator reads, in English.
         shows_hint: the vendor's own message is meant for the person and may be shown.
     """
@@ -120,129 +121,131 @@ class Advice(NamedTuple):
     problem: Problem
     retry: bool
     retry_delay: float
-    zh: str
+    detail: Detail
     en: str
     shows_hint: bool
 
 
-def _row(problem: Problem, zh: str, en: str, *, retry: float | None = None, shows_hint: bool = False) -> Advice:
+def _row(problem: Problem, detail: Detail, en: str, *, retry: float | None = None, shows_hint: bool = False) -> Advice:
     """``retry``: seconds to wait before a new try, ``None`` where a new try is of no use."""
-    return Advice(problem, retry is not None, retry or 0.0, zh, en, shows_hint)
+    return Advice(problem, retry is not None, retry or 0.0, detail, en, shows_hint)
 
 
 # What a person can do about these is the same whichever code it was, so they share their sentence.
-_BUSY_ZH: Final = "服务繁忙，请稍后再试"
-_NETWORK_ZH: Final = "与讯飞平台的连接出现问题，请稍后再试"
-_INTERNAL_ZH: Final = "讯飞平台内部出错，请稍后再试"
-_PROTOCOL_ZH: Final = "讯飞平台没有接受这次请求，请联系管理员"
-_SESSION_ZH: Final = "与讯飞平台的会话已超时，请重试"
-_DAILY_ZH: Final = "今日的平台调用次数已用完，请明天再试或联系管理员"
-_APP_ID_ZH: Final = "服务的应用标识配置有误，请联系管理员"
+_BUSY: Final = Detail.VENDOR_BUSY
+_NETWORK: Final = Detail.VENDOR_CONNECTION_FAILED
+_INTERNAL: Final = Detail.VENDOR_FAILED
+_PROTOCOL: Final = Detail.VENDOR_REJECTED_REQUEST
+_SESSION: Final = Detail.VENDOR_SESSION_TIMED_OUT
+_DAILY: Final = Detail.VENDOR_DAILY_LIMIT_REACHED
+_APP_ID: Final = Detail.VENDOR_APP_ID_WRONG
 
 _SPARK: Final[dict[int, Advice]] = {
-    10000: _row(Problem.NETWORK, _NETWORK_ZH, "The connection could not be upgraded to a websocket.", retry=0.0),
-    10001: _row(Problem.NETWORK, _NETWORK_ZH, "The platform could not read our message from the socket.", retry=0.0),
-    10002: _row(Problem.NETWORK, _NETWORK_ZH, "The platform could not send its answer to us."),
+    10000: _row(Problem.NETWORK, _NETWORK, "The connection could not be upgraded to a websocket.", retry=0.0),
+    10001: _row(Problem.NETWORK, _NETWORK, "The platform could not read our message from the socket.", retry=0.0),
+    10002: _row(Problem.NETWORK, _NETWORK, "The platform could not send its answer to us."),
     10003: _row(
         Problem.CONFIGURATION,
-        "平台不接受请求的格式，可能是模型与接口地址不匹配，请联系管理员",
+        Detail.VENDOR_FORMAT_REJECTED,
         "The message's format is wrong; mostly the domain does not belong to the URL. Check both settings.",
     ),
-    10004: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "The message does not fit the platform's schema."),
-    10005: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "A parameter's value is outside its range."),
+    10004: _row(Problem.PROTOCOL, _PROTOCOL, "The message does not fit the platform's schema."),
+    10005: _row(Problem.PROTOCOL, _PROTOCOL, "A parameter's value is outside its range."),
     10006: _row(
         Problem.CAPACITY,
-        "同一用户正在其他连接中提问，请稍后再试",
+        Detail.VENDOR_USER_CONNECTED_ELSEWHERE,
         "The same end user is connected elsewhere at this moment.",
         retry=1.0,
     ),
     10007: _row(
         Problem.CAPACITY,
-        "上一个问题还在回答中，请稍后再试",
+        Detail.VENDOR_STILL_ANSWERING,
         "Traffic is limited: the previous question of this user is still being answered.",
         retry=1.0,
     ),
-    10008: _row(Problem.CAPACITY, _BUSY_ZH, "The service has not enough capacity at this moment.", retry=0.5),
-    10009: _row(Problem.NETWORK, _NETWORK_ZH, "The platform could not connect to its engine.", retry=0.0),
-    10010: _row(Problem.CAPACITY, _BUSY_ZH, "The engine is busy or gave no answer to the platform.", retry=0.5),
-    10011: _row(Problem.NETWORK, _NETWORK_ZH, "The platform could not send the question to its engine.", retry=0.0),
-    10012: _row(Problem.INTERNAL, _INTERNAL_ZH, "The engine failed internally.", retry=0.5),
+    10008: _row(Problem.CAPACITY, _BUSY, "The service has not enough capacity at this moment.", retry=0.5),
+    10009: _row(Problem.NETWORK, _NETWORK, "The platform could not connect to its engine.", retry=0.0),
+    10010: _row(Problem.CAPACITY, _BUSY, "The engine is busy or gave no answer to the platform.", retry=0.5),
+    10011: _row(Problem.NETWORK, _NETWORK, "The platform could not send the question to its engine.", retry=0.0),
+    10012: _row(Problem.INTERNAL, _INTERNAL, "The engine failed internally.", retry=0.5),
     10013: _row(
         Problem.MODERATION,
-        "提问内容未通过平台的安全审核，请修改后再问",
+        Detail.VENDOR_QUESTION_REFUSED,
         "The question did not pass the platform's content review.",
         shows_hint=True,
     ),
     10014: _row(
         Problem.MODERATION,
-        "回答内容涉及敏感信息，平台已停止输出",
+        Detail.VENDOR_ANSWER_WITHHELD,
         "The answer did not pass the platform's content review; the rest is withheld and what came should be hidden.",
         shows_hint=True,
     ),
     10015: _row(
         Problem.CONFIGURATION,
-        "服务的应用已被平台停用，请联系管理员",
+        Detail.VENDOR_APP_BLOCKED,
         "The application id is on the platform's block list.",
     ),
     10016: _row(
         Problem.CONFIGURATION,
-        "服务的应用没有使用该模型的授权，请联系管理员",
+        Detail.VENDOR_MODEL_NOT_GRANTED,
         "The application is not authorised: service not opened, another version, or no tokens or concurrency granted.",
     ),
-    10017: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform could not clear the conversation's history."),
-    10018: _row(Problem.SESSION, _SESSION_ZH, "The connection lived on pings alone for five minutes and was ended."),
+    10017: _row(Problem.INTERNAL, _INTERNAL, "The platform could not clear the conversation's history."),
+    10018: _row(Problem.SESSION, _SESSION, "The connection lived on pings alone for five minutes and was ended."),
     10019: _row(
         Problem.MODERATION,
-        "对话内容有违规倾向，请换一个话题",
+        Detail.VENDOR_DIALOG_WARNED,
         "The platform warns that the conversation tends toward a violation of its content rules.",
         shows_hint=True,
     ),
     10021: _row(
         Problem.MODERATION,
-        "提问内容涉及敏感信息，请修改后再问",
+        Detail.VENDOR_QUESTION_SENSITIVE,
         "The question did not pass the platform's content review (second variant).",
     ),
     10022: _row(
         Problem.MODERATION,
-        "图片内容未通过平台的安全审核，请换一张图片",
+        Detail.VENDOR_PICTURE_REFUSED,
         "The picture did not pass the platform's content review.",
     ),
     10029: _row(
         Problem.INVALID_INPUT,
-        "图片的边长超过 12800 像素，请缩小后再试",
+        Detail.VENDOR_PICTURE_SIDE_TOO_LONG,
         "A side of the picture is longer than 12800 pixels.",
     ),
     10041: _row(
         Problem.INVALID_INPUT,
-        "图片的分辨率超出平台的范围，请换一张图片",
+        Detail.VENDOR_PICTURE_RESOLUTION,
         "The picture's resolution is outside the platform's range (50 x 50 to 6000 x 6000).",
     ),
-    10110: _row(Problem.CAPACITY, _BUSY_ZH, "The service is busy.", retry=0.5),
-    10163: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "The engine rejected the request's parameters."),
-    10222: _row(Problem.NETWORK, _NETWORK_ZH, "The platform's network to its engine failed.", retry=0.0),
-    10223: _row(Problem.NETWORK, _NETWORK_ZH, "The platform's load balancer found no engine node.", retry=0.5),
-    10313: _row(Problem.CONFIGURATION, _APP_ID_ZH, "The application id is empty or does not belong to the API key."),
+    10110: _row(Problem.CAPACITY, _BUSY, "The service is busy.", retry=0.5),
+    10163: _row(Problem.PROTOCOL, _PROTOCOL, "The engine rejected the request's parameters."),
+    10222: _row(Problem.NETWORK, _NETWORK, "The platform's network to its engine failed.", retry=0.0),
+    10223: _row(Problem.NETWORK, _NETWORK, "The platform's load balancer found no engine node.", retry=0.5),
+    10313: _row(Problem.CONFIGURATION, _APP_ID, "The application id is empty or does not belong to the API key."),
     10404: _row(
         Problem.CONFIGURATION,
-        "平台上没有所配置的模型，请联系管理员",
+        Detail.VENDOR_MODEL_UNKNOWN,
         "The platform has no route for the configured domain.",
     ),
     10907: _row(
         Problem.INPUT_TOO_LONG,
-        "对话内容过长，请缩短提问或清空历史后再试",
+        Detail.VENDOR_DIALOG_TOO_LONG,
         "The dialog is over the model's token limit; shorten the history.",
     ),
     11200: _row(
         Problem.VENDOR_QUOTA,
-        "平台未授权该功能或总额度已用完，请联系管理员",
+        Detail.VENDOR_FEATURE_NOT_GRANTED,
         "The application has no authorisation for this model, or its total quota is used up.",
     ),
-    11201: _row(Problem.VENDOR_QUOTA, _DAILY_ZH, "The application's daily limit is reached."),
-    11202: _row(Problem.CAPACITY, "请求过于频繁，请稍后再试", "The per-second limit is reached.", retry=1.0),
-    11203: _row(Problem.CAPACITY, "同时提问的人过多，请稍后再试", "The limit of parallel calls is reached.", retry=1.0),
+    11201: _row(Problem.VENDOR_QUOTA, _DAILY, "The application's daily limit is reached."),
+    11202: _row(Problem.CAPACITY, Detail.VENDOR_TOO_MANY_REQUESTS, "The per-second limit is reached.", retry=1.0),
+    11203: _row(
+        Problem.CAPACITY, Detail.VENDOR_TOO_MANY_QUESTIONS, "The limit of parallel calls is reached.", retry=1.0
+    ),
     11210: _row(
         Problem.VENDOR_QUOTA,
-        "平台账户的点数不足，请联系管理员",
+        Detail.VENDOR_CREDITS_EXHAUSTED,
         "The platform account has not enough credits.",
     ),
 }
@@ -250,159 +253,157 @@ _SPARK: Final[dict[int, Advice]] = {
 _DICTATION: Final[dict[int, Advice]] = {
     10005: _row(
         Problem.CONFIGURATION,
-        "语音服务的授权检查未通过，请联系管理员",
+        Detail.VENDOR_SPEECH_LICENCE_REFUSED,
         "The licence check of the application id failed.",
     ),
-    10006: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "A parameter is missing or invalid, for example the sample rate."),
-    10007: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "A parameter's value is illegal."),
-    10009: _row(Problem.INVALID_INPUT, "语音数据无法识别，请重新录音", "The input data is illegal."),
-    10010: _row(Problem.CAPACITY, _BUSY_ZH, "The engine's licences are all in use.", retry=1.0),
-    10014: _row(Problem.SESSION, _SESSION_ZH, "The session timed out.", retry=0.0),
-    10019: _row(Problem.SESSION, _SESSION_ZH, "The session timed out while the service waited for data.", retry=0.0),
+    10006: _row(Problem.PROTOCOL, _PROTOCOL, "A parameter is missing or invalid, for example the sample rate."),
+    10007: _row(Problem.PROTOCOL, _PROTOCOL, "A parameter's value is illegal."),
+    10009: _row(Problem.INVALID_INPUT, Detail.VENDOR_SPEECH_UNRECOGNISABLE, "The input data is illegal."),
+    10010: _row(Problem.CAPACITY, _BUSY, "The engine's licences are all in use.", retry=1.0),
+    10014: _row(Problem.SESSION, _SESSION, "The session timed out.", retry=0.0),
+    10019: _row(Problem.SESSION, _SESSION, "The session timed out while the service waited for data.", retry=0.0),
     10043: _row(
         Problem.INVALID_INPUT,
-        "音频解码失败，请检查录音的格式",
+        Detail.VENDOR_AUDIO_NOT_DECODED,
         "The sound could not be decoded: another encoding, or a wrong Speex frame size.",
     ),
     10044: _row(
         Problem.INVALID_INPUT,
-        "音频重采样失败，请检查录音的采样率",
+        Detail.VENDOR_AUDIO_NOT_RESAMPLED,
         "The sound could not be resampled.",
     ),
-    10047: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "The message's JSON has the wrong form."),
+    10047: _row(Problem.PROTOCOL, _PROTOCOL, "The message's JSON has the wrong form."),
     10050: _row(
-        Problem.INTERNAL, _INTERNAL_ZH, "The platform gave code 10050, which its documents do not explain.", retry=0.0
+        Problem.INTERNAL, _INTERNAL, "The platform gave code 10050, which its documents do not explain.", retry=0.0
     ),
     10101: _row(
         Problem.SESSION,
-        "语音识别已经结束，请重新录音",
+        Detail.VENDOR_SPEECH_OVER,
         "The engine's session is already over; sound that came later was not used. Not an error if there is a result.",
     ),
-    10109: _row(Problem.INVALID_INPUT, "语音数据不合法，请重新录音", "The sound data is illegal."),
-    10110: _row(Problem.CAPACITY, _BUSY_ZH, "The engine has no licence left for this call.", retry=1.0),
+    10109: _row(Problem.INVALID_INPUT, Detail.VENDOR_SPEECH_INVALID, "The sound data is illegal."),
+    10110: _row(Problem.CAPACITY, _BUSY, "The engine has no licence left for this call.", retry=1.0),
     10114: _row(
-        Problem.INPUT_TOO_LONG, "语音超过 60 秒，请分段录音", "The session was longer than 60 s; split the sound."
+        Problem.INPUT_TOO_LONG, Detail.VENDOR_SPEECH_TOO_LONG, "The session was longer than 60 s; split the sound."
     ),
-    10139: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "A parameter is wrong."),
-    10160: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "The message is not valid JSON."),
-    10161: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "The sound's Base64 is invalid."),
-    10163: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "A parameter is missing or out of its range."),
-    10164: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform could not map its engine's response.", retry=0.0),
+    10139: _row(Problem.PROTOCOL, _PROTOCOL, "A parameter is wrong."),
+    10160: _row(Problem.PROTOCOL, _PROTOCOL, "The message is not valid JSON."),
+    10161: _row(Problem.PROTOCOL, _PROTOCOL, "The sound's Base64 is invalid."),
+    10163: _row(Problem.PROTOCOL, _PROTOCOL, "A parameter is missing or out of its range."),
+    10164: _row(Problem.INTERNAL, _INTERNAL, "The platform could not map its engine's response.", retry=0.0),
     10165: _row(
         Problem.PROTOCOL,
-        _PROTOCOL_ZH,
+        _PROTOCOL,
         "The handle is invalid: the first frame was not marked as first, or the session was over.",
     ),
-    10200: _row(Problem.SESSION, _SESSION_ZH, "No sound reached the platform for 10 s.", retry=0.0),
+    10200: _row(Problem.SESSION, _SESSION, "No sound reached the platform for 10 s.", retry=0.0),
     10222: _row(
         Problem.NETWORK,
-        _NETWORK_ZH,
+        _NETWORK,
         "The platform's network to its engine failed, or too much data was sent.",
         retry=0.0,
     ),
-    10223: _row(Problem.NETWORK, _NETWORK_ZH, "The platform's load balancer found no engine node.", retry=0.5),
-    10303: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "A parameter's value is not well formed."),
-    10313: _row(Problem.CONFIGURATION, _APP_ID_ZH, "The application id is empty or does not belong to the API key."),
+    10223: _row(Problem.NETWORK, _NETWORK, "The platform's load balancer found no engine node.", retry=0.5),
+    10303: _row(Problem.PROTOCOL, _PROTOCOL, "A parameter's value is not well formed."),
+    10313: _row(Problem.CONFIGURATION, _APP_ID, "The application id is empty or does not belong to the API key."),
     10317: _row(
         Problem.CONFIGURATION,
-        "语音服务的接口版本有误，请联系管理员",
+        Detail.VENDOR_SPEECH_VERSION_WRONG,
         "The version of the service is illegal.",
     ),
     10404: _row(
         Problem.CONFIGURATION,
-        "平台上没有所配置的语种或领域，请联系管理员",
+        Detail.VENDOR_LANGUAGE_UNKNOWN,
         "The platform has no route for the configured language and domain.",
     ),
-    10500: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform failed internally (routine ended).", retry=0.0),
-    10600: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform failed internally (empty event).", retry=0.0),
-    10700: _row(Problem.INTERNAL, _INTERNAL_ZH, "The engine timed out or failed.", retry=0.0),
+    10500: _row(Problem.INTERNAL, _INTERNAL, "The platform failed internally (routine ended).", retry=0.0),
+    10600: _row(Problem.INTERNAL, _INTERNAL, "The platform failed internally (empty event).", retry=0.0),
+    10700: _row(Problem.INTERNAL, _INTERNAL, "The engine timed out or failed.", retry=0.0),
     11200: _row(
         Problem.CONFIGURATION,
-        "语音服务没有开通所配置的功能、语种或领域，请联系管理员",
+        Detail.VENDOR_SPEECH_NOT_GRANTED,
         "The application has no licence for the function, language or domain.",
     ),
-    11201: _row(Problem.VENDOR_QUOTA, _DAILY_ZH, "The application's daily limit is reached."),
-    11202: _row(Problem.CAPACITY, "请求过于频繁，请稍后再试", "The per-second limit is reached.", retry=1.0),
+    11201: _row(Problem.VENDOR_QUOTA, _DAILY, "The application's daily limit is reached."),
+    11202: _row(Problem.CAPACITY, Detail.VENDOR_TOO_MANY_REQUESTS, "The per-second limit is reached.", retry=1.0),
     11203: _row(
         Problem.CONFIGURATION,
-        "语音服务的授权已过期，请联系管理员",
+        Detail.VENDOR_SPEECH_LICENCE_EXPIRED,
         "The application's licence has expired.",
     ),
-    11502: _row(Problem.INTERNAL, _INTERNAL_ZH, "The service is configured wrongly on the platform.", retry=0.5),
-    11503: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform's engine gave an empty answer.", retry=0.5),
+    11502: _row(Problem.INTERNAL, _INTERNAL, "The service is configured wrongly on the platform.", retry=0.5),
+    11503: _row(Problem.INTERNAL, _INTERNAL, "The platform's engine gave an empty answer.", retry=0.5),
 }
 
 _OCR: Final[dict[int, Advice]] = {
-    10003: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform could not start the service's operation.", retry=0.0),
-    10004: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform reports an invalid session mode."),
-    10008: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform's service instance is invalid.", retry=0.0),
+    10003: _row(Problem.INTERNAL, _INTERNAL, "The platform could not start the service's operation.", retry=0.0),
+    10004: _row(Problem.INTERNAL, _INTERNAL, "The platform reports an invalid session mode."),
+    10008: _row(Problem.INTERNAL, _INTERNAL, "The platform's service instance is invalid.", retry=0.0),
     10009: _row(
         Problem.INVALID_INPUT,
-        "图片无法识别，请检查文件是否完好",
+        Detail.VENDOR_PICTURE_UNRECOGNISABLE,
         "The input is illegal: not a picture, or a damaged one.",
     ),
-    10010: _row(
-        Problem.VENDOR_QUOTA, "文字识别的平台授权数已用完，请联系管理员", "The service's licences are used up."
-    ),
+    10010: _row(Problem.VENDOR_QUOTA, Detail.VENDOR_OCR_LICENCES_USED_UP, "The service's licences are used up."),
     10019: _row(
-        Problem.SESSION, _SESSION_ZH, "The session timed out while reading; happens with large pictures.", retry=0.0
+        Problem.SESSION, _SESSION, "The session timed out while reading; happens with large pictures.", retry=0.0
     ),
-    10043: _row(Problem.INVALID_INPUT, "文件内容无法解码，请换一个文件", "The input could not be decoded as sound."),
-    10101: _row(Problem.SESSION, "识别会话已经结束，请重试", "The engine's session is already over."),
-    10105: _row(Problem.CONFIGURATION, "服务的平台密钥有误，请联系管理员", "The credentials are wrong."),
-    10114: _row(Problem.SESSION, _SESSION_ZH, "The session timed out.", retry=0.0),
-    10118: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform could not parse its engine's answer.", retry=0.0),
-    10139: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "A parameter is wrong."),
-    10160: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "The body is not valid JSON."),
-    10161: _row(Problem.PROTOCOL, _PROTOCOL_ZH, "The picture's Base64 is invalid."),
+    10043: _row(Problem.INVALID_INPUT, Detail.VENDOR_FILE_NOT_DECODED, "The input could not be decoded as sound."),
+    10101: _row(Problem.SESSION, Detail.VENDOR_OCR_OVER, "The engine's session is already over."),
+    10105: _row(Problem.CONFIGURATION, Detail.VENDOR_KEY_WRONG, "The credentials are wrong."),
+    10114: _row(Problem.SESSION, _SESSION, "The session timed out.", retry=0.0),
+    10118: _row(Problem.INTERNAL, _INTERNAL, "The platform could not parse its engine's answer.", retry=0.0),
+    10139: _row(Problem.PROTOCOL, _PROTOCOL, "A parameter is wrong."),
+    10160: _row(Problem.PROTOCOL, _PROTOCOL, "The body is not valid JSON."),
+    10161: _row(Problem.PROTOCOL, _PROTOCOL, "The picture's Base64 is invalid."),
     10163: _row(
         Problem.INVALID_INPUT,
-        "图片未通过平台的检查，可能为空或过大",
+        Detail.VENDOR_PICTURE_CHECK_FAILED,
         "A parameter did not pass the platform's check; the picture is empty or too large.",
     ),
-    10200: _row(Problem.SESSION, _SESSION_ZH, "The platform timed out while reading data.", retry=0.0),
-    10221: _row(Problem.NETWORK, _NETWORK_ZH, "The platform has no usable connection to its engine.", retry=0.5),
+    10200: _row(Problem.SESSION, _SESSION, "The platform timed out while reading data.", retry=0.0),
+    10221: _row(Problem.NETWORK, _NETWORK, "The platform has no usable connection to its engine.", retry=0.5),
     10222: _row(
         Problem.NETWORK,
-        _NETWORK_ZH,
+        _NETWORK,
         "The platform found no engine node in time, or the upload is over the service's limit.",
         retry=0.5,
     ),
-    10223: _row(Problem.NETWORK, _NETWORK_ZH, "The platform's load balancer found no engine node.", retry=0.5),
+    10223: _row(Problem.NETWORK, _NETWORK, "The platform's load balancer found no engine node.", retry=0.5),
     10225: _row(
         Problem.CONFIGURATION,
-        "平台上没有所配置的文字识别服务，请联系管理员",
+        Detail.VENDOR_OCR_UNKNOWN,
         "The platform does not find the service; check the URL's last path element.",
     ),
-    10300: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform's ordering buffer was empty.", retry=0.0),
-    10301: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform's ordering channel was already closed.", retry=0.0),
-    10313: _row(Problem.CONFIGURATION, _APP_ID_ZH, "The application id is empty or does not belong to the API key."),
+    10300: _row(Problem.INTERNAL, _INTERNAL, "The platform's ordering buffer was empty.", retry=0.0),
+    10301: _row(Problem.INTERNAL, _INTERNAL, "The platform's ordering channel was already closed.", retry=0.0),
+    10313: _row(Problem.CONFIGURATION, _APP_ID, "The application id is empty or does not belong to the API key."),
     10317: _row(
         Problem.CONFIGURATION,
-        "文字识别服务的接口版本有误，请联系管理员",
+        Detail.VENDOR_OCR_VERSION_WRONG,
         "The version of the service is illegal.",
     ),
-    10400: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform could not pack an internal message.", retry=0.0),
-    10401: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform could not unpack an internal message.", retry=0.0),
-    10500: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform failed internally (routine ended).", retry=0.0),
-    10600: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform failed internally (empty event).", retry=0.0),
-    10700: _row(Problem.INTERNAL, _INTERNAL_ZH, "The engine failed, or the application may not use it."),
+    10400: _row(Problem.INTERNAL, _INTERNAL, "The platform could not pack an internal message.", retry=0.0),
+    10401: _row(Problem.INTERNAL, _INTERNAL, "The platform could not unpack an internal message.", retry=0.0),
+    10500: _row(Problem.INTERNAL, _INTERNAL, "The platform failed internally (routine ended).", retry=0.0),
+    10600: _row(Problem.INTERNAL, _INTERNAL, "The platform failed internally (empty event).", retry=0.0),
+    10700: _row(Problem.INTERNAL, _INTERNAL, "The engine failed, or the application may not use it."),
     11200: _row(
         Problem.VENDOR_QUOTA,
-        "文字识别服务未开通、已过期或总额度已用完，请联系管理员",
+        Detail.VENDOR_OCR_NOT_GRANTED,
         "The service is not opened, has expired, or its total quota is used up.",
     ),
-    11201: _row(Problem.VENDOR_QUOTA, _DAILY_ZH, "The application's daily limit is reached."),
-    11202: _row(Problem.CAPACITY, "请求过于频繁，请稍后再试", "The per-second limit is reached.", retry=1.0),
+    11201: _row(Problem.VENDOR_QUOTA, _DAILY, "The application's daily limit is reached."),
+    11202: _row(Problem.CAPACITY, Detail.VENDOR_TOO_MANY_REQUESTS, "The per-second limit is reached.", retry=1.0),
     11203: _row(
-        Problem.CAPACITY, "同时识别的图片过多，请稍后再试", "The limit of parallel calls is reached.", retry=1.0
+        Problem.CAPACITY, Detail.VENDOR_TOO_MANY_PICTURES, "The limit of parallel calls is reached.", retry=1.0
     ),
-    11502: _row(Problem.INTERNAL, _INTERNAL_ZH, "The service is configured wrongly on the platform.", retry=0.5),
-    11503: _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform's engine gave a bad answer.", retry=0.5),
+    11502: _row(Problem.INTERNAL, _INTERNAL, "The service is configured wrongly on the platform.", retry=0.5),
+    11503: _row(Problem.INTERNAL, _INTERNAL, "The platform's engine gave a bad answer.", retry=0.5),
     # One block of codes with one text, WrapperInitErr.
     **dict.fromkeys(
         range(100001, 100011),
-        _row(Problem.INTERNAL, _INTERNAL_ZH, "The platform's call of its engine failed.", retry=0.0),
+        _row(Problem.INTERNAL, _INTERNAL, "The platform's call of its engine failed.", retry=0.0),
     ),
 }
 
@@ -412,7 +413,7 @@ _TABLES: Final[Mapping[Service, Mapping[int, Advice]]] = MappingProxyType(
 
 # Not retried: nothing tells whether a code that no document lists has already cost something.
 _UNLISTED: Final = _row(
-    Problem.INTERNAL, "讯飞平台返回了未知的错误，请稍后再试", "The platform gave a code that its documents do not list."
+    Problem.INTERNAL, Detail.VENDOR_CODE_UNKNOWN, "The platform gave a code that its documents do not list."
 )
 
 
@@ -495,7 +496,7 @@ def refusal(service: Service, code: int, message: str, sid: str | None) -> Upstr
         code=code,
         sid=(quotable(sid, _MAX_SID) or None) if sid else None,
         hint=quoted if advice.shows_hint else "",
-        advice={"zh": advice.zh},
+        advice=advice.detail,
         retryable=advice.retry,
         retry_delay=advice.retry_delay,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
+from aiproject.messages import Language, format_message
 from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
 from aiproject.web.openapi.parts import (
     CHOSEN_PASSWORD,
@@ -493,7 +494,10 @@ def _audit_paths() -> dict[str, Any]:
             "content": {
                 "application/x-ndjson": {"schema": TEXT},
                 "text/csv": {"schema": TEXT},
-                **json_content(refused, {str(code): {"code": str(code), "msg": MESSAGES[code]} for code in codes}),
+                **json_content(
+                    refused,
+                    {str(code): {"code": str(code), "msg": format_message(code, Language.ZH)} for code in codes},
+                ),
             },
         },
         **REFUSED_JWT,

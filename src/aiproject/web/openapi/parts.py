@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from aiproject.accounts.login.password_policy import LEAST_MIN_LENGTH, MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
-from aiproject.codes import MESSAGES, Code
+from aiproject.codes import Code
+from aiproject.messages import Language, format_message
 
 __all__ = [
     "API_KEY",
@@ -73,7 +74,7 @@ def json_content(schema: Schema, examples: dict[str, Any] | None = None) -> dict
 def fault(code: Code, description: str, *, retry_after: bool = False) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "description": description,
-        "content": json_content(failure([code]), {"例": {"code": str(code), "msg": MESSAGES[code]}}),
+        "content": json_content(failure([code]), {"例": {"code": str(code), "msg": format_message(code, Language.ZH)}}),
     }
     if retry_after:
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
@@ -105,7 +106,9 @@ def answers(
     """
     if limit_code is not None:
         codes = list(dict.fromkeys([*codes, limit_code]))
-    examples = {"成功": example} | {str(code): {"code": str(code), "msg": MESSAGES[code]} for code in codes}
+    examples = {"成功": example} | {
+        str(code): {"code": str(code), "msg": format_message(code, Language.ZH)} for code in codes
+    }
     whole: dict[str, Any] = {
         "description": "成功时 `code` 为整数 0；失败时 `code` 为字符串，HTTP 状态仍为 200",
         "content": json_content({"oneOf": [success, failure(codes)]}, examples),
@@ -137,7 +140,7 @@ def by_key(operation: dict[str, Any], *, may_spend: bool) -> dict[str, Any]:
     if may_spend:
         is_limited = "429" in operation["responses"]
         codes = [*([Code.TOO_MANY_REQUESTS] if is_limited else []), Code.KEY_LIMIT_REACHED]
-        examples = {str(code): {"code": str(code), "msg": MESSAGES[code]} for code in codes}
+        examples = {str(code): {"code": str(code), "msg": format_message(code, Language.ZH)} for code in codes}
         more["429"] = {
             **LIMITED["429"],
             "description": "请求过于频繁，或密钥的额度已用完" if is_limited else "密钥的额度已用完",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aiproject.accounts.core.model import Account, NewAccount, check_new_account, is_askable
 from aiproject.errors import InvalidInput
+from aiproject.messages import Language, format_error
 
 PASSWORD = "secret word"
 
@@ -24,8 +25,8 @@ def check(
 def complaint(username: str = "小明", password: str = PASSWORD, email: str = "xxx", academy: str | None = None) -> str:
     with pytest.raises(InvalidInput) as caught:
         check(username, password, email, academy)
-    assert password not in caught.value.detail
-    return caught.value.detail
+    assert password not in format_error(caught.value, Language.ZH)
+    return format_error(caught.value, Language.ZH)
 
 
 def test_all_four_are_trimmed() -> None:

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from aiproject.accounts.login.password_policy import check_new_password, common_passwords
 from aiproject.errors import InvalidInput
+from aiproject.messages import Language, format_error
 
 
 def complaint(password: str, username: str = "小明", *, min_length: int = 8) -> str:
     with pytest.raises(InvalidInput) as caught:
         check_new_password(password, username, min_length)
-    return caught.value.detail
+    return format_error(caught.value, Language.ZH)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiproject.codes import Detail
+from aiproject.messages import Language, format_message
 from aiproject.protocols.iflytek.error_codes import (
     MAX_QUOTED,
     Problem,
@@ -55,6 +57,11 @@ OCR = {
     11203: True, 11502: True, 11503: True,
 } | dict.fromkeys(range(100001, 100011), True)  # fmt: skip
 
+
+def chinese(detail: Detail) -> str:
+    return format_message(detail, Language.ZH)
+
+
 DOCUMENTED = [
     (service, code, retry)
     for service, table in [
@@ -81,8 +88,8 @@ class TestTables:
     def test_each_code_has_both_languages(self, service: Service) -> None:
         for code in known_codes(service):
             advice = advise(service, code)
-            assert any("\u4e00" <= character <= "\u9fff" for character in advice.zh), code
-            assert not advice.zh.endswith("。"), code
+            assert any("\u4e00" <= character <= "\u9fff" for character in chinese(advice.detail)), code
+            assert not chinese(advice.detail).endswith("。"), code
             assert advice.en.isascii(), code
             assert advice.en.endswith("."), code
 
@@ -96,7 +103,7 @@ class TestTables:
         problem_of: dict[str, Problem] = {}
         for code in known_codes(service):
             advice = advise(service, code)
-            assert problem_of.setdefault(advice.zh, advice.problem) == advice.problem, code
+            assert problem_of.setdefault(chinese(advice.detail), advice.problem) == advice.problem, code
 
     @pytest.mark.parametrize("service", Service)
     def test_a_delay_belongs_to_a_new_try(self, service: Service) -> None:
@@ -129,7 +136,7 @@ class TestTables:
         advice = advise(service, 99999)
         assert advice.problem is Problem.INTERNAL
         assert not advice.retry
-        assert advice.zh
+        assert chinese(advice.detail)
         assert advice.en
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.errors import InvalidInput, UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTruncated
+from aiproject.messages import Language, format_error
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Role, ToolCall, Usage
 from aiproject.protocols.iflytek.spark import answer as spark
 from aiproject.protocols.iflytek.spark.answer import SparkAnswer
@@ -661,7 +662,7 @@ class TestSendableMessages:
     def test_without_a_last_word_of_the_user_s_there_is_no_question(self, dialog: tuple[ChatMessage, ...]) -> None:
         with pytest.raises(InvalidInput) as caught:
             sendable_messages(dialog, domain="generalv3.5")
-        assert "用户" in caught.value.detail
+        assert "用户" in format_error(caught.value, Language.ZH)
 
 
 class TestBuildRequest:

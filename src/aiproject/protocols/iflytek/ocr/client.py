@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from aiproject import errors
+from aiproject.codes import Detail
 from aiproject.protocols.iflytek import error_codes as vendor_codes
 
 __all__ = [
@@ -92,9 +93,9 @@ class OcrService(ABC):
             errors.UnusableFile: no bytes, or more than `MAX_IMAGE_BYTES`.
         """
         if not image:
-            raise errors.UnusableFile("图片是空的")
+            raise errors.UnusableFile(Detail.OCR_PICTURE_EMPTY)
         if len(image) > MAX_IMAGE_BYTES:
-            raise errors.UnusableFile(f"图片超过上限（{MAX_IMAGE_BYTES // 1024 // 1024} MB）")
+            raise errors.UnusableFile(Detail.OCR_PICTURE_TOO_LARGE, megabytes=MAX_IMAGE_BYTES // 1024 // 1024)
         request = self._request(app_id, uid)
         # Plain Base64: a "data:" prefix is refused with 10161.
         request["payload"][self.image_field] |= {"encoding": encoding, "image": base64.b64encode(image).decode("ascii")}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Role
 from aiproject.protocols.iflytek.spark.models import completion_limit, max_temperature, takes_system_role
@@ -53,9 +54,9 @@ def sendable_messages(messages: Iterable[ChatMessage], *, domain: str) -> tuple[
         elif turns or message.role == "user":
             turns.append((message.role, [message.content]))
     if not turns:
-        raise InvalidInput("对话中没有用户的提问")
+        raise InvalidInput(Detail.DIALOG_WITHOUT_QUESTION)
     if turns[-1][0] != "user":
-        raise InvalidInput("对话的最后一条须是用户的提问")
+        raise InvalidInput(Detail.DIALOG_ENDS_WITHOUT_QUESTION)
     if system and not takes_system_role(domain):
         turns[0][1][:0] = system
         system = []
@@ -83,7 +84,7 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
     if uid is not None and len(uid) > MAX_UID:
         raise ValueError(f"uid has at most {MAX_UID} characters")
     if not math.isfinite(request.temperature):
-        raise InvalidInput("temperature 须是数字")
+        raise InvalidInput(Detail.TEMPERATURE_NOT_NUMBER)
     highest = max_temperature(domain)
     header = {"app_id": app_id}
     if uid:
@@ -105,4 +106,4 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
     try:
         return _encode(body)
     except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can carry and UTF-8 cannot
-        raise InvalidInput("对话中含有无法编码的字符") from error
+        raise InvalidInput(Detail.DIALOG_NOT_ENCODABLE) from error
