@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import audit_entry
 from aiproject.audit import Actor, ActorKind, AuditContext, AuditFilter, AuditLog, record
 
@@ -64,11 +64,7 @@ class TestWriting:
         try:
 
             async def write(node: Database, number: int) -> None:
-                async def once() -> None:
-                    async with node.begin() as connection:
-                        await record(connection, ORIGIN, "user.grant", f"user {number}", after={"tokens": number})
-
-                await retry_transient(once)
+                await node.transact(record, ORIGIN, "user.grant", f"user {number}", after={"tokens": number})
 
             await asyncio.gather(*(write(database if n % 2 else other, n) for n in range(40)))
         finally:

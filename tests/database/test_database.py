@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 import uvloop
 
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import CommitInDoubt, StatementFailed, TransientConflict
 from aiproject.errors import Misconfigured, Unavailable
 from services import MariaDB, MySQL, PostgreSQL, Server, ServerMissing, free_port
@@ -43,6 +44,12 @@ async def count(database: Database, number: int = 1) -> int:
 async def increase(database: Database, number: int = 1) -> None:
     async with database.begin() as connection:
         await connection.execute(COUNTERS.update().where(COUNTERS.c.id == number).values(n=COUNTERS.c.n + 1))
+
+
+async def add_to(connection: Connection, number: int, amount: int) -> int:
+    """Add to a counter; return its new value."""
+    await connection.execute(COUNTERS.update().where(COUNTERS.c.id == number).values(n=COUNTERS.c.n + amount))
+    return int(await connection.scalar(sa.select(COUNTERS.c.n).where(COUNTERS.c.id == number)) or 0)
 
 
 class TestTransactions:
@@ -76,22 +83,19 @@ class TestTransactions:
     async def test_many_writers_lose_no_update(self, counters: Database) -> None:
         """More writers than connections, reading before they write."""
 
-        async def add() -> None:
-            async with counters.begin() as connection:
-                row = sa.select(COUNTERS.c.n).where(COUNTERS.c.id == 1).with_for_update()
-                found = int(await connection.scalar(row) or 0)
-                await connection.execute(COUNTERS.update().where(COUNTERS.c.id == 1).values(n=found + 1))
+        async def add(connection: Connection) -> None:
+            row = sa.select(COUNTERS.c.n).where(COUNTERS.c.id == 1).with_for_update()
+            found = int(await connection.scalar(row) or 0)
+            await connection.execute(COUNTERS.update().where(COUNTERS.c.id == 1).values(n=found + 1))
 
-        await asyncio.gather(*(retry_transient(add) for _ in range(40)))
+        await asyncio.gather(*(counters.transact(add) for _ in range(40)))
         assert await count(counters) == 40
 
     async def test_writers_in_two_pools_lose_no_update(self, counters: Database, database_url: str) -> None:
         """As two processes would: SQLite's own lock decides, not our queue."""
         other = await Database.open(database_url, pool_size=2)
         try:
-            await asyncio.gather(
-                *(retry_transient(lambda d=d: increase(d)) for _ in range(10) for d in (counters, other))  # type: ignore[misc]
-            )
+            await asyncio.gather(*(each.transact(add_to, 1, 1) for _ in range(10) for each in (counters, other)))
         finally:
             await other.close()
         assert await count(counters) == 20
@@ -164,6 +168,135 @@ class TestTransactions:
                     await small.ping()
         finally:
             await small.close()
+
+
+class TestTransact:
+    async def test_commits_and_returns_what_the_function_returns(self, counters: Database) -> None:
+        assert await counters.transact(add_to, 2, amount=5) == 5
+        assert await count(counters, 2) == 5
+
+    async def test_a_function_that_raises_leaves_nothing_and_is_not_called_again(self, counters: Database) -> None:
+        calls = 0
+
+        async def fail(connection: Connection) -> None:
+            nonlocal calls
+            calls += 1
+            await add_to(connection, 1, 1)
+            raise KeyError
+
+        with pytest.raises(KeyError):
+            await counters.transact(fail)
+        assert (calls, await count(counters)) == (1, 0)
+
+    async def test_a_conflict_repeats_the_whole_transaction(self, counters: Database) -> None:
+        """What the attempts before have written is rolled back; only the last one counts."""
+        values: list[int] = []
+
+        async def third_time(connection: Connection) -> str:
+            values.append(await add_to(connection, 1, 1))
+            if len(values) < 3:
+                raise TransientConflict("made up")
+            return "done"
+
+        assert await counters.transact(third_time) == "done"
+        assert values == [1, 1, 1]
+        assert await count(counters) == 1
+
+    async def test_both_of_a_deadlock_end_well(self, counters: Database) -> None:
+        if counters.dialect == "sqlite":
+            pytest.skip("SQLite has one writer; nothing to lock crosswise")
+        meeting = asyncio.Barrier(2)
+        attempts = 0
+
+        async def crosswise(connection: Connection, first: int, second: int) -> None:
+            nonlocal attempts
+            attempts += 1
+            await add_to(connection, first, 1)
+            if attempts <= 2:
+                await meeting.wait()
+            await add_to(connection, second, 1)
+
+        await asyncio.gather(counters.transact(crosswise, 1, 2), counters.transact(crosswise, 2, 1))
+        assert attempts > 2, "there was no deadlock"
+        assert (await count(counters, 1), await count(counters, 2)) == (2, 2)
+
+    async def test_a_serialization_failure_is_tried_again(self, counters: Database) -> None:
+        if counters.dialect != "postgresql":
+            pytest.skip("only PostgreSQL refuses to serialize here; the others lock")
+        attempts = 0
+
+        async def read_then_write(connection: Connection) -> int:
+            nonlocal attempts
+            attempts += 1
+            await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            found = int(await connection.scalar(sa.select(COUNTERS.c.n).where(COUNTERS.c.id == 1)) or 0)
+            if attempts == 1:
+                await increase(counters)
+            await connection.execute(COUNTERS.update().where(COUNTERS.c.id == 1).values(n=found + 10))
+            return found + 10
+
+        assert await counters.transact(read_then_write) == 11
+        assert attempts == 2
+        assert await count(counters) == 11
+
+    async def test_a_conflict_at_the_commit_is_tried_again(
+        self, counters: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a block with a ``return`` would have reported the value of a transaction that was rolled back."""
+        commits = 0
+        commit = Connection.commit
+
+        async def refuse_once(connection: Connection) -> None:
+            nonlocal commits
+            commits += 1
+            if commits == 1:
+                raise TransientConflict("refused at the commit, as Galera does")
+            await commit(connection)
+
+        monkeypatch.setattr(Connection, "commit", refuse_once)
+        assert await counters.transact(add_to, 1, 1) == 1
+        assert (commits, await count(counters)) == (2, 1)
+
+    async def test_a_commit_in_doubt_is_not_tried_again(
+        self, counters: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commits = 0
+        commit = Connection.commit
+
+        async def lose(connection: Connection) -> None:
+            nonlocal commits
+            commits += 1
+            await commit(connection)
+            raise Unavailable("connection lost")
+
+        monkeypatch.setattr(Connection, "commit", lose)
+        with pytest.raises(CommitInDoubt):
+            await counters.transact(add_to, 1, 1)
+        assert (commits, await count(counters)) == (1, 1)
+
+    async def test_a_writer_that_stays_is_waited_for_less_than_ten_seconds(self, counters: Database) -> None:
+        """One wait takes 5 s; a second one would end after the limit, so there is none."""
+        if counters.dialect != "sqlite":
+            pytest.skip("only SQLite's writers wait for each other")
+        began = time.monotonic()
+        async with counters.writers_turn():
+            with pytest.raises(TransientConflict):
+                await counters.transact(add_to, 1, 1)
+        assert 5 <= time.monotonic() - began < 10
+
+    async def test_a_snapshot_is_read_again_after_a_conflict(self, counters: Database) -> None:
+        attempts = 0
+
+        async def second_time(connection: Connection) -> int:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 1:
+                await increase(counters)
+                raise TransientConflict("made up")
+            return int(await connection.scalar(sa.select(COUNTERS.c.n).where(COUNTERS.c.id == 1)) or 0)
+
+        assert await counters.read_snapshot(second_time) == 1
+        assert attempts == 2
 
 
 class TestFaults:

@@ -142,3 +142,14 @@ def test_importing_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
                     continue
                 told = ast.unparse(call.func)
                 assert told not in ("os.environ.get", "os.getenv", "open", "create_async_engine"), place(path)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if "db" not in path.parts], ids=place)
+def test_every_write_is_retried_in_one_place(path: Path) -> None:
+    """Outside of `adapters/db` a transaction is opened by `Database.transact`, which repeats it after a conflict."""
+    for node in ast.walk(parsed(path)):
+        where = f"{place(path)}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "begin":
+            assert not ast.unparse(node.func.value).endswith("database"), where
+        if isinstance(node, ast.ImportFrom):
+            assert node.module != "aiproject.adapters.db.retry", where

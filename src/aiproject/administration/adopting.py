@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.core.model import MAX_NAME_LENGTH, is_askable
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id, user
 from aiproject.administration import store
 from aiproject.administration.model import Administrator, Role
@@ -54,20 +53,20 @@ class Adopted:
 async def adopt(database: Database, origin: AuditContext) -> Adopted:
     """Take over what is not here yet, all in one transaction; harmless when repeated."""
 
-    async def once() -> Adopted:
-        done = Adopted()
-        async with database.begin() as connection:
-            for row in await _rows(connection, "admin"):
-                await _administrator(connection, row, origin, done)
-            for row in await _rows(connection, "token"):
-                await _voucher(connection, row, origin, done)
-            await _redemptions(connection, origin, done)
-        return done
-
-    return await retry_transient(once)
+    return await database.transact(_adopt, origin)
 
 
-async def _rows(connection: AsyncConnection, name: str) -> list[Mapping[str, Any]]:
+async def _adopt(connection: Connection, origin: AuditContext) -> Adopted:
+    done = Adopted()
+    for row in await _rows(connection, "admin"):
+        await _administrator(connection, row, origin, done)
+    for row in await _rows(connection, "token"):
+        await _voucher(connection, row, origin, done)
+    await _redemptions(connection, origin, done)
+    return done
+
+
+async def _rows(connection: Connection, name: str) -> list[Mapping[str, Any]]:
     """Return the rows of one of the original's tables; none where there is no such table."""
 
     def columns(sync: sa.Connection) -> set[str]:
@@ -82,7 +81,7 @@ async def _rows(connection: AsyncConnection, name: str) -> list[Mapping[str, Any
 
 
 async def _administrator(
-    connection: AsyncConnection, row: Mapping[str, Any], origin: AuditContext, done: Adopted
+    connection: Connection, row: Mapping[str, Any], origin: AuditContext, done: Adopted
 ) -> None:  # fmt: skip
     name, password = str(row["Admin"] or "").strip(), str(row["PassWord"] or "")
     key = name_key(name) if is_askable(name) else ""
@@ -102,7 +101,7 @@ async def _administrator(
         done.administrators += 1
 
 
-async def _voucher(connection: AsyncConnection, row: Mapping[str, Any], origin: AuditContext, done: Adopted) -> None:
+async def _voucher(connection: Connection, row: Mapping[str, Any], origin: AuditContext, done: Adopted) -> None:
     name = _text(row["Name"])
     try:
         new = check_new_voucher(
@@ -128,7 +127,7 @@ async def _voucher(connection: AsyncConnection, row: Mapping[str, Any], origin: 
 
 
 async def _taken_over(
-    connection: AsyncConnection, code: str, name: str, *, is_locked: bool = False
+    connection: Connection, code: str, name: str, *, is_locked: bool = False
 ) -> Voucher | None:  # fmt: skip
     """Return the voucher that stands for one of the original's: by its code or by its name, which earlier releases took
     for the code.
@@ -140,7 +139,7 @@ async def _taken_over(
 # -- who redeemed what -------------------------------------------------------------------------------------------------
 
 
-async def _redemptions(connection: AsyncConnection, origin: AuditContext, done: Adopted) -> None:
+async def _redemptions(connection: Connection, origin: AuditContext, done: Adopted) -> None:
     """Note who redeemed in the original's database what has been taken over, so that nobody redeems it twice."""
     columns = await connection.run_sync(_redemption_columns)
     if columns is None:
@@ -167,7 +166,7 @@ async def _redemptions(connection: AsyncConnection, origin: AuditContext, done: 
 
 
 async def _redeemed(
-    connection: AsyncConnection, voucher: Voucher, accounts: set[int], origin: AuditContext, done: Adopted
+    connection: Connection, voucher: Voucher, accounts: set[int], origin: AuditContext, done: Adopted
 ) -> None:
     """Note that these accounts have redeemed a voucher that is locked, unless that is known."""
     new = sorted(accounts - await voucher_store.redeemers(connection, voucher.code))
@@ -197,7 +196,7 @@ def _redemption_columns(connection: sa.Connection) -> tuple[str | None, str | No
     return referring.get("user") or called.get("userid"), referring.get("token") or called.get("tokenid")
 
 
-async def _account_ids(connection: AsyncConnection, uuids: set[str]) -> dict[str, int]:
+async def _account_ids(connection: Connection, uuids: set[str]) -> dict[str, int]:
     """Return the numbers of those accounts that still have these uuids."""
     found: dict[str, int] = {}
     wanted = sorted(uuids)

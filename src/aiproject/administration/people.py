@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from aiproject.accounts import Account, Accounts
 from aiproject.accounts.core import store
 from aiproject.accounts.core.model import check_new_account, is_askable
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.accounts.selfservice.editing import Profile, edit
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.passwords import PasswordService
 from aiproject.administration.model import MASK
 from aiproject.audit import CHANGED, AuditContext, Fact, record
@@ -94,7 +92,7 @@ class People:
         )
 
     async def _open_books(
-        self, new: NewProfile, origin: AuditContext, connection: AsyncConnection, account_id: int
+        self, new: NewProfile, origin: AuditContext, connection: Connection, account_id: int
     ) -> None:  # fmt: skip
         orders = grants_of(account_id, new.tokens, new.pic_times, self._voice_ms, Kind.GRANT, origin.request_id)
         if orders:
@@ -118,29 +116,29 @@ class People:
         )
         hashed = await self._passwords.hash(checked.password) if new.has_password else None
         profile = Profile(checked.username, checked.email, checked.academy, hashed)
-
-        async def once() -> Account:
-            async with self._database.begin() as connection:
-                old = await self._locked(connection, target)
-                await edit(connection, old, profile, self._clock())
-                wanted = {Meter.TOKENS: new.tokens, Meter.PIC_TIMES: new.pic_times}
-                have = {Meter.TOKENS: old.tokens, Meter.PIC_TIMES: old.pic_times}
-                orders = [
-                    Grant(old.account_id, each, units - have[each], Kind.GRANT, origin.request_id)
-                    for each, units in wanted.items()
-                    if units != have[each]
-                ]
-                applied = await apply_grants(connection, orders, dialect=self._database.dialect) if orders else {}
-                before, after = _difference(old, profile)
-                before |= {str(each): have[each] for each in applied}
-                after |= {str(each): have[each] + amount for each, amount in applied.items()}
-                after["account"] = old.account_id
-                await record(connection, origin, "user.modify", old.username, before=before, after=after)
-            return old
-
-        old = await retry_transient(once)
+        old = await self._database.transact(self._modify, target, new, profile, origin)
         if hashed is not None:
             await self._accounts.unlock_account(old)
+
+    async def _modify(
+        self, connection: Connection, target: str, new: NewProfile, profile: Profile, origin: AuditContext
+    ) -> Account:
+        old = await self._locked(connection, target)
+        await edit(connection, old, profile, self._clock())
+        wanted = {Meter.TOKENS: new.tokens, Meter.PIC_TIMES: new.pic_times}
+        have = {Meter.TOKENS: old.tokens, Meter.PIC_TIMES: old.pic_times}
+        orders = [
+            Grant(old.account_id, each, units - have[each], Kind.GRANT, origin.request_id)
+            for each, units in wanted.items()
+            if units != have[each]
+        ]
+        applied = await apply_grants(connection, orders, dialect=self._database.dialect) if orders else {}
+        before, after = _difference(old, profile)
+        before |= {str(each): have[each] for each in applied}
+        after |= {str(each): have[each] + amount for each, amount in applied.items()}
+        after["account"] = old.account_id
+        await record(connection, origin, "user.modify", old.username, before=before, after=after)
+        return old
 
     async def delete(self, target: str, origin: AuditContext) -> Account:
         """Remove the person: name, mail, password, uuid, keys and sessions; the books keep the account's number.
@@ -151,7 +149,7 @@ class People:
 
         account = await self._accounts.named(target)
 
-        async def note(connection: AsyncConnection) -> None:
+        async def note(connection: Connection) -> None:
             before: dict[str, Fact] = {
                 "account": account.account_id,
                 "tokens": account.tokens,
@@ -162,7 +160,7 @@ class People:
         await self._closing.close(account, within=note)
         return account
 
-    async def _locked(self, connection: AsyncConnection, target: str) -> Account:
+    async def _locked(self, connection: Connection, target: str) -> Account:
         if not is_askable(target):
             raise AccountUnknown
         found = await store.by_name(connection, target)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from aiproject.accounts.core.model import check_name, is_askable, refuse_misleading_name
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import PRIMARY, UniqueViolation
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.adapters.log import get_logger
@@ -105,18 +103,21 @@ class Administrators:
             NameTaken: by another administrator.
         """
         name, key, stored = await self._checked(name, password)
+        for _ in range(DRAWS - 1):
+            try:
+                return await self._database.transact(self._add, name, key, stored, role, origin)
+            except UniqueViolation:
+                continue  # the number of another one: drawn again
+        return await self._database.transact(self._add, name, key, stored, role, origin)
 
-        async def once() -> Administrator:
-            now = self._clock()
-            async with self._database.begin() as connection:
-                owners = await store.count(connection, roles=[Role.OWNER])
-                new = Administrator(
-                    new_account_id(now), name, role or (Role.ADMIN if owners else Role.OWNER), now, None
-                )  # fmt: skip
-                await self._insert(connection, new, key, stored, origin, "admin.add")
-            return new
-
-        return await self._drawn(once)
+    async def _add(
+        self, connection: Connection, name: str, key: str, stored: str, role: Role | None, origin: AuditContext
+    ) -> Administrator:
+        now = self._clock()
+        owners = await store.count(connection, roles=[Role.OWNER])
+        new = Administrator(new_account_id(now), name, role or (Role.ADMIN if owners else Role.OWNER), now, None)
+        await self._insert(connection, new, key, stored, origin, "admin.add")
+        return new
 
     async def set_up(self, name: str, password: str, address: str, request_id: str) -> Administrator:
         """Make the first administrator, an owner. The caller has checked the setup code.
@@ -127,20 +128,19 @@ class Administrators:
         """
         name, key, stored = await self._checked(name, password)
         origin = AuditContext(Actor(ActorKind.SERVER, "setup code"), address, request_id)
-
-        async def once() -> Administrator:
-            now = self._clock()
-            async with self._database.begin() as connection:
-                if await store.count(connection):
-                    raise LoginFailed
-                new = Administrator(FIRST_ID, name, Role.OWNER, now, None)
-                await self._insert(connection, new, key, stored, origin, "admin.setup")
-            return new
-
         try:
-            return await retry_transient(once)
+            return await self._database.transact(self._add_first, name, key, stored, origin)
         except (UniqueViolation, NameTaken):
             raise LoginFailed from None
+
+    async def _add_first(
+        self, connection: Connection, name: str, key: str, stored: str, origin: AuditContext
+    ) -> Administrator:
+        if await store.count(connection):
+            raise LoginFailed
+        new = Administrator(FIRST_ID, name, Role.OWNER, self._clock(), None)
+        await self._insert(connection, new, key, stored, origin, "admin.setup")
+        return new
 
     async def modify(
         self,
@@ -177,44 +177,52 @@ class Administrators:
         columns = await self._columns(change, target)
         # Asked before the name changes: that of another administrator may then be the only one left for ``target``.
         key = await self._stored_key(target)
-
-        async def once() -> Administrator:
-            now = self._clock()
-            async with self._database.begin() as connection:
-                old = await store.by_name(connection, target, is_locked=True)
-                is_own = by is not None and old is not None and old.admin_id == by.admin_id
-                if by is not None:
-                    _refuse_unless_permitted(by, change, is_own=is_own)
-                if old is None:
-                    raise AdministratorUnknown
-                if is_own and session_id is not None:
-                    await _refuse_ended_session(connection, session_id, old.admin_id, now)
-                if change.role not in (None, Role.OWNER) and by is None:
-                    await self._leave_an_owner(connection, old)
-                ends = is_own or change.password is not None or change.role not in (None, old.role)
-                stamped = {**columns, "password_changed_at": now} if change.password is not None else columns
-                if change.name is not None:
-                    await _refuse_taken(connection, change.name, old.admin_id)
-                try:
-                    await store.set_columns(connection, old.admin_id, **stamped)
-                except UniqueViolation:
-                    raise NameTaken from None
-                if ends:
-                    await store.end_sessions(connection, old.admin_id, now, kept=session_id if is_own else None)
-                before, after = _difference(old, change)
-                await record(connection, origin, "admin.modify", old.name, before=before, after=after)
-                return Administrator(
-                    old.admin_id,
-                    columns.get("name", old.name),
-                    change.role or old.role,
-                    old.created_at,
-                    stamped.get("password_changed_at", old.password_changed_at),
-                )
-
-        changed = await retry_transient(once)
+        changed = await self._database.transact(self._modify, target, change, columns, by, origin, session_id)
         if change.password is not None:
             await self._login_throttle.unlock(ThrottleScope.ADMIN, target, stored_key=key)
         return changed
+
+    async def _modify(
+        self,
+        connection: Connection,
+        target: str,
+        change: Change,
+        columns: dict[str, Any],
+        by: Administrator | None,
+        origin: AuditContext,
+        session_id: str | None,
+    ) -> Administrator:
+        """Args: columns: the new values of the row, see `_columns`; the others: see `modify`."""
+        now = self._clock()
+        old = await store.by_name(connection, target, is_locked=True)
+        is_own = by is not None and old is not None and old.admin_id == by.admin_id
+        if by is not None:
+            _refuse_unless_permitted(by, change, is_own=is_own)
+        if old is None:
+            raise AdministratorUnknown
+        if is_own and session_id is not None:
+            await _refuse_ended_session(connection, session_id, old.admin_id, now)
+        if change.role not in (None, Role.OWNER) and by is None:
+            await self._leave_an_owner(connection, old)
+        ends = is_own or change.password is not None or change.role not in (None, old.role)
+        stamped = {**columns, "password_changed_at": now} if change.password is not None else columns
+        if change.name is not None:
+            await _refuse_taken(connection, change.name, old.admin_id)
+        try:
+            await store.set_columns(connection, old.admin_id, **stamped)
+        except UniqueViolation:
+            raise NameTaken from None
+        if ends:
+            await store.end_sessions(connection, old.admin_id, now, kept=session_id if is_own else None)
+        before, after = _difference(old, change)
+        await record(connection, origin, "admin.modify", old.name, before=before, after=after)
+        return Administrator(
+            old.admin_id,
+            columns.get("name", old.name),
+            change.role or old.role,
+            old.created_at,
+            stamped.get("password_changed_at", old.password_changed_at),
+        )
 
     async def remove(self, target: str, origin: AuditContext, *, owners_too: bool) -> Administrator:
         """Remove an administrator; every token of theirs is void at once.
@@ -227,19 +235,19 @@ class Administrators:
             InvalidInput: it is the last owner.
         """
         _refuse_unaskable(target)
+        return await self._database.transact(self._remove, target, origin, owners_too=owners_too)
 
-        async def once() -> Administrator:
-            async with self._database.begin() as connection:
-                old = await store.by_name(connection, target, is_locked=True)
-                if old is None or (old.role is Role.OWNER and not owners_too):
-                    raise AdministratorUnknown
-                await self._leave_an_owner(connection, old)
-                await store.remove(connection, old.admin_id)
-                before: dict[str, Fact] = {"admin": old.admin_id, "role": str(old.role)}
-                await record(connection, origin, "admin.delete", old.name, before=before)
-            return old
-
-        return await retry_transient(once)
+    async def _remove(
+        self, connection: Connection, target: str, origin: AuditContext, *, owners_too: bool
+    ) -> Administrator:
+        old = await store.by_name(connection, target, is_locked=True)
+        if old is None or (old.role is Role.OWNER and not owners_too):
+            raise AdministratorUnknown
+        await self._leave_an_owner(connection, old)
+        await store.remove(connection, old.admin_id)
+        before: dict[str, Fact] = {"admin": old.admin_id, "role": str(old.role)}
+        await record(connection, origin, "admin.delete", old.name, before=before)
+        return old
 
     async def all(self) -> list[Administrator]:
         """Return all administrators in the order of names."""
@@ -271,27 +279,8 @@ class Administrators:
                 administrator, stored, better = await self._verified(name, password)
         session_id = secrets.token_hex(16)
         origin = AuditContext(Actor(ActorKind.ADMINISTRATOR, administrator.name), address, request_id)
-
-        async def once() -> None:
-            now = self._clock()
-            async with self._database.begin() as connection:
-                if await store.stored_password(connection, administrator.admin_id) != stored:
-                    raise LoginFailed  # changed, or removed, while we were hashing
-                if better is not None:
-                    await store.set_columns(connection, administrator.admin_id, password=better)
-                await store.forget_sessions(connection, administrator.admin_id, now)
-                await store.add_session(
-                    connection,
-                    session_id,
-                    administrator.admin_id,
-                    now=now,
-                    expires_at=now + SESSION_LIFETIME,
-                    address=address,
-                )
-                await record(connection, origin, "admin.login", administrator.name)
-
         try:
-            await retry_transient(once)
+            await self._database.transact(self._open_session, administrator, session_id, stored, better, origin)
         except LoginFailed:
             if better is None:
                 raise
@@ -303,6 +292,32 @@ class Administrators:
             signer.make("access", claims, administrator.name, is_fresh=True),
             signer.make("refresh", claims, administrator.name),
         )
+
+    async def _open_session(
+        self,
+        connection: Connection,
+        administrator: Administrator,
+        session_id: str,
+        stored: str,
+        better: str | None,
+        origin: AuditContext,
+    ) -> None:
+        """Args: stored: the password's hash that was verified; better: what to store instead of it."""
+        now = self._clock()
+        if await store.stored_password(connection, administrator.admin_id) != stored:
+            raise LoginFailed  # changed, or removed, while we were hashing
+        if better is not None:
+            await store.set_columns(connection, administrator.admin_id, password=better)
+        await store.forget_sessions(connection, administrator.admin_id, now)
+        await store.add_session(
+            connection,
+            session_id,
+            administrator.admin_id,
+            now=now,
+            expires_at=now + SESSION_LIFETIME,
+            address=origin.address,
+        )
+        await record(connection, origin, "admin.login", administrator.name)
 
     async def authenticate(self, token: str, kind: Kind) -> Session:
         """Return whose token this is, looked up anew each time: who was deleted or signed out is so at once.
@@ -324,13 +339,11 @@ class Administrators:
 
     async def logout(self, session: Session, origin: AuditContext) -> None:
         """End a session; both of its tokens are void at once."""
+        await self._database.transact(self._end_session, session, origin)
 
-        async def once() -> None:
-            async with self._database.begin() as connection:
-                await store.end_session(connection, session.session_id, self._clock())
-                await record(connection, origin, "admin.logout", session.administrator.name)
-
-        await retry_transient(once)
+    async def _end_session(self, connection: Connection, session: Session, origin: AuditContext) -> None:
+        await store.end_session(connection, session.session_id, self._clock())
+        await record(connection, origin, "admin.logout", session.administrator.name)
 
     async def _stored_key(self, name: str) -> str | None:
         """Return the key of the administrator that a name means, if the name has several; see
@@ -385,7 +398,7 @@ class Administrators:
         return columns
 
     async def _insert(
-        self, connection: AsyncConnection, new: Administrator, key: str, stored: str, origin: AuditContext, action: str
+        self, connection: Connection, new: Administrator, key: str, stored: str, origin: AuditContext, action: str
     ) -> None:
         await _refuse_taken(connection, new.name, new.admin_id)
         try:
@@ -397,19 +410,9 @@ class Administrators:
         after: dict[str, Fact] = {"admin": new.admin_id, "role": str(new.role)}
         await record(connection, origin, action, new.name, after=after)
 
-    async def _leave_an_owner(self, connection: AsyncConnection, old: Administrator) -> None:
+    async def _leave_an_owner(self, connection: Connection, old: Administrator) -> None:
         if old.role is Role.OWNER and await store.count(connection, roles=[Role.OWNER]) < 2:
             raise InvalidInput("this is the last owner: make another one first")
-
-    async def _drawn(self, once: Callable[[], Any]) -> Administrator:
-        for _ in range(DRAWS - 1):
-            try:
-                made: Administrator = await retry_transient(once)
-            except UniqueViolation:
-                continue  # the number of another one: drawn again
-            return made
-        last: Administrator = await retry_transient(once)
-        return last
 
 
 def _refuse_unless_permitted(by: Administrator, change: Change, *, is_own: bool) -> None:
@@ -419,7 +422,7 @@ def _refuse_unless_permitted(by: Administrator, change: Change, *, is_own: bool)
         raise NotPermitted
 
 
-async def _refuse_ended_session(connection: AsyncConnection, session_id: str, admin_id: int, now: datetime) -> None:
+async def _refuse_ended_session(connection: Connection, session_id: str, admin_id: int, now: datetime) -> None:
     """Look at the session once more, under the lock of its administrator's row.
 
     Two sessions may change the same password at the same moment. The second one was ended by the first, and must not
@@ -429,7 +432,7 @@ async def _refuse_ended_session(connection: AsyncConnection, session_id: str, ad
         raise JwtRefused(401, "Token has been revoked")
 
 
-async def _refuse_taken(connection: AsyncConnection, name: str, admin_id: int) -> None:
+async def _refuse_taken(connection: Connection, name: str, admin_id: int) -> None:
     """Refuse a name that another administrator has, under whatever key; two at the same moment meet at the index."""
     bearer = await store.by_name(connection, name)
     if bearer is not None and bearer.admin_id != admin_id:

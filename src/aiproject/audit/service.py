@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement
 
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import audit_entry as entries
 from aiproject.adapters.http.timestamps import told_ms
 from aiproject.audit import store
@@ -91,12 +91,7 @@ class AuditLog:
         after: dict[str, Fact] | None = None,
     ) -> None:
         """Append an entry in a transaction of its own, for acts that change nothing else in the database."""
-
-        async def once() -> None:
-            async with self._database.begin() as connection:
-                await store.record(connection, origin, action, target, before=before, after=after)
-
-        await retry_transient(once)
+        await self._database.transact(store.record, origin, action, target, before=before, after=after)
 
     async def newest(self, wanted: AuditFilter = EVERYTHING, *, limit: int, offset: int = 0) -> list[AuditEntry]:
         """Return entries, the newest first."""

@@ -50,7 +50,7 @@ async def record(
         after: what is so now.
 
     Raises:
-        TransientConflict: another writer took the place; try the whole transaction again (`retry_transient`).
+        TransientConflict: another writer took the place; `Database.transact` tries the whole transaction again.
         ValueError: a field that the log does not have.
     """
     # A queue and not only a conflict at the key, so that nobody starves among many. SQLite has one writer anyway, and

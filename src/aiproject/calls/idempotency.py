@@ -18,9 +18,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from sqlalchemy import ColumnElement, and_, delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.schema import stored_answer
 from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.asgi import Scope, note, request_id
@@ -84,7 +83,7 @@ class IdempotencyStore:
         self._quotas = quotas
         self._now = database_now(database.dialect)
 
-    async def forget(self, connection: AsyncConnection, account_id: int) -> None:
+    async def forget(self, connection: Connection, account_id: int) -> None:
         """Delete an account's stored answers, which hold what its person asked for, in a transaction of the caller's.
 
         A key that is claimed stays its running call's: it is forgotten when it expires.

@@ -14,10 +14,9 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters import log as logging_setup
-from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.administration.model import AdministratorUnknown
 from aiproject.assembly import open_database, prepare_schema
 from aiproject.audit import Actor, ActorKind, AuditContext, Fact, record
@@ -124,11 +123,11 @@ def origin() -> AuditContext:
     return AuditContext(Actor(ActorKind.COMMAND_LINE, name), "", secrets.token_hex(12))
 
 
-def noting(action: str, target: str, after: Mapping[str, Fact]) -> Callable[[AsyncConnection], Awaitable[None]]:
+def noting(action: str, target: str, after: Mapping[str, Fact]) -> Callable[[Connection], Awaitable[None]]:
     """Return what writes an entry of the audit log within the transaction of the act."""
     by = origin()
 
-    async def note(connection: AsyncConnection) -> None:
+    async def note(connection: Connection) -> None:
         await record(connection, by, action, target, after=after)
 
     return note

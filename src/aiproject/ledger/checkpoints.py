@@ -15,9 +15,8 @@ from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.adapters.db.engine import Database
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.schema import audit_entry
 from aiproject.adapters.db.schema import ledger_entry as entries
 from aiproject.adapters.db.schema import user as users
@@ -182,7 +181,7 @@ async def anchor_differences(database: Database, checkpoint: CheckpointReader) -
             yield difference
 
 
-async def _audit_difference(connection: AsyncConnection, head: Head) -> list[Difference]:
+async def _audit_difference(connection: Connection, head: Head) -> list[Difference]:
     if not head.seq:
         return []
     statement = select(audit_entry.c.hash).where(audit_entry.c.seq == head.seq)
@@ -191,7 +190,7 @@ async def _audit_difference(connection: AsyncConnection, head: Head) -> list[Dif
     return [] if stored == head.hash else [Difference(None, what, head.hash, stored)]
 
 
-async def _compare(connection: AsyncConnection, heads: Sequence[Head]) -> Iterator[Difference]:
+async def _compare(connection: Connection, heads: Sequence[Head]) -> Iterator[Difference]:
     numbers = [head.account_id for head in heads]
     present = set((await connection.execute(select(users.c.AccountId).where(users.c.AccountId.in_(numbers)))).scalars())
     places = [(head.account_id, head.seq) for head in heads if head.seq]

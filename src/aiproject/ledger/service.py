@@ -16,10 +16,9 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts import Account
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.log import get_logger
 from aiproject.audit import AuditContext, Fact, record, server_origin
@@ -353,12 +352,7 @@ class Quotas:
         orders = grants_of(account.account_id, tokens, pic_times, voice_ms, Kind.GRANT, by.request_id)
         if not orders:
             return
-
-        async def once() -> None:
-            async with self._database.begin() as connection:
-                await apply_grants(connection, orders, dialect=self._database.dialect, origin=by)
-
-        await retry_transient(once)
+        await self._database.transact(apply_grants, orders, dialect=self._database.dialect, origin=by)
         log.info(
             "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
         )
@@ -379,25 +373,12 @@ class Quotas:
         """
         order = Refund(account.account_id, request_id, attempt)
         by = server_origin() if origin is None else origin
-
-        async def once() -> Refunded:
-            async with self._database.begin() as connection:
-                (result,) = await store.apply(connection, [order], dialect=self._database.dialect)
-                if isinstance(result, AiProjectError):
-                    raise result
-                if not isinstance(result, Refunded):
-                    raise TypeError(f"a refund ended as {type(result).__name__}")
-                given_back = {result.capability: result.amount}
-                call: dict[str, Fact] = {"call": request_id, "attempt": result.attempt}
-                await _record_balances(connection, by, "ledger.refund", account.account_id, given_back, call)
-            return result
-
-        result = await retry_transient(once)
+        result = await self._database.transact(_refund, order, dialect=self._database.dialect, origin=by)
         log.info("charge refunded", account=account.account_id, request_id=request_id, amount=result.amount)
         return result
 
     async def open_books(
-        self, connection: AsyncConnection, account_id: int, *, tokens: int, pic_times: int, voice_ms: int | None
+        self, connection: Connection, account_id: int, *, tokens: int, pic_times: int, voice_ms: int | None
     ) -> None:
         """Give a new account what it starts with, inside the transaction that opens it.
 
@@ -427,12 +408,7 @@ class Quotas:
             )
             for hold, stage, rule in expired
         ]
-
-        async def once() -> list[store.Result]:
-            async with self._database.begin() as connection:
-                return await store.apply(connection, orders, dialect=self._database.dialect)
-
-        results = await retry_transient(once)
+        results = await self._database.transact(store.apply, orders, dialect=self._database.dialect)
         closed = sum(isinstance(result, Settled) for result in results)
         if closed:
             log.warning("holds of dead processes closed", count=closed)
@@ -495,7 +471,7 @@ def grants_of(
 
 
 async def apply_grants(
-    connection: AsyncConnection, orders: Sequence[Grant], *, dialect: str, origin: AuditContext | None = None
+    connection: Connection, orders: Sequence[Grant], *, dialect: str, origin: AuditContext | None = None
 ) -> dict[Meter, int]:
     """Apply grants to one account in the caller's transaction; return what each really added or took.
 
@@ -516,8 +492,20 @@ async def apply_grants(
     return applied
 
 
+async def _refund(connection: Connection, order: Refund, *, dialect: str, origin: AuditContext) -> Refunded:
+    (result,) = await store.apply(connection, [order], dialect=dialect)
+    if isinstance(result, AiProjectError):
+        raise result
+    if not isinstance(result, Refunded):
+        raise TypeError(f"a refund ended as {type(result).__name__}")
+    given_back = {result.capability: result.amount}
+    call: dict[str, Fact] = {"call": order.request_id, "attempt": result.attempt}
+    await _record_balances(connection, origin, "ledger.refund", order.account_id, given_back, call)
+    return result
+
+
 async def _record_balances(
-    connection: AsyncConnection,
+    connection: Connection,
     origin: AuditContext,
     action: str,
     account_id: int,

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Table, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.api_keys import store as key_store
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import api_key
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry as entries
@@ -97,19 +98,24 @@ async def _verify_pages(
     while True:
         upto = await _end_of_page(database, after)
 
-        async def once(after: int | None = after, upto: int | None = upto) -> _Page:
-            page = _Page(facts, after, upto, overdue_ms=overdue_ms)
-            async with database.snapshot(seconds=PAGE_SECONDS) as connection:
-                await page.read(connection, database.dialect)
-            return page
-
-        page = await retry_transient(once)
+        page = await database.read_snapshot(
+            partial(_read_page, facts, after, upto, overdue_ms, database.dialect), seconds=PAGE_SECONDS
+        )
         checked.add(page.checked)
         for difference in page.differences():
             yield difference
         if upto is None:
             return
         after = upto
+
+
+async def _read_page(
+    facts: AuditFacts, after: int | None, upto: int | None, overdue_ms: int, dialect: str, connection: AsyncConnection
+) -> _Page:
+    # A new page for each attempt: what one that was cut off has counted must not be counted again.
+    page = _Page(facts, after, upto, overdue_ms=overdue_ms)
+    await page.read(connection, dialect)
+    return page
 
 
 async def _end_of_page(database: Database, after: int | None) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiproject.accounts import Account
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import PRIMARY, CommitInDoubt, UniqueViolation
 from aiproject.adapters.log import get_logger
 from aiproject.audit import AuditContext, Fact, record, server_origin
@@ -87,16 +87,8 @@ class Vouchers:
             )
             for number in range(1, count + 1)
         ]
-
-        async def once() -> None:
-            async with self._database.begin() as connection:
-                await store.add(connection, new)
-                target = new[0].title if count == 1 else f"{count} vouchers"
-                after: dict[str, Fact] = {"count": count, **facts(new[0])}
-                await record(connection, by, "voucher.add", target, after=after)
-
         try:
-            await retry_transient(once)
+            await self._database.transact(_insert, new, by)
         except UniqueViolation as error:
             if error.constraint == PRIMARY:
                 raise CodeTaken("there is a voucher with this code already") from None
@@ -126,21 +118,7 @@ class Vouchers:
         Raises:
             VoucherUnusable: there is none with this name or code.
         """
-        by = origin or server_origin()
-
-        async def once() -> Voucher:
-            async with self._database.begin() as connection:
-                old = await store.find_named(connection, name, is_locked=True)
-                if old is None:
-                    raise VoucherUnusable
-                new = replace(old, is_available=is_available)
-                await store.change(connection, new)
-                action = "voucher.enable" if is_available else "voucher.disable"
-                before, after = {"is_available": old.is_available}, {"is_available": is_available}
-                await record(connection, by, action, old.title, before=before, after=after)
-            return new
-
-        voucher = await retry_transient(once)
+        voucher = await self._database.transact(_set_available, name, is_available, origin or server_origin())
         log.info("voucher switched on" if is_available else "voucher switched off")
         return voucher
 
@@ -160,39 +138,22 @@ class Vouchers:
             VoucherUnusable: there is none with this name or code.
             InvalidInput: it would be worth nothing, see `check_new_voucher`.
         """
-        now, by = self._clock(), origin or server_origin()
 
-        async def once() -> Voucher:
-            async with self._database.begin() as connection:
-                old = await store.find_named(connection, name, is_locked=True)
-                if old is None:
-                    raise VoucherUnusable
-                checked = check_new_voucher(
-                    code=old.code,
-                    tokens=tokens,
-                    pic_times=pic_times,
-                    audience=audience,
-                    expires_at=None,
-                    max_uses=None,
-                    now=now,
-                )
-                new = replace(
-                    old, tokens=tokens, pic_times=pic_times, audience=checked.audience, is_available=is_available
-                )
-                await store.change(connection, new)
-                was, now_so = facts(old), facts(new)
-                changed = [name for name in was if was[name] != now_so[name]]
-                await record(
-                    connection,
-                    by,
-                    "voucher.modify",
-                    old.title,
-                    before={name: was[name] for name in changed},
-                    after={name: now_so[name] for name in changed} | {"made_at": now_so["made_at"]},
-                )
-            return new
+        def alter(old: Voucher) -> Voucher:
+            checked = check_new_voucher(
+                code=old.code,
+                tokens=tokens,
+                pic_times=pic_times,
+                audience=audience,
+                expires_at=None,
+                max_uses=None,
+                now=self._clock(),
+            )
+            return replace(
+                old, tokens=tokens, pic_times=pic_times, audience=checked.audience, is_available=is_available
+            )
 
-        return await retry_transient(once)
+        return await self._database.transact(_modify, name, alter, origin or server_origin())
 
     async def delete(self, name: str, *, origin: AuditContext | None = None) -> Voucher:
         """Remove a voucher. Its redemptions stay: a new one with this code is not for those who had the old one.
@@ -200,19 +161,7 @@ class Vouchers:
         Raises:
             VoucherUnusable: there is none with this name or code.
         """
-        by = origin or server_origin()
-
-        async def once() -> Voucher:
-            async with self._database.begin() as connection:
-                old = await store.find_named(connection, name, is_locked=True)
-                if old is None:
-                    raise VoucherUnusable
-                await store.delete(connection, old.code)
-                before: dict[str, Fact] = {**facts(old), "uses": old.uses}
-                await record(connection, by, "voucher.delete", old.title, before=before)
-            return old
-
-        return await retry_transient(once)
+        return await self._database.transact(_delete, name, origin or server_origin())
 
     async def check(self, account: Account, code: str, *, claimed_academy: str = "") -> None:
         """Look whether the account might redeem a code, and change nothing: cheap, and without waiting for anybody.
@@ -251,13 +200,9 @@ class Vouchers:
             voucher = await store.find(connection, code) if code else None
         if voucher is None:
             raise VoucherUnusable  # without a write: whoever guesses must not queue up those who redeem
-
-        async def once() -> Voucher:
-            return await self._redeem_once(account, code, claimed_academy, now)
-
         for look in range(1, LOOKS + 1):
             try:
-                voucher = await retry_transient(once)
+                voucher = await self._database.transact(self._redeem_once, account, code, claimed_academy, now)
                 break
             except CommitInDoubt:
                 if look == LOOKS:
@@ -266,38 +211,90 @@ class Vouchers:
         log.info("voucher redeemed", account=account.account_id, tokens=voucher.tokens, pic_times=voucher.pic_times)
         return voucher
 
-    async def _redeem_once(self, account: Account, code: str, claimed_academy: str, now: datetime) -> Voucher:
+    async def _redeem_once(
+        self, connection: Connection, account: Account, code: str, claimed_academy: str, now: datetime
+    ) -> Voucher:
         account_id = account.account_id
-        async with self._database.begin() as connection:
-            known = await store.redeemed_at(connection, code, account_id)
-            if known is None:
-                if not await store.use(connection, code, now):
-                    # The other of two calls at once may just have taken the last use, for this very account.
-                    if await store.redeemed_at(connection, code, account_id) is not None:
-                        raise VoucherRedeemed
-                    raise VoucherUnusable
-            elif known != now:
-                raise VoucherRedeemed
-            voucher = await store.find(connection, code)
-            if known is None and voucher is not None:
-                try:
-                    await store.record(connection, voucher, account_id, now)
-                except UniqueViolation:
-                    raise VoucherRedeemed from None
-            if voucher is None or not voucher.is_for(account.academy, claimed=claimed_academy):
+        known = await store.redeemed_at(connection, code, account_id)
+        if known is None:
+            if not await store.use(connection, code, now):
+                # The other of two calls at once may just have taken the last use, for this very account.
+                if await store.redeemed_at(connection, code, account_id) is not None:
+                    raise VoucherRedeemed
                 raise VoucherUnusable
-            if known == now:
-                return voucher  # our own commit, which was in doubt
-            worth = {Meter.TOKENS: voucher.tokens, Meter.PIC_TIMES: voucher.pic_times}
-            orders = [
-                Grant(account_id, capability, amount, Kind.VOUCHER, voucher.reference)
-                for capability, amount in worth.items()
-                if amount
-            ]
-            for result in await apply(connection, orders, dialect=self._database.dialect):
-                if isinstance(result, AiProjectError):
-                    raise result
+        elif known != now:
+            raise VoucherRedeemed
+        voucher = await store.find(connection, code)
+        if known is None and voucher is not None:
+            try:
+                await store.record(connection, voucher, account_id, now)
+            except UniqueViolation:
+                raise VoucherRedeemed from None
+        if voucher is None or not voucher.is_for(account.academy, claimed=claimed_academy):
+            raise VoucherUnusable
+        if known == now:
+            return voucher  # our own commit, which was in doubt
+        worth = {Meter.TOKENS: voucher.tokens, Meter.PIC_TIMES: voucher.pic_times}
+        orders = [
+            Grant(account_id, capability, amount, Kind.VOUCHER, voucher.reference)
+            for capability, amount in worth.items()
+            if amount
+        ]
+        for result in await apply(connection, orders, dialect=self._database.dialect):
+            if isinstance(result, AiProjectError):
+                raise result
         return voucher
+
+
+async def _insert(connection: Connection, new: Sequence[Voucher], origin: AuditContext) -> None:
+    await store.add(connection, new)
+    target = new[0].title if len(new) == 1 else f"{len(new)} vouchers"
+    after: dict[str, Fact] = {"count": len(new), **facts(new[0])}
+    await record(connection, origin, "voucher.add", target, after=after)
+
+
+async def _locked(connection: Connection, name: str) -> Voucher:
+    found = await store.find_named(connection, name, is_locked=True)
+    if found is None:
+        raise VoucherUnusable
+    return found
+
+
+async def _set_available(connection: Connection, name: str, is_available: bool, origin: AuditContext) -> Voucher:
+    old = await _locked(connection, name)
+    new = replace(old, is_available=is_available)
+    await store.change(connection, new)
+    action = "voucher.enable" if is_available else "voucher.disable"
+    before, after = {"is_available": old.is_available}, {"is_available": is_available}
+    await record(connection, origin, action, old.title, before=before, after=after)
+    return new
+
+
+async def _modify(
+    connection: Connection, name: str, alter: Callable[[Voucher], Voucher], origin: AuditContext
+) -> Voucher:
+    old = await _locked(connection, name)
+    new = alter(old)
+    await store.change(connection, new)
+    was, now_so = facts(old), facts(new)
+    changed = [name for name in was if was[name] != now_so[name]]
+    await record(
+        connection,
+        origin,
+        "voucher.modify",
+        old.title,
+        before={name: was[name] for name in changed},
+        after={name: now_so[name] for name in changed} | {"made_at": now_so["made_at"]},
+    )
+    return new
+
+
+async def _delete(connection: Connection, name: str, origin: AuditContext) -> Voucher:
+    old = await _locked(connection, name)
+    await store.delete(connection, old.code)
+    before: dict[str, Fact] = {**facts(old), "uses": old.uses}
+    await record(connection, origin, "voucher.delete", old.title, before=before)
+    return old
 
 
 def facts(voucher: Voucher) -> dict[str, str | int | bool | None]:

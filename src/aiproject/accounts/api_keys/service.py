@@ -7,8 +7,6 @@ import hmac
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from aiproject.accounts.api_keys import store as key_store
 from aiproject.accounts.api_keys.model import (
     MAX_KEYS,
@@ -26,7 +24,7 @@ from aiproject.accounts.api_keys.model import (
 )
 from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import api_key, new_account_id
 from aiproject.adapters.log import get_logger
@@ -90,21 +88,9 @@ class ApiKeys:
         now = self._clock()
         terms = check_terms(terms, now=now)
         check_caps(caps)
-
-        async def once() -> NewKey:
-            text = draw_key()
-            key = ApiKey(new_account_id(now), account_id, text[:PREFIX_LENGTH], terms, now)
-            async with self._database.begin() as connection:
-                if not await key_store.lock_account(connection, account_id):
-                    raise AccountUnknown
-                await self._make_room(connection, account_id)
-                await key_store.add(connection, key, hash_of(text), caps)
-                await _record(connection, origin, "key.add", key)
-            return NewKey(key, text)
-
         for draw in range(1, DRAWS + 1):
             try:
-                new = await retry_transient(once)
+                new = await self._database.transact(_insert, account_id, terms, caps, now, origin)
                 break
             except UniqueViolation:
                 if draw == DRAWS:
@@ -126,7 +112,7 @@ class ApiKeys:
             NotFound: it has none with this prefix.
         """
         async with self._database.connect() as connection:
-            key = await self._owned(connection, account_id, prefix)
+            key = await _owned(connection, account_id, prefix)
             limits = await key_store.limits_of(connection, [key.key_id])
         return StoredKey(key, limits[key.key_id])
 
@@ -150,29 +136,33 @@ class ApiKeys:
         """
         caps = caps or {}
         check_caps(caps)
-
-        async def once() -> StoredKey:
-            async with self._database.begin() as connection:
-                await key_store.lock_account(connection, account_id)
-                key = await self._owned(connection, account_id, prefix)
-                if key.revoked_at is not None:
-                    raise NotFound
-                terms = alter(key.terms)
-                if terms != key.terms:
-                    # A date that has passed meanwhile is not looked at anew when something else is changed.
-                    now = (
-                        self._clock() if terms.expires_at != key.terms.expires_at else datetime.min.replace(tzinfo=UTC)
-                    )
-                    await key_store.set_terms(connection, key.key_id, check_terms(terms, now=now))
-                await key_store.set_caps(connection, key.key_id, caps)
-                await _record(connection, None, "key.change", key)
-                key = await self._owned(connection, account_id, prefix)
-                limits = await key_store.limits_of(connection, [key.key_id])
-            return StoredKey(key, limits[key.key_id])
-
-        stored = await retry_transient(once)
+        stored = await self._database.transact(self._change, account_id, prefix, alter, caps)
         log.info("api key changed", account=account_id, key=prefix)
         return stored
+
+    async def _change(
+        self,
+        connection: Connection,
+        account_id: int,
+        prefix: str,
+        alter: Callable[[KeyTerms], KeyTerms],
+        caps: Mapping[Meter, SpendCap],
+    ) -> StoredKey:
+        await key_store.lock_account(connection, account_id)
+        key = await _owned(connection, account_id, prefix)
+        if key.revoked_at is not None:
+            raise NotFound
+        terms = alter(key.terms)
+        if terms != key.terms:
+            # An expiry date that has passed meanwhile is only checked when it is what changes.
+            changes_expiry = terms.expires_at != key.terms.expires_at
+            now = self._clock() if changes_expiry else datetime.min.replace(tzinfo=UTC)
+            await key_store.set_terms(connection, key.key_id, check_terms(terms, now=now))
+        await key_store.set_caps(connection, key.key_id, caps)
+        await _record(connection, None, "key.change", key)
+        key = await _owned(connection, account_id, prefix)
+        limits = await key_store.limits_of(connection, [key.key_id])
+        return StoredKey(key, limits[key.key_id])
 
     async def revoke(self, account_id: int, prefix: str, *, origin: AuditContext | None = None) -> None:
         """Revoke a key for ever; every node refuses its next call. Twice is as good as once.
@@ -183,17 +173,10 @@ class ApiKeys:
         Raises:
             NotFound: the account has no such key.
         """
-
-        async def once() -> None:
-            async with self._database.begin() as connection:
-                key = await self._owned(connection, account_id, prefix)
-                await key_store.revoke(connection, account_id, key.key_id, self._clock())
-                await _record(connection, origin, "key.revoke", key)
-
-        await retry_transient(once)
+        await self._database.transact(_revoke, account_id, prefix, self._clock(), origin)
         log.info("api key revoked", account=account_id, key=prefix)
 
-    async def revoke_all(self, account_id: int, connection: AsyncConnection) -> int:
+    async def revoke_all(self, account_id: int, connection: Connection) -> int:
         """Revoke every key of an account inside a transaction of the caller's, and return how many there were."""
         return await key_store.revoke(connection, account_id, None, self._clock())
 
@@ -210,25 +193,6 @@ class ApiKeys:
         if key is None:
             raise NotFound
         return key
-
-    async def _owned(self, connection: AsyncConnection, account_id: int, prefix: str) -> ApiKey:
-        key = await key_store.of_prefix(connection, prefix) if _is_prefix(prefix) else None
-        if key is None or key.account_id != account_id:
-            raise NotFound
-        return key
-
-    async def _make_room(self, connection: AsyncConnection, account_id: int) -> None:
-        """Refuse one key too many, and forget those that were revoked long ago."""
-        keys = await key_store.of_account(connection, account_id)
-        if sum(key.revoked_at is None for key in keys) >= MAX_KEYS:
-            raise InvalidInput(f"每个账号最多 {MAX_KEYS} 个密钥")
-        revoked = [(key.revoked_at, key.key_id) for key in keys if key.revoked_at is not None]
-        old = [key_id for _, key_id in sorted(revoked)[: max(0, len(revoked) - KEPT_REVOKED + 1)]]
-        if old:
-            limits = await key_store.limits_of(connection, old)
-            # One whose calls still run goes later.
-            if idle := [key_id for key_id in old if not any(limit.held for limit in limits[key_id].values())]:
-                await key_store.forget(connection, idle)
 
     # -- for calls ------------------------------------------------------------------------------------------------
 
@@ -284,13 +248,8 @@ class ApiKeys:
         self._noted = {key_id: at for key_id, at in self._noted.items() if at > long_ago}
         if not uses:
             return
-
-        async def once() -> None:
-            async with self._database.begin() as connection:
-                await key_store.note_uses(connection, uses, interval=USE_INTERVAL)
-
         try:
-            await retry_transient(once)
+            await self._database.transact(key_store.note_uses, uses, interval=USE_INTERVAL)
         except AiProjectError as error:
             log.warning("the last use of keys is not noted", keys=len(uses), error=str(error))
 
@@ -303,11 +262,59 @@ class ApiKeys:
         await self._write_uses()
 
 
+async def _insert(
+    connection: Connection,
+    account_id: int,
+    terms: KeyTerms,
+    caps: Mapping[Meter, SpendCap],
+    now: datetime,
+    origin: AuditContext | None,
+) -> NewKey:
+    """Insert a key whose number and text are drawn here, so that another attempt draws others."""
+    text = draw_key()
+    key = ApiKey(new_account_id(now), account_id, text[:PREFIX_LENGTH], terms, now)
+    if not await key_store.lock_account(connection, account_id):
+        raise AccountUnknown
+    await _make_room(connection, account_id)
+    await key_store.add(connection, key, hash_of(text), caps)
+    await _record(connection, origin, "key.add", key)
+    return NewKey(key, text)
+
+
+async def _make_room(connection: Connection, account_id: int) -> None:
+    """Refuse one key too many, and delete the keys that were revoked long ago."""
+    keys = await key_store.of_account(connection, account_id)
+    if sum(key.revoked_at is None for key in keys) >= MAX_KEYS:
+        raise InvalidInput(f"每个账号最多 {MAX_KEYS} 个密钥")
+    revoked = [(key.revoked_at, key.key_id) for key in keys if key.revoked_at is not None]
+    old = [key_id for _, key_id in sorted(revoked)[: max(0, len(revoked) - KEPT_REVOKED + 1)]]
+    if old:
+        limits = await key_store.limits_of(connection, old)
+        # A key whose calls still run is deleted later: their settlement needs its row.
+        if idle := [key_id for key_id in old if not any(limit.held for limit in limits[key_id].values())]:
+            await key_store.forget(connection, idle)
+
+
+async def _revoke(
+    connection: Connection, account_id: int, prefix: str, now: datetime, origin: AuditContext | None
+) -> None:
+    key = await _owned(connection, account_id, prefix)
+    await key_store.revoke(connection, account_id, key.key_id, now)
+    await _record(connection, origin, "key.revoke", key)
+
+
+async def _owned(connection: Connection, account_id: int, prefix: str) -> ApiKey:
+    key = await key_store.of_prefix(connection, prefix) if _is_prefix(prefix) else None
+    if key is None or key.account_id != account_id:
+        raise NotFound
+    return key
+
+
 def _is_prefix(text: str) -> bool:
     return len(text) == PREFIX_LENGTH and text.isascii() and text.isprintable()
 
 
-async def _record(connection: AsyncConnection, origin: AuditContext | None, action: str, key: ApiKey) -> None:
+async def _record(connection: Connection, origin: AuditContext | None, action: str, key: ApiKey) -> None:
     """Append to the audit log what was done to a key, with a fingerprint of what it may do from now on.
 
     The owner's own word for it is written only where somebody else acts: it may say who the owner is.

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiproject.accounts.core import person_store, store
 from aiproject.accounts.core.model import MAX_ACADEMY_LENGTH, MAX_EMAIL_LENGTH, Account
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.mailer import NotMailable, mailable
 from aiproject.errors import AccountUnknown, InvalidInput
@@ -39,18 +39,18 @@ class Profiles:
         if academy is not None:
             values["Academy"] = _academy(academy)
 
-        async def attempt() -> Account:
-            async with self._database.begin() as connection:
-                if values and not await person_store.change(connection, account.account_id, **values):
-                    raise AccountUnknown
-                found = await store.by_account_id(connection, account.account_id)
-                if found is None:
-                    raise AccountUnknown
-                return found
-
-        changed = await retry_transient(attempt)
+        changed = await self._database.transact(_change, account.account_id, values)
         log.info("profile changed", account=account.account_id, fields=sorted(values))
         return changed
+
+
+async def _change(connection: Connection, account_id: int, values: dict[str, Any]) -> Account:
+    if values and not await person_store.change(connection, account_id, **values):
+        raise AccountUnknown
+    found = await store.by_account_id(connection, account_id)
+    if found is None:
+        raise AccountUnknown
+    return found
 
 
 def _email(text: str) -> str:

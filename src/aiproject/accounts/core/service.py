@@ -7,14 +7,12 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from aiproject.accounts.core import store
 from aiproject.accounts.core.fingerprints import uuid_fingerprint
-from aiproject.accounts.core.model import Account, check_new_account, is_askable, refuse_misleading_name
+from aiproject.accounts.core.model import Account, NewAccount, check_new_account, is_askable, refuse_misleading_name
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.adapters.log import get_logger
@@ -37,11 +35,11 @@ LIST_PAGE = 500
 """Accounts read in one go when all are listed."""
 
 
-OpenBooks = Callable[[AsyncConnection, int], Awaitable[None]]
+OpenBooks = Callable[[Connection, int], Awaitable[None]]
 """Gives a new account its quota: called with the transaction that opens it, and its number."""
 
 
-Within = Callable[[AsyncConnection], Awaitable[None]]
+Within = Callable[[Connection], Awaitable[None]]
 """What shall happen in the same transaction: the end of sessions, an entry of the audit log."""
 
 
@@ -99,7 +97,6 @@ class Accounts:
             TooManyRequests: too many passwords wait to be hashed.
         """
         new = check_new_account(username, password, email, academy, password_min_length=self._password_min_length)
-        key = name_key(new.username)
         async with self._database.connect() as connection:
             if await store.by_name(connection, new.username) is not None:
                 raise NameTaken
@@ -109,33 +106,11 @@ class Accounts:
                 stored = await self._passwords.hash(new.password)
         now = self._clock()
 
-        async def open_account() -> None:
-            account_id, uuid = new_account_id(now), new_uuid()
-            async with self._database.begin() as connection:
-                await store.add(
-                    connection,
-                    account_id=account_id,
-                    uuid=uuid,
-                    name_key=key,
-                    username=new.username,
-                    password=stored,
-                    email=new.email,
-                    academy=new.academy,
-                    now=now,
-                )
-                await (open_books or self._open_books)(connection, account_id)
-                if origin is not None:
-                    after: dict[str, Fact] = {
-                        "account": account_id,
-                        "email": new.email,
-                        "academy": new.academy,
-                        "uuid_sha256": uuid_fingerprint(account_id, uuid),
-                    }
-                    await record(connection, origin, "user.add", new.username, after=after)
-
         for draw in range(1, DRAWS + 1):
             try:
-                await retry_transient(open_account)
+                await self._database.transact(
+                    _insert, new, stored, now=now, open_books=open_books or self._open_books, origin=origin
+                )
                 break
             except UniqueViolation as error:
                 if error.constraint == "uq_user_name_key":
@@ -192,8 +167,7 @@ class Accounts:
             raise LoginFailed
         if verdict.needs_rehash:
             new = await self._passwords.hash(password)
-            async with self._database.begin() as connection:
-                await store.set_password(connection, account.account_id, old=stored, new=new)
+            await self._database.transact(store.set_password, account.account_id, old=stored, new=new)
             log.info("password hash upgraded", account=account.account_id)
         return account
 
@@ -264,28 +238,35 @@ class Accounts:
         self, account: Account, new: str, *, old: str | None, rotates: bool, within: Within | None
     ) -> Account:
         hashed = await self._passwords.hash(new)
-        uuid = new_uuid()
-
-        async def change() -> Account:
-            async with self._database.begin() as connection:
-                is_changed = await store.change_password(
-                    connection, account.account_id, new=hashed, now=self._clock(), old=old
-                )
-                if not is_changed:
-                    raise AccountUnknown if old is None else LoginFailed
-                if rotates:
-                    await store.set_uuid(connection, account.account_id, uuid)
-                if within is not None:
-                    await within(connection)
-                if rotates:
-                    await _record_uuid(connection, account, uuid, account_origin(account.account_id))
-                changed = await store.by_account_id(connection, account.account_id)
-                if changed is None:
-                    raise AccountUnknown
-                return changed
-
-        changed = await retry_transient(change)
+        changed = await self._database.transact(
+            self._replace_password, account, hashed, old=old, uuid=new_uuid() if rotates else None, within=within
+        )
         log.info("password changed", account=account.account_id, signed_out_everywhere=rotates)
+        return changed
+
+    async def _replace_password(
+        self,
+        connection: Connection,
+        account: Account,
+        hashed: str,
+        *,
+        old: str | None,
+        uuid: str | None,
+        within: Within | None,
+    ) -> Account:
+        """Args: old: the stored password that must still be there; uuid: the account's next one."""
+        is_changed = await store.change_password(connection, account.account_id, new=hashed, now=self._clock(), old=old)
+        if not is_changed:
+            raise AccountUnknown if old is None else LoginFailed
+        if uuid is not None:
+            await store.set_uuid(connection, account.account_id, uuid)
+        if within is not None:
+            await within(connection)
+        if uuid is not None:
+            await _record_uuid(connection, account, uuid, account_origin(account.account_id))
+        changed = await store.by_account_id(connection, account.account_id)
+        if changed is None:
+            raise AccountUnknown
         return changed
 
     async def rotate_uuid(self, account: Account, *, origin: AuditContext | None = None) -> str:
@@ -298,14 +279,7 @@ class Accounts:
             AccountUnknown: it is gone.
         """
         uuid = new_uuid()
-
-        async def rotate() -> None:
-            async with self._database.begin() as connection:
-                if not await store.set_uuid(connection, account.account_id, uuid):
-                    raise AccountUnknown
-                await _record_uuid(connection, account, uuid, origin or account_origin(account.account_id))
-
-        await retry_transient(rotate)
+        await self._database.transact(_rotate, account, uuid, origin or account_origin(account.account_id))
         log.info("uuid changed", account=account.account_id)
         return uuid
 
@@ -400,21 +374,60 @@ class Accounts:
             AccountUnknown: there is none of this name.
         """
         account = await self.named(username)
-
-        async def once() -> None:
-            async with self._database.begin() as connection:
-                await store.set_disabled(connection, account.account_id, self._clock() if disabled else None)
-                if origin is not None:
-                    action = "user.disable" if disabled else "user.enable"
-                    before, after = {"is_disabled": account.is_disabled}, {"is_disabled": disabled}
-                    await record(connection, origin, action, account.username, before=before, after=after)
-
-        await retry_transient(once)
+        await self._database.transact(self._disable, account, disabled, origin)
         log.info("account disabled" if disabled else "account enabled", account=account.account_id)
         return await self.named(username)
 
+    async def _disable(
+        self, connection: Connection, account: Account, disabled: bool, origin: AuditContext | None
+    ) -> None:
+        await store.set_disabled(connection, account.account_id, self._clock() if disabled else None)
+        if origin is not None:
+            action = "user.disable" if disabled else "user.enable"
+            before, after = {"is_disabled": account.is_disabled}, {"is_disabled": disabled}
+            await record(connection, origin, action, account.username, before=before, after=after)
 
-async def _record_uuid(connection: AsyncConnection, account: Account, uuid: str, origin: AuditContext) -> None:
+
+async def _insert(
+    connection: Connection,
+    new: NewAccount,
+    stored: str,
+    *,
+    now: datetime,
+    open_books: OpenBooks,
+    origin: AuditContext | None,
+) -> None:
+    """Insert an account with a number and a uuid that are drawn here, so that another attempt draws others."""
+    account_id, uuid = new_account_id(now), new_uuid()
+    await store.add(
+        connection,
+        account_id=account_id,
+        uuid=uuid,
+        name_key=name_key(new.username),
+        username=new.username,
+        password=stored,
+        email=new.email,
+        academy=new.academy,
+        now=now,
+    )
+    await open_books(connection, account_id)
+    if origin is not None:
+        after: dict[str, Fact] = {
+            "account": account_id,
+            "email": new.email,
+            "academy": new.academy,
+            "uuid_sha256": uuid_fingerprint(account_id, uuid),
+        }
+        await record(connection, origin, "user.add", new.username, after=after)
+
+
+async def _rotate(connection: Connection, account: Account, uuid: str, origin: AuditContext) -> None:
+    if not await store.set_uuid(connection, account.account_id, uuid):
+        raise AccountUnknown
+    await _record_uuid(connection, account, uuid, origin)
+
+
+async def _record_uuid(connection: Connection, account: Account, uuid: str, origin: AuditContext) -> None:
     """Append to the audit log that an account has another uuid: its fingerprint tells one that was swapped by hand."""
     after: dict[str, Fact] = {
         "account": account.account_id,

@@ -12,10 +12,9 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from aiproject.accounts.core import signup_store as store
 from aiproject.accounts.core.service import OpenBooks
+from aiproject.adapters.db.engine import Connection
 from aiproject.protocols.addresses import address_site
 
 __all__ = ["Opening", "SignupQuota"]
@@ -50,7 +49,7 @@ class SignupQuota:
         """Return what opens the books of one account that ``address`` registers, a name of `address_group`."""
         return Opening(self, address)
 
-    async def open_books(self, connection: AsyncConnection, account_id: int, address: str) -> bool:
+    async def open_books(self, connection: Connection, account_id: int, address: str) -> bool:
         """Open an account's books in the transaction that opens the account; return whether it got the quota.
 
         The account is counted in the same transaction, under the lock of the address' row: any number of registrations
@@ -60,7 +59,7 @@ class SignupQuota:
         await (self._full if is_counted else self._empty)(connection, account_id)
         return is_counted
 
-    async def _count(self, connection: AsyncConnection, address: str, limit: int) -> bool:
+    async def _count(self, connection: Connection, address: str, limit: int) -> bool:
         now = self._now()
         day = _day_of(now)
         bounds = {address: limit}
@@ -98,5 +97,5 @@ class Opening:
         self._address = address
         self.is_full = True
 
-    async def __call__(self, connection: AsyncConnection, account_id: int) -> None:
+    async def __call__(self, connection: Connection, account_id: int) -> None:
         self.is_full = await self._quota.open_books(connection, account_id, self._address)

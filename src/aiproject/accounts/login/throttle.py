@@ -38,7 +38,7 @@ from aiproject.accounts.login.throttle_rules import (
     Rule,
 )
 from aiproject.accounts.login.throttle_store import Key
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.schema import name_key
 from aiproject.adapters.log import get_logger
 from aiproject.codes import Detail
@@ -177,12 +177,7 @@ class LoginThrottle:
             whether there were any.
         """
         key = (f"{realm}:name", _name_subject(name, stored_key))
-
-        async def forget() -> int:
-            async with self._database.begin() as connection:
-                return await store.remove(connection, [key])
-
-        return await retry_transient(forget) > 0
+        return await self._database.transact(store.remove, [key]) > 0
 
     async def sweep(self) -> int:
         """Delete rows that do not matter any more, at most some thousands at a time; return how many.
@@ -205,8 +200,7 @@ class LoginThrottle:
         keys = sorted(set(keys))
         removed = 0
         for start in range(0, len(keys), 100):
-            async with self._database.begin() as connection:
-                removed += await store.remove(connection, keys[start : start + 100])
+            removed += await self._database.transact(store.remove, keys[start : start + 100])
         return removed
 
     def _rules(
@@ -226,30 +220,21 @@ class LoginThrottle:
         self._refuse_blocked(rules, {key: tallies.get(key, NO_FAILURES) for key in rules}, self._clock())
 
     async def _count(self, rules: Mapping[Key, Rule]) -> None:
-        async def reserve() -> dict[Key, FailureCount]:
-            async with self._database.begin() as connection:
-                now = self._clock()
-                tallies = await store.locked(connection, rules, now)
-                self._refuse_blocked(rules, tallies, now)
-                counted = {key: tallies[key].counted(rule, now) for key, rule in rules.items()}
-                await store.write(connection, counted)
-                return counted
-
-        for key, tally in (await retry_transient(reserve)).items():
-            if tally.failures == rules[key].most:
+        for key, counted in (await self._database.transact(self._write_failures, rules)).items():
+            if counted.failures == rules[key].most:
                 log.warning("the last attempt before a lock", realm=key[0], subject=key[1][:12])  # a hash's beginning
         await self._sweep_now_and_then()
 
-    async def _give_back(self, rules: Mapping[Key, Rule], *, forgotten: Collection[Key]) -> None:
-        async def settle() -> None:
-            async with self._database.begin() as connection:
-                tallies = await store.lock_existing(connection, rules)
-                rest = {key: tallies[key].given_back(rule) for key, rule in rules.items() if key in tallies}
-                gone = [key for key, tally in rest.items() if tally.failures == 0 or key in forgotten]
-                await store.remove(connection, gone)
-                await store.write(connection, {key: tally for key, tally in rest.items() if key not in gone})
+    async def _write_failures(self, connection: Connection, rules: Mapping[Key, Rule]) -> dict[Key, FailureCount]:
+        now = self._clock()
+        counts = await store.locked(connection, rules, now)
+        self._refuse_blocked(rules, counts, now)
+        counted = {key: counts[key].counted(rule, now) for key, rule in rules.items()}
+        await store.write(connection, counted)
+        return counted
 
-        await retry_transient(settle)
+    async def _give_back(self, rules: Mapping[Key, Rule], *, forgotten: Collection[Key]) -> None:
+        await self._database.transact(_subtract, rules, forgotten)
 
     def _refuse_blocked(self, rules: Mapping[Key, Rule], tallies: Mapping[Key, FailureCount], now: int) -> None:
         wait = max(tallies[key].wait(rule, now) for key, rule in rules.items())
@@ -266,6 +251,14 @@ class LoginThrottle:
             await self.sweep()
         except AiProjectError as error:
             log.warning("old failures could not be swept away", error=type(error).__name__)  # next time, then
+
+
+async def _subtract(connection: Connection, rules: Mapping[Key, Rule], forgotten: Collection[Key]) -> None:
+    counts = await store.lock_existing(connection, rules)
+    rest = {key: counts[key].given_back(rule) for key, rule in rules.items() if key in counts}
+    gone = [key for key, count in rest.items() if count.failures == 0 or key in forgotten]
+    await store.remove(connection, gone)
+    await store.write(connection, {key: count for key, count in rest.items() if key not in gone})
 
 
 def _name_subject(name: str, stored_key: str | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,6 +19,7 @@ from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.accounts.sessions import store as session_store
 from aiproject.accounts.sessions.cookies import csrf_token
 from aiproject.accounts.sessions.service import Sessions
+from aiproject.adapters.db.engine import Connection
 from aiproject.adapters.http.account_dialect import read_optional_fields, v1_route
 from aiproject.adapters.http.asgi import client_address
 from aiproject.adapters.http.json import answer, optional_text_field, read_fields, text_field
@@ -96,7 +96,7 @@ class AccountRoutes:
         if not isinstance(everywhere, bool):
             raise InvalidInput("sign_out_everywhere 应为布尔值")
 
-        async def end_sessions(connection: AsyncConnection) -> None:
+        async def end_sessions(connection: Connection) -> None:
             await session_store.end_all(connection, principal.account.account_id)
 
         try:

@@ -11,15 +11,13 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from aiproject.accounts.api_keys import store as key_store
 from aiproject.accounts.core import person_store
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Within
 from aiproject.accounts.selfservice import token_store as mail_token_store
 from aiproject.accounts.sessions import store as session_store
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import name_key
 from aiproject.adapters.log import get_logger
@@ -32,7 +30,7 @@ log = get_logger("accounts")
 
 DRAWS = 5
 
-Forget = Callable[[AsyncConnection, int], Awaitable[None]]
+Forget = Callable[[Connection, int], Awaitable[None]]
 """Deletes what another room keeps of an account's person: called with the transaction, and the account's number."""
 
 
@@ -63,36 +61,34 @@ class Closing:
         Raises:
             AccountUnknown: that was done already.
         """
-
-        async def attempt() -> None:
-            # Nobody else has the name, but somebody may take it on purpose: then another is drawn.
-            placeholder = f"deleted-{account.account_id}-{secrets.token_hex(4)}"
-            now = self._clock()
-            async with self._database.begin() as connection:
-                if await person_store.lock(connection, account.account_id) is None:
-                    raise AccountUnknown
-                await person_store.erase(
-                    connection,
-                    account.account_id,
-                    uuid=secrets.token_hex(16),
-                    username=placeholder,
-                    name_key=name_key(placeholder),
-                    password=UNUSABLE_PASSWORD,
-                    now=now,
-                )
-                await session_store.end_all(connection, account.account_id)
-                await mail_token_store.forget(connection, account.account_id)
-                await key_store.erase_all(connection, account.account_id, now)
-                for forget in self._forget:
-                    await forget(connection, account.account_id)
-                if within is not None:
-                    await within(connection)
-
         for draw in range(1, DRAWS + 1):
             try:
-                await retry_transient(attempt)
+                await self._database.transact(self._erase, account.account_id, within)
                 break
             except UniqueViolation:
                 if draw == DRAWS:
                     raise
         log.info("account closed", account=account.account_id)
+
+    async def _erase(self, connection: Connection, account_id: int, within: Within | None) -> None:
+        # No account has this name, but somebody could register it on purpose: then `close` draws another one.
+        placeholder = f"deleted-{account_id}-{secrets.token_hex(4)}"
+        now = self._clock()
+        if await person_store.lock(connection, account_id) is None:
+            raise AccountUnknown
+        await person_store.erase(
+            connection,
+            account_id,
+            uuid=secrets.token_hex(16),
+            username=placeholder,
+            name_key=name_key(placeholder),
+            password=UNUSABLE_PASSWORD,
+            now=now,
+        )
+        await session_store.end_all(connection, account_id)
+        await mail_token_store.forget(connection, account_id)
+        await key_store.erase_all(connection, account_id, now)
+        for forget in self._forget:
+            await forget(connection, account_id)
+        if within is not None:
+            await within(connection)

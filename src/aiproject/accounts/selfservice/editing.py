@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from aiproject.accounts.core import store
 from aiproject.accounts.core.model import Account, refuse_misleading_name
 from aiproject.accounts.selfservice import token_store as mail_token_store
 from aiproject.accounts.sessions import store as session_store
+from aiproject.adapters.db.engine import Connection
 from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import name_key
 from aiproject.errors import NameTaken
@@ -33,7 +32,7 @@ class Profile:
     password_hash: str | None
 
 
-async def edit(connection: AsyncConnection, account: Account, new: Profile, now: datetime) -> None:
+async def edit(connection: Connection, account: Account, new: Profile, now: datetime) -> None:
     """Change an account whose row the caller has locked. The uuid stays, since apps keep it on disk.
 
     Raises:

@@ -11,8 +11,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from aiproject.accounts.core import person_store, store
 from aiproject.accounts.core.model import MAX_EMAIL_LENGTH, Account, is_askable
 from aiproject.accounts.core.service import Accounts
@@ -21,7 +19,7 @@ from aiproject.accounts.selfservice import token_store as mail_token_store
 from aiproject.accounts.selfservice.emails import reset_letter, verification_letter
 from aiproject.accounts.selfservice.token_store import MailToken, Purpose
 from aiproject.accounts.sessions import store as session_store
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.mailer import Email, MailQueue, NotMailable, mailable
 from aiproject.errors import AccountUnknown, InvalidInput, NotFound, TooManyRequests, Unavailable
@@ -116,15 +114,7 @@ class Recovery:
         """
         self.require_mail()
         token_hash, found = await self._find(Purpose.VERIFY, token, address)
-
-        async def attempt() -> bool:
-            now = self._clock()
-            async with self._database.begin() as connection:
-                return await mail_token_store.consume(connection, token_hash, now) and await person_store.verified(
-                    connection, found.account_id, found.email, now
-                )
-
-        if not await retry_transient(attempt):
+        if not await self._database.transact(_mark_verified, token_hash, found, self._clock()):
             raise InvalidInput(BAD_TOKEN)
         log.info("e-mail address verified", account=found.account_id)
 
@@ -168,7 +158,7 @@ class Recovery:
         if account is None:
             raise InvalidInput(BAD_TOKEN)
 
-        async def use(connection: AsyncConnection) -> None:
+        async def use(connection: Connection) -> None:
             is_won = await mail_token_store.consume(connection, token_hash, self._clock())
             state = await person_store.lock(connection, found.account_id)
             is_meant = state is not None and not state.is_disabled and state.email_verified_at is not None
@@ -199,29 +189,8 @@ class Recovery:
     async def _mint(self, purpose: Purpose, account_id: int, email: str) -> str | None:
         """Make a token; ``None``: the account has enough, or is gone."""
         token = secrets.token_urlsafe(32)
-
-        async def attempt() -> bool:
-            now = self._clock()
-            async with self._database.begin() as connection:
-                state = await person_store.lock(connection, account_id)
-                if (
-                    state is None
-                    or await mail_token_store.live(connection, account_id, purpose, now) >= MAX_LIVE[purpose]
-                ):
-                    return False
-                await mail_token_store.drop_overdue(connection, now)
-                await mail_token_store.add(
-                    connection,
-                    _hash(token),
-                    purpose,
-                    account_id,
-                    email,
-                    now=now,
-                    expires_at=now + LIFETIMES[purpose],
-                )
-            return True
-
-        return token if await retry_transient(attempt) else None
+        is_stored = await self._database.transact(_store_token, _hash(token), purpose, account_id, email, self._clock())
+        return token if is_stored else None
 
     async def _find(self, purpose: Purpose, token: str, address: str | None) -> tuple[str, MailToken]:
         token = token.strip()
@@ -233,6 +202,26 @@ class Recovery:
             await self._login_throttle.wrong_guess(ThrottleScope.TOKEN, name=None, address=address)
             raise InvalidInput(BAD_TOKEN)
         return _hash(token), found
+
+
+async def _mark_verified(connection: Connection, token_hash: str, token: MailToken, now: datetime) -> bool:
+    return await mail_token_store.consume(connection, token_hash, now) and await person_store.verified(
+        connection, token.account_id, token.email, now
+    )
+
+
+async def _store_token(
+    connection: Connection, token_hash: str, purpose: Purpose, account_id: int, email: str, now: datetime
+) -> bool:
+    """Store a token; ``False``: the account has as many as it may, or does not exist any more."""
+    state = await person_store.lock(connection, account_id)
+    if state is None or await mail_token_store.live(connection, account_id, purpose, now) >= MAX_LIVE[purpose]:
+        return False
+    await mail_token_store.drop_overdue(connection, now)
+    await mail_token_store.add(
+        connection, token_hash, purpose, account_id, email, now=now, expires_at=now + LIFETIMES[purpose]
+    )
+    return True
 
 
 def _hash(token: str) -> str:

@@ -11,13 +11,13 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from aiproject.accounts.core import person_store
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.sessions import store as session_store
-from aiproject.adapters.db.engine import Database, retry_transient
+from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.log import get_logger
 from aiproject.errors import LoginFailed, NotFound, NotSignedIn
 
@@ -119,43 +119,37 @@ class Sessions:
         token, session_id = secrets.token_urlsafe(32), secrets.token_hex(8)
         shown = "".join(character for character in user_agent if character.isprintable())[:MAX_USER_AGENT]
 
-        async def attempt() -> Session:
-            async with self._database.begin() as connection:
-                state = await person_store.lock(connection, account.account_id)
-                if state is None or state.is_disabled:
-                    raise LoginFailed
-                changed_at = state.password_changed_at
-                if changed_at is not None and changed_at > checked_at:
-                    raise LoginFailed
-                # Never before the password, even where another node, whose clock is ahead, has set it.
-                now = max(self._clock(), changed_at or checked_at)
-                session = Session(
-                    session_id, account.account_id, now, now, now + self._lifetime, address[:MAX_ADDRESS], shown
-                )
-                if replaced is not None and TOKEN_FORM.fullmatch(replaced):
-                    await session_store.end_token(connection, _hash(replaced))
-                if ends_others:
-                    await session_store.end_all(connection, account.account_id)
-                else:
-                    for row in (await session_store.of_account(connection, account.account_id))[MAX_SESSIONS - 1 :]:
-                        await session_store.end(connection, account.account_id, Session(*row).session_id)
-                await session_store.end_overdue(connection, now)
-                await session_store.add(
-                    connection,
-                    _hash(token),
-                    session_id=session_id,
-                    account_id=account.account_id,
-                    created_at=now,
-                    seen_at=now,
-                    expires_at=session.expires_at,
-                    address=session.address,
-                    user_agent=shown,
-                )
+        async def insert(connection: Connection) -> Session:
+            now = await self._opening_time(connection, account, checked_at)
+            session = Session(
+                session_id, account.account_id, now, now, now + self._lifetime, address[:MAX_ADDRESS], shown
+            )
+            if replaced is not None and TOKEN_FORM.fullmatch(replaced):
+                await session_store.end_token(connection, _hash(replaced))
+            await _make_room(connection, account.account_id, ends_others=ends_others)
+            await session_store.end_overdue(connection, now)
+            await session_store.add(connection, _hash(token), **asdict(session))
             return session
 
-        session = await retry_transient(attempt)
+        session = await self._database.transact(insert)
         log.info("session opened", account=account.account_id, session=session_id)
         return OpenSession(session, token)
+
+    async def _opening_time(self, connection: Connection, account: Account, checked_at: datetime) -> datetime:
+        """Lock the account and return when a session that opens now was created.
+
+        Raises:
+            LoginFailed: see `open`.
+        """
+        state = await person_store.lock(connection, account.account_id)
+        if state is None or state.is_disabled:
+            raise LoginFailed
+        changed_at = state.password_changed_at
+        if changed_at is not None and changed_at > checked_at:
+            raise LoginFailed
+        # Not before the password was changed, even if it was another node, whose clock is ahead, that changed it:
+        # `_is_live` takes sessions that are older than the password for ended.
+        return max(self._clock(), changed_at or checked_at)
 
     async def recognise(self, token: str) -> tuple[Account, Session]:
         """Return whose session the token is, and note its use.
@@ -175,8 +169,7 @@ class Sessions:
         if account.is_disabled or not self._is_live(session, now, password_changed_at):
             raise NotSignedIn
         if session.seen_at <= now - SEEN_EVERY:
-            async with self._database.begin() as connection:
-                await session_store.saw(connection, session.session_id, before=now - SEEN_EVERY, now=now)
+            await self._database.transact(session_store.saw, session.session_id, before=now - SEEN_EVERY, now=now)
         return account, session
 
     async def of_account(self, account: Account) -> list[Session]:
@@ -195,23 +188,13 @@ class Sessions:
         """
         if not re.fullmatch(r"[0-9a-f]{16}", session_id, re.ASCII):
             raise NotFound
-
-        async def attempt() -> bool:
-            async with self._database.begin() as connection:
-                return await session_store.end(connection, account.account_id, session_id)
-
-        if not await retry_transient(attempt):
+        if not await self._database.transact(session_store.end, account.account_id, session_id):
             raise NotFound
         log.info("session ended", account=account.account_id, session=session_id)
 
     async def end_all(self, account: Account, *, but: str | None = None) -> int:
         """End the sessions of an account, except the one called ``but``; return how many ended."""
-
-        async def attempt() -> int:
-            async with self._database.begin() as connection:
-                return await session_store.end_all(connection, account.account_id, but=but)
-
-        ended = await retry_transient(attempt)
+        ended = await self._database.transact(session_store.end_all, account.account_id, but=but)
         log.info("sessions ended", account=account.account_id, sessions=ended)
         return ended
 
@@ -223,6 +206,14 @@ class Sessions:
             and now < session.seen_at + self._idle
             and (password_changed_at is None or session.created_at >= password_changed_at)
         )
+
+
+async def _make_room(connection: Connection, account_id: int, *, ends_others: bool) -> None:
+    if ends_others:
+        await session_store.end_all(connection, account_id)
+        return
+    for row in (await session_store.of_account(connection, account_id))[MAX_SESSIONS - 1 :]:
+        await session_store.end(connection, account_id, Session(*row).session_id)
 
 
 def _hash(token: str) -> str:

@@ -1,17 +1,17 @@
-"""The database: one engine, three ways to use it, and its errors in the words of the house.
+"""The database: one engine and the ways to run statements on it.
 
-    async with database.begin() as connection:     # a transaction that may write; commits when the block ends
-    async with database.connect() as connection:   # reads; whatever it wrote would be rolled back
-    async with database.snapshot() as connection:  # reads that all see one moment
+    result = await database.transact(work, *args)     # work(connection, *args) in a transaction, again on a conflict
+    async with database.connect() as connection:      # reads; writes are rolled back
+    result = await database.read_snapshot(work)       # reads that all see the same state of the database
+    async with database.snapshot() as connection:     # the same, without a retry
 
-House rules:
+Rules for callers:
 
-- SQLAlchemy Core only. Whoever opens the transaction is the use case; a store takes the connection as an argument.
-- A transaction is short. It never spans a call to somebody else, let alone a stream.
-- Driver errors do not pass this border: see `UniqueViolation`, `TransientConflict` and their neighbours. They appear
-  at the statement, so a block may catch them (`StatementFailed` only behind the block); but after any of them
-  PostgreSQL wants the transaction left, so catch them outside of ``begin()`` or use a savepoint
-  (``connection.begin_nested()``).
+- SQLAlchemy Core only. Services open transactions; stores take the connection as an argument.
+- A transaction is short. It never waits for anything but the database.
+- Driver errors are translated, see `aiproject.adapters.db.errors`. They are raised by the statement, so a function may
+  catch them there (`StatementFailed` is raised at the end of the block only). After any of them PostgreSQL accepts no
+  further statement in the transaction: catch them outside of it, or use a savepoint (``connection.begin_nested()``).
 - No value of a row appears in an error's text, nor does the password of the URL.
 """
 
@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -44,12 +42,13 @@ from aiproject.adapters.db.errors import (
     describe_driver_error,
     raise_translated,
 )
+from aiproject.adapters.db.retry import retry_transient
 from aiproject.adapters.db.sqlite import QUEUE_SECONDS, file_identity, install_sqlite_hooks, prepare_sqlite
 from aiproject.adapters.db.url import CONNECT_SECONDS, connect_arguments, parse_database_url
 from aiproject.adapters.log import get_logger
 from aiproject.errors import Unavailable
 
-__all__ = ["Database", "retry_transient"]
+__all__ = ["Connection", "Database"]
 
 log = get_logger("database")
 
@@ -57,13 +56,15 @@ log = get_logger("database")
 # lock that will not come, and the caller has to be told: no existing app has a time-out of its own. With what closing a
 # hung connection takes (SQLAlchemy: 2 s) a call is refused within 10 s. Migrations and proofs set limits of their own.
 TRANSACTION_SECONDS = 7.0
-# No attempt is begun that would end later than this after the first, if it took as long as the one before.
-ATTEMPTS_SECONDS = 8.0
 # MySQL forgets idle connections after 8 hours by default, firewalls much sooner.
 RECYCLE_SECONDS = 1800
 POOL_SIZE = 10
 
+Connection = AsyncConnection
+"""What a transaction's function gets and hands to the stores. Services name it by this alias: they import no SQL."""
+
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 class Database:
@@ -118,7 +119,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def begin(self, *, seconds: float | None = TRANSACTION_SECONDS) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed when the block ends, rolled back when it raises.
+        """A transaction: committed when the block ends, rolled back when it raises. Services use `transact`.
 
         On SQLite it is a write transaction from its start (``BEGIN IMMEDIATE``): one that reads first and writes
         later could not be granted the lock any more once another wrote in between, and no waiting would help.
@@ -149,6 +150,42 @@ class Database:
             except DBAPIError as error:
                 # We do not know the word, so we do not know what it did.
                 raise CommitInDoubt(f"the commit failed: {describe_driver_error(error.orig)}") from None
+
+    async def transact(
+        self,
+        work: Callable[Concatenate[AsyncConnection, _P], Awaitable[_T]],
+        /,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Run a function in a transaction of its own, and again from the start when another transaction was in its way.
+
+        Every write of the application goes through here, so that each survives deadlocks, serialization failures and
+        SQLite's busy and locked errors. A function is passed rather than a block entered (``async for attempt in …``),
+        because a ``return`` inside of such a block could not be undone when the commit fails: the caller would take
+        for written what was rolled back.
+
+        Args:
+            work: gets the connection and the arguments; called once per attempt, so it must not keep state between
+                attempts outside of the transaction.
+
+        Returns:
+            what ``work`` returned in the attempt that was committed.
+
+        Raises:
+            TransientConflict: every attempt met another transaction; nothing was written. See `retry_transient` for
+                the number and time of the attempts.
+            CommitInDoubt: see `begin`; not tried again, since the transaction may have been committed. Callers that
+                are idempotent may call once more.
+            ConstraintViolation: or one of its kinds; nothing was written.
+            Unavailable: no connection, or it was lost before the commit; nothing was written.
+        """
+
+        async def attempt() -> _T:
+            async with self.begin() as connection:
+                return await work(connection, *args, **kwargs)
+
+        return await retry_transient(attempt)
 
     @contextlib.asynccontextmanager
     async def connect(self, *, seconds: float | None = TRANSACTION_SECONDS) -> AsyncIterator[AsyncConnection]:
@@ -184,6 +221,25 @@ class Database:
                 case "sqlite":
                     await connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")
             yield connection
+
+    async def read_snapshot(
+        self, work: Callable[[AsyncConnection], Awaitable[_T]], *, seconds: float | None = TRANSACTION_SECONDS
+    ) -> _T:
+        """Run a function that only reads on a `snapshot`, and again from the start when a lock was in its way.
+
+        Args:
+            work: as in `transact`.
+            seconds: the limit of one attempt; ``None``: none.
+
+        Raises:
+            Unavailable: no connection, or it was lost.
+        """
+
+        async def attempt() -> _T:
+            async with self.snapshot(seconds=seconds) as connection:
+                return await work(connection)
+
+        return await retry_transient(attempt)
 
     async def ping(self) -> None:
         """Ask the database for a sign of life.
@@ -329,43 +385,3 @@ def _create_engine(url: URL, *, pool_size: int | None) -> AsyncEngine:
         install_sqlite_hooks(engine, is_maintenance=pool_size is None)
     event.listen(engine.sync_engine, "handle_error", raise_translated)
     return engine
-
-
-# -- trying again ------------------------------------------------------------------------------------------------------
-
-
-async def retry_transient(
-    attempt: Callable[[], Awaitable[_T]],
-    *,
-    attempts: int = 10,
-    seconds: float = ATTEMPTS_SECONDS,
-    first_delay: float = 0.01,
-    longest_delay: float = 0.5,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> _T:
-    """Run a whole transaction, and again while others are in its way.
-
-    Args:
-        attempt: opens its own transaction each time.
-        attempts: how often at most.
-        seconds: no attempt is begun that would end later than this after the first, if it took as long as the one
-            before: a lock that somebody keeps costs its waiting time once.
-        first_delay: seconds of the first pause at most; doubled each time, and drawn at random below that, so that
-            two who met do not meet again.
-        longest_delay: seconds that no pause exceeds.
-
-    Raises:
-        TransientConflict: it was the last attempt's, too.
-    """
-    random = secrets.SystemRandom()
-    first = time.monotonic()
-    for number in range(attempts - 1):
-        began = time.monotonic()
-        try:
-            return await attempt()
-        except TransientConflict:
-            now = time.monotonic()
-            if now - first + now - began > seconds:
-                raise
-            await sleep(random.uniform(0, min(longest_delay, first_delay * 2**number)))
-    return await attempt()

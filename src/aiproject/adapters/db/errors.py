@@ -60,7 +60,7 @@ class CheckViolation(ConstraintViolation):
 class TransientConflict(Unavailable):
     """Another transaction was in the way (busy, deadlock, serialisation); the whole transaction may be tried again.
 
-    Nothing was written. `retry_transient` does the trying.
+    Nothing was written. `Database.transact` does so.
     """
 
     def __init__(self, detail: str) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproject.adapters.db.engine import retry_transient
 from aiproject.adapters.db.errors import TransientConflict
+from aiproject.adapters.db.retry import retry_transient
 from aiproject.adapters.db.url import connect_arguments, parse_database_url
 from aiproject.errors import Misconfigured
 
