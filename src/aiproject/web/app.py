@@ -157,9 +157,9 @@ class CallsFirst:
         self._calls = calls
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         endpoint = self._calls.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (endpoint or self._app)(scope, receive, send)
+        return (endpoint or self._app)(scope, receive, send)
 
 
 def _json(body: Mapping[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -6,7 +6,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -102,14 +102,14 @@ class RequestsMiddleware:
         status = 0
         began = time.perf_counter()
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *headers.items(), NOSNIFF]
                 if scope["scheme"] == "https":
                     message["headers"].append(TLS_ONLY)
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
@@ -157,10 +157,10 @@ class FaultsMiddleware:
         record = scope[RECORD]
         has_started = False
 
-        async def watched_send(message: Message) -> None:
+        def watched_send(message: Message) -> Awaitable[None]:
             nonlocal has_started
             has_started = True
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, watched_send)
@@ -199,15 +199,19 @@ class BodiesMiddleware:
         self._timeout = timeout
         self._budget = budget
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own for the usual request: each one that a call is wrapped in is run through again
+        # whenever the call goes on.
         size = _body_size(scope["headers"]) if scope["type"] == "http" else 0
         if size == 0:
-            await self._app(scope, receive, send)
-        elif self._budget is None or size <= FREE_BYTES:
-            await self._app(scope, PacedReceive(receive, self._timeout), send)
-        else:
-            with self._budget.enter(client_site(scope)) as body:
-                await self._app(scope, BudgetedReceive(receive, self._timeout, body), send)
+            return self._app(scope, receive, send)
+        if self._budget is None or size <= FREE_BYTES:
+            return self._app(scope, PacedReceive(receive, self._timeout), send)
+        return self._within(self._budget, scope, receive, send)
+
+    async def _within(self, budget: ReceiveBudget, scope: Scope, receive: Receive, send: Send) -> None:
+        with budget.enter(client_site(scope)) as body:
+            await self._app(scope, BudgetedReceive(receive, self._timeout, body), send)
 
 
 def _body_size(headers: Iterable[tuple[bytes, bytes]]) -> float:
@@ -229,19 +233,28 @@ def _body_size(headers: Iterable[tuple[bytes, bytes]]) -> float:
     return size
 
 
+class _WithoutOrigin:
+    """Spares an app's calls the way through CORS, which is for browsers.
+
+    Nobody keeps the answer to a POST, so it need not say that it would vary with an origin.
+    """
+
+    def __init__(self, app: ASGIApp, cors: ASGIApp) -> None:
+        self._app = app
+        self._cors = cors
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            for name, _ in scope["headers"]:
+                if name == b"origin":
+                    break
+            else:
+                return self._app(scope, receive, send)
+        return self._cors(scope, receive, send)
+
+
 class _Cors(CORSMiddleware):
     """Starlette's, with refused preflights told in JSON like every other fault."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # An app's call: nobody keeps the answer to a POST, so it need not say that it would vary with an origin.
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "POST"
-            and not any(n == b"origin" for n, _ in scope["headers"])
-        ):
-            await self.app(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
@@ -270,17 +283,17 @@ def with_middleware(
     """
     if edge_policy.rate_limiter is not None:
         app = AddressLimits(app, edge_policy.rate_limiter, edge_policy.address_requests_per_minute)
-    with_all = RequestsMiddleware(
-        _Cors(
-            FaultsMiddleware(BodiesMiddleware(app, body_timeout, edge_policy.budget)),
-            allow_origins=list(origins),
-            allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
-            allow_headers=["*"],
-            allow_credentials=False,
-            expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
-            max_age=600,
-        )
+    checked = FaultsMiddleware(BodiesMiddleware(app, body_timeout, edge_policy.budget))
+    cors = _Cors(
+        checked,
+        allow_origins=list(origins),
+        allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
+        allow_headers=["*"],
+        allow_credentials=False,
+        expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
+        max_age=600,
     )
+    with_all = RequestsMiddleware(_WithoutOrigin(checked, cors))
     return Forwarding(with_all, edge_policy.proxies) if edge_policy.proxies else with_all
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import select
 import socket
 import ssl
 from functools import lru_cache
@@ -23,10 +22,6 @@ REMEMBERED_SECONDS = 60.0
 
 HEAD_START = 0.25
 """Seconds that an address has until the next one is tried beside it; RFC 8305, section 8, recommends it."""
-
-MAX_PENDING_READS = 16
-"""Turns of the event loop that `read_pending` waits for: one or two read what is there, and a peer that goes on sending
-must not hold us up."""
 
 AddrInfo = tuple[int, int, int, str, Any]
 
@@ -130,25 +125,17 @@ def client_tls() -> ResumingContext:
 async def read_pending(transport: asyncio.BaseTransport) -> None:
     """Let the event loop read what the system holds for a connection, an end of it included.
 
-    What is there now was sent before anything that we send next, so it answers nothing of that. Costs one poll where
-    nothing is there, which is nearly always.
+    What is there now was sent before anything that we send next, so it answers nothing of that. Asking the system about
+    the one connection would cost more than a turn of the loop: such a call lets go of the interpreter, and while
+    another thread (SQLite's) wants it, it takes a while to come back.
     """
-    for _ in range(MAX_PENDING_READS):
-        if transport.is_closing() or not _has_pending(transport):
-            break
+    await asyncio.sleep(0)
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        # uvloop calls protocols while it polls. asyncio's own loop queues these calls behind what was ready before,
+        # this coroutine included.
         await asyncio.sleep(0)
     if transport.is_closing():
         await asyncio.sleep(0)  # the protocol hears of the end one turn later
-
-
-def _has_pending(transport: asyncio.BaseTransport) -> bool:
-    sock = transport.get_extra_info("socket")
-    number = -1 if sock is None else sock.fileno()
-    if number < 0:
-        return False
-    poll = select.poll()
-    poll.register(number, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 @lru_cache(maxsize=64)
