@@ -56,9 +56,11 @@ from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
 from aiproject.api.legacy.files import PictureText, VoiceText
 from aiproject.assembly import open_database, opening, password_profile, prepare_schema, signup_voice_ms
 from aiproject.audit import AuditLog
+from aiproject.calls.chat import CallTimes, ChatCalls
 from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.calls.limits import CallLimits, Ceilings
 from aiproject.calls.running import RunningCalls
+from aiproject.calls.unary import ClipCalls, PictureCalls
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.ledger import LeaseTimes, Quotas
@@ -67,7 +69,7 @@ from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import IflytekConnector, IflytekDictation, IflytekOcr, SparkUpstream, TimeLimits
+from aiproject.providers import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
 from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
@@ -261,7 +263,7 @@ async def open_application(
         authenticator = Authenticator(accounts, keys, CookieIdentity(sessions, browser_rules))
 
         upstream = IflytekConnector(credentials, time_limits(settings))
-        spark = SparkUpstream(
+        spark = IflytekSpark(
             upstream,
             url=settings.spark_url,
             domain=settings.spark_domain,
@@ -281,15 +283,17 @@ async def open_application(
             frame_bytes=settings.dictation_frame_bytes,
         )
         ocr = IflytekOcr(upstream, url=settings.ocr_url, http=http)
-        defaults = ChatDefaults(
-            settings.spark_max_tokens,
-            settings.spark_temperature,
-            settings.spark_top_k,
-            settings.client_gone_drain,
-            settings.upstream_call_timeout,
-            settings.spark_domain,
-        )
+        defaults = ChatDefaults(settings.spark_max_tokens, settings.spark_temperature, settings.spark_top_k)
         idempotency = IdempotencyStore(database, quotas)
+        chats = ChatCalls(
+            calls,
+            quotas,
+            spark,
+            idempotency,
+            call_limits,
+            model=settings.spark_domain,
+            times=CallTimes(settings.upstream_call_timeout, settings.client_gone_drain),
+        )
         mail_queue = open_outbox(settings)
         if mail_queue is not None:
             await stack.enter_async_context(mail_queue.running())
@@ -345,20 +349,18 @@ async def open_application(
                         signup_quota(settings, quotas),
                         is_open=settings.registration == "open",
                     ),
-                    text_chat=TextChat(calls, authenticator, quotas, spark, defaults, idempotency, call_limits),
-                    text_stream=TextStream(calls, authenticator, quotas, spark, defaults, idempotency, call_limits),
+                    text_chat=TextChat(calls, authenticator, chats, defaults),
+                    text_stream=TextStream(calls, authenticator, chats, defaults),
                     voice=VoiceText(
                         calls,
                         authenticator,
-                        quotas,
-                        dictation,
+                        ClipCalls(quotas, dictation, workers, idempotency, call_limits),
                         limiter,
-                        workers,
-                        idempotency,
-                        call_limits,
                         anonymous=settings.voice_anonymous,
                     ),
-                    picture=PictureText(calls, authenticator, quotas, ocr, workers, idempotency, call_limits),
+                    picture=PictureText(
+                        calls, authenticator, PictureCalls(quotas, ocr, workers, idempotency, call_limits)
+                    ),
                     vouchers=VoucherRoutes(accounts, vouchers, rate_limiter),
                     usage=UsageRoutes(authenticator, Receipts(database)),
                     more=[

@@ -18,7 +18,7 @@ from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamFailed
 from aiproject.media import Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.providers import IflytekConnector, IflytekOcr, SparkUpstream, TimeLimits
+from aiproject.providers import IflytekConnector, IflytekOcr, IflytekSpark, TimeLimits
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 LIMITS = TimeLimits(connect=2, first_frame=2, gap=2, call=5, attempts=1)
@@ -56,7 +56,7 @@ async def read_picture(base: str) -> None:
 
 
 async def chat(base: str) -> None:
-    upstream = SparkUpstream(IflytekConnector(CREDENTIALS, LIMITS), url=f"ws://{base}/v3.5/chat", domain="generalv3.5")
+    upstream = IflytekSpark(IflytekConnector(CREDENTIALS, LIMITS), url=f"ws://{base}/v3.5/chat", domain="generalv3.5")
     await upstream.ask(ChatRequest((ChatMessage("user", "hi"),), 10, 0.5, 4))
 
 

@@ -25,7 +25,7 @@ from aiproject.errors import (
 from aiproject.media import Pcm, Picture
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import ChatStream, IflytekConnector, IflytekDictation, IflytekOcr, SparkUpstream, TimeLimits
+from aiproject.providers import ChatStream, IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from sandbox_client import FAST
 
@@ -60,8 +60,8 @@ class Bench:
             IflytekCredentials(address.app_id, address.api_key, secret or address.api_secret), limits
         )
 
-    def spark(self, link: IflytekConnector | None = None) -> SparkUpstream:
-        return SparkUpstream(link or self.link(), url=self.address.spark_url, domain="generalv3.5")
+    def spark(self, link: IflytekConnector | None = None) -> IflytekSpark:
+        return IflytekSpark(link or self.link(), url=self.address.spark_url, domain="generalv3.5")
 
     def dictation(
         self,
@@ -141,7 +141,7 @@ class TestSpark:
         assert stream.sid
         assert stream.usage is not None
         assert stream.usage.total_tokens == stream.usage.prompt_tokens + stream.usage.completion_tokens > 0
-        assert all(event.spark_frame for event in events)
+        assert all(event.native for event in events)
         assert bench.last("chat")["domain"] == "generalv3.5"
 
     async def test_many_at_once_do_not_mix(self, bench: Bench) -> None:

@@ -19,7 +19,7 @@ from aiproject.errors import UpstreamNonsense
 from aiproject.media import Pcm, Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import IflytekConnector, IflytekDictation, IflytekOcr, SparkUpstream, TimeLimits
+from aiproject.providers import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -132,17 +132,17 @@ async def _next_message(reader: asyncio.StreamReader) -> bool:
 
 
 @asynccontextmanager
-async def spark(platform: Platform, *, warm: int = 0, attempts: int = 2) -> AsyncIterator[SparkUpstream]:
+async def spark(platform: Platform, *, warm: int = 0, attempts: int = 2) -> AsyncIterator[IflytekSpark]:
     async with platform.listening() as base:
         link = IflytekConnector(CREDENTIALS, TimeLimits(5.0, 5.0, 5.0, 20.0, attempts))
-        upstream = SparkUpstream(link, url=f"{base}/v3.5/chat", domain="generalv3.5", warm=warm)
+        upstream = IflytekSpark(link, url=f"{base}/v3.5/chat", domain="generalv3.5", warm=warm)
         try:
             yield upstream
         finally:
             upstream.close()
 
 
-async def ask(upstream: SparkUpstream) -> str:
+async def ask(upstream: IflytekSpark) -> str:
     stream = await upstream.ask(ChatRequest((ChatMessage("user", "?"),), max_tokens=10))
     try:
         events = list(await stream.receive())
@@ -153,7 +153,7 @@ async def ask(upstream: SparkUpstream) -> str:
         stream.close()
 
 
-async def until_open(upstream: SparkUpstream, count: int) -> None:
+async def until_open(upstream: IflytekSpark, count: int) -> None:
     for _ in range(1000):
         if upstream.warm_pool.counts.opened >= count:
             return

@@ -21,7 +21,7 @@ from aiproject.adapters.net.dialer import ResumingContext, client_tls
 from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamRefused
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.providers import IflytekConnector, SparkUpstream, TimeLimits
+from aiproject.providers import IflytekConnector, IflytekSpark, TimeLimits
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from sandbox_client import FAST
 
@@ -34,12 +34,12 @@ def running() -> Iterator[tuple[SandboxThread, SandboxAddress]]:
 
 
 @asynccontextmanager
-async def spark(address: SandboxAddress, *, attempts: int = 1) -> AsyncIterator[SparkUpstream]:
+async def spark(address: SandboxAddress, *, attempts: int = 1) -> AsyncIterator[IflytekSpark]:
     link = IflytekConnector(
         IflytekCredentials(address.app_id, address.api_key, address.api_secret),
         TimeLimits(2.0, 3.0, 3.0, 10.0, attempts),
     )
-    upstream = SparkUpstream(link, url=address.spark_url, domain="generalv3.5", warm=4)
+    upstream = IflytekSpark(link, url=address.spark_url, domain="generalv3.5", warm=4)
     try:
         yield upstream
     finally:
@@ -47,7 +47,7 @@ async def spark(address: SandboxAddress, *, attempts: int = 1) -> AsyncIterator[
         await asyncio.sleep(0.2)  # what is being opened is closed once it is open
 
 
-async def ask(upstream: SparkUpstream) -> bool:
+async def ask(upstream: IflytekSpark) -> bool:
     """One whole answer; says whether its connection had waited."""
     stream = await upstream.ask(ChatRequest((ChatMessage("user", "你好"),), max_tokens=200))
     try:
@@ -58,7 +58,7 @@ async def ask(upstream: SparkUpstream) -> bool:
         stream.close()
 
 
-async def until_one_waits(upstream: SparkUpstream, opened: int) -> None:
+async def until_one_waits(upstream: IflytekSpark, opened: int) -> None:
     for _ in range(200):
         if upstream.warm_pool.counts.opened >= opened:
             return

@@ -83,12 +83,12 @@ def spark(data: bytes) -> None:
             break
         events.append(event)
         event.text.encode()
-        if event.spark_frame is not None:
-            assert b"\n" not in event.spark_frame
-            loaded = json.loads(event.spark_frame)
+        if event.native is not None:
+            assert b"\n" not in event.native
+            loaded = json.loads(event.native)
             assert loaded["header"]["code"] == 0
             if event.is_last:
-                mended = json.loads(with_usage(event.spark_frame, Usage(1, 2, 3)))
+                mended = json.loads(with_usage(event.native, Usage(1, 2, 3)))
                 assert mended["payload"]["usage"]["text"]["total_tokens"] == 3
         if answer.usage is not None:
             assert answer.usage.total_tokens >= 0

@@ -135,7 +135,7 @@ def with_other_secret(key: str) -> str:
 def estimated(dialog: list[dict[str, str]], answer: str) -> int:
     """What is charged where upstream does not tell."""
     messages = [ChatMessage("user", turn["content"]) for turn in dialog]
-    return sum(estimate_tokens(message.content) for message in messages) + estimate_tokens(answer)
+    return sum(estimate_tokens(message.text) for message in messages) + estimate_tokens(answer)
 
 
 async def post_json(port: int, path: str, value: object, *headers: wire.Header) -> wire.Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -11,8 +12,7 @@ from aiproject.audit import AuditContext, AuditLog, Fact
 from aiproject.calls.running import RunningCalls
 from aiproject.errors import InvalidInput, UpstreamFailed
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
-from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
-from aiproject.providers import ChatUpstream
+from aiproject.providers import ChatProvider
 
 __all__ = ["ModelTrial", "TrialAnswer", "trial_request"]
 
@@ -23,6 +23,13 @@ LEAST_TEMPERATURE = 0.01
 """The platform takes (0, 1]; the console's slider begins at 0."""
 
 MAX_MESSAGES = 2000
+
+
+class _Message(msgspec.Struct):
+    """A message as the console sends it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ def trial_request(dialog: object, limit: object, top_k: object, temperature: obj
         InvalidInput: no dialog, or numbers that are none.
     """
     try:
-        messages = msgspec.convert(dialog, tuple[ChatMessage, ...])
+        messages = msgspec.convert(dialog, tuple[_Message, ...])
         for message in messages:
             message.content.encode()
     except (msgspec.ValidationError, UnicodeEncodeError):
@@ -48,7 +55,7 @@ def trial_request(dialog: object, limit: object, top_k: object, temperature: obj
     if not 0 < len(messages) <= MAX_MESSAGES:
         raise InvalidInput
     return ChatRequest(
-        messages,
+        tuple(ChatMessage(message.role, message.content) for message in messages),
         max_tokens=int(_clamped(limit, 1, MAX_TOKENS)),
         temperature=_clamped(temperature, LEAST_TEMPERATURE, 1.0),
         top_k=int(_clamped(top_k, 1, 6)),
@@ -66,7 +73,7 @@ def _clamped(value: object, least: float, most: float) -> float:
 class ModelTrial:
     """Asks the model for an administrator."""
 
-    def __init__(self, upstream: ChatUpstream, calls: RunningCalls, audit: AuditLog) -> None:
+    def __init__(self, upstream: ChatProvider, calls: RunningCalls, audit: AuditLog) -> None:
         self._upstream = upstream
         self._calls = calls
         self._audit = audit
@@ -106,13 +113,12 @@ class ModelTrial:
         finally:
             stream.close()
         content = "".join(parts)
-        return TrialAnswer(content, (stream.usage or _estimate(request, content)).total_tokens)
+        return TrialAnswer(content, (stream.usage or self._estimate(request, content)).total_tokens)
 
     async def _note(self, origin: AuditContext, facts: dict[str, Fact]) -> None:
         await self._audit.record(origin, "model.trial", "text model", after=facts)
 
-
-def _estimate(request: ChatRequest, content: str) -> Usage:
-    prompt = sum(estimate_tokens(message.content) for message in request.messages)
-    completion = estimate_tokens(content)
-    return Usage(prompt, completion, prompt + completion)
+    def _estimate(self, request: ChatRequest, content: str) -> Usage:
+        prompt = self._upstream.estimate_prompt(request.messages)
+        completion = self._upstream.estimate_tokens(content)
+        return Usage(prompt, completion, prompt + completion)

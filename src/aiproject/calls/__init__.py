@@ -1,4 +1,6 @@
-"""The path of a call: admit, hold, ask upstream, pass the answer on, capture.
+"""One call from admission to settlement, for every API and every provider.
 
-The endpoints are plain ASGI, so that no frame is copied or parsed more than needed. `aiproject.web` mounts them.
+`chat` and `unary` hold the order of things once: limits, idempotency, hold, question, settlement. An API
+(`aiproject.api`) identifies the caller, makes a neutral request of what it received and writes the events of the answer
+in its own format; a provider (`aiproject.providers`) answers. Nothing here is named after either.
 """

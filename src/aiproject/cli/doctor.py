@@ -37,7 +37,7 @@ from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import dictation_dialect
 from aiproject.protocols.iflytek.ocr import ocr_service
 from aiproject.protocols.iflytek.spark.models import known_domains
-from aiproject.providers import IflytekConnector, SparkUpstream
+from aiproject.providers import IflytekConnector, IflytekSpark
 from aiproject.wiring import open_redis, time_limits
 
 __all__ = ["doctor_command"]
@@ -250,7 +250,7 @@ async def examine_upstream(settings: Settings) -> list[Finding]:
     if credentials is None:
         return []
     link = IflytekConnector(credentials, time_limits(settings))
-    upstream = SparkUpstream(link, url=settings.spark_url, domain=settings.spark_domain)
+    upstream = IflytekSpark(link, url=settings.spark_url, domain=settings.spark_domain)
     findings = []
     try:
         stream = await upstream.ask(ChatRequest((ChatMessage("user", "1"),), max_tokens=1))

@@ -3,21 +3,21 @@
 The interfaces stand in `aiproject.providers.base`; an upstream is chosen in `aiproject.wiring`.
 """
 
-from aiproject.providers.base import ChatStream, ChatUpstream, Dictated, DictationUpstream, OcrUpstream
+from aiproject.providers.base import ChatProvider, ChatStream, DictationProvider, OcrProvider, RecognizedText
 from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
 from aiproject.providers.iflytek.dictation import IflytekDictation
 from aiproject.providers.iflytek.ocr import IflytekOcr
-from aiproject.providers.iflytek.spark import SparkUpstream
+from aiproject.providers.iflytek.spark import IflytekSpark
 
 __all__ = [
+    "ChatProvider",
     "ChatStream",
-    "ChatUpstream",
-    "Dictated",
-    "DictationUpstream",
+    "DictationProvider",
     "IflytekConnector",
     "IflytekDictation",
     "IflytekOcr",
-    "OcrUpstream",
-    "SparkUpstream",
+    "IflytekSpark",
+    "OcrProvider",
+    "RecognizedText",
     "TimeLimits",
 ]

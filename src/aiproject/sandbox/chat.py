@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import WSMsgType, web
 
-from aiproject.protocols.chat import ChatEvent, ToolCall, Usage
+from aiproject.protocols.chat import ChatEvent, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from aiproject.protocols.iflytek.spark.frames import error_frame, render
 from aiproject.protocols.iflytek.spark.server import SparkRequestError, parse_question
@@ -80,7 +80,7 @@ def read_question(frame: bytes, *, app_id: str, path: str) -> Question:
     """Read a chat question. Raises SparkRequestError as `parse_question` does."""
     asked = parse_question(frame, app_id=app_id, path=path)
     request = asked.request
-    prompt = request.messages[-1].content
+    prompt = request.messages[-1].text
     roles = tuple(message.role for message in request.messages)
     options = msgspec.json.decode(frame)["parameter"]["chat"]
     thinking = options.get("thinking")
@@ -88,7 +88,7 @@ def read_question(frame: bytes, *, app_id: str, path: str) -> Question:
     return Question(
         prompt,
         roles,
-        sum(estimate_tokens(message.content) for message in request.messages),
+        sum(estimate_tokens(message.text) for message in request.messages),
         request.max_tokens,
         make_answer(without_orders(prompt), turn=roles.count("user")),
         thinks=path in REASONING_PATHS and not is_thinking_off,
@@ -219,7 +219,7 @@ def _events(question: Question, ordered: dict[str, Fault]) -> list[ChatEvent]:
     if call := ordered.get("function_call"):
         return [
             ChatEvent(
-                tool_call=ToolCall(call.text("name"), call.text("arguments")),
+                tool_calls=(ToolCallDelta(0, call.text("name"), call.text("arguments")),),
                 usage=Usage(prompt_tokens, 0, prompt_tokens, asked_tokens),
                 is_last=True,
             )

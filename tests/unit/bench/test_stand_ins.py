@@ -42,7 +42,7 @@ class TestSparkFrames:
         assert answer.frames == count
         assert [event.text for event in events] == [PIECE] * count
         # Passed on as it is: nothing in it had to be mended.
-        assert [event.spark_frame for event in events] == [render(number, count) for number in range(count)]
+        assert [event.native for event in events] == [render(number, count) for number in range(count)]
         assert answer.usage is not None
         assert answer.usage.total_tokens == count * 4 + 5
 

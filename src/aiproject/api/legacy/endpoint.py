@@ -1,14 +1,13 @@
-"""What the relay's endpoints share: errors become the seed's answers, and a client that hangs up is noticed."""
+"""What the legacy endpoints share: errors become the legacy API's answers, and callers are identified first."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import TypeVar
 
-from aiproject.adapters.http.asgi import HANG_UP, Receive, Scope, Send, note, send_json
+from aiproject.adapters.http.asgi import Receive, Scope, Send, note, send_json
 from aiproject.adapters.http.bodies import ClientGone, refuse_body
 from aiproject.adapters.log import get_logger
 from aiproject.calls.running import RunningCalls
@@ -16,7 +15,7 @@ from aiproject.codes import Code
 from aiproject.errors import AiProjectError, Unavailable, UpstreamFailed
 from aiproject.protocols.legacy import Failure, failure_of, json_bytes
 
-__all__ = ["ClientWatch", "Endpoint", "read_identified"]
+__all__ = ["Endpoint", "read_identified"]
 
 log = get_logger("relay")
 
@@ -27,7 +26,7 @@ IDENTITY_SECONDS = 5.0
 
 
 class Endpoint(ABC):
-    """A relay endpoint of the seed's door. Subclasses implement `handle`.
+    """An endpoint of the legacy API that runs calls. Subclasses implement `handle`.
 
     Attributes:
         failure_code: what this endpoint calls a failure without a code of its own.
@@ -35,12 +34,12 @@ class Endpoint(ABC):
 
     failure_code: Code
 
-    def __init__(self, calls: RunningCalls) -> None:
-        self._calls = calls
+    def __init__(self, running: RunningCalls) -> None:
+        self._running = running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._calls.enter():
+            with self._running.enter():
                 await self.handle(scope, receive, send)
         except ClientGone:
             note(scope, outcome="client gone")
@@ -49,18 +48,18 @@ class Endpoint(ABC):
         except asyncio.CancelledError:
             # The grace of a stopping server ran out (a stream is ended otherwise, unless its client does not read).
             task = asyncio.current_task()
-            if task is None or not self._calls.is_draining:
+            if task is None or not self._running.is_draining:
                 raise
             task.uncancel()
-            # Told by the outer layer, which knows whether an answer has begun: there is only one.
+            # Rendered by the outer layer, which knows whether an answer has begun: there is only one.
             raise Unavailable("the server is stopping") from None
 
     @abstractmethod
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call. Whatever of the error tree it raises before it sent anything becomes a JSON answer."""
+        """Serve one call. Whatever `AiProjectError` it raises before it sent anything becomes a JSON answer."""
 
     def failure(self, scope: Scope, error: BaseException) -> Failure:
-        """Return how ``error`` is told, and leave it in the log's line."""
+        """Return how ``error`` is rendered, and note it for the log line."""
         failure = failure_of(error, code=self.failure_code, path=scope["path"])
         note(scope, outcome=str(failure.code), error=type(error).__name__)
         if isinstance(error, UpstreamFailed):
@@ -107,47 +106,3 @@ async def read_identified(
     if principal is not None and loop.time() > until:
         principal = await identify()
     return principal, body
-
-
-class ClientWatch:
-    """Notices a client that hangs up, while inside: ``with ClientWatch(…) as client: …``.
-
-    The request's body must have been read.
-
-    Attributes:
-        is_gone: it did.
-        on_gone: called at that moment; may be set anew as the call goes on.
-    """
-
-    __slots__ = ("_receive", "_tell", "_watcher", "is_gone", "on_gone")
-
-    def __init__(self, scope: Scope, receive: Receive, on_gone: Callable[[], object]) -> None:
-        self._tell: Callable[[Callable[[], object] | None], None] | None = scope.get("extensions", {}).get(HANG_UP)
-        self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
-        self.is_gone = False
-        self.on_gone = on_gone
-
-    def __enter__(self) -> ClientWatch:
-        if self._tell is not None:
-            self._tell(self._gone)
-        else:
-            self._watcher = asyncio.create_task(self._wait())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._tell is not None:
-            self._tell(None)
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    def _gone(self) -> None:
-        self.is_gone = True
-        self.on_gone()
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._gone()

@@ -14,14 +14,14 @@ from aiproject.protocols.iflytek.dictation import (
     dictation_conversation,
     dictation_dialect,
 )
-from aiproject.providers.base import Dictated
+from aiproject.providers.base import RecognizedText
 from aiproject.providers.iflytek.connector import IflytekConnector
 
 __all__ = ["IflytekDictation"]
 
 
 class IflytekDictation:
-    """The dictation service. Implements `DictationUpstream`.
+    """The dictation service. Implements `DictationProvider`.
 
     Args:
         pace: how fast audio is sent, as a multiple of real time; 0: as fast as upstream takes it. The documents advise
@@ -40,11 +40,11 @@ class IflytekDictation:
         self._pace = pace
         self._frame_bytes = frame_bytes
 
-    async def hear(self, audio: Pcm) -> Dictated:
-        """Implements `DictationUpstream.hear`."""
+    async def hear(self, audio: Pcm) -> RecognizedText:
+        """Implements `DictationProvider.hear`."""
         return await self._connector.attempt(lambda: self._hear_once(audio), service="dictation")
 
-    async def _hear_once(self, audio: Pcm) -> Dictated:
+    async def _hear_once(self, audio: Pcm) -> RecognizedText:
         conversation = dictation_conversation(
             self._dialect, app_id=self._connector.credentials.app_id, options=self._options
         )
@@ -79,7 +79,7 @@ class IflytekDictation:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
             connection.close()
-        return Dictated(conversation.text, conversation.sid)
+        return RecognizedText(conversation.text, conversation.sid)
 
     async def _open(self) -> WebSocketConnection:
         connection = await self._connector.open(self._url)

@@ -11,14 +11,15 @@ from yarl import URL
 from aiproject.adapters.net.http_client import SpokeTooSoon
 from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
 from aiproject.media import Picture
-from aiproject.protocols.iflytek.ocr import MAX_BODY_BYTES, OcrText, ocr_service
+from aiproject.protocols.iflytek.ocr import MAX_BODY_BYTES, ocr_service
+from aiproject.providers.base import RecognizedText
 from aiproject.providers.iflytek.connector import IflytekConnector
 
 __all__ = ["IflytekOcr"]
 
 
 class IflytekOcr:
-    """The picture-text service. Implements `OcrUpstream`.
+    """The picture-text service. Implements `OcrProvider`.
 
     Args:
         http: the session of the process (`aiproject.adapters.net.http_client`), which pools connections; not closed
@@ -35,8 +36,8 @@ class IflytekOcr:
             total=None, sock_connect=limits.connect, connect=limits.connect, sock_read=limits.first_frame
         )
 
-    async def read(self, picture: Picture) -> OcrText:
-        """Implements `OcrUpstream.read`."""
+    async def read(self, picture: Picture) -> RecognizedText:
+        """Implements `OcrProvider.read`."""
         request = await asyncio.to_thread(
             self._service.build_request,
             picture.data,
@@ -46,7 +47,7 @@ class IflytekOcr:
         )
         return await self._connector.attempt(lambda: self._read_once(request), service="ocr")
 
-    async def _read_once(self, request: bytes) -> OcrText:
+    async def _read_once(self, request: bytes) -> RecognizedText:
         limits = self._connector.limits
         try:
             async with self._http.post(
@@ -74,8 +75,9 @@ class IflytekOcr:
             # The text of aiohttp's errors holds the address, and with it the signature: only the kind is told.
             raise UpstreamUnreachable(f"connection failed: {type(error).__name__}", retryable=True) from None
         try:
-            return self._service.read_answer(status, bytes(body))
+            read = self._service.read_answer(status, bytes(body))
         except UpstreamUnreachable as error:
             error.server_date = error.server_date or server_date
             self._connector.learn_clock(error)
             raise
+        return RecognizedText(read.text, read.sid)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiproject.adapters.net.websocket import ConnectionEnded, WebSocketConnection
 from aiproject.errors import UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
-from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
+from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
 from aiproject.protocols.iflytek.spark.answer import SparkAnswer
+from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
+from aiproject.protocols.iflytek.spark.models import completion_limit, context_limit
 from aiproject.protocols.iflytek.spark.request import build_request
-from aiproject.providers.base import ChatStream
+from aiproject.providers.base import ChatStream, ModelLimits
 from aiproject.providers.iflytek.connector import IflytekConnector
 from aiproject.providers.iflytek.warm_pool import WarmConnectionPool
 
-__all__ = ["SparkUpstream"]
+__all__ = ["IflytekSpark"]
 
 
 TOO_MANY = frozenset({10006, 11203})
 """What the platform says when more connections are open than the application may have (chat chapter A8)."""
 
 
-class SparkUpstream:
-    """A Spark model: an address and the ``domain`` that fits it. Implements `ChatUpstream`.
+class IflytekSpark:
+    """A Spark model: an address and the ``domain`` that fits it. Implements `ChatProvider`.
 
     Args:
         warm: connections that are kept open for the next questions, at most; see `WarmConnectionPool`.
@@ -41,8 +43,20 @@ class SparkUpstream:
         """Let go of the connections that wait."""
         self.warm_pool.close()
 
+    def limits(self, model: str) -> ModelLimits:
+        """Implements `ChatProvider.limits`: there is one model, whatever it is called."""
+        return ModelLimits(context_limit(self._domain), completion_limit(self._domain))
+
+    def estimate_tokens(self, text: str) -> int:
+        """Implements `ChatProvider.estimate_tokens`."""
+        return estimate_tokens(text)
+
+    def estimate_prompt(self, messages: Iterable[ChatMessage]) -> int:
+        """Implements `ChatProvider.estimate_prompt`; messages of white space alone are not sent."""
+        return sum(estimate_tokens(text) for message in messages if not (text := message.text).isspace())
+
     async def ask(self, request: ChatRequest, *, on_sent: Callable[[], None] = lambda: None) -> ChatStream:
-        """Implements `ChatUpstream.ask`."""
+        """Implements `ChatProvider.ask`."""
         question = build_request(request, app_id=self._connector.credentials.app_id, domain=self._domain)
         return await self._connector.attempt(lambda: self._ask_once(question, on_sent), service="spark")
 
@@ -88,6 +102,8 @@ class SparkStream:
     Attributes:
         is_warm: the connection was open before there was a question.
     """
+
+    native_format = "spark"
 
     def __init__(
         self,

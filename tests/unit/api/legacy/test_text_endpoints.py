@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,8 @@ from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.adapters.http.asgi import READER, RECORD, Message, Scope
 from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
-from aiproject.api.legacy.endpoint import ClientWatch
+from aiproject.calls.chat import CallTimes, ChatCalls
+from aiproject.calls.client_watch import ClientWatch
 from aiproject.calls.idempotency import IdempotencyClaim, IdempotencyStore
 from aiproject.calls.limits import CallLimits, Ceilings
 from aiproject.calls.running import RunningCalls
@@ -33,11 +34,11 @@ from aiproject.errors import (
 )
 from aiproject.ledger import Hold, Key, KeyLost, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.rules import charge
-from aiproject.protocols.chat import ChatEvent, ChatRequest, ToolCall, Usage
+from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.error_codes import Service, refusal
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from aiproject.protocols.iflytek.spark.frames import render
-from aiproject.providers import ChatStream
+from aiproject.providers.base import ChatStream, ModelLimits
 from virtual_time import run
 
 SID = "cht000@dx"
@@ -51,7 +52,7 @@ def account(tokens: int = 10_000) -> Account:
 def spark(text: str, seq: int, usage: Usage | None = None, *, is_last: bool = False) -> ChatEvent:
     """An event as Spark's core makes it: with the frame itself."""
     event = ChatEvent(text=text, usage=usage, is_last=is_last)
-    event.spark_frame = render(event, sid=SID, seq=seq, first=seq == 0)
+    event.native = render(event, sid=SID, seq=seq, first=seq == 0)
     return event
 
 
@@ -95,7 +96,7 @@ class World:
     request: ChatRequest | None = None
     record: dict[str, Any] = field(default_factory=lambda: {"request_id": "r1"})
     calls: RunningCalls = field(default_factory=RunningCalls)
-    limits: CallLimits = field(default_factory=lambda: CallLimits(None, Ceilings(1, 1, 1)))
+    call_limits: CallLimits = field(default_factory=lambda: CallLimits(None, Ceilings(1, 1, 1)))
     stream: Stream | None = None
     reader: Reader = field(default_factory=lambda: Reader())
     facts: dict[str, int | str] = field(default_factory=dict)
@@ -185,19 +186,16 @@ class World:
     # -- the client --
 
     async def call(self, endpoint: type[TextChat | TextStream], body: object = None) -> None:
-        defaults = ChatDefaults(
-            max_tokens=100,
-            temperature=0.5,
-            top_k=4,
-            drain_seconds=self.drain,
-            call_seconds=self.call_seconds,
-            model="generalv3.5",
-        )
+        defaults = ChatDefaults(max_tokens=100, temperature=0.5, top_k=4)
         accounts: Accounts = self  # type: ignore[assignment]
         keys: ApiKeys = self  # type: ignore[assignment]
         quotas: Quotas = self  # type: ignore[assignment]
         replay: IdempotencyStore = self  # type: ignore[assignment]
-        app = endpoint(self.calls, Authenticator(accounts, keys), quotas, self, defaults, replay, self.limits)
+        times = CallTimes(self.call_seconds, self.drain)
+        calls = ChatCalls(
+            self.calls, quotas, Provider(self), replay, self.call_limits, model="generalv3.5", times=times
+        )
+        app = endpoint(self.calls, Authenticator(accounts, keys), calls, defaults)
         content = body if isinstance(body, bytes) else json.dumps(CALL if body is None else body).encode()
         is_read = False
 
@@ -282,8 +280,29 @@ class Reader:
         self.is_cut.set()
 
 
+class Provider:
+    """A world's provider. Implements `ChatProvider` with the estimates of Spark."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def limits(self, model: str) -> ModelLimits:
+        raise AssertionError("a chat is held by its own limit")
+
+    def estimate_tokens(self, text: str) -> int:
+        return estimate_tokens(text)
+
+    def estimate_prompt(self, messages: Iterable[ChatMessage]) -> int:
+        return sum(estimate_tokens(message.text) for message in messages if not message.text.isspace())
+
+    async def ask(self, request: ChatRequest, *, on_sent: Callable[[], None] = lambda: None) -> ChatStream:
+        return await self._world.ask(request, on_sent=on_sent)
+
+
 class Stream:
     """An answer on its way, after a world's script."""
+
+    native_format = "spark"
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -381,7 +400,7 @@ class TestOrder:
         world = play(World(), TextStream)
         booked = "settle: finished at last frame, 14"
         assert world.journal[4:] == ["send 200", "send", "send", booked, "send", "send", "close"]
-        assert world.chunks == [(event.spark_frame or b"") + b"\n" for event in ANSWER]
+        assert world.chunks == [(event.native or b"") + b"\n" for event in ANSWER]
         assert world.record["frames"] == 3
 
     @EITHER
@@ -410,7 +429,7 @@ class TestOrder:
     def test_server_sent_events(self) -> None:
         world = play(World(headers=[(b"accept", b"text/Event-Stream")]), TextStream)
         assert world.answer_headers[b"content-type"] == b"text/event-stream; charset=utf-8"
-        assert world.chunks == [b"data: " + (event.spark_frame or b"") + b"\n\n" for event in ANSWER]
+        assert world.chunks == [b"data: " + (event.native or b"") + b"\n\n" for event in ANSWER]
 
     def test_events_of_another_dialect_are_rendered_and_silent_ones_left_out(self) -> None:
         script = [ChatEvent(), ChatEvent(text="a"), ChatEvent(), ChatEvent(text="b"), ChatEvent(is_last=True)]
@@ -632,8 +651,8 @@ class TestUsageMissing:
 
     @EITHER
     def test_thinking_and_calls_count_like_the_rest(self, endpoint: type[TextChat | TextStream]) -> None:
-        thought, call = "先想一想" * 10, ToolCall("look_up", '{"word": "x"}')
-        script = (ChatEvent(reasoning=thought), ChatEvent(tool_call=call), *self.SCRIPT)
+        thought, call = "先想一想" * 10, ToolCallDelta(0, "look_up", '{"word": "x"}')
+        script = (ChatEvent(reasoning=thought), ChatEvent(tool_calls=(call,)), *self.SCRIPT)
         world = play(World(script=script, usage=None), endpoint)
         expected = PROMPT + estimate_tokens("你好！") + estimate_tokens(f"{thought}{call.name}{call.arguments}")
         assert world.settlements == [f"settle: finished at last frame, {expected}"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aiproject.errors import InvalidInput, UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTruncated
 from aiproject.messages import Language, format_error
-from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Role, ToolCall, Usage
+from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Role, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.spark import answer as spark
 from aiproject.protocols.iflytek.spark.answer import SparkAnswer
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
@@ -52,14 +52,14 @@ def said(content: str | None, **members: Any) -> dict[str, Any]:
 
 def shown(event: ChatEvent) -> dict[str, Any]:
     """The frame that a client is shown, read as the desktop app reads it."""
-    assert event.spark_frame is not None
-    frame: dict[str, Any] = json.loads(event.spark_frame)
+    assert event.native is not None
+    frame: dict[str, Any] = json.loads(event.native)
     assert "code" not in frame
     assert type(frame["header"]["code"]) is int
     assert type(frame["header"]["status"]) is int
     assert all(type(element["content"]) is str for element in frame["payload"]["choices"]["text"])
-    assert b"\n" not in event.spark_frame
-    assert len(event.spark_frame) <= MAX_CLIENT_FRAME or event.spark_frame.isascii()
+    assert b"\n" not in event.native
+    assert len(event.native) <= MAX_CLIENT_FRAME or event.native.isascii()
     return frame
 
 
@@ -118,7 +118,7 @@ class TestSampleFrames:
         for frame in (FIRST, MIDDLE, LAST):
             assert not answer.finished
             event = answer.receive(frame)
-            assert event.spark_frame is frame
+            assert event.native is frame
             events.append(event)
         assert "".join(event.text for event in events) == "有什么问题我可以帮助你的吗？"
         assert [event.is_last for event in events] == [False, False, True]
@@ -131,17 +131,17 @@ class TestSampleFrames:
         event, answer = receive_one(frame)
         assert event.is_last
         assert answer.finished
-        assert event.spark_frame is frame
+        assert event.native is frame
 
     def test_thinking_is_kept_apart_from_text(self) -> None:
         event, _ = receive_one(REASONING)
         assert (event.text, event.reasoning) == ("", "先分析题意，")
-        assert event.spark_frame is REASONING
+        assert event.native is REASONING
 
     def test_a_function_call(self) -> None:
         event, answer = receive_one(FUNCTION_CALL)
-        assert event.tool_call == ToolCall("get_weather", '{"city":"合肥","date":"2024-05-01"}')
-        assert event.spark_frame is FUNCTION_CALL
+        assert event.tool_calls == (ToolCallDelta(0, "get_weather", '{"city":"合肥","date":"2024-05-01"}'),)
+        assert event.native is FUNCTION_CALL
         assert answer.usage == Usage(3, 0, 3, 3)
 
     def test_search_sources_do_not_reach_the_client(self) -> None:
@@ -151,7 +151,7 @@ class TestSampleFrames:
     def test_members_that_we_do_not_know_are_passed_on(self) -> None:
         frame = packed(frame_of(said("好", content_meta=None), status=1, question_type="闲聊") | {"trace": [1, {}]})
         event, _ = receive_one(frame)
-        assert event.spark_frame is frame
+        assert event.native is frame
 
     @pytest.mark.parametrize(
         ("code", "message", "retryable"),
@@ -203,8 +203,8 @@ class TestMendedFrames:
         assert event.text == "什么问题"
         assert shown(event) == json.loads(MIDDLE)
         event, _ = receive_one(MIDDLE.replace(b',"payload"', b',\r"payload"'))
-        assert event.spark_frame is not None
-        assert b"\r" not in event.spark_frame
+        assert event.native is not None
+        assert b"\r" not in event.native
 
     def test_up_to_the_client_s_piece_a_frame_may_hold_any_character(self) -> None:
         room = MAX_CLIENT_FRAME - len(packed(frame_of(said(""))))
@@ -212,18 +212,18 @@ class TestMendedFrames:
         frame = packed(frame_of(said(text)))
         assert len(frame) == MAX_CLIENT_FRAME
         event, _ = receive_one(frame)
-        assert event.spark_frame is frame
+        assert event.native is frame
 
     def test_a_longer_frame_is_escaped(self) -> None:
         wanted = frame_of(said("汉😀" * 400, extra={"kept": [1.5, None, True]}), status=2, usage=USAGE)
         event, _ = receive_one(wanted)
         assert event.text == "汉😀" * 400
-        assert event.spark_frame == json.dumps(wanted, separators=(",", ":")).encode("ascii")
+        assert event.native == json.dumps(wanted, separators=(",", ":")).encode("ascii")
 
     def test_a_longer_frame_of_ascii_passes_untouched(self) -> None:
         frame = packed(frame_of(said("x" * 54_000)))
         event, _ = receive_one(frame)
-        assert event.spark_frame is frame
+        assert event.native is frame
 
     def test_a_tool_s_words_are_not_the_model_s(self) -> None:
         source = {"content": "[]", "role": "tool", "index": 0}
@@ -231,7 +231,7 @@ class TestMendedFrames:
         assert event.text == "好"
         assert shown(event)["payload"]["choices"]["text"] == [said("好")]
         event, _ = receive_one(frame_of(source))
-        assert (event.text, event.spark_frame) == ("", None)
+        assert (event.text, event.native) == ("", None)
 
     @pytest.mark.parametrize(
         "payload",
@@ -281,7 +281,7 @@ class TestMendedFrames:
 
     def test_call_arguments_given_as_an_object(self) -> None:
         event, _ = receive_one(frame_of(said("", function_call={"name": "f", "arguments": {"城": 1}})))
-        assert event.tool_call == ToolCall("f", '{"城": 1}')
+        assert event.tool_calls == (ToolCallDelta(0, "f", '{"城": 1}'),)
 
     def test_half_a_character_does_not_get_on(self) -> None:
         event, _ = receive_one(MIDDLE.replace("什么".encode(), b"\\ud83d"))
@@ -322,7 +322,7 @@ class TestUsage:
         frame = packed(frame_of(said("完"), status=2, usage=USAGE | {"total_tokens": 20}))
         event, _ = receive_one(frame)
         assert event.usage == Usage(5, 9, 20, 4)
-        assert event.spark_frame is frame
+        assert event.native is frame
 
     @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 5}, {"question_tokens": 4, "completion_tokens": 9}])
     def test_what_cannot_be_worked_out_is_left_to_the_caller(self, usage: dict[str, Any] | None) -> None:
@@ -330,7 +330,7 @@ class TestUsage:
         event, answer = receive_one(frame)
         assert answer.finished
         assert event.usage is None
-        assert event.spark_frame is frame
+        assert event.native is frame
         filled = json.loads(with_usage(frame, Usage(1, 2, 3)))
         assert filled["payload"]["usage"]["text"]["total_tokens"] == 3
         assert filled["payload"]["choices"] == json.loads(frame)["payload"]["choices"]
@@ -478,7 +478,7 @@ def assert_survived(frame: bytes) -> None:
         return
     event.text.encode()
     assert answer.finished is event.is_last
-    if event.spark_frame is not None:
+    if event.native is not None:
         frame_shown = shown(event)
         texts = frame_shown["payload"]["choices"]["text"]
         assert "".join(element["content"] for element in texts) == event.text
@@ -563,7 +563,7 @@ class TestManyAtOnce:
     def test_what_is_plain_passes_untouched(self) -> None:
         events: list[ChatEvent] = []
         SparkAnswer().receive_all([FIRST, MIDDLE, LAST, b"nonsense behind the last"], events)
-        assert [event.spark_frame for event in events] == [FIRST, MIDDLE, LAST]
+        assert [event.native for event in events] == [FIRST, MIDDLE, LAST]
         assert [event.is_last for event in events] == [False, False, True]
 
     def test_an_answer_without_end_is_stopped(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -610,7 +610,7 @@ class TestSendableMessages:
         try:
             sendable = sendable_messages(dialog, domain=domain)
         except InvalidInput:
-            spoken = [message for message in dialog if message.content.strip() and message.role != "system"]
+            spoken = [message for message in dialog if message.text.strip() and message.role != "system"]
             assert not spoken or spoken[-1].role == "assistant"
             return
         roles = [message.role for message in sendable]
@@ -619,11 +619,11 @@ class TestSendableMessages:
             assert takes_system_role(domain)
             roles = roles[1:]
         assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
-        assert all(message.content.strip() for message in sendable)
-        everything = "\n".join(message.content for message in sendable)
+        assert all(message.text.strip() for message in sendable)
+        everything = "\n".join(message.text for message in sendable)
         for message in dialog:
-            if message.role != "assistant" and message.content.strip():
-                assert message.content in everything
+            if message.role != "assistant" and message.text.strip():
+                assert message.text in everything
         assert sendable_messages(sendable, domain=domain) == sendable
 
     def test_a_dialog_that_is_right_is_left_alone(self) -> None:
@@ -743,7 +743,7 @@ class TestFramesOfOurOwn:
             event = ChatEvent(text, reasoning, usage=usage if is_last else None, is_last=is_last)
             frame = render(event, sid=SID, seq=seq, first=seq == 0)
             seen = answer.receive(frame)
-            assert seen.spark_frame is frame
+            assert seen.native is frame
             assert (seen.text, seen.reasoning, seen.usage, seen.is_last) == (text, reasoning, event.usage, is_last)
         assert answer.finished
 
@@ -755,9 +755,9 @@ class TestFramesOfOurOwn:
         assert json.loads(render(events[2], sid=SID, seq=0, first=True))["header"]["status"] == 2
 
     def test_a_function_call_is_rendered(self) -> None:
-        event = ChatEvent(tool_call=ToolCall("f", "{}"), usage=Usage(1, 0, 1), is_last=True)
+        event = ChatEvent(tool_calls=(ToolCallDelta(0, "f", "{}"),), usage=Usage(1, 0, 1), is_last=True)
         seen, _ = receive_one(render(event, sid=SID, seq=0, first=True))
-        assert seen.tool_call == event.tool_call
+        assert seen.tool_calls == event.tool_calls
 
     @pytest.mark.parametrize("text", ["汉" * 2000, "\ud83d", "x" * 5000])
     def test_long_or_unencodable_text_is_ascii(self, text: str) -> None:

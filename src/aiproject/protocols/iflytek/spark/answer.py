@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 
 from aiproject.errors import UpstreamFailed, UpstreamNonsense, UpstreamTruncated
-from aiproject.protocols.chat import ChatEvent, ToolCall, Usage
+from aiproject.protocols.chat import ChatEvent, FinishReason, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.error_codes import Service, quotable, refusal
 from aiproject.protocols.iflytek.spark.frames import MAX_CLIENT_FRAME, STATUS_FIRST, STATUS_LAST, STATUS_MIDDLE
 from aiproject.protocols.iflytek.spark.repair import WrongTypeError, normalise, repair
@@ -178,7 +178,7 @@ class SparkAnswer:
                 if text is not None:
                     self.frames += 1
                     self._grow(text)
-                    events.append(ChatEvent(text, "", None, None, False, frame))
+                    events.append(ChatEvent(text, "", (), None, False, frame))
                     continue
             events.append(self.receive(frame))
             if self.finished:
@@ -187,7 +187,7 @@ class SparkAnswer:
     def receive(self, frame: bytes) -> ChatEvent:
         """Read the next frame.
 
-        An event's ``spark_frame`` is the very object ``frame`` wherever that is fit for a client of the original
+        An event's ``native`` is the very object ``frame`` wherever that is fit for a client of the original
         interface. It is made anew where the frame is longer than `MAX_CLIENT_FRAME` and not ASCII, spans several lines,
         lacks ``content`` or one of the four usage numbers, or has members of the wrong type. It is ``None`` for a frame
         without text elements (search sources, for example), unless that frame is the last.
@@ -271,15 +271,17 @@ class SparkAnswer:
                 if element.reasoning_content:
                     event.reasoning += element.reasoning_content
                 call = element.function_call
-                if call is not None and event.tool_call is None:
-                    event.tool_call = ToolCall(call.name, call.arguments)
+                if call is not None and not event.tool_calls:
+                    event.tool_calls = (ToolCallDelta(0, call.name, call.arguments),)
         self._grow(event.text)
         if event.reasoning:
             self._grow(event.reasoning)
-        if event.tool_call is not None:
-            self._grow(event.tool_call.name + event.tool_call.arguments)
+        for tool_call in event.tool_calls:
+            self._grow(tool_call.name + tool_call.arguments)
 
         if event.is_last:
+            # The platform does not tell an answer that ended at its limit from one that ended by itself.
+            event.finish_reason = FinishReason.TOOL_CALLS if event.tool_calls else FinishReason.STOP
             is_fit = is_fit and has_text
             if payload is not None and payload.usage is not None and payload.usage.text is not None:
                 event.usage, may_stay = self._read_usage(payload.usage.text)
@@ -287,12 +289,12 @@ class SparkAnswer:
         elif not has_text:
             return event
         if is_fit and (is_ascii or len(frame) <= MAX_CLIENT_FRAME) and b"\n" not in frame and b"\r" not in frame:
-            event.spark_frame = frame
+            event.native = frame
         else:
             if mended is None:
                 mended = self._load(frame)
             try:
-                event.spark_frame = repair(mended, status=status, seq=self.frames - 1, usage=event.usage)
+                event.native = repair(mended, status=status, seq=self.frames - 1, usage=event.usage)
             except ValueError:  # a number beyond the range of JSON's readers
                 raise self._nonsense("a frame with an impossible number") from None
         if event.is_last:

@@ -64,9 +64,11 @@ def render(event: ChatEvent, *, sid: str, seq: int, first: bool) -> bytes:
     element: dict[str, Any] = {"content": event.text, "role": "assistant", "index": 0}
     if event.reasoning:
         element["reasoning_content"] = event.reasoning
-    if event.tool_call is not None:
+    if event.tool_calls:
+        # A frame of Spark's has one call, whole; a client reads the later ones as the same call again.
+        call = event.tool_calls[0]
         element["content_type"] = "text"
-        element["function_call"] = {"arguments": event.tool_call.arguments, "name": event.tool_call.name}
+        element["function_call"] = {"arguments": call.arguments, "name": call.name}
     payload: dict[str, Any] = {"choices": {"status": status, "seq": seq, "text": [element]}}
     if event.usage is not None:
         payload["usage"] = {"text": usage_members(event.usage)}
@@ -82,7 +84,7 @@ def with_usage(frame: bytes, usage: Usage) -> bytes:
     """A last frame with other usage numbers: for one that told none, once it is decided what is charged.
 
     Args:
-        frame: a ``spark_frame`` that `SparkAnswer` gave out.
+        frame: a ``native`` frame that `SparkAnswer` gave out.
     """
     loaded = json.loads(frame)
     loaded["payload"]["usage"] = {"text": usage_members(usage)}

@@ -12,7 +12,7 @@ import msgspec
 
 from aiproject.codes import Detail
 from aiproject.errors import InvalidInput
-from aiproject.protocols.chat import ChatMessage, ChatRequest, Role
+from aiproject.protocols.chat import ChatMessage, ChatRequest, PicturePart, Role
 from aiproject.protocols.iflytek.spark.models import completion_limit, max_temperature, takes_system_role
 
 if TYPE_CHECKING:
@@ -45,14 +45,15 @@ def sendable_messages(messages: Iterable[ChatMessage], *, domain: str) -> tuple[
     system: list[str] = []
     turns: list[tuple[Role, list[str]]] = []
     for message in messages:
-        if not message.content.strip():
+        content = message.content if isinstance(message.content, str) else _text_of(message)
+        if not content.strip():
             continue
         if message.role == "system":
-            system.append(message.content)
+            system.append(content)
         elif turns and turns[-1][0] == message.role:
-            turns[-1][1].append(message.content)
+            turns[-1][1].append(content)
         elif turns or message.role == "user":
-            turns.append((message.role, [message.content]))
+            turns.append((message.role, [content]))
     if not turns:
         raise InvalidInput(Detail.DIALOG_WITHOUT_QUESTION)
     if turns[-1][0] != "user":
@@ -64,6 +65,27 @@ def sendable_messages(messages: Iterable[ChatMessage], *, domain: str) -> tuple[
     if system:
         dialog.insert(0, ChatMessage("system", "\n".join(system)))
     return tuple(dialog)
+
+
+def _text_of(message: ChatMessage) -> str:
+    if any(isinstance(part, PicturePart) for part in message.content):
+        raise InvalidInput(Detail.MODEL_READS_NO_PICTURES)
+    return message.text
+
+
+def _check_abilities(request: ChatRequest) -> None:
+    """Refuse what the chat interface of the platform has no member for, as far as ignoring it would do harm."""
+    if request.tools or any(message.role == "tool" or message.tool_calls for message in request.messages):
+        raise InvalidInput(Detail.MODEL_CALLS_NO_TOOLS)
+    if request.response_format.kind != "text":
+        raise InvalidInput(Detail.MODEL_HAS_NO_FORMATS)
+    if request.stop:
+        raise InvalidInput(Detail.MODEL_HAS_NO_STOPS)
+
+
+DEFAULT_TEMPERATURE: Final = 0.5
+DEFAULT_TOP_K: Final = 4
+"""The platform's own defaults. Source: 《星火认知大模型 Web API 文档》."""
 
 
 def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | None = None) -> bytes:
@@ -78,12 +100,16 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
         uid: an end user's id at the platform, at most 32 characters; must not be a credential.
 
     Raises:
-        InvalidInput: the dialog cannot be sent, or a number is none.
+        InvalidInput: the dialog cannot be sent, a number is none, or the request asks for what no Spark model does here
+            (pictures, tools, answers in a format, stop texts).
         ValueError: ``uid`` is too long.
     """
     if uid is not None and len(uid) > MAX_UID:
         raise ValueError(f"uid has at most {MAX_UID} characters")
-    if not math.isfinite(request.temperature):
+    _check_abilities(request)
+    temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
+    top_k = DEFAULT_TOP_K if request.top_k is None else request.top_k
+    if not math.isfinite(temperature):
         raise InvalidInput(Detail.TEMPERATURE_NOT_NUMBER)
     highest = max_temperature(domain)
     header = {"app_id": app_id}
@@ -95,9 +121,9 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
             "chat": {
                 "domain": domain,
                 # The range excludes 0, which callers use for "as steady as can be".
-                "temperature": min(max(request.temperature, 0.01), highest),
+                "temperature": min(max(temperature, 0.01), highest),
                 "max_tokens": min(max(request.max_tokens, 1), completion_limit(domain)),
-                "top_k": min(max(request.top_k, 1), 6),
+                "top_k": min(max(top_k, 1), 6),
                 "auditing": "default",
             }
         },

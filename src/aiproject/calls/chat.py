@@ -1,0 +1,329 @@
+"""A chat, from admission to settlement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from aiproject.accounts.principal.principal import Principal
+from aiproject.adapters.fault_points import fault_point
+from aiproject.adapters.http.asgi import Scope, note, request_id
+from aiproject.adapters.http.bodies import ClientGone
+from aiproject.adapters.log import get_logger
+from aiproject.calls.client_watch import ClientWatch
+from aiproject.calls.idempotency import IdempotencyClaim, IdempotencyStore
+from aiproject.calls.incoming import IncomingCall
+from aiproject.calls.limits import CallLimits
+from aiproject.calls.running import RunningCalls
+from aiproject.calls.settlement import CallSettlement, outcome_of
+from aiproject.calls.time_limit import CallTimeLimit
+from aiproject.errors import AiProjectError
+from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
+from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
+from aiproject.providers.base import ChatProvider, ChatStream
+
+__all__ = ["CallTimes", "ChatAnswer", "ChatCalls", "ChatWriter"]
+
+log = get_logger("relay")
+
+
+class CallTimes(msgspec.Struct, frozen=True):
+    """How long a call may take, in seconds.
+
+    Attributes:
+        call: the whole of it, whoever holds it up.
+        drain: how long an answer is read on after its client hung up; 0 cuts it off at once.
+    """
+
+    call: float
+    drain: float
+
+
+class ChatAnswer:
+    """An answer on its way: its events, what it has consumed so far, and its settlement.
+
+    Attributes:
+        is_whole: the last event has been received.
+        is_kept: the caller gave an ``Idempotency-Key``, so that the written answer goes to `settle`.
+    """
+
+    __slots__ = (
+        "_beside",
+        "_client",
+        "_parts",
+        "_prompt_tokens",
+        "_provider",
+        "_settlement",
+        "_stream",
+        "_usage",
+        "claim",
+        "is_kept",
+        "is_whole",
+        "scope",
+    )
+
+    def __init__(self, scope: Scope, provider: ChatProvider, prompt_tokens: int, claim: IdempotencyClaim) -> None:
+        self.scope = scope
+        self.claim = claim
+        self.is_kept = claim.is_wanted
+        self.is_whole = False
+        self._provider = provider
+        self._prompt_tokens = prompt_tokens
+        self._parts: list[str] = []
+        # What the model generated beside the text: reasoning and tool calls, which count in the estimate alike.
+        self._beside: list[str] = []
+        self._usage: Usage | None = None
+        self._stream: ChatStream
+        self._settlement: CallSettlement
+        self._client: ClientWatch
+
+    def begin(self, stream: ChatStream, settlement: CallSettlement, client: ClientWatch) -> None:
+        """Take up the stream that the provider opened, once its first event is here."""
+        self._stream = stream
+        self._settlement = settlement
+        self._client = client
+
+    async def receive(self) -> Sequence[ChatEvent]:
+        """Return the next events, all that are here and at least one; not to be called once `is_whole`.
+
+        Raises:
+            UpstreamFailed: the answer ends here.
+            ClientGone: nobody is left to read it, or its reader is too slow.
+            Unavailable: the server is stopping.
+        """
+        events = await self._stream.receive()
+        parts = self._parts
+        for event in events:
+            if event.text:
+                parts.append(event.text)
+            if event.reasoning or event.tool_calls:
+                self._take_beside(event)
+            if event.is_last:
+                self.is_whole = True
+        return events
+
+    def _take_beside(self, event: ChatEvent) -> None:
+        self._beside.append(event.reasoning)
+        for call in event.tool_calls:
+            self._beside += (call.name, call.arguments)
+
+    @property
+    def sid(self) -> str | None:
+        """The vendor's session id, once it is known."""
+        return self._stream.sid
+
+    @property
+    def native_format(self) -> str | None:
+        """The protocol whose messages `ChatEvent.native` holds."""
+        return self._stream.native_format
+
+    @property
+    def text(self) -> str:
+        """The text received so far."""
+        return "".join(self._parts)
+
+    @property
+    def has_reported_usage(self) -> bool:
+        """Whether the provider told what the answer consumed."""
+        return self._stream.usage is not None
+
+    @property
+    def usage(self) -> Usage:
+        """What the whole answer consumed: the provider's numbers, or the estimate where it told none."""
+        if self._usage is None:
+            self._usage = self._stream.usage
+            if self._usage is None:
+                self._usage = self._estimate()
+                note(self.scope, tokens_estimated=True)
+                log.warning("the provider told no usage; the estimate is charged", request_id=request_id(self.scope))
+        return self._usage
+
+    def _estimate(self) -> Usage:
+        estimate = self._provider.estimate_tokens
+        completion = estimate(self.text) + (estimate("".join(self._beside)) if self._beside else 0)
+        return Usage(self._prompt_tokens, completion, self._prompt_tokens + completion)
+
+    def consumed(self) -> int:
+        """Return our estimate of what the call has consumed so far, in tokens."""
+        return self._estimate().total_tokens
+
+    async def settle(self, written: bytes | None = None) -> None:
+        """Charge the whole answer; to be called before the caller holds all of it.
+
+        Args:
+            written: the answer as the caller gets it, kept for calls that repeat this one's ``Idempotency-Key``.
+
+        Raises:
+            KeyLost: the answer must not go out; nothing is charged.
+        """
+        usage, settlement = self.usage, self._settlement
+        settlement.reached(Stage.LAST_FRAME, sid=self._stream.sid)
+        charged = await settlement.settle(
+            Outcome.CLIENT_GONE if self._client.is_gone else Outcome.FINISHED,
+            reported=usage.total_tokens if self.has_reported_usage else None,
+            answer=None if written is None else self.claim.stored(written),
+        )
+        note(self.scope, tokens=usage.total_tokens)
+        if charged != usage.total_tokens:
+            note(self.scope, taken=charged)
+        fault_point("before reply")
+
+    async def fail(self, error: AiProjectError) -> None:
+        """Settle an answer that ended badly after some of it was written, so that the writer can say so in its way."""
+        await self._settlement.settle(outcome_of(error))
+
+
+class ChatWriter(Protocol):
+    """How one API writes an answer to its client.
+
+    Attributes:
+        passes_on: the client sees the answer while it comes, so that it has seen some of one that fails.
+    """
+
+    @property
+    def passes_on(self) -> bool: ...
+
+    async def write(self, answer: ChatAnswer) -> None:
+        """Receive the events until the answer is whole, write them, and `ChatAnswer.settle` before the last of them.
+
+        Errors of `ChatAnswer.receive` are passed up unless something has been written; then `ChatAnswer.fail` settles
+        the call, and the writer ends the answer in its own way.
+        """
+        ...
+
+    async def repeat(self, written: bytes) -> None:
+        """Write the stored answer of an earlier call with the same ``Idempotency-Key``."""
+        ...
+
+
+class ChatCalls:
+    """Runs chats of every API on a provider.
+
+    Args:
+        running: stopped by the server's shutdown.
+        model: the name of the model by which API keys are limited.
+    """
+
+    def __init__(
+        self,
+        running: RunningCalls,
+        quotas: Quotas,
+        provider: ChatProvider,
+        idempotency: IdempotencyStore,
+        limits: CallLimits,
+        *,
+        model: str,
+        times: CallTimes,
+    ) -> None:
+        self.model = model
+        self._running = running
+        self._quotas = quotas
+        self._provider = provider
+        self._idempotency = idempotency
+        self._limits = limits
+        self._times = times
+
+    def confirms_principal(self, scope: Scope) -> bool:
+        """Whether the call's hold finds out that the caller's account still exists, so that nobody else need to."""
+        return not self._idempotency.is_asked(scope)
+
+    async def run(self, call: IncomingCall[Principal], request: ChatRequest, writer: ChatWriter) -> None:
+        """Admit a call, ask the provider and have the answer written; charge it.
+
+        Raises:
+            AiProjectError: nothing has been written; the call is settled, mostly for nothing.
+            ClientGone: the client hung up; the call is settled by what was generated.
+        """
+        scope, principal = call.scope, call.principal
+        principal.require(Meter.TOKENS, self.model)
+        estimate = self._provider.estimate_prompt
+        async with (
+            self._limits.enter(
+                scope, principal, tokens=lambda: estimate(request.messages) + request.max_tokens
+            ) as running,
+            self._idempotency.claim(scope, principal.account.account_id, call.body) as claim,
+        ):
+            if claim.answer is not None:
+                await writer.repeat(claim.answer)
+                return
+            prompt_tokens = estimate(request.messages)
+            hold = await self._hold(scope, principal, request, prompt_tokens)
+            # A small balance, or a small rest of what the key may spend, gives a short answer rather than a refusal.
+            if hold.amount - prompt_tokens < request.max_tokens:
+                request = msgspec.structs.replace(request, max_tokens=hold.amount - prompt_tokens)
+            answer = ChatAnswer(scope, self._provider, prompt_tokens, claim)
+            seen = answer.consumed if writer.passes_on else lambda: prompt_tokens
+            async with CallSettlement(self._quotas, hold, estimate=answer.consumed, seen=seen) as settlement:
+                running.consumed = lambda: settlement.charged
+                await self._converse(call, request, answer, settlement, writer)
+
+    async def _hold(self, scope: Scope, principal: Principal, request: ChatRequest, prompt_tokens: int) -> Hold:
+        """Hold what the call may cost at most, or less if the quota has less; at least a token of an answer."""
+        return await self._quotas.hold(
+            principal.account,
+            Meter.TOKENS,
+            prompt_tokens + request.max_tokens,
+            need=prompt_tokens + 1,
+            request_id=request_id(scope),
+            key_id=principal.key_id,
+            pair=principal.unconfirmed,
+            prompt_estimate=prompt_tokens,
+            completion_limit=request.max_tokens,
+        )
+
+    async def _converse(
+        self,
+        call: IncomingCall[Principal],
+        request: ChatRequest,
+        answer: ChatAnswer,
+        settlement: CallSettlement,
+        writer: ChatWriter,
+    ) -> None:
+        """Ask the provider and have its answer written; a client that hangs up is noticed at any time."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - an endpoint runs in a task
+        loop = asyncio.get_running_loop()
+        scope, times = call.scope, self._times
+        ends_at = loop.time() + times.call
+        # Whoever gave a key comes back for the answer, and is charged for the whole of it then.
+        on_gone = _go_on if answer.is_kept else task.cancel
+        with ClientWatch(scope, call.receive, on_gone) as client:
+            try:
+                stream = await self._provider.ask(request, on_sent=partial(settlement.reached, Stage.SENT))
+            except asyncio.CancelledError:
+                if not client.is_gone:
+                    raise
+                task.uncancel()
+                raise ClientGone from None
+            note(scope, warm=stream.is_warm)
+            settlement.reached(Stage.FIRST_FRAME, sid=stream.sid)
+            answer.begin(stream, settlement, client)
+            drain: asyncio.TimerHandle | None = None
+
+            def client_gone() -> None:
+                # What is generated is being paid for: read it to its end, for a while, to know the real usage. Whoever
+                # gave a key comes back for the whole answer: cut, it would be charged twice.
+                nonlocal drain
+                if not answer.is_kept:
+                    drain = loop.call_later(times.drain, stream.abort, ClientGone())
+
+            client.on_gone = client_gone
+            time_limit = CallTimeLimit(scope, stream, client, loop, times.call, ends_at)
+            try:
+                with self._running.streaming(stream), time_limit:
+                    await writer.write(answer)
+            finally:
+                stream.close()
+                if drain is not None:
+                    drain.cancel()
+                note(scope, sid=stream.sid)
+                if client.is_gone:
+                    note(scope, outcome="client gone")
+
+
+def _go_on() -> None:
+    """Let a client hang up without ending its call."""

@@ -1,0 +1,167 @@
+"""A call that is answered at once: a picture read, a clip heard."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from aiproject.accounts.principal.principal import Principal
+from aiproject.adapters.fault_points import fault_point
+from aiproject.adapters.http.asgi import Scope, note, request_id
+from aiproject.adapters.workers import Workers
+from aiproject.calls.idempotency import IdempotencyStore
+from aiproject.calls.incoming import IncomingCall
+from aiproject.calls.limits import CallLimits
+from aiproject.calls.settlement import CallSettlement
+from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
+from aiproject.media import Pcm, prepare_audio, prepare_picture
+from aiproject.providers.base import DictationProvider, OcrProvider, RecognizedText
+
+__all__ = ["ClipCalls", "PictureCalls", "Render"]
+
+P = TypeVar("P", bound=Principal | None)
+
+Render = Callable[[str], bytes]
+"""Writes a recognised text as the answer of one API."""
+
+SILENCE = RecognizedText("", None)
+
+
+class _UnaryCalls:
+    """What the calls of both kinds share.
+
+    Args:
+        workers: threads that decode files.
+    """
+
+    meter: Meter
+
+    def __init__(self, quotas: Quotas, workers: Workers, idempotency: IdempotencyStore, limits: CallLimits) -> None:
+        self._quotas = quotas
+        self._workers = workers
+        self._idempotency = idempotency
+        self._limits = limits
+
+    def confirms_principal(self, scope: Scope) -> bool:
+        """Whether the call's hold finds out that the caller's account still exists, so that nobody else need to."""
+        return not self._idempotency.is_asked(scope)
+
+    async def _run(
+        self,
+        call: IncomingCall[P],
+        units: int,
+        ask: Callable[[CallSettlement], Awaitable[RecognizedText]],
+        render: Render,
+    ) -> bytes:
+        """Claim the key, hold ``units``, ask, charge them; return the answer, new or stored."""
+        scope, principal = call.scope, call.principal
+        account_id = None if principal is None else principal.account.account_id
+        async with self._idempotency.claim(scope, account_id, call.body) as claim:
+            if claim.answer is not None:
+                return claim.answer
+            hold = await self._hold(scope, principal, units)
+            async with CallSettlement(self._quotas, hold, estimate=lambda: units) as settlement:
+                recognized = await ask(settlement)
+                answer = render(recognized.text)
+                await settlement.settle(Outcome.FINISHED, reported=units, answer=claim.stored(answer))
+        note(scope, outcome="ok")
+        fault_point("before reply")
+        return answer
+
+    async def _hold(self, scope: Scope, principal: Principal | None, units: int) -> Hold:
+        if principal is None:
+            return Hold(None, self.meter, units, request_id(scope))
+        return await self._quotas.hold(
+            principal.account,
+            self.meter,
+            units,
+            request_id=request_id(scope),
+            key_id=principal.key_id,
+            pair=principal.unconfirmed,
+        )
+
+
+async def _ask(scope: Scope, settlement: CallSettlement, asked: Awaitable[RecognizedText]) -> RecognizedText:
+    settlement.reached(Stage.SENT)
+    recognized = await asked
+    note(scope, sid=recognized.sid)
+    settlement.reached(Stage.LAST_FRAME, sid=recognized.sid)
+    return recognized
+
+
+class PictureCalls(_UnaryCalls):
+    """Reads the text in pictures; a picture takes one unit, only on success."""
+
+    meter = Meter.PIC_TIMES
+
+    def __init__(
+        self,
+        quotas: Quotas,
+        provider: OcrProvider,
+        workers: Workers,
+        idempotency: IdempotencyStore,
+        limits: CallLimits,
+    ) -> None:
+        super().__init__(quotas, workers, idempotency, limits)
+        self._provider = provider
+
+    async def run(self, call: IncomingCall[Principal], render: Render) -> bytes:
+        """Return the answer that ``render`` makes of the text, or the stored one of an earlier call with the same key.
+
+        Args:
+            call: its body is the picture's file.
+
+        Raises:
+            UnusableFile: the body is no picture that can be read.
+            AiProjectError: nothing is charged.
+        """
+
+        async def ask(settlement: CallSettlement) -> RecognizedText:
+            # Decoded only once it is held: a picture takes up to a second of a processor.
+            picture = await self._workers.run(prepare_picture, call.body)
+            recognized = await _ask(call.scope, settlement, self._provider.read(picture))
+            note(call.scope, pictures=1)
+            return recognized
+
+        async with self._limits.enter(call.scope, call.principal):
+            return await self._run(call, 1, ask, render)
+
+
+class ClipCalls(_UnaryCalls):
+    """Hears clips of at most 60 s; a clip takes its milliseconds of accounts whose dictation is metered."""
+
+    meter = Meter.VOICE_SECONDS
+
+    def __init__(
+        self,
+        quotas: Quotas,
+        provider: DictationProvider,
+        workers: Workers,
+        idempotency: IdempotencyStore,
+        limits: CallLimits,
+    ) -> None:
+        super().__init__(quotas, workers, idempotency, limits)
+        self._provider = provider
+
+    async def run(self, call: IncomingCall[Principal | None], render: Render, *, rate: int) -> bytes:
+        """Return the answer that ``render`` makes of the text, or the stored one of an earlier call with the same key.
+
+        Args:
+            call: its body is the sound's file; one without any sound is silence.
+            rate: samples a second of a body that is raw PCM.
+
+        Raises:
+            UnusableFile: the body is no sound that can be read, or longer than 60 s.
+            AiProjectError: nothing is charged.
+        """
+        async with self._limits.enter(call.scope, call.principal):
+            # The length is what is held, so that the file is decoded first.
+            audio = await self._workers.run(prepare_audio, call.body, rate=rate)
+            note(call.scope, voice_ms=audio.duration_ms)
+            return await self._run(call, audio.duration_ms, lambda held: self._hear(call.scope, held, audio), render)
+
+    async def _hear(self, scope: Scope, settlement: CallSettlement, audio: Pcm) -> RecognizedText:
+        if not audio.samples:
+            # Somebody only tapped the recorder's button. An existing app ends if that is refused.
+            return SILENCE
+        return await _ask(scope, settlement, self._provider.hear(audio))
