@@ -188,6 +188,9 @@ def test_the_table_of_credentials_is_the_one_in_force() -> None:
     shown = {row[0]: row[1:] for row in table if len(row) == 4 and row[0] in set(Action)}
     credentials = (Credential.UUID, Credential.SESSION, Credential.API_KEY)
     assert shown == {str(act): [str(NEEDS[act, credential]) for credential in credentials] for act in Action}
+    words = {"可以": "yes", "需要密码": "with the password", "不可以": "no"}
+    chinese = [row[1:] for row in rows(read("docs/zh/explanation/accounts.md"), "") if {*row[1:]} <= words.keys()]
+    assert [[words[cell] for cell in row] for row in chinese] == list(shown.values())
 
 
 class TestArchitecture:

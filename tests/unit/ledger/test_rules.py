@@ -13,34 +13,43 @@ from hypothesis import strategies as st
 from aiproject.ledger.model import MAX_UNITS, Outcome, Stage
 from aiproject.ledger.rules import CHARGES, Basis, charge, is_billable
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "en" / "explanation" / "quotas.md"
+DOCS = Path(__file__).parents[3] / "docs"
 STAGES = {
     "nothing was sent yet": Stage.HELD,
     "the question was sent": Stage.SENT,
     "the answer had begun": Stage.FIRST_FRAME,
     "the answer was complete": Stage.LAST_FRAME,
+    "尚未发送": Stage.HELD,
+    "提问已发送": Stage.SENT,
+    "回答已开始": Stage.FIRST_FRAME,
+    "回答已完整": Stage.LAST_FRAME,
 }
 WORDS = {
     "nothing": Basis.NOTHING,
     "as reported": Basis.REPORTED,
     "by estimate": Basis.ESTIMATED,
     "free within the bound": Basis.BOUNDED,
+    "不扣": Basis.NOTHING,
+    "按报告": Basis.REPORTED,
+    "按估算": Basis.ESTIMATED,
+    "上限内免费": Basis.BOUNDED,
 }
 
 outcomes, stages = st.sampled_from(Outcome), st.sampled_from(Stage)
 
 
-def documented() -> dict[Outcome, dict[Stage, Basis]]:
-    """The table of the document."""
+def documented(language: str) -> dict[Outcome, dict[Stage, Basis]]:
+    """The table of the page about quotas."""
+    document = DOCS / language / "explanation" / "quotas.md"
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in DOCUMENT.read_text(encoding="utf-8").splitlines()
+        for line in document.read_text(encoding="utf-8").splitlines()
         if line.startswith("|")
     ]
-    head = next(row for row in rows if row[0] == "how the call ended")
+    head = next(row for row in rows if row[0] in ("how the call ended", "调用如何结束"))
     table = {}
     for row in rows[rows.index(head) + 2 :]:
-        name = re.search(r"\(`([a-z ]+)`\)$", row[0])
+        name = re.search(r"[(（]`([a-z ]+)`[)）]$", row[0])
         if name is None:
             break
         cells = zip(head[1:], row[1:], strict=True)
@@ -52,8 +61,9 @@ def test_every_end_at_every_stage_has_its_place() -> None:
     assert {(outcome, stage) for outcome, row in CHARGES.items() for stage in row} == set(product(Outcome, Stage))
 
 
-def test_the_document_shows_the_same_table() -> None:
-    assert documented() == CHARGES
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_document_shows_the_same_table(language: str) -> None:
+    assert documented(language) == CHARGES
 
 
 @given(outcome=outcomes, stage=stages, reported=st.none() | st.integers(), estimated=st.integers())

@@ -1,0 +1,66 @@
+"""The English and the Chinese pages of the documentation say the same: headings, code and tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted(
+    path.relative_to(DOCS / "zh").as_posix()
+    for path in (DOCS / "zh").glob("[re][ex]*/*.md")
+    if (DOCS / "en" / path.relative_to(DOCS / "zh")).is_file()
+)
+
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^(#{1,6}) ", re.MULTILINE)
+INDENTED = re.compile(r"^ {4}(?![-*|] )(\S.*)$", re.MULTILINE)
+LINK = re.compile(r"\[[^\]\[]*\]\(([^()\s#]+)(#[^()\s]*)?\)")
+CODE = re.compile(r"`([^`]+)`")
+
+
+def both(page: str) -> tuple[str, str]:
+    return (DOCS / "en" / page).read_text("utf-8"), (DOCS / "zh" / page).read_text("utf-8")
+
+
+def prose(text: str) -> str:
+    return FENCE.sub("", text)
+
+
+def tables(text: str) -> list[list[int]]:
+    """The number of cells in each row of each table."""
+    found = re.findall(r"(?:^\|.*\n)+", prose(text) + "\n", re.MULTILINE)
+    return [[len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()] for table in found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+class TestTwins:
+    def test_the_headings_have_the_same_levels(self, page: str) -> None:
+        english, chinese = (HEADING.findall(prose(text)) for text in both(page))
+        assert english == chinese
+
+    def test_the_code_is_the_same(self, page: str) -> None:
+        english, chinese = both(page)
+        assert [(language, _without_comments(code)) for _, language, code in FENCE.findall(english)] == [
+            (language, _without_comments(code)) for _, language, code in FENCE.findall(chinese)
+        ]
+        assert INDENTED.findall(prose(english)) == INDENTED.findall(prose(chinese))
+
+    def test_the_tables_have_the_same_rows_and_columns(self, page: str) -> None:
+        english, chinese = map(tables, both(page))
+        assert english == chinese
+
+    def test_they_name_the_same_things_and_lead_to_the_same_pages(self, page: str) -> None:
+        english, chinese = (prose(text) for text in both(page))
+        assert _code_words(english) == _code_words(chinese)
+        assert {target for target, _ in LINK.findall(english)} == {target for target, _ in LINK.findall(chinese)}
+
+
+def _code_words(text: str) -> set[str]:
+    return {" ".join(found.split()) for found in CODE.findall(text)}
+
+
+def _without_comments(code: str) -> list[str]:
+    return [line for line in (re.sub(r"\s*(?<!\S)# .*$", "", line).rstrip() for line in code.splitlines()) if line]
