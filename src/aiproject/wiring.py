@@ -50,7 +50,7 @@ from aiproject.administration.people import People
 from aiproject.administration.routes import AdministrationRoutes, Services
 from aiproject.administration.service import Administrators
 from aiproject.administration.setup import SetupCode, SetupGuard
-from aiproject.administration.tables import Tables
+from aiproject.administration.table_store import Tables
 from aiproject.administration.trial import ModelTrial
 from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
 from aiproject.api.legacy.files import PictureText, VoiceText

@@ -23,12 +23,12 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, administrator_session, api_key, browser_session, user
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdict
 from aiproject.administration import Administrators, Role
-from aiproject.administration.adopting import adopt
 from aiproject.administration.jwts import Signer
+from aiproject.administration.legacy_import import adopt
 from aiproject.administration.model import MASK, AdministratorUnknown, JwtRefused, NotPermitted
 from aiproject.administration.people import NewProfile, People
 from aiproject.administration.service import Change, Session
-from aiproject.administration.tables import Tables
+from aiproject.administration.table_store import Tables
 from aiproject.audit import Actor, ActorKind, AuditContext, AuditFilter, AuditLog
 from aiproject.errors import (
     AccountUnknown,

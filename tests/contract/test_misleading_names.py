@@ -22,7 +22,7 @@ from aiproject.administration.jwts import Signer
 from aiproject.administration.model import Administrator
 from aiproject.administration.people import NewProfile, People
 from aiproject.administration.service import Administrators, Change
-from aiproject.administration.tables import Tables
+from aiproject.administration.table_store import Tables
 from aiproject.audit import Actor, ActorKind, AuditContext
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken, TooManyRequests
 from aiproject.ledger import LeaseTimes, Meter, Quotas

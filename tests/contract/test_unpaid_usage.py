@@ -21,7 +21,7 @@ from aiproject.adapters.db.schema import unpaid_usage
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import SpendLimitReached
 from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
-from aiproject.ledger.losses import LossFilter, sums_of_losses
+from aiproject.ledger.loss_store import LossFilter, sums_of_losses
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 

@@ -12,7 +12,7 @@ from alembic import command
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import ledger_entry, voucher, voucher_redemption
-from aiproject.administration.tables import Tables
+from aiproject.administration.table_store import Tables
 from aiproject.errors import VoucherRedeemed
 from aiproject.ledger import Kind, Meter
 from aiproject.ledger.batch import apply

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 import aiproject
+from aiproject.adapters.db import schema
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "aiproject").rglob("*.py"))
@@ -153,3 +155,34 @@ def test_every_write_is_retried_in_one_place(path: Path) -> None:
             assert not ast.unparse(node.func.value).endswith("database"), where
         if isinstance(node, ast.ImportFrom):
             assert node.module != "aiproject.adapters.db.retry", where
+
+
+SQL_MODULES = {
+    # The ledger's batch is one transaction of hand-written statements, in parts; `verify` re-reads all of its tables.
+    "ledger": ("batch", "sql", "idempotency", "key_limits", "unpaid", "verify"),
+}
+"""Beginnings of the names of modules with SQL, by package, beside ``store`` and ``…_store`` anywhere."""
+
+
+def may_hold_sql(path: Path) -> bool:
+    parts = path.relative_to(ROOT / "src" / "aiproject").parts
+    if parts[:2] == ("adapters", "db") or path.stem == "store" or path.stem.endswith("_store"):
+        return True
+    return path.stem.startswith(SQL_MODULES.get(parts[0], ()) or "-")
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if not may_hold_sql(path)], ids=place)
+def test_sql_is_in_stores_only(path: Path) -> None:
+    """Everything else calls functions of a store; for a signature there is `adapters.db.engine.Connection`."""
+    for node in ast.walk(parsed(path)):
+        where = f"{place(path)}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.partition(".")[0] == "sqlalchemy" for alias in node.names), where
+        if isinstance(node, ast.ImportFrom):
+            assert (node.module or "").partition(".")[0] != "sqlalchemy", where
+            if node.module == "aiproject.adapters.db.schema":
+                tables = {alias.name for alias in node.names} & {
+                    name for name, value in vars(schema).items() if isinstance(value, sa.Table)
+                }
+                assert not tables, where
+            assert not (node.module == "aiproject.adapters.db" and "schema" in {a.name for a in node.names}), where

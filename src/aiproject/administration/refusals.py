@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from aiproject.administration.door import Refusals, Told
 from aiproject.administration.model import AdministratorUnknown
-from aiproject.administration.tables import TableUnknown
+from aiproject.administration.table_store import TableUnknown
 from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, AiProjectError, LoginFailed, NameTaken, VoucherUnusable
 from aiproject.messages import Language, format_message

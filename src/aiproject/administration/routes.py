@@ -34,7 +34,7 @@ from aiproject.administration.model import MASK, Malformed, Role
 from aiproject.administration.people import People
 from aiproject.administration.service import Administrators, Change
 from aiproject.administration.setup import SetupGuard
-from aiproject.administration.tables import MAX_ROWS, TABLES, Tables, TableUnknown
+from aiproject.administration.table_store import MAX_ROWS, TABLES, Tables, TableUnknown
 from aiproject.administration.trial import ModelTrial, trial_request
 from aiproject.audit import AuditLog
 from aiproject.audit.service import EXPORT_MEDIA_TYPES, exported

@@ -23,6 +23,7 @@ __all__ = [
     "end_sessions",
     "forget_sessions",
     "listed",
+    "names_after",
     "of_session",
     "password_of",
     "remove",
@@ -83,6 +84,13 @@ async def listed(connection: AsyncConnection) -> list[Administrator]:
         _administrator(row)
         for row in await connection.execute(select(*COLUMNS).order_by(administrators.c.name_key))
     ]  # fmt: skip
+
+
+async def names_after(connection: AsyncConnection, admin_id: int, limit: int) -> list[tuple[int, str, str]]:
+    """Return number, name and name key of administrators with higher numbers, in the order of numbers."""
+    number = administrators.c.admin_id
+    statement = select(number, administrators.c.name, administrators.c.name_key).where(number > admin_id)
+    return [tuple(row) for row in await connection.execute(statement.order_by(number).limit(limit))]
 
 
 async def count(connection: AsyncConnection, *, roles: Sequence[Role] = tuple(Role)) -> int:

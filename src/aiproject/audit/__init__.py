@@ -6,11 +6,12 @@ from aiproject.audit.model import (
     ActorKind,
     AuditContext,
     AuditEntry,
+    AuditFilter,
     Fact,
     account_origin,
     server_origin,
 )
-from aiproject.audit.service import AuditFilter, AuditLog
+from aiproject.audit.service import AuditLog
 from aiproject.audit.store import record
 
 __all__ = [

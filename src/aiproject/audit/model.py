@@ -126,6 +126,26 @@ class AuditContext:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries are wanted; ``None``: any. Texts are compared exactly.
+
+    Attributes:
+        action: an action such as ``user.grant``, or its noun and a dot (``user.``) for all of them.
+        since: milliseconds since 1970, inclusive.
+        until: milliseconds since 1970, exclusive.
+        before_seq: only entries with smaller numbers.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    target: str | None = None
+    request_id: str | None = None
+    since: int | None = None
+    until: int | None = None
+    before_seq: int | None = None
+
+
 def server_origin() -> AuditContext:
     """Return the origin of an act that nobody asked for: the server's own."""
     return AuditContext(Actor(ActorKind.SERVER, "server"), "", secrets.token_hex(12))

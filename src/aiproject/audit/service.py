@@ -6,18 +6,15 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement
-
 from aiproject.adapters.db.engine import Database
-from aiproject.adapters.db.schema import audit_entry as entries
 from aiproject.adapters.http.timestamps import told_ms
 from aiproject.audit import store
-from aiproject.audit.model import AuditContext, AuditEntry, Fact, seal
+from aiproject.audit.model import AuditContext, AuditEntry, AuditFilter, Fact, seal
 
-__all__ = ["EXPORT_MEDIA_TYPES", "AuditFilter", "AuditLog", "ExportFormat"]
+__all__ = ["EXPORT_MEDIA_TYPES", "AuditLog", "ExportFormat"]
 
 PAGE = 1000
 """Entries read in one go when all are wanted."""
@@ -29,47 +26,6 @@ EXPORT_MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv; charset=utf-8",
 COLUMNS = (*(field.name for field in fields(AuditEntry)), "time")
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """Which entries are wanted; ``None``: any. Texts are compared exactly.
-
-    Attributes:
-        action: an action such as ``user.grant``, or its noun and a dot (``user.``) for all of them.
-        since: milliseconds since 1970, inclusive.
-        until: milliseconds since 1970, exclusive.
-        before_seq: only entries with smaller numbers.
-    """
-
-    actor: str | None = None
-    action: str | None = None
-    target: str | None = None
-    request_id: str | None = None
-    since: int | None = None
-    until: int | None = None
-    before_seq: int | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the filter as SQL; every value is a bound parameter."""
-        found: list[ColumnElement[bool]] = []
-        if self.actor is not None:
-            found.append(entries.c.actor == self.actor)
-        if self.action is not None and self.action.endswith("."):
-            found.append(entries.c.action.startswith(self.action, autoescape=True))
-        elif self.action is not None:
-            found.append(entries.c.action == self.action)
-        if self.target is not None:
-            found.append(entries.c.target == self.target)
-        if self.request_id is not None:
-            found.append(entries.c.request_id == self.request_id)
-        if self.since is not None:
-            found.append(entries.c.at >= self.since)
-        if self.until is not None:
-            found.append(entries.c.at < self.until)
-        if self.before_seq is not None:
-            found.append(entries.c.seq < self.before_seq)
-        return found
 
 
 EVERYTHING = AuditFilter()
@@ -96,19 +52,19 @@ class AuditLog:
     async def newest(self, wanted: AuditFilter = EVERYTHING, *, limit: int, offset: int = 0) -> list[AuditEntry]:
         """Return entries, the newest first."""
         async with self._database.connect() as connection:
-            return await store.newest(connection, wanted.conditions(), limit=limit, offset=offset)
+            return await store.newest(connection, wanted, limit=limit, offset=offset)
 
     async def count(self, wanted: AuditFilter = EVERYTHING) -> int:
         """Return how many entries there are."""
         async with self._database.connect() as connection:
-            return await store.count(connection, wanted.conditions())
+            return await store.count(connection, wanted)
 
     async def all(self, wanted: AuditFilter = EVERYTHING) -> AsyncIterator[AuditEntry]:
         """Yield entries, the oldest first, a page at a time: the log only ever grows at its end."""
-        after, conditions = 0, wanted.conditions()
+        after = 0
         while True:
             async with self._database.connect() as connection:
-                page = await store.oldest(connection, conditions, after=after, limit=PAGE)
+                page = await store.oldest(connection, wanted, after=after, limit=PAGE)
             for entry in page:
                 yield entry
             if len(page) < PAGE:

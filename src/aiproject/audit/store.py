@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, insert, select
@@ -24,6 +24,7 @@ from aiproject.audit.model import (
     MAX_TARGET_LENGTH,
     AuditContext,
     AuditEntry,
+    AuditFilter,
     Fact,
     facts_json,
     seal,
@@ -80,26 +81,44 @@ async def record(
     return int(fields["seq"])
 
 
-async def newest(
-    connection: AsyncConnection, conditions: Sequence[ColumnElement[bool]], *, limit: int, offset: int = 0
-) -> list[AuditEntry]:
-    """Return entries that fulfil all conditions, the newest first."""
-    statement = select(entries).where(*conditions).order_by(entries.c.seq.desc()).limit(limit).offset(offset)
+async def newest(connection: AsyncConnection, wanted: AuditFilter, *, limit: int, offset: int = 0) -> list[AuditEntry]:
+    """Return the entries that are wanted, the newest first."""
+    statement = select(entries).where(*_conditions(wanted)).order_by(entries.c.seq.desc()).limit(limit).offset(offset)
     return [AuditEntry(*row) for row in await connection.execute(statement)]
 
 
-async def oldest(
-    connection: AsyncConnection, conditions: Sequence[ColumnElement[bool]], *, after: int, limit: int
-) -> list[AuditEntry]:
-    """Return entries that fulfil all conditions with numbers above ``after``, the oldest first."""
-    statement = select(entries).where(entries.c.seq > after, *conditions).order_by(entries.c.seq).limit(limit)
+async def oldest(connection: AsyncConnection, wanted: AuditFilter, *, after: int, limit: int) -> list[AuditEntry]:
+    """Return the entries that are wanted with numbers above ``after``, the oldest first."""
+    statement = select(entries).where(entries.c.seq > after, *_conditions(wanted)).order_by(entries.c.seq).limit(limit)
     return [AuditEntry(*row) for row in await connection.execute(statement)]
 
 
-async def count(connection: AsyncConnection, conditions: Sequence[ColumnElement[bool]]) -> int:
-    """Return how many entries fulfil all conditions."""
-    statement = select(func.count()).select_from(entries).where(*conditions)
+async def count(connection: AsyncConnection, wanted: AuditFilter) -> int:
+    """Return how many entries are wanted."""
+    statement = select(func.count()).select_from(entries).where(*_conditions(wanted))
     return int((await connection.execute(statement)).scalar_one())
+
+
+def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
+    """Return a filter as SQL; every value is a bound parameter."""
+    found: list[ColumnElement[bool]] = []
+    if wanted.actor is not None:
+        found.append(entries.c.actor == wanted.actor)
+    if wanted.action is not None and wanted.action.endswith("."):
+        found.append(entries.c.action.startswith(wanted.action, autoescape=True))
+    elif wanted.action is not None:
+        found.append(entries.c.action == wanted.action)
+    if wanted.target is not None:
+        found.append(entries.c.target == wanted.target)
+    if wanted.request_id is not None:
+        found.append(entries.c.request_id == wanted.request_id)
+    if wanted.since is not None:
+        found.append(entries.c.at >= wanted.since)
+    if wanted.until is not None:
+        found.append(entries.c.at < wanted.until)
+    if wanted.before_seq is not None:
+        found.append(entries.c.seq < wanted.before_seq)
+    return found
 
 
 def _storable(text: str, length: int) -> str:

@@ -17,16 +17,13 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
-from sqlalchemy import ColumnElement, and_, delete, select
-
 from aiproject.adapters.db.engine import Connection, Database
-from aiproject.adapters.db.schema import stored_answer
 from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.asgi import Scope, note, request_id
+from aiproject.calls import idempotency_store as store
 from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, TooManyRequests
 from aiproject.ledger import ClaimResult, Key, Quotas
-from aiproject.ledger.batch import database_now
 
 __all__ = ["IdempotencyClaim", "IdempotencyStore"]
 
@@ -41,8 +38,6 @@ WAIT_SECONDS = 20.0
 """How long a repeated call waits for the first one before it is told to come back."""
 
 POLL_SECONDS = 0.25
-
-_row = stored_answer.c
 
 
 class IdempotencyClaim:
@@ -81,15 +76,13 @@ class IdempotencyStore:
     def __init__(self, database: Database, quotas: Quotas) -> None:
         self._database = database
         self._quotas = quotas
-        self._now = database_now(database.dialect)
 
     async def forget(self, connection: Connection, account_id: int) -> None:
         """Delete an account's stored answers, which hold what its person asked for, in a transaction of the caller's.
 
         A key that is claimed stays its running call's: it is forgotten when it expires.
         """
-        is_meant = _row.scope == _scope_name(account_id), _row.state == "done"
-        await connection.execute(delete(stored_answer).where(*is_meant))
+        await store.delete_answers(connection, _scope_name(account_id))
 
     def is_asked(self, scope: Scope) -> bool:
         """Whether the request has a key, good or not."""
@@ -150,9 +143,7 @@ class IdempotencyStore:
     async def _answer(self, key: Key, body_hash: str) -> bytes | None:
         """Return the stored answer; ``None``: it is a day old in this moment, and forgotten."""
         async with self._database.connect() as connection:
-            is_it = and_(_is(key), _row.body_hash == body_hash, _row.state == "done")
-            answer = (await connection.execute(select(_row.answer).where(is_it))).scalar_one_or_none()
-        return None if answer is None else bytes(answer)
+            return await store.stored_body(connection, key, body_hash)
 
     async def _await_change(self, key: Key, until: float) -> None:
         """Return when it is worth claiming again; mere reads, since many may wait."""
@@ -160,15 +151,10 @@ class IdempotencyStore:
         while loop.time() <= until:
             await asyncio.sleep(POLL_SECONDS)
             async with self._database.connect() as connection:
-                columns = select(_row.state, _row.lease_until < self._now)
-                row = (await connection.execute(columns.where(_is(key)))).one_or_none()
-            if row is None or row[0] == "done" or row[1]:
+                found = await store.claim_state(connection, key, self._database.dialect)
+            if found is None or found.is_answered or found.is_expired:
                 return
         raise TooManyRequests(5, Detail.TOO_MANY_REQUESTS_WITH_KEY)
-
-
-def _is(key: Key) -> ColumnElement[bool]:
-    return and_(_row.scope == key.scope, _row.key_hash == key.key_hash)
 
 
 def _scope_name(account_id: int | None) -> str:

@@ -27,7 +27,7 @@ from aiproject.errors import InvalidInput, Misconfigured
 from aiproject.ledger.checkpoint import CheckpointReader
 from aiproject.ledger.checkpoint_keys import PUBLIC_FILE, private_key, public_key, public_text
 from aiproject.ledger.checkpoints import Checkpoints, anchor_differences
-from aiproject.ledger.losses import LossFilter, LossSum, sums_of_losses
+from aiproject.ledger.loss_store import LossFilter, LossSum, sums_of_losses
 from aiproject.ledger.model import Entry, LossReason, Outcome
 from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.verify import Checked, Difference, verify

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-from aiproject.adapters.db.engine import Database
-from aiproject.adapters.db.schema import administrator, user
+from aiproject.accounts.core import store as account_store
+from aiproject.adapters.db.engine import Connection, Database
+from aiproject.administration import store as administrator_store
 from aiproject.cli.findings import Finding
 from aiproject.protocols.names import hides_characters, is_reordering, mixes_digits, mixes_scripts, name_key
 
@@ -17,13 +19,14 @@ SHOWN = 10
 BATCH = 1000
 """Rows that are read in one go."""
 
+NamesAfter: TypeAlias = Callable[[Connection, int, int], Awaitable[list[tuple[int, str, str]]]]
+"""Reads a page of names: the connection, the last number of the page before, and rows at most."""
+
 
 async def examine_names(database: Database) -> list[Finding]:
     """Look at the names of all administrators and accounts."""
-    administrators = await _misleading(
-        database, administrator.c.admin_id, administrator.c.name, administrator.c.name_key
-    )  # fmt: skip
-    accounts = await _misleading(database, user.c.AccountId, user.c.UserName, user.c.NameKey)
+    administrators = await _misleading(database, administrator_store.names_after)
+    accounts = await _misleading(database, account_store.names_after)
     findings = []
     if administrators:
         findings.append(Finding("mend", "names", f"administrators with misleading names: {_listed(administrators)}"))
@@ -32,16 +35,13 @@ async def examine_names(database: Database) -> list[Finding]:
     return findings or [Finding("ok", "names", "none looks like another one")]
 
 
-async def _misleading(
-    database: Database, number: sa.Column[int], name: sa.Column[str], key: sa.Column[str]
-) -> list[str]:  # fmt: skip
+async def _misleading(database: Database, names_after: NamesAfter) -> list[str]:
     found: list[str] = []
     last = -1
     while True:
-        query = sa.select(number, name, key).where(number > last).order_by(number).limit(BATCH)
         async with database.connect() as connection:
-            rows = (await connection.execute(query)).all()
-        found += [row[1] for row in rows if _is_misleading(row[1], row[2])]
+            rows = await names_after(connection, last, BATCH)
+        found += [name for _, name, key in rows if _is_misleading(name, key)]
         if len(rows) < BATCH:
             return found
         last = rows[-1][0]

@@ -14,14 +14,10 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import select, tuple_
-
 from aiproject.adapters.db.engine import Connection, Database
-from aiproject.adapters.db.schema import audit_entry
-from aiproject.adapters.db.schema import ledger_entry as entries
-from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.log import get_logger
 from aiproject.errors import AiProjectError
+from aiproject.ledger import checkpoint_store as store
 from aiproject.ledger.checkpoint import CheckpointReader, CheckpointWriter, Head, Signed
 from aiproject.ledger.checkpoint_keys import private_key
 from aiproject.ledger.findings import Difference
@@ -137,24 +133,16 @@ class Checkpoints:
                 draft.unlink(missing_ok=True)
 
     async def _audit_head(self) -> Head:
-        newest = select(audit_entry.c.seq, audit_entry.c.hash).order_by(audit_entry.c.seq.desc()).limit(1)
         async with self._database.connect() as connection:
-            row = (await connection.execute(newest)).one_or_none()
-        return Head(0, 0, "") if row is None else Head(0, row.seq, row.hash)
+            return await store.audit_head(connection)
 
     async def _heads(self, *, is_patient: bool) -> AsyncIterator[Sequence[Head]]:
         """Yield the heads of all accounts, as their rows keep them, each chunk in a transaction of its own."""
         after = -1
         while True:
             began = time.monotonic()
-            statement = (
-                select(users.c.AccountId, users.c.LedgerSeq, users.c.LedgerHash)
-                .where(users.c.AccountId > after)
-                .order_by(users.c.AccountId)
-                .limit(CHUNK)
-            )
             async with self._database.connect() as connection:
-                heads = [Head(*row) for row in await connection.execute(statement)]
+                heads = await store.heads_after(connection, after, CHUNK)
             if heads:
                 yield heads
             if len(heads) < CHUNK:
@@ -184,21 +172,14 @@ async def anchor_differences(database: Database, checkpoint: CheckpointReader) -
 async def _audit_difference(connection: Connection, head: Head) -> list[Difference]:
     if not head.seq:
         return []
-    statement = select(audit_entry.c.hash).where(audit_entry.c.seq == head.seq)
-    stored = (await connection.execute(statement)).scalar_one_or_none()
+    stored = await store.audit_hash(connection, head.seq)
     what = f"hash of entry {head.seq} of the audit log, by the checkpoint"
     return [] if stored == head.hash else [Difference(None, what, head.hash, stored)]
 
 
 async def _compare(connection: Connection, heads: Sequence[Head]) -> Iterator[Difference]:
-    numbers = [head.account_id for head in heads]
-    present = set((await connection.execute(select(users.c.AccountId).where(users.c.AccountId.in_(numbers)))).scalars())
-    places = [(head.account_id, head.seq) for head in heads if head.seq]
-    hashes: dict[tuple[int, int], str] = {}
-    if places:
-        statement = select(entries.c.account_id, entries.c.seq, entries.c.hash)
-        rows = await connection.execute(statement.where(tuple_(entries.c.account_id, entries.c.seq).in_(places)))
-        hashes = {(row.account_id, row.seq): row.hash for row in rows}
+    present = await store.existing_accounts(connection, [head.account_id for head in heads])
+    hashes = await store.entry_hashes(connection, [(head.account_id, head.seq) for head in heads if head.seq])
     return _differences(heads, present, hashes)
 
 

@@ -6,14 +6,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, select
-
 from aiproject.adapters.db.engine import Database
-from aiproject.adapters.db.schema import hold as holds
-from aiproject.adapters.db.schema import ledger_entry as entries
-from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.errors import ReceiptUnknown
-from aiproject.ledger.model import Entry, HoldState, Kind, Meter, Outcome, Stage, rule_facts
+from aiproject.ledger import receipt_store as store
+from aiproject.ledger.model import Entry, HoldState, Meter, Outcome, Stage, rule_facts
 from aiproject.ledger.rules import CHARGES, RULE_VERSION, Basis
 
 __all__ = ["Receipt", "Receipts", "Words", "explain", "rule_facts"]
@@ -77,28 +73,15 @@ class Receipts:
         Args:
             before: only those with a smaller number.
         """
-        older = () if before is None else (entries.c.seq < before,)
-        statement = (
-            select(entries)
-            .where(entries.c.account_id == account_id, *older)
-            .order_by(entries.c.seq.desc())
-            .limit(limit)
-        )
         async with self._database.connect() as connection:
-            return [_entry(row) for row in await connection.execute(statement)]
+            return await store.newest_entries(connection, account_id, limit=limit, before=before)
 
     async def all(self, account_id: int) -> AsyncIterator[Entry]:
         """Yield the account's entries, the oldest first, a page at a time: they only ever grow at the end."""
         after = 0
         while True:
-            statement = (
-                select(entries)
-                .where(entries.c.account_id == account_id, entries.c.seq > after)
-                .order_by(entries.c.seq)
-                .limit(PAGE)
-            )
             async with self._database.connect() as connection:
-                page = [_entry(row) for row in await connection.execute(statement)]
+                page = await store.entries_after(connection, account_id, after, limit=PAGE)
             for entry in page:
                 yield entry
             if len(page) < PAGE:
@@ -113,33 +96,12 @@ class Receipts:
         """
         if not request_id.isascii() or not request_id.isprintable() or len(request_id) > MAX_REQUEST_ID_LENGTH:
             raise ReceiptUnknown
-        statement = (
-            select(holds, losses.c.amount.label("lost"), losses.c.unpaid)
-            .select_from(
-                holds.outerjoin(
-                    losses, and_(losses.c.request_id == holds.c.request_id, losses.c.attempt == holds.c.attempt)
-                )
-            )
-            .where(holds.c.request_id == request_id, holds.c.account_id == account_id)
-            .order_by(holds.c.attempt)
-        )
         async with self._database.connect() as connection:
-            rows = (await connection.execute(statement)).all()
+            rows = await store.holds_of_call(connection, account_id, request_id)
             if not rows:
                 raise ReceiptUnknown
-            given_back = await connection.execute(
-                select(entries.c.attempt, entries.c.amount).where(
-                    entries.c.account_id == account_id,
-                    entries.c.kind == str(Kind.REFUND),
-                    entries.c.request_id == request_id,
-                )
-            )
-            refunds = {row.attempt: row.amount for row in given_back}
+            refunds = await store.refunds_of_call(connection, account_id, request_id)
         return [_receipt(row, refunds.get(row.attempt, 0)) for row in rows]
-
-
-def _entry(row: Any) -> Entry:
-    return Entry(**{**row._mapping, "capability": Meter(row.capability), "kind": Kind(row.kind)})
 
 
 def _receipt(row: Any, refunded: int) -> Receipt:

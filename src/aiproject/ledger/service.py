@@ -15,15 +15,14 @@ from functools import partial
 from types import MappingProxyType
 
 from msgspec.structs import replace
-from sqlalchemy import select
 
 from aiproject.accounts import Account
 from aiproject.adapters.db.engine import Connection, Database
-from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.log import get_logger
 from aiproject.audit import AuditContext, Fact, record, server_origin
 from aiproject.errors import AiProjectError
 from aiproject.ledger import batch as store
+from aiproject.ledger.account_store import name_and_balances
 from aiproject.ledger.batcher import LedgerBatcher, SettlementDeferred
 from aiproject.ledger.model import (
     MAX_UNITS,
@@ -516,9 +515,7 @@ async def _record_balances(
 
     `aiproject.ledger.verify` compares it with the ledger: by the account's number, since names are changed.
     """
-    statement = select(users.c.UserName, *store.BALANCE.values()).where(users.c.AccountId == account_id)
-    name, *balances = (await connection.execute(statement)).one()
-    now = dict(zip(store.BALANCE, balances, strict=True))
+    name, now = await name_and_balances(connection, account_id)
     before: dict[str, Fact] = {str(each): _shown(each, now[each] - amount) for each, amount in changes.items()}
     after: dict[str, Fact] = {str(each): _shown(each, now[each]) for each in changes}
     await record(connection, origin, action, name, before=before, after={**after, "account": account_id, **facts})

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.api_keys.store import KeyState
-from aiproject.audit.model import AuditEntry, seal
+from aiproject.audit.model import AuditEntry, AuditFilter, seal
 from aiproject.audit.store import oldest
 from aiproject.ledger.findings import Difference, Findings
 from aiproject.ledger.model import Kind, Meter
@@ -103,7 +103,7 @@ class AuditFacts:
         It ends at an entry with values of another kind than their columns', as SQLite keeps them.
         """
         while not self._is_unreadable:
-            page = await oldest(connection, (), after=self._seq, limit=PAGE)
+            page = await oldest(connection, AuditFilter(), after=self._seq, limit=PAGE)
             for entry in page:
                 if not self._is_readable(entry):
                     self._is_unreadable = True

@@ -26,7 +26,7 @@ from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import UniqueViolation
-from aiproject.adapters.db.schema import api_key, new_account_id
+from aiproject.adapters.db.schema import new_account_id
 from aiproject.adapters.log import get_logger
 from aiproject.audit import AuditContext, Fact, account_origin, record
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, NotAllowed, NotFound, NotSignedIn
@@ -319,7 +319,7 @@ async def _record(connection: Connection, origin: AuditContext | None, action: s
 
     The owner's own word for it is written only where somebody else acts: it may say who the owner is.
     """
-    (state,) = await key_store.states(connection, api_key.c.key_id == key.key_id)
+    (state,) = await key_store.states(connection, key_id=key.key_id)
     after: dict[str, Fact] = {
         "account": key.account_id,
         "key": key.prefix,

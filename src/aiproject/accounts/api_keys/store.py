@@ -150,8 +150,17 @@ def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return type_coerce(column, EditedDateTime) if isinstance(column.type, UtcDateTime) else column
 
 
-async def states(connection: AsyncConnection, *conditions: ColumnElement[bool]) -> list[KeyState]:
-    """Return the states of the keys that fulfil all conditions, in the order of their numbers."""
+async def states(
+    connection: AsyncConnection, *conditions: ColumnElement[bool], key_id: int | None = None
+) -> list[KeyState]:
+    """Return the states of keys, in the order of their numbers.
+
+    Args:
+        conditions: all of which hold, for other modules of SQL.
+        key_id: of one key only.
+    """
+    if key_id is not None:
+        conditions = (*conditions, api_key.c.key_id == key_id)
     state = (api_key.c.key_id, api_key.c.account_id, *map(_as_it_is, (api_key.c.created_at, api_key.c.revoked_at)))
     fields = (api_key.c.prefix, api_key.c.secret_hash, *map(_as_it_is, TERMS))
     caps = (spend_limit.c.capability, spend_limit.c.total, spend_limit.c.daily)

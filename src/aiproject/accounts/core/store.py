@@ -25,6 +25,7 @@ __all__ = [
     "count",
     "listed",
     "locked",
+    "names_after",
     "set_disabled",
     "set_password",
     "set_profile",
@@ -75,6 +76,13 @@ async def by_uuid(connection: AsyncConnection, uuid: str) -> Account | None:
     """Return the account with this uuid."""
     row = (await connection.execute(select(*COLUMNS).where(users.c.Id == uuid))).one_or_none()
     return None if row is None else as_account(row)
+
+
+async def names_after(connection: AsyncConnection, account_id: int, limit: int) -> list[tuple[int, str, str]]:
+    """Return number, name and name key of accounts with higher numbers, in the order of numbers."""
+    number = users.c.AccountId
+    statement = select(number, users.c.UserName, users.c.NameKey).where(number > account_id)
+    return [tuple(row) for row in await connection.execute(statement.order_by(number).limit(limit))]
 
 
 async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list[Account]:

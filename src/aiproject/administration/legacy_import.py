@@ -1,10 +1,8 @@
-"""Taking over administrators, vouchers and redemptions of an original AiProject database.
+"""The import of administrators, vouchers and redemptions from the tables of the legacy application.
 
-Its tables ``admin``, ``token`` and ``user_token`` are read and left as they are. Passwords come over in their old form
-(MD5 with a suffix) and are stored as argon2id at the first login. A voucher's code is the original's ``Id``, which
-users redeem there; ``Name`` is the administrators' name of it. Who redeemed a voucher there cannot redeem it here.
-
-Source of tables and columns: the original's clients, sections 7 and 8.3.
+Its tables ``admin``, ``token`` and ``user_token`` are read and stay as they are. Passwords are copied in their legacy
+form (MD5 with a suffix) and stored as argon2id at the first login. A voucher's code is the legacy ``Id``, which users
+redeem; ``Name`` is the administrators' name of it. An account that has redeemed a voucher there cannot redeem it here.
 """
 
 from __future__ import annotations
@@ -14,12 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import sqlalchemy as sa
-
 from aiproject.accounts.core.model import MAX_NAME_LENGTH, is_askable
 from aiproject.adapters.db.engine import Connection, Database
-from aiproject.adapters.db.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id, user
-from aiproject.administration import store
+from aiproject.adapters.db.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id
+from aiproject.administration import legacy_store, store
 from aiproject.administration.model import Administrator, Role
 from aiproject.audit import AuditContext, Fact, record
 from aiproject.errors import InvalidInput
@@ -29,20 +25,10 @@ from aiproject.vouchers.service import facts as voucher_facts
 
 __all__ = ["Adopted", "adopt"]
 
-COLUMNS = {
-    "admin": ("Auth", "Admin", "PassWord"),
-    "token": ("Id", "Tokens", "PicTimes", "TokenRange", "Name", "Available"),
-}
-
-REDEMPTIONS = "user_token"
-
-ACCOUNTS_AT_ONCE = 500
-"""Accounts that one statement asks for."""
-
 
 @dataclass(slots=True)
 class Adopted:
-    """What was taken over, and a sentence for each row that was not."""
+    """What was imported, and a sentence for each row that was not."""
 
     administrators: int = 0
     vouchers: int = 0
@@ -51,33 +37,18 @@ class Adopted:
 
 
 async def adopt(database: Database, origin: AuditContext) -> Adopted:
-    """Take over what is not here yet, all in one transaction; harmless when repeated."""
-
+    """Import what is not here yet, all in one transaction; harmless when repeated."""
     return await database.transact(_adopt, origin)
 
 
 async def _adopt(connection: Connection, origin: AuditContext) -> Adopted:
     done = Adopted()
-    for row in await _rows(connection, "admin"):
+    for row in await legacy_store.rows(connection, "admin"):
         await _administrator(connection, row, origin, done)
-    for row in await _rows(connection, "token"):
+    for row in await legacy_store.rows(connection, "token"):
         await _voucher(connection, row, origin, done)
     await _redemptions(connection, origin, done)
     return done
-
-
-async def _rows(connection: Connection, name: str) -> list[Mapping[str, Any]]:
-    """Return the rows of one of the original's tables; none where there is no such table."""
-
-    def columns(sync: sa.Connection) -> set[str]:
-        inspector = sa.inspect(sync)
-        return {column["name"] for column in inspector.get_columns(name)} if inspector.has_table(name) else set()
-
-    if not set(COLUMNS[name]) <= await connection.run_sync(columns):
-        return []
-    wanted: list[sa.ColumnClause[Any]] = [sa.column(each) for each in COLUMNS[name]]
-    statement = sa.select(*wanted).select_from(sa.table(name))
-    return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
 
 async def _administrator(
@@ -129,7 +100,7 @@ async def _voucher(connection: Connection, row: Mapping[str, Any], origin: Audit
 async def _taken_over(
     connection: Connection, code: str, name: str, *, is_locked: bool = False
 ) -> Voucher | None:  # fmt: skip
-    """Return the voucher that stands for one of the original's: by its code or by its name, which earlier releases took
+    """Return the voucher that a legacy one was imported as: by its code, or by its name, which earlier releases took
     for the code.
     """
     found = await voucher_store.find(connection, code, is_locked=is_locked) if code else None
@@ -140,20 +111,19 @@ async def _taken_over(
 
 
 async def _redemptions(connection: Connection, origin: AuditContext, done: Adopted) -> None:
-    """Note who redeemed in the original's database what has been taken over, so that nobody redeems it twice."""
-    columns = await connection.run_sync(_redemption_columns)
-    if columns is None:
+    """Note who redeemed in the legacy application what has been imported, so that nobody redeems it twice."""
+    try:
+        pairs = await legacy_store.redemptions(connection)
+    except legacy_store.ColumnsUnknown:
+        done.left.append(f"the table {legacy_store.REDEMPTIONS}: no columns that name a user and a token")
         return
-    of_user, of_token = columns
-    if not of_user or not of_token:
-        done.left.append(f"the table {REDEMPTIONS}: no columns that name a user and a token")
-        return
-    table = sa.table(REDEMPTIONS, sa.column(of_user), sa.column(of_token))
     redeemers: dict[str, set[str]] = {}
-    for uuid, token in await connection.execute(sa.select(table.c[of_user], table.c[of_token])):
+    for uuid, token in pairs:
         redeemers.setdefault(_text(token), set()).add(_text(uuid))
-    accounts = await _account_ids(connection, set().union(*redeemers.values()))
-    names = {_text(row["Id"]): _text(row["Name"]) for row in await _rows(connection, "token")}
+    if not redeemers:
+        return
+    accounts = await legacy_store.account_ids(connection, set().union(*redeemers.values()))
+    names = {_text(row["Id"]): _text(row["Name"]) for row in await legacy_store.rows(connection, "token")}
     unknown = 0
     for token, uuids in sorted(redeemers.items()):
         voucher = await _taken_over(connection, normal_code(token), names.get(token, ""), is_locked=True)
@@ -182,29 +152,6 @@ async def _redeemed(
         connection, origin, "voucher.adopt_uses", voucher.title, before={"uses": voucher.uses}, after={"uses": uses}
     )
     done.redemptions += len(new)
-
-
-def _redemption_columns(connection: sa.Connection) -> tuple[str | None, str | None] | None:
-    """Return the columns that name user and token, by what they refer to or by their names; ``None``: no such table."""
-    inspector = sa.inspect(connection)
-    if not inspector.has_table(REDEMPTIONS):
-        return None
-    referring = {
-        key["referred_table"]: key["constrained_columns"][0] for key in inspector.get_foreign_keys(REDEMPTIONS)
-    }
-    called = {column["name"].replace("_", "").lower(): column["name"] for column in inspector.get_columns(REDEMPTIONS)}
-    return referring.get("user") or called.get("userid"), referring.get("token") or called.get("tokenid")
-
-
-async def _account_ids(connection: Connection, uuids: set[str]) -> dict[str, int]:
-    """Return the numbers of those accounts that still have these uuids."""
-    found: dict[str, int] = {}
-    wanted = sorted(uuids)
-    for start in range(0, len(wanted), ACCOUNTS_AT_ONCE):
-        some = wanted[start : start + ACCOUNTS_AT_ONCE]
-        rows = await connection.execute(sa.select(user.c.Id, user.c.AccountId).where(user.c.Id.in_(some)))
-        found |= {row.Id: row.AccountId for row in rows}
-    return found
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,54 @@
+"""SQL of the stored answers of idempotency keys; claims are written by `aiproject.ledger.idempotency`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aiproject.adapters.db.errors import Dialect
+from aiproject.adapters.db.schema import stored_answer
+from aiproject.ledger import Key
+from aiproject.ledger.batch import database_now
+
+__all__ = ["ClaimState", "claim_state", "delete_answers", "stored_body"]
+
+_row = stored_answer.c
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimState:
+    """A claimed key.
+
+    Attributes:
+        is_answered: the call that claimed it has stored its answer.
+        is_expired: its lease is over, by the database's clock.
+    """
+
+    is_answered: bool
+    is_expired: bool
+
+
+async def claim_state(connection: AsyncConnection, key: Key, dialect: Dialect) -> ClaimState | None:
+    """Return the state of a key; ``None``: nobody has claimed it."""
+    columns: tuple[Any, ...] = (_row.state, _row.lease_until < database_now(dialect))
+    row = (await connection.execute(select(*columns).where(_is(key)))).one_or_none()
+    return None if row is None else ClaimState(row[0] == "done", bool(row[1]))
+
+
+async def stored_body(connection: AsyncConnection, key: Key, body_hash: str) -> bytes | None:
+    """Return the stored answer to the request with this key and body; ``None``: there is none (any more)."""
+    is_it = and_(_is(key), _row.body_hash == body_hash, _row.state == "done")
+    answer = (await connection.execute(select(_row.answer).where(is_it))).scalar_one_or_none()
+    return None if answer is None else bytes(answer)
+
+
+async def delete_answers(connection: AsyncConnection, scope: str) -> None:
+    """Delete the stored answers of a scope; keys whose calls still run stay claimed."""
+    await connection.execute(delete(stored_answer).where(_row.scope == scope, _row.state == "done"))
+
+
+def _is(key: Key) -> ColumnElement[bool]:
+    return and_(_row.scope == key.scope, _row.key_hash == key.key_hash)
