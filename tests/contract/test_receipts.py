@@ -22,10 +22,13 @@ from aiproject.ledger.routes import UsageRoutes
 from aiproject.web.middleware import with_middleware
 from aiproject.web.openapi import describe
 from bookkeeping import open_account
+from described import resolved
 
 SUCCESSES = {
     path: jsonschema_rs.validator_for(
-        describe()["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["oneOf"][0]
+        resolved(
+            describe()["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["oneOf"][0]
+        )
     )
     for path in ("/v1/usage", "/v1/usage/{request_id}")
 }

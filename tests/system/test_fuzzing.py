@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from aiproject.vouchers import Vouchers
 from aiproject.web.openapi import describe
+from described import resolved
 from system import wire
 from system.harness import PASSWORD, LocalServer, Person
 
@@ -62,7 +63,7 @@ def takes_an_account(path: str, method: str) -> bool:
     """Whether a call can name an account by its uuid: in a header, or in the body."""
     described = describe()["paths"][path][method]
     headers = {parameter["name"] for parameter in described.get("parameters", ()) if parameter["in"] == "header"}
-    bodies = [content["schema"] for content in described.get("requestBody", {}).get("content", {}).values()]
+    bodies = [resolved(content["schema"]) for content in described.get("requestBody", {}).get("content", {}).values()]
     members = {name for schema in bodies for name in schema.get("properties", ())}
     return "uuid" in headers or bool(members & {"uuid", "user_id"})
 

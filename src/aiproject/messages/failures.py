@@ -80,6 +80,11 @@ DETAILS: Final[Mapping[Detail, Text]] = {
         "{field} 应为带时区的时间，例如 2026-12-31T23:59:59+08:00",
         "{field} must be a time with its zone, for example 2026-12-31T23:59:59+08:00",
     ),
+    Detail.FIELD_NOT_OBJECT: Text(
+        "{field} 应为对象，可含 {fields}", "{field} must be an object, which may have {fields}"
+    ),
+    Detail.FIELD_NOT_ONE_OF: Text("{field} 只能是 {values}", "{field} can only be {values}"),
+    Detail.FIELD_MALFORMED: Text("{field} 的格式不正确", "{field} is malformed"),
     Detail.FIELD_OUT_OF_RANGE: Text(
         "{field} 应为 {least} 到 {most} 的整数", "{field} must be an integer from {least} to {most}"
     ),
@@ -169,14 +174,6 @@ DETAILS: Final[Mapping[Detail, Text]] = {
         "{meter} 的限额应为 0 到 {limit} 的整数", "The limit of {meter} must be an integer from 0 to {limit}"
     ),
     Detail.TOO_MANY_KEYS: Text("每个账号最多 {limit} 个密钥", "An account has at most {limit} keys"),
-    Detail.LIMITS_NOT_OBJECT: Text(
-        "limits 应为对象，可含 {fields}", "limits must be an object, which may have {fields}"
-    ),
-    Detail.LIMIT_NOT_OBJECT: Text(
-        "limits.{field} 应为对象，可含 total 和 daily",
-        "limits.{field} must be an object, which may have total and daily",
-    ),
-    Detail.CAPABILITY_UNKNOWN: Text("capabilities 只能是 {names}", "capabilities can only be {names}"),
     Detail.IDEMPOTENCY_KEY_REUSED: Text(
         "该 Idempotency-Key 已用于另一个请求", "This Idempotency-Key was used for another request"
     ),

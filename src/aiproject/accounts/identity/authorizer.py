@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from starlette.requests import Request
 
 from aiproject.accounts.core.service import Accounts
@@ -12,7 +9,6 @@ from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.accounts.principal.permissions import NEEDS, Action, Requirement
 from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.adapters.http.asgi import client_address
-from aiproject.adapters.http.json import optional_text_field
 from aiproject.errors import LoginFailed, NotAllowed
 
 __all__ = ["Authorizer"]
@@ -43,15 +39,15 @@ class Authorizer:
             raise NotAllowed(REFUSALS[principal.credential])
         return principal
 
-    async def confirm(self, request: Request, principal: Principal, act: Action, fields: Mapping[str, Any]) -> None:
-        """Check the field ``password``, where the credential needs it for this.
+    async def confirm(self, request: Request, principal: Principal, act: Action, shown: str | None) -> None:
+        """Check the password ``shown``, where the credential needs it for this.
 
         Raises:
             NotAllowed: it is needed and not there.
             LoginFailed: it is wrong.
             TooManyRequests: it was wrong too often, here or at the login.
         """
-        if (password := self.password(principal, act, fields)) is None:
+        if (password := self.password(principal, act, shown)) is None:
             return
         account = principal.account
         try:
@@ -62,22 +58,24 @@ class Authorizer:
             raise LoginFailed("密码不正确")
 
     @staticmethod
-    def password(principal: Principal, act: Action, fields: Mapping[str, Any], name: str = "password") -> str | None:
+    def password(principal: Principal, act: Action, shown: str | None, *, name: str = "password") -> str | None:
         """Return the password that the credential needs for this, unchecked; ``None``: it needs none.
 
+        Args:
+            shown: the password in the body; ``None``: there is none.
+            name: the body's field for it.
+
         Raises:
-            NotAllowed: it is not there.
-            InvalidInput: it is no text.
+            NotAllowed: it is needed and not there.
         """
         need = _need(principal, act)
         if need is Requirement.NOTHING:
             return None
         if need is Requirement.REFUSED:
             raise NotAllowed(REFUSALS[principal.credential])
-        password = optional_text_field(fields, name)
-        if not password:
+        if not shown:
             raise NotAllowed(f"此操作需要在 {name} 字段中提供账号密码")
-        return password
+        return shown
 
 
 def _need(principal: Principal, act: Action) -> Requirement:

@@ -1,9 +1,10 @@
-"""``/v1/account``: the profile, the password, the uuid, and the end."""
+"""``/v1/account``: the profile, the password, the uuid, and the deletion of the account."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,20 +15,150 @@ from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.identity.authorizer import Authorizer
 from aiproject.accounts.principal.permissions import Action
 from aiproject.accounts.principal.principal import Credential, Principal
+from aiproject.accounts.routes.field_types import (
+    UUID_EXAMPLE,
+    Academy,
+    Confirmation,
+    CsrfToken,
+    Email,
+    NewPassword,
+    Password,
+    Pictures,
+    Tokens,
+    Username,
+    Uuid,
+    VoiceMilliseconds,
+)
+from aiproject.accounts.routes.operations import TAG, owner
 from aiproject.accounts.routes.sessions import SessionRoutes
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.accounts.sessions import store as session_store
 from aiproject.accounts.sessions.cookies import csrf_token
 from aiproject.accounts.sessions.service import Sessions
 from aiproject.adapters.db.engine import Connection
-from aiproject.adapters.http.account_dialect import read_optional_fields, v1_route
 from aiproject.adapters.http.asgi import client_address
-from aiproject.adapters.http.json import answer, optional_text_field, read_fields, text_field
-from aiproject.adapters.http.timestamps import told
+from aiproject.adapters.http.json import answer
+from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, members, routes_of
+from aiproject.adapters.http.timestamps import Timestamp, told
+from aiproject.codes import Detail
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed
 from aiproject.protocols.legacy import success
 
-__all__ = ["AccountRoutes"]
+__all__ = ["OPERATIONS", "AccountRoutes"]
+
+
+class Balances(Struct, kw_only=True):
+    """What an account may still use."""
+
+    tokens: Tokens
+    pic_times: Pictures
+    voice_ms: VoiceMilliseconds
+
+
+class Profile(Struct, kw_only=True):
+    """An account as its owner sees it; never the uuid, which is a credential."""
+
+    username: Username
+    email: Email
+    email_verified: Annotated[bool, Meta(description="邮箱是否经过验证")]
+    academy: Academy | None
+    balances: Balances
+    opened_at: Annotated[Timestamp | None, Meta(description="账号建立的时间")]
+
+
+class EditAccount(Confirmation, kw_only=True):
+    """What changes of a profile: the fields that are there."""
+
+    email: Annotated[Email | None, Meta(description="新邮箱，未经验证；null 或空表示清除")] | UnsetType = UNSET
+    academy: Annotated[Academy | None, Meta(description="新学院；null 或空表示清除")] | UnsetType = UNSET
+
+
+class ChangePassword(Struct, kw_only=True):
+    """The password of now and the one from now on."""
+
+    # Optional for the check alone: which credentials need it is decided by `NEEDS`, with a refusal of its own.
+    current_password: Annotated[Password | None, Meta(description="当前密码，用于确认")] = None
+    new_password: NewPassword
+    sign_out_everywhere: Annotated[
+        bool, Meta(description="同时更换 uuid，使所有应用重新登录（默认 true）；其他浏览器会话总会结束")
+    ] = True
+
+
+class Credentials(Struct, kw_only=True):
+    """The credentials that go on being good."""
+
+    uuid: Uuid
+    csrf_token: CsrfToken | UnsetType = UNSET
+
+
+PROFILE = Profile(
+    username="小明",
+    email="ming@example.com",
+    email_verified=True,
+    academy=None,
+    balances=Balances(tokens=9946, pic_times=8, voice_ms=None),
+    opened_at="2026-03-01T12:30:45.123Z",
+)
+CREDENTIALS = Credentials(uuid=UUID_EXAMPLE)
+
+SHOW = Operation(
+    name="showAccount",
+    method="GET",
+    path="/v1/account",
+    summary="账号信息",
+    tag=TAG,
+    access=owner(Action.READ, changes=False),
+    answers=(Answer(msg="查询成功", body=PROFILE),),
+)
+EDIT = BodyOperation(
+    name="editAccount",
+    method="PATCH",
+    path="/v1/account",
+    summary="修改学院或邮箱；修改邮箱总是需要密码",
+    tag=TAG,
+    access=owner(Action.EDIT),
+    request=EditAccount,
+    examples={"例": {"academy": "文学院"}},
+    answers=(Answer(msg="账号信息已修改", body=PROFILE),),
+)
+DELETE = BodyOperation(
+    name="deleteAccount",
+    method="DELETE",
+    path="/v1/account",
+    summary="注销账号：抹去个人信息，保留账目",
+    tag=TAG,
+    access=owner(Action.DELETE),
+    request=Confirmation,
+    is_required=False,
+    examples={"例": {"password": "correct horse"}},
+    answers=(Answer(msg="账号已注销"),),
+)
+CHANGE_PASSWORD = BodyOperation(
+    name="changePassword",
+    method="POST",
+    path="/v1/account/password",
+    summary="修改密码",
+    tag=TAG,
+    access=owner(Action.CHANGE_PASSWORD),
+    request=ChangePassword,
+    examples={"例": {"current_password": "correct horse", "new_password": "another long passphrase"}},
+    answers=(Answer(msg="密码已修改", body=CREDENTIALS),),
+)
+ROTATE_UUID = BodyOperation(
+    name="rotateUuid",
+    method="POST",
+    path="/v1/account/uuid",
+    summary="更换 uuid，所有应用需要重新登录",
+    tag=TAG,
+    access=owner(Action.ROTATE_UUID),
+    request=Confirmation,
+    is_required=False,
+    examples={"例": {"password": "correct horse"}},
+    answers=(Answer(msg="uuid 已更换", body=CREDENTIALS),),
+)
+
+OPERATIONS = (SHOW, EDIT, DELETE, CHANGE_PASSWORD, ROTATE_UUID)
+"""For the description, see `aiproject.web.openapi`."""
 
 
 class AccountRoutes:
@@ -51,37 +182,42 @@ class AccountRoutes:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [
-            v1_route("/v1/account", {"GET": self.show, "PATCH": self.edit, "DELETE": self.close}),
-            v1_route("/v1/account/password", {"POST": self.change_password}),
-            v1_route("/v1/account/uuid", {"POST": self.rotate_uuid}),
-        ]
+        return routes_of(
+            (
+                (SHOW, self.show),
+                (EDIT, self.edit),
+                (DELETE, self.close),
+                (CHANGE_PASSWORD, self.change_password),
+                (ROTATE_UUID, self.rotate_uuid),
+            )
+        )
 
     async def show(self, request: Request) -> Response:
-        """Tell the profile; never the uuid, which is a credential."""
+        """Return the profile."""
         principal = await self._access.enter(request, Action.READ)
-        return answer(success("查询成功", **_profile(principal.account)))
+        return answer(success("查询成功", **members(_profile(principal.account))))
 
     async def edit(self, request: Request) -> Response:
         """Change ``email`` and ``academy``, whichever is there; another e-mail address is unverified."""
         principal = await self._access.enter(request, Action.EDIT)
-        fields = await read_fields(request)
-        if not fields.keys() & {"email", "academy"}:
-            raise InvalidInput("缺少 email 或 academy")
-        email, academy = optional_text_field(fields, "email"), optional_text_field(fields, "academy")
-        changes_email = "email" in fields and (email or "").strip() != principal.account.email
-        await self._access.confirm(request, principal, Action.CHANGE_EMAIL if changes_email else Action.EDIT, fields)
+        wanted = await EDIT.read(request)
+        if wanted.email is UNSET and wanted.academy is UNSET:
+            raise InvalidInput(Detail.ONE_FIELD_OF_TWO_MISSING, first="email", second="academy")
+        email = "" if wanted.email is None else wanted.email
+        changes_email = email is not UNSET and email.strip() != principal.account.email
+        action = Action.CHANGE_EMAIL if changes_email else Action.EDIT
+        await self._access.confirm(request, principal, action, wanted.password)
         account = await self._profiles.edit(
             principal.account,
-            email=(email or "") if changes_email else None,
-            academy=(academy or "") if "academy" in fields else None,
+            email=None if email is UNSET or not changes_email else email,
+            academy=None if wanted.academy is UNSET else wanted.academy or "",
         )
-        return answer(success("账号信息已修改", **_profile(account)))
+        return answer(success("账号信息已修改", **members(_profile(account))))
 
     async def close(self, request: Request) -> Response:
-        """Delete the account: the person is removed, the books stay."""
+        """Delete the account: what names its owner is erased, the ledger stays."""
         principal = await self._access.enter(request, Action.DELETE)
-        await self._access.confirm(request, principal, Action.DELETE, await read_optional_fields(request))
+        await self._access.confirm(request, principal, Action.DELETE, (await DELETE.read(request)).password)
         await self._closing.close(principal.account)
         headers = None if principal.session_id is None else self._browsers.taken_back(request)
         return answer(success("账号已注销"), 200, headers)
@@ -89,12 +225,10 @@ class AccountRoutes:
     async def change_password(self, request: Request) -> Response:
         """Change the password; all other sessions end, and, unless it is refused, the uuid is another."""
         principal = await self._access.enter(request, Action.CHANGE_PASSWORD)
-        fields = await read_fields(request)
-        current = self._access.password(principal, Action.CHANGE_PASSWORD, fields, "current_password")
-        new = text_field(fields, "new_password")
-        everywhere = fields.get("sign_out_everywhere", True)
-        if not isinstance(everywhere, bool):
-            raise InvalidInput("sign_out_everywhere 应为布尔值")
+        change = await CHANGE_PASSWORD.read(request)
+        current = self._access.password(
+            principal, Action.CHANGE_PASSWORD, change.current_password, name="current_password"
+        )
 
         async def end_sessions(connection: Connection) -> None:
             await session_store.end_all(connection, principal.account.account_id)
@@ -103,40 +237,40 @@ class AccountRoutes:
             account = await self._accounts.change_password(
                 principal.account,
                 current or "",
-                new,
-                sign_out_everywhere=everywhere,
+                change.new_password,
+                sign_out_everywhere=change.sign_out_everywhere,
                 address=client_address(request.scope),
                 within=end_sessions,
             )
         except LoginFailed:
-            raise LoginFailed("当前密码不正确") from None
-        return await self._told(request, principal, account, "密码已修改")
+            raise LoginFailed(Detail.CURRENT_PASSWORD_WRONG) from None
+        return await self._with_credentials(request, principal, account, "密码已修改")
 
     async def rotate_uuid(self, request: Request) -> Response:
         """Give the account another uuid; every app has to sign in again."""
         principal = await self._access.enter(request, Action.ROTATE_UUID)
-        await self._access.confirm(request, principal, Action.ROTATE_UUID, await read_optional_fields(request))
+        await self._access.confirm(request, principal, Action.ROTATE_UUID, (await ROTATE_UUID.read(request)).password)
         try:
             uuid = await self._accounts.rotate_uuid(principal.account)
         except AccountUnknown:
             raise LoginFailed from None
-        return answer(success("uuid 已更换", uuid=uuid))
+        return answer(success("uuid 已更换", **members(Credentials(uuid=uuid))))
 
-    async def _told(self, request: Request, principal: Principal, account: Account, msg: str) -> Response:
-        """Answer the owner with the uuid; a browser goes on in a session of its own with a new token."""
+    async def _with_credentials(self, request: Request, principal: Principal, account: Account, msg: str) -> Response:
+        """Answer with the uuid. A browser, whose sessions have ended, gets a new one and its token."""
         if principal.credential is not Credential.SESSION:
-            return answer(success(msg, uuid=account.uuid))
+            return answer(success(msg, **members(Credentials(uuid=account.uuid))))
         opened = await self._browsers.open(request, account, checked_at=self._sessions.now())
-        body = success(msg, uuid=account.uuid, csrf_token=csrf_token(opened.token))
-        return answer(body, 200, self._browsers.handed_out(request, opened))
+        credentials = Credentials(uuid=account.uuid, csrf_token=csrf_token(opened.token))
+        return answer(success(msg, **members(credentials)), 200, self._browsers.handed_out(request, opened))
 
 
-def _profile(account: Account) -> dict[str, Any]:
-    return {
-        "username": account.username,
-        "email": account.email,
-        "email_verified": account.email_verified_at is not None,
-        "academy": account.academy,
-        "balances": {"tokens": account.tokens, "pic_times": account.pic_times, "voice_ms": account.voice_ms},
-        "opened_at": told(account.created_at),
-    }
+def _profile(account: Account) -> Profile:
+    return Profile(
+        username=account.username,
+        email=account.email,
+        email_verified=account.email_verified_at is not None,
+        academy=account.academy,
+        balances=Balances(tokens=account.tokens, pic_times=account.pic_times, voice_ms=account.voice_ms),
+        opened_at=told(account.created_at),
+    )

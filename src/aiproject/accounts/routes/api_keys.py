@@ -4,23 +4,155 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Annotated
 
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aiproject.accounts.api_keys.model import KeyTerms
-from aiproject.accounts.api_keys.schemas import caps_of, day_of, shown, terms_with
+from aiproject.accounts.api_keys.model import KeyTerms, StoredKey
 from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.identity.authorizer import Authorizer
 from aiproject.accounts.principal.permissions import Action
-from aiproject.adapters.http.account_dialect import read_optional_fields, v1_route
+from aiproject.accounts.routes.field_types import Confirmation
+from aiproject.accounts.routes.key_schemas import (
+    LIMIT_NAMES,
+    ApiKeyView,
+    KeyFields,
+    KeyName,
+    LimitsView,
+    LimitView,
+    caps_of,
+    day_of,
+    shown,
+    terms_with,
+)
+from aiproject.accounts.routes.operations import TAG, failures, owner
 from aiproject.adapters.http.asgi import note
-from aiproject.adapters.http.json import answer, read_fields, text_field
-from aiproject.errors import AccountUnknown, NotSignedIn
+from aiproject.adapters.http.json import answer
+from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, members, routes_of
+from aiproject.errors import AccountUnknown, NotFound, NotSignedIn
 from aiproject.protocols.legacy import success
 
-__all__ = ["KeyRoutes"]
+__all__ = ["OPERATIONS", "KeyRoutes"]
+
+
+class EditKey(KeyFields, kw_only=True, forbid_unknown_fields=True):
+    """What changes of a key: the fields that are there. ``null`` lifts a restriction."""
+
+
+class CreateKey(KeyFields, kw_only=True, forbid_unknown_fields=True):
+    """What a new key is called and may do."""
+
+    name: KeyName
+
+
+class KeyList(Struct, kw_only=True):
+    """The keys of an account."""
+
+    keys: list[ApiKeyView]
+
+
+class OneKey(Struct, kw_only=True):
+    """One key."""
+
+    key: ApiKeyView
+
+
+class CreatedKey(Struct, kw_only=True):
+    """A new key, with its text, which is in no other answer."""
+
+    secret: Annotated[str, Meta(description="密钥，仅显示这一次；请妥善保管")]
+    key: ApiKeyView
+
+
+KEY = ApiKeyView(
+    id="sk-ab12cd34ef",
+    name="笔记本",
+    created_at="2026-03-01T12:30:45.123Z",
+    expires_at=None,
+    revoked_at=None,
+    last_used_at=None,
+    last_used_address=None,
+    requests_per_minute=60,
+    concurrent_calls=None,
+    tokens_per_minute=None,
+    capabilities=[Meter.TOKENS],
+    models=None,
+    addresses=None,
+    limits=LimitsView(
+        **{
+            name: LimitView(
+                total=100_000 if meter is Meter.TOKENS else None, daily=None, spent=0, held=0, spent_today=0
+            )
+            for name, meter in LIMIT_NAMES.items()
+        }
+    ),
+)
+ONE_KEY = {"key_id": "密钥的公开前缀，例如 sk-ab12cd34ef"}
+
+LIST = Operation(
+    name="listKeys",
+    method="GET",
+    path="/v1/account/keys",
+    summary="API 密钥列表",
+    tag=TAG,
+    access=owner(Action.READ, changes=False),
+    answers=(Answer(msg="查询成功", body=KeyList(keys=[KEY])),),
+)
+CREATE = BodyOperation(
+    name="createKey",
+    method="POST",
+    path="/v1/account/keys",
+    summary="创建 API 密钥；secret 只显示这一次",
+    tag=TAG,
+    access=owner(Action.CREATE_KEY),
+    request=CreateKey,
+    examples={"例": {"name": "笔记本", "limits": {"tokens": {"total": 100_000}}, "password": "correct horse"}},
+    answers=(Answer(status=201, msg="密钥已创建，仅显示这一次", body=CreatedKey(secret="sk-ab12cd34ef…", key=KEY)),),  # noqa: S106 - an example
+)
+SHOW = Operation(
+    name="showKey",
+    method="GET",
+    path="/v1/account/keys/{key_id}",
+    summary="一个 API 密钥",
+    tag=TAG,
+    path_parameters=ONE_KEY,
+    access=owner(Action.READ, changes=False),
+    failures=failures(NotFound()),
+    answers=(Answer(msg="查询成功", body=OneKey(key=KEY)),),
+)
+EDIT = BodyOperation(
+    name="editKey",
+    method="PATCH",
+    path="/v1/account/keys/{key_id}",
+    summary="修改 API 密钥",
+    tag=TAG,
+    path_parameters=ONE_KEY,
+    access=owner(Action.EDIT_KEY),
+    failures=failures(NotFound()),
+    request=EditKey,
+    examples={"例": {"name": "台式机", "password": "correct horse"}},
+    answers=(Answer(msg="密钥已修改", body=OneKey(key=KEY)),),
+)
+REVOKE = BodyOperation(
+    name="revokeKey",
+    method="DELETE",
+    path="/v1/account/keys/{key_id}",
+    summary="吊销 API 密钥",
+    tag=TAG,
+    path_parameters=ONE_KEY,
+    access=owner(Action.REVOKE_KEY),
+    failures=failures(NotFound()),
+    request=Confirmation,
+    is_required=False,
+    answers=(Answer(msg="密钥已吊销"),),
+)
+
+OPERATIONS = (LIST, CREATE, SHOW, EDIT, REVOKE)
+"""For the description, see `aiproject.web.openapi`."""
 
 
 class KeyRoutes:
@@ -37,56 +169,67 @@ class KeyRoutes:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [
-            v1_route("/v1/account/keys", {"GET": self.list, "POST": self.create}),
-            v1_route("/v1/account/keys/{key_id}", {"GET": self.show, "PATCH": self.edit, "DELETE": self.revoke}),
-        ]
+        return routes_of(
+            (
+                (LIST, self.list),
+                (CREATE, self.create),
+                (SHOW, self.show),
+                (EDIT, self.edit),
+                (REVOKE, self.revoke),
+            )
+        )
 
     async def list(self, request: Request) -> Response:
         """List the account's keys, those that were revoked lately included; never their secrets."""
         principal = await self._access.enter(request, Action.READ)
         found = await self._keys.list(principal.account.account_id)
-        return answer(success("查询成功", keys=[shown(stored, today=self._today()) for stored in found]))
+        listed = KeyList(keys=[shown(stored, today=self._today()) for stored in found])
+        return answer(success("查询成功", **members(listed)))
 
     async def show(self, request: Request) -> Response:
-        """Tell about one key."""
+        """Return one key."""
         principal = await self._access.enter(request, Action.READ)
         stored = await self._keys.get(principal.account.account_id, request.path_params["key_id"])
-        return answer(success("查询成功", key=shown(stored, today=self._today())))
+        return answer(success("查询成功", **members(self._one(stored))))
 
     async def create(self, request: Request) -> Response:
         """Make a key; its ``secret`` is in this answer and nowhere else."""
         principal = await self._access.enter(request, Action.CREATE_KEY)
-        fields = await read_fields(request)
-        terms, caps = terms_with(KeyTerms(text_field(fields, "name")), fields), caps_of(fields)
-        await self._access.confirm(request, principal, Action.CREATE_KEY, fields)
+        wanted = await CREATE.read(request)
+        terms, caps = terms_with(KeyTerms(wanted.name), wanted), caps_of(wanted)
+        await self._access.confirm(request, principal, Action.CREATE_KEY, wanted.password)
         try:
             new = await self._keys.create(principal.account.account_id, terms, caps)
         except AccountUnknown:
             raise NotSignedIn from None
         note(request.scope, key=new.key.prefix)
         stored = await self._keys.get(principal.account.account_id, new.key.prefix)
-        body = success("密钥已创建，仅显示这一次", secret=new.text, key=shown(stored, today=self._today()))
-        return answer(body, 201)
+        created = CreatedKey(secret=new.text, key=shown(stored, today=self._today()))
+        return answer(success("密钥已创建，仅显示这一次", **members(created)), 201)
 
     async def edit(self, request: Request) -> Response:
         """Change what is there of a key's terms and limits."""
         principal = await self._access.enter(request, Action.EDIT_KEY)
-        fields = await read_fields(request)
-        terms_with(KeyTerms(""), fields)  # refused before the password is looked at
-        caps = caps_of(fields)
-        await self._access.confirm(request, principal, Action.EDIT_KEY, fields)
+        wanted = await EDIT.read(request)
+        terms_with(KeyTerms(""), wanted)  # refused before the password is looked at
+        await self._access.confirm(request, principal, Action.EDIT_KEY, wanted.password)
         stored = await self._keys.change(
-            principal.account.account_id, request.path_params["key_id"], lambda terms: terms_with(terms, fields), caps
+            principal.account.account_id,
+            request.path_params["key_id"],
+            lambda terms: terms_with(terms, wanted),
+            caps_of(wanted),
         )
-        return answer(success("密钥已修改", key=shown(stored, today=self._today())))
+        return answer(success("密钥已修改", **members(self._one(stored))))
 
     async def revoke(self, request: Request) -> Response:
         """Revoke a key for ever."""
         principal = await self._access.enter(request, Action.REVOKE_KEY)
-        await self._access.confirm(request, principal, Action.REVOKE_KEY, await read_optional_fields(request))
+        await self._access.confirm(request, principal, Action.REVOKE_KEY, (await REVOKE.read(request)).password)
         await self._keys.revoke(principal.account.account_id, request.path_params["key_id"])
         return answer(success("密钥已吊销"))
+
+    def _one(self, stored: StoredKey) -> OneKey:
+        return OneKey(key=shown(stored, today=self._today()))
 
     def _today(self) -> int:
         return day_of(self._clock())

@@ -1,25 +1,105 @@
-"""What is done by mail: ``/v1/account/email/verification``, ``/v1/email/verification`` and ``/v1/password-reset``."""
+"""What is done by e-mail: ``/v1/account/email/verification``, ``/v1/email/verification`` and ``/v1/password-reset``."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from aiproject.accounts.identity.authorizer import Authorizer
 from aiproject.accounts.principal.permissions import Action
+from aiproject.accounts.routes.field_types import Confirmation, Email, NewPassword, Username
+from aiproject.accounts.routes.operations import NOBODY, TAG, failures, owner
 from aiproject.accounts.selfservice.recovery import Recovery
-from aiproject.adapters.http.account_dialect import read_optional_fields, v1_route
 from aiproject.adapters.http.asgi import client_address
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
-from aiproject.adapters.http.json import answer, optional_text_field, read_fields, text_field
-from aiproject.errors import InvalidInput
+from aiproject.adapters.http.json import answer
+from aiproject.adapters.http.operation import Answer, BodyOperation, routes_of
+from aiproject.codes import Detail
+from aiproject.errors import InvalidInput, NotFound
 from aiproject.protocols.legacy import success
 
-__all__ = ["MailRoutes"]
+__all__ = ["OPERATIONS", "MailRoutes"]
 
 MAIL_REQUESTS = Rate("request for mail", "20/minute")
 """By address. A class behind one address may forget its passwords; nobody has us send mail by the thousand."""
+
+MailToken = Annotated[str, Meta(description="邮件中的验证码，只能使用一次")]
+
+
+class VerifyEmail(Struct, kw_only=True):
+    """The token of a verification e-mail."""
+
+    token: MailToken
+
+
+class AskReset(Struct, kw_only=True):
+    """The account whose password is forgotten: its name or its e-mail address, not both."""
+
+    username: Username | None = None
+    email: Email | None = None
+
+
+class ResetPassword(Struct, kw_only=True):
+    """The token of a reset e-mail, and the password from now on."""
+
+    token: MailToken
+    new_password: NewPassword
+
+
+SEND_VERIFICATION = BodyOperation(
+    name="sendVerification",
+    method="POST",
+    path="/v1/account/email/verification",
+    summary="发送验证邮件",
+    tag=TAG,
+    access=owner(Action.VERIFY_EMAIL),
+    failures=failures(NotFound()),
+    request=Confirmation,
+    is_required=False,
+    answers=(Answer(status=202, msg="验证邮件已发送，请查收"), Answer(msg="邮箱已经过验证")),
+)
+VERIFY = BodyOperation(
+    name="verifyEmail",
+    method="POST",
+    path="/v1/email/verification",
+    summary="验证邮箱",
+    tag=TAG,
+    access=NOBODY,
+    failures=failures(NotFound()),
+    request=VerifyEmail,
+    answers=(Answer(msg="邮箱验证成功"),),
+)
+ASK_RESET = BodyOperation(
+    name="askReset",
+    method="POST",
+    path="/v1/password-reset",
+    summary="忘记密码；无论账号是否存在，应答都相同",
+    tag=TAG,
+    access=NOBODY,
+    failures=failures(NotFound()),
+    request=AskReset,
+    body={"minProperties": 1, "maxProperties": 1},
+    examples={"例": {"username": "小明"}},
+    answers=(Answer(status=202, msg="如果该账号存在且邮箱已验证，重置邮件将很快送达"),),
+)
+RESET = BodyOperation(
+    name="resetPassword",
+    method="POST",
+    path="/v1/password-reset/confirm",
+    summary="用邮件中的验证码设置新密码",
+    tag=TAG,
+    access=NOBODY,
+    failures=failures(NotFound()),
+    request=ResetPassword,
+    answers=(Answer(msg="密码已重置，请重新登录"),),
+)
+
+OPERATIONS = (SEND_VERIFICATION, VERIFY, ASK_RESET, RESET)
+"""For the description, see `aiproject.web.openapi`."""
 
 
 class MailRoutes:
@@ -32,17 +112,20 @@ class MailRoutes:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [
-            v1_route("/v1/account/email/verification", {"POST": self.send_verification}),
-            v1_route("/v1/email/verification", {"POST": self.verify}),
-            v1_route("/v1/password-reset", {"POST": self.ask_reset}),
-            v1_route("/v1/password-reset/confirm", {"POST": self.reset}),
-        ]
+        return routes_of(
+            (
+                (SEND_VERIFICATION, self.send_verification),
+                (VERIFY, self.verify),
+                (ASK_RESET, self.ask_reset),
+                (RESET, self.reset),
+            )
+        )
 
     async def send_verification(self, request: Request) -> Response:
-        """Send a letter with a token to the account's own address."""
+        """Send an e-mail with a token to the account's own address."""
         principal = await self._access.enter(request, Action.VERIFY_EMAIL)
-        await self._access.confirm(request, principal, Action.VERIFY_EMAIL, await read_optional_fields(request))
+        shown = await SEND_VERIFICATION.read(request)
+        await self._access.confirm(request, principal, Action.VERIFY_EMAIL, shown.password)
         self._recovery.require_mail()
         if principal.account.email_verified_at is not None:
             return answer(success("邮箱已经过验证"))
@@ -51,26 +134,23 @@ class MailRoutes:
         return answer(success("验证邮件已发送，请查收"), 202)
 
     async def verify(self, request: Request) -> Response:
-        """Take the ``token`` of such a letter. It says who somebody is; no other credential is needed."""
-        fields = await read_fields(request)
-        await self._recovery.verify(text_field(fields, "token"), address=client_address(request.scope))
+        """Take the ``token`` of such an e-mail. It proves whose address it is, so no other credential is needed."""
+        shown = await VERIFY.read(request)
+        await self._recovery.verify(shown.token, address=client_address(request.scope))
         return answer(success("邮箱验证成功"))
 
     async def ask_reset(self, request: Request) -> Response:
-        """Have a letter sent to the verified address of an account, named by ``username`` or ``email``."""
-        fields = await read_fields(request)
-        username, email = optional_text_field(fields, "username"), optional_text_field(fields, "email")
-        if (username is None) == (email is None):
-            raise InvalidInput("请提供 username 或 email 其中之一")
+        """Have an e-mail sent to the verified address of an account, named by ``username`` or ``email``."""
+        asked = await ASK_RESET.read(request)
+        if (asked.username is None) == (asked.email is None):
+            raise InvalidInput(Detail.NOT_EXACTLY_ONE_FIELD_OF_TWO, first="username", second="email")
         self._recovery.require_mail()
         await self._limiter.hit(MAIL_REQUESTS, client_address(request.scope))
-        self._recovery.ask_reset(username=username, email=email)
+        self._recovery.ask_reset(username=asked.username, email=asked.email)
         return answer(success("如果该账号存在且邮箱已验证，重置邮件将很快送达"), 202)
 
     async def reset(self, request: Request) -> Response:
-        """Set ``new_password`` by the ``token`` of such a letter."""
-        fields = await read_fields(request)
-        await self._recovery.reset(
-            text_field(fields, "token"), text_field(fields, "new_password"), address=client_address(request.scope)
-        )
+        """Set ``new_password`` by the ``token`` of such an e-mail."""
+        shown = await RESET.read(request)
+        await self._recovery.reset(shown.token, shown.new_password, address=client_address(request.scope))
         return answer(success("密码已重置，请重新登录"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,16 +14,141 @@ from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.identity.authorizer import Authorizer
 from aiproject.accounts.principal.permissions import Action
 from aiproject.accounts.principal.principal import Principal
+from aiproject.accounts.routes.field_types import Confirmation, CsrfToken, Password, Username
+from aiproject.accounts.routes.operations import NOBODY, TAG, failures, owner
 from aiproject.accounts.sessions.cookies import BrowserRules, csrf_token
 from aiproject.accounts.sessions.service import OpenSession, Session, Sessions
-from aiproject.adapters.http.account_dialect import read_optional_fields, v1_route
 from aiproject.adapters.http.asgi import client_address, note
-from aiproject.adapters.http.json import answer, read_fields, text_field
-from aiproject.adapters.http.timestamps import told
-from aiproject.errors import NotSignedIn
+from aiproject.adapters.http.json import answer
+from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, members, routes_of
+from aiproject.adapters.http.timestamps import Timestamp, told
+from aiproject.errors import LoginFailed, NotAllowed, NotFound, NotSignedIn
 from aiproject.protocols.legacy import success
 
-__all__ = ["SessionRoutes"]
+__all__ = ["OPERATIONS", "SessionRoutes"]
+
+
+class SignIn(Struct, kw_only=True):
+    """The name and password of an account."""
+
+    username: Username
+    password: Password
+
+
+class BrowserSession(Struct, kw_only=True):
+    """A browser's session as its owner sees it."""
+
+    id: Annotated[str, Meta(description="会话的公开名称，不是凭证", examples=["5f0c6e2b9a7d4813"])]
+    created_at: Annotated[Timestamp, Meta(description="登录的时间")]
+    seen_at: Annotated[Timestamp, Meta(description="最近一次使用，精确到分钟")]
+    expires_at: Annotated[Timestamp, Meta(description="最迟在此时结束")]
+    address: Annotated[str, Meta(description="登录时的 IP 地址", examples=["192.0.2.7"])]
+    user_agent: Annotated[str, Meta(description="登录时的浏览器", examples=["Mozilla/5.0"])]
+    is_current: Annotated[bool, Meta(description="是否为发出此请求的会话")]
+
+
+class SignedIn(Struct, kw_only=True):
+    """The session that a browser is in."""
+
+    username: Username
+    csrf_token: CsrfToken
+    session: BrowserSession
+
+
+class SessionList(Struct, kw_only=True):
+    """The sessions of an account, the one used last first."""
+
+    sessions: list[BrowserSession]
+
+
+class EndedSessions(Struct, kw_only=True):
+    """How many sessions were ended."""
+
+    ended: Annotated[int, Meta(description="结束的会话数", examples=[2])]
+
+
+SESSION = BrowserSession(
+    id="5f0c6e2b9a7d4813",
+    created_at="2026-03-01T12:30:45.123Z",
+    seen_at="2026-03-01T12:41:02.000Z",
+    expires_at="2026-03-31T12:30:45.123Z",
+    address="192.0.2.7",
+    user_agent="Mozilla/5.0",
+    is_current=True,
+)
+SIGNED_IN = SignedIn(
+    username="小明",
+    csrf_token="9f2c7d4e8a4f7f9a3d5c1e6b8a7f200b9f2c7d4e8a4f7f9a3d5c1e6b8a7f200b",  # noqa: S106 - an example
+    session=SESSION,
+)
+TAKES_COOKIE_BACK = {"Set-Cookie": "清除会话的 Cookie"}
+
+SIGN_IN = BodyOperation(
+    name="signIn",
+    method="POST",
+    path="/v1/sessions",
+    summary="浏览器登录",
+    tag=TAG,
+    access=NOBODY,
+    failures=failures(LoginFailed(), NotAllowed()),
+    request=SignIn,
+    examples={"例": {"username": "小明", "password": "correct horse"}},
+    answers=(Answer(status=201, msg="登录成功", body=SIGNED_IN, headers={"Set-Cookie": "HttpOnly; SameSite=Strict"}),),
+)
+CURRENT = Operation(
+    name="showSession",
+    method="GET",
+    path="/v1/account/session",
+    summary="当前会话",
+    tag=TAG,
+    access=owner(Action.USE_SESSION, changes=False),
+    answers=(Answer(msg="查询成功", body=SIGNED_IN),),
+)
+SIGN_OUT = Operation(
+    name="signOut",
+    method="DELETE",
+    path="/v1/account/session",
+    summary="退出登录",
+    tag=TAG,
+    access=owner(Action.USE_SESSION),
+    answers=(Answer(msg="已退出登录", headers=TAKES_COOKIE_BACK),),
+)
+LIST = Operation(
+    name="listSessions",
+    method="GET",
+    path="/v1/account/sessions",
+    summary="会话列表",
+    tag=TAG,
+    access=owner(Action.READ, changes=False),
+    answers=(Answer(msg="查询成功", body=SessionList(sessions=[SESSION])),),
+)
+END_ALL = BodyOperation(
+    name="endSessions",
+    method="DELETE",
+    path="/v1/account/sessions",
+    summary="结束所有会话",
+    tag=TAG,
+    access=owner(Action.END_SESSIONS),
+    request=Confirmation,
+    is_required=False,
+    answers=(Answer(msg="所有会话已结束", body=EndedSessions(ended=2)),),
+)
+END = BodyOperation(
+    name="endSession",
+    method="DELETE",
+    path="/v1/account/sessions/{session_id}",
+    summary="结束一个会话",
+    tag=TAG,
+    path_parameters={"session_id": "会话的 id"},
+    access=owner(Action.END_SESSIONS),
+    failures=failures(NotFound()),
+    request=Confirmation,
+    is_required=False,
+    answers=(Answer(msg="会话已结束"),),
+)
+
+OPERATIONS = (SIGN_IN, CURRENT, SIGN_OUT, LIST, END_ALL, END)
+"""For the description, see `aiproject.web.openapi`."""
 
 
 class SessionRoutes:
@@ -36,30 +162,33 @@ class SessionRoutes:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [
-            v1_route("/v1/sessions", {"POST": self.sign_in}),
-            v1_route("/v1/account/session", {"GET": self.current, "DELETE": self.sign_out}),
-            v1_route("/v1/account/sessions", {"GET": self.list, "DELETE": self.end_all}),
-            v1_route("/v1/account/sessions/{session_id}", {"DELETE": self.end}),
-        ]
+        return routes_of(
+            (
+                (SIGN_IN, self.sign_in),
+                (CURRENT, self.current),
+                (SIGN_OUT, self.sign_out),
+                (LIST, self.list),
+                (END_ALL, self.end_all),
+                (END, self.end),
+            )
+        )
 
     async def sign_in(self, request: Request) -> Response:
         """Check ``username`` and ``password``; open a session and hand out its cookie."""
         # Else another site could sign somebody in to an account of its own.
         self._rules.check_not_foreign(request.scope)
-        fields = await read_fields(request)
-        username, password = text_field(fields, "username"), text_field(fields, "password")
+        shown = await SIGN_IN.read(request)
         checked_at = self._sessions.now()
-        account = await self._accounts.login(username, password, address=client_address(request.scope))
+        address = client_address(request.scope)
+        account = await self._accounts.login(shown.username, shown.password, address=address)
         opened = await self.open(request, account, checked_at=checked_at)
         note(request.scope, account=account.account_id, session=opened.session.session_id)
-        body = success(
-            "登录成功",
+        signed_in = SignedIn(
             username=account.username,
             csrf_token=csrf_token(opened.token),
             session=_session(opened.session, opened.session.session_id),
         )
-        return answer(body, 201, self.handed_out(request, opened))
+        return answer(success("登录成功", **members(signed_in)), 201, self.handed_out(request, opened))
 
     async def open(self, request: Request, account: Account, **options: Any) -> OpenSession:
         """Open a session for the browser that asks, in place of the one that it had; see `Sessions.open`."""
@@ -80,7 +209,7 @@ class SessionRoutes:
         return {"Set-Cookie": self._rules.cookie(request.scope, "")}
 
     async def current(self, request: Request) -> Response:
-        """Tell about the session that asks, and its CSRF token: a page that was loaded anew needs it."""
+        """Return the session that asks, and its CSRF token: a page that was loaded anew needs it."""
         principal = await self._access.enter(request, Action.USE_SESSION)
         token = self._rules.token(request.scope)
         mine = [
@@ -90,13 +219,12 @@ class SessionRoutes:
         ]
         if token is None or not mine:
             raise NotSignedIn  # ended at this moment
-        body = success(
-            "查询成功",
+        signed_in = SignedIn(
             username=principal.account.username,
             csrf_token=csrf_token(token),
             session=_session(mine[0], principal.session_id),
         )
-        return answer(body)
+        return answer(success("查询成功", **members(signed_in)))
 
     async def sign_out(self, request: Request) -> Response:
         """End the session that asks."""
@@ -108,11 +236,12 @@ class SessionRoutes:
         """List the account's sessions, the one used last first."""
         principal = await self._access.enter(request, Action.READ)
         found = await self._sessions.of_account(principal.account)
-        return answer(success("查询成功", sessions=[_session(session, principal.session_id) for session in found]))
+        listed = SessionList(sessions=[_session(session, principal.session_id) for session in found])
+        return answer(success("查询成功", **members(listed)))
 
     async def end(self, request: Request) -> Response:
         """End one session of the account."""
-        principal = await self._confirmed(request)
+        principal = await self._confirmed(request, END)
         session_id = request.path_params["session_id"]
         await self._sessions.end(principal.account, session_id)
         return answer(
@@ -121,24 +250,25 @@ class SessionRoutes:
 
     async def end_all(self, request: Request) -> Response:
         """End all sessions of the account, the one that asks included."""
-        principal = await self._confirmed(request)
+        principal = await self._confirmed(request, END_ALL)
         ended = await self._sessions.end_all(principal.account)
         headers = None if principal.session_id is None else self.taken_back(request)
-        return answer(success("所有会话已结束", ended=ended), 200, headers)
+        return answer(success("所有会话已结束", **members(EndedSessions(ended=ended))), 200, headers)
 
-    async def _confirmed(self, request: Request) -> Principal:
+    async def _confirmed(self, request: Request, operation: BodyOperation[Confirmation]) -> Principal:
         principal = await self._access.enter(request, Action.END_SESSIONS)
-        await self._access.confirm(request, principal, Action.END_SESSIONS, await read_optional_fields(request))
+        shown = await operation.read(request)
+        await self._access.confirm(request, principal, Action.END_SESSIONS, shown.password)
         return principal
 
 
-def _session(session: Session, current: str | None) -> dict[str, Any]:
-    return {
-        "id": session.session_id,
-        "created_at": told(session.created_at),
-        "seen_at": told(session.seen_at),
-        "expires_at": told(session.expires_at),
-        "address": session.address,
-        "user_agent": session.user_agent,
-        "is_current": session.session_id == current,
-    }
+def _session(session: Session, current: str | None) -> BrowserSession:
+    return BrowserSession(
+        id=session.session_id,
+        created_at=told(session.created_at),
+        seen_at=told(session.seen_at),
+        expires_at=told(session.expires_at),
+        address=session.address,
+        user_agent=session.user_agent,
+        is_current=session.session_id == current,
+    )

@@ -1,38 +1,59 @@
-"""Moments as ``/v1`` writes and reads them: RFC 3339, in UTC, with milliseconds."""
+"""Timestamps as ``/v1`` writes and reads them: RFC 3339, in UTC, with milliseconds."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated, overload
 
-from aiproject.errors import InvalidInput
+from msgspec import Meta
 
-__all__ = ["read_moment", "told", "told_ms"]
+__all__ = ["Timestamp", "read_timestamp", "told", "told_ms"]
+
+Timestamp = Annotated[
+    str,
+    Meta(
+        description="UTC 时间，精确到毫秒",
+        examples=["2026-03-01T12:30:45.123Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+"""A timestamp in an answer, as `told` writes it."""
 
 
+@overload
+def told(moment: datetime) -> str: ...
+@overload
+def told(moment: None) -> None: ...
 def told(moment: datetime | None) -> str | None:
-    """Write a moment; nothing stays nothing."""
+    """Write a timestamp; nothing stays nothing."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@overload
+def told_ms(milliseconds: int) -> str: ...
+@overload
+def told_ms(milliseconds: None) -> None: ...
 def told_ms(milliseconds: int | None) -> str | None:
-    """Write a moment that is stored as milliseconds since 1970; nothing stays nothing."""
+    """Write a timestamp that is stored as milliseconds since 1970; nothing stays nothing."""
     return None if milliseconds is None else told(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
-def read_moment(text: str, name: str) -> datetime:
-    """Read a moment, in any zone that it states.
+def read_timestamp(value: object) -> datetime | None:
+    """Read a timestamp, in any zone that it states; ``None`` stays ``None``.
 
     Raises:
-        InvalidInput: it is none, or states no zone; ``name`` is the field's.
+        ValueError: it is none, states no zone, or is out of the calendar.
     """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("no zone")
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo is not None else _refuse(name)
-    except (ValueError, OverflowError):
-        return _refuse(name)
-
-
-def _refuse(name: str) -> datetime:
-    raise InvalidInput(f"{name} 应为带时区的时间，例如 2026-12-31T23:59:59+08:00")
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("out of the calendar") from None

@@ -7,13 +7,39 @@ derived from signatures. Each module here describes one door and returns its ``p
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from aiproject import __version__
-from aiproject.web.openapi import account, admin, seed
-from aiproject.web.openapi.parts import API_KEY
+from aiproject.accounts.routes import account, api_keys, mail, sessions
+from aiproject.accounts.sessions.cookies import COOKIE
+from aiproject.web.openapi import admin, seed
+from aiproject.web.openapi.generate import paths_of, schemas_of
+from aiproject.web.openapi.parts import API_KEY, Schema
 
 __all__ = ["describe"]
+
+OPERATIONS: Final = (
+    *sessions.OPERATIONS,
+    *account.OPERATIONS,
+    *api_keys.OPERATIONS,
+    *mail.OPERATIONS,
+)
+
+SECURITY_SCHEMES: Final[dict[str, Schema]] = {
+    "uuid": {"type": "apiKey", "in": "header", "name": "uuid", "description": "用户唯一id标识，与 username 一起使用"},
+    "username": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "username",
+        "description": "用户名，与 uuid 一起使用；中文可用 UTF-8 原始字节或百分号编码",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": f"浏览器会话，由 `POST /v1/sessions` 设置；经 HTTPS 时名为 `__Host-{COOKIE}`",
+    },
+}
 
 
 @cache
@@ -33,6 +59,9 @@ def describe() -> dict[str, Any]:
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "components": {"securitySchemes": {"apiKey": API_KEY, **admin.SECURITY_SCHEMES}},
-        "paths": {**seed.paths(), **account.paths(), **admin.paths()},
+        "components": {
+            "securitySchemes": {**SECURITY_SCHEMES, "apiKey": API_KEY, **admin.SECURITY_SCHEMES},
+            "schemas": schemas_of(OPERATIONS),
+        },
+        "paths": {**seed.paths(), **paths_of(OPERATIONS), **admin.paths()},
     }

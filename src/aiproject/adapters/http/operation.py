@@ -1,0 +1,134 @@
+"""An operation of the HTTP interface, declared once: its route, the check of its body and its description.
+
+A declaration stands beside the handler. `routes_of` makes routes of pairs of both, `BodyOperation.read` checks a body,
+and `aiproject.web.openapi` writes ``/openapi.json`` from the declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.routing import Route
+
+from aiproject.adapters.http.account_dialect import Handler, v1_route
+from aiproject.adapters.http.fields import read_fields_as
+from aiproject.adapters.http.json import read_fields
+from aiproject.codes import Code
+
+__all__ = ["Access", "Answer", "BodyOperation", "Operation", "has_body", "members", "routes_of"]
+
+In = TypeVar("In", bound=msgspec.Struct)
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A success, as an example of it.
+
+    Attributes:
+        msg: the sentence beside ``code`` 0, as an example.
+        body: what stands beside ``code`` and ``msg``, as an example; its type is the answer's. ``None``: nothing.
+        headers: of the answer, by their names, with what they hold.
+    """
+
+    msg: str
+    body: msgspec.Struct | None = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What a caller needs for an operation, and how whoever lacks it is refused.
+
+    Attributes:
+        description: the same in words.
+        parameters: headers that may carry a credential, as OpenAPI's parameters.
+        security: alternatives, as OpenAPI's security requirements.
+        failures: codes by status.
+    """
+
+    description: str = ""
+    parameters: tuple[Schema, ...] = ()
+    security: tuple[dict[str, list[str]], ...] = ()
+    failures: Mapping[int, tuple[Code, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """An operation without a body.
+
+    Attributes:
+        name: unique; generated clients call their methods so.
+        path: the address, with its parameters in braces.
+        summary: one line, in Chinese as all texts of the description.
+        answers: successes, the usual one first.
+        access: what a caller needs.
+        failures: codes by status, beside those of ``access`` and those that every operation has.
+        query: the parameters of the query, as the fields of a Struct.
+        path_parameters: what the parameters of ``path`` are.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    tag: str
+    answers: tuple[Answer, ...]
+    access: Access = Access()
+    failures: Mapping[int, tuple[Code, ...]] = field(default_factory=dict)
+    query: type[msgspec.Struct] | None = None
+    path_parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyOperation(Operation, Generic[In]):
+    """An operation with a JSON object as its body.
+
+    Attributes:
+        request: the body's type.
+        examples: bodies by a name for each; they work as they stand.
+        is_required: whether no body at all is refused; else it is an empty object.
+        body: keywords of JSON Schema that hold for the body as a whole, as ``minProperties``.
+    """
+
+    request: type[In]
+    examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_required: bool = True
+    body: Schema = field(default_factory=dict)
+
+    async def read(self, request: Request) -> In:
+        """Return the body, whatever its content type says (curl's default is a form's).
+
+        Raises:
+            InvalidInput: it is no JSON object, or one of its fields is missing, unknown or of another type.
+            BodyTooLarge: over 64 KiB.
+        """
+        if not self.is_required and not has_body(request):
+            return read_fields_as(self.request, {})
+        return read_fields_as(self.request, await read_fields(request))
+
+
+def has_body(request: Request) -> bool:
+    """Say whether a request announces a body."""
+    headers = request.headers
+    return headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in headers
+
+
+def members(answer: msgspec.Struct) -> dict[str, Any]:
+    """Return what an answer holds, as JSON's members in the order of declaration; what is ``UNSET`` is left out."""
+    found: dict[str, Any] = msgspec.to_builtins(answer)
+    return found
+
+
+def routes_of(pairs: Iterable[tuple[Operation, Handler]]) -> list[Route]:
+    """Return the routes of operations under ``/v1``: one for each address, see `v1_route`."""
+    by_path: dict[str, dict[str, Handler]] = {}
+    for operation, handler in pairs:
+        by_path.setdefault(operation.path, {})[operation.method] = handler
+    return [v1_route(path, handlers) for path, handlers in by_path.items()]
