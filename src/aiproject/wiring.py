@@ -41,7 +41,6 @@ from aiproject.adapters.http.redis_rate_limiter import RedisRateLimiter, SharedR
 from aiproject.adapters.log import get_logger, log_trouble
 from aiproject.adapters.mailer import Mailer, MailQueue, parse_smtp_url
 from aiproject.adapters.memory import memory_limit
-from aiproject.adapters.net.http_client import open_session
 from aiproject.adapters.net.redis import RedisLink
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.adapters.workers import Workers
@@ -68,8 +67,8 @@ from aiproject.ledger.checkpoints import Checkpoints
 from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.protocols.forwarding import TrustedProxies
-from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
+from aiproject.providers.wiring import OpenProviders
+from aiproject.providers.wiring import open_providers as open_all_providers
 from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web import build_app
@@ -83,7 +82,6 @@ __all__ = [
     "open_application",
     "open_redis",
     "receive_budget",
-    "time_limits",
 ]
 
 log = get_logger("wiring")
@@ -105,17 +103,6 @@ class Application:
 
     asgi: ASGIApp
     calls: RunningCalls
-
-
-def time_limits(settings: Settings) -> TimeLimits:
-    """Return upstream's time limits."""
-    return TimeLimits(
-        connect=settings.upstream_connect_timeout,
-        first_frame=settings.first_frame_timeout,
-        gap=settings.upstream_timeout,
-        call=settings.upstream_call_timeout,
-        attempts=settings.upstream_attempts,
-    )
 
 
 def hash_threads(settings: Settings) -> int:
@@ -207,6 +194,7 @@ async def open_application(
     *,
     is_sandbox: bool,
     setup_code: SetupCode | None = None,
+    open_providers: OpenProviders = open_all_providers,
 ) -> AsyncIterator[Application]:
     """Open everything that the application needs, in a readable order; close it in reverse at the end.
 
@@ -214,6 +202,7 @@ async def open_application(
         credentials: the console's, or the sandbox's.
         is_sandbox: whether they are the sandbox's.
         setup_code: by which the first administrator can be made; ``None``: by the command line only.
+        open_providers: opens who answers the calls.
 
     Raises:
         Misconfigured: the operator must mend something first.
@@ -230,8 +219,6 @@ async def open_application(
             tells_addresses_apart=settings.limits == "on",
         )
         stack.push_async_callback(passwords.close)
-        http = await stack.enter_async_context(open_session())
-
         workers = Workers(MEDIA_THREADS)
         stack.push_async_callback(workers.close)
         link = await stack.enter_async_context(open_redis(settings))
@@ -262,33 +249,13 @@ async def open_application(
         browser_rules = BrowserRules(settings.public_url, settings.session_lifetime)
         authenticator = Authenticator(accounts, keys, CookieIdentity(sessions, browser_rules))
 
-        upstream = IflytekConnector(credentials, time_limits(settings))
-        spark = IflytekSpark(
-            upstream,
-            url=settings.spark_url,
-            domain=settings.spark_domain,
-            warm=settings.spark_warm_connections,
-            concurrency=settings.spark_concurrency,
-        )
-        stack.callback(spark.close)
-        dictation = IflytekDictation(
-            upstream,
-            url=settings.dictation_url,
-            options=DictationOptions(
-                language=settings.dictation_language,
-                accent=settings.dictation_accent,
-                dynamic_correction=settings.dictation_correction,
-            ),
-            pace=settings.dictation_pace,
-            frame_bytes=settings.dictation_frame_bytes,
-        )
-        ocr = IflytekOcr(upstream, url=settings.ocr_url, http=http)
+        providers = await stack.enter_async_context(open_providers(settings, credentials))
         defaults = ChatDefaults(settings.spark_max_tokens, settings.spark_temperature, settings.spark_top_k)
         idempotency = IdempotencyStore(database, quotas)
         chats = ChatCalls(
             calls,
             quotas,
-            spark,
+            providers.chat,
             idempotency,
             call_limits,
             model=settings.spark_domain,
@@ -326,7 +293,7 @@ async def open_application(
                 ),
                 vouchers=vouchers,
                 tables=Tables(database),
-                trial=ModelTrial(spark, calls, audit),
+                trial=ModelTrial(providers.chat, calls, audit),
                 audit=audit,
                 setup=SetupGuard(setup_code),
                 limiter=limiter,
@@ -354,12 +321,12 @@ async def open_application(
                     voice=VoiceText(
                         calls,
                         authenticator,
-                        ClipCalls(quotas, dictation, workers, idempotency, call_limits),
+                        ClipCalls(quotas, providers.dictation, workers, idempotency, call_limits),
                         limiter,
                         anonymous=settings.voice_anonymous,
                     ),
                     picture=PictureText(
-                        calls, authenticator, PictureCalls(quotas, ocr, workers, idempotency, call_limits)
+                        calls, authenticator, PictureCalls(quotas, providers.ocr, workers, idempotency, call_limits)
                     ),
                     vouchers=VoucherRoutes(accounts, vouchers, rate_limiter),
                     usage=UsageRoutes(authenticator, Receipts(database)),

@@ -18,7 +18,7 @@ from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamFailed
 from aiproject.media import Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.providers import IflytekConnector, IflytekOcr, IflytekSpark, TimeLimits
+from aiproject.providers.iflytek import IflytekConnector, IflytekOcr, IflytekSpark, TimeLimits
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 LIMITS = TimeLimits(connect=2, first_frame=2, gap=2, call=5, attempts=1)

@@ -25,7 +25,8 @@ from aiproject.errors import (
 from aiproject.media import Pcm, Picture
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import ChatStream, IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
+from aiproject.providers.base import ChatStream
+from aiproject.providers.iflytek import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from sandbox_client import FAST
 

@@ -19,7 +19,7 @@ from aiproject.errors import UpstreamNonsense
 from aiproject.media import Pcm, Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
+from aiproject.providers.iflytek import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -21,7 +21,7 @@ from aiproject.adapters.net.dialer import ResumingContext, client_tls
 from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamRefused
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.providers import IflytekConnector, IflytekSpark, TimeLimits
+from aiproject.providers.iflytek import IflytekConnector, IflytekSpark, TimeLimits
 from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
 from sandbox_client import FAST
 

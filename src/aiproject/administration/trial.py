@@ -12,7 +12,7 @@ from aiproject.audit import AuditContext, AuditLog, Fact
 from aiproject.calls.running import RunningCalls
 from aiproject.errors import InvalidInput, UpstreamFailed
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage
-from aiproject.providers import ChatProvider
+from aiproject.providers.base import ChatProvider
 
 __all__ = ["ModelTrial", "TrialAnswer", "trial_request"]
 

@@ -37,8 +37,8 @@ from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation import dictation_dialect
 from aiproject.protocols.iflytek.ocr import ocr_service
 from aiproject.protocols.iflytek.spark.models import known_domains
-from aiproject.providers import IflytekConnector, IflytekSpark
-from aiproject.wiring import open_redis, time_limits
+from aiproject.providers.wiring import iflytek_connector, iflytek_spark
+from aiproject.wiring import open_redis
 
 __all__ = ["doctor_command"]
 
@@ -249,8 +249,8 @@ async def examine_upstream(settings: Settings) -> list[Finding]:
     credentials = settings.credentials
     if credentials is None:
         return []
-    link = IflytekConnector(credentials, time_limits(settings))
-    upstream = IflytekSpark(link, url=settings.spark_url, domain=settings.spark_domain)
+    link = iflytek_connector(settings, credentials)
+    upstream = iflytek_spark(settings, link)
     findings = []
     try:
         stream = await upstream.ask(ChatRequest((ChatMessage("user", "1"),), max_tokens=1))

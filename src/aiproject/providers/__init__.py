@@ -1,23 +1,16 @@
-"""The vendor clients: what the relay asks, and the adapters that carry the protocol cores over real connections.
+"""The providers: vendors' services behind one contract.
 
-The interfaces stand in `aiproject.providers.base`; an upstream is chosen in `aiproject.wiring`.
+`base` is the contract, `iflytek` fulfils it for the platform, and `wiring` opens what the settings name. Calls depend
+on the contract alone.
 """
 
-from aiproject.providers.base import ChatProvider, ChatStream, DictationProvider, OcrProvider, RecognizedText
-from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
-from aiproject.providers.iflytek.dictation import IflytekDictation
-from aiproject.providers.iflytek.ocr import IflytekOcr
-from aiproject.providers.iflytek.spark import IflytekSpark
+from aiproject.providers.base import (
+    ChatProvider,
+    ChatStream,
+    DictationProvider,
+    ModelLimits,
+    OcrProvider,
+    RecognizedText,
+)
 
-__all__ = [
-    "ChatProvider",
-    "ChatStream",
-    "DictationProvider",
-    "IflytekConnector",
-    "IflytekDictation",
-    "IflytekOcr",
-    "IflytekSpark",
-    "OcrProvider",
-    "RecognizedText",
-    "TimeLimits",
-]
+__all__ = ["ChatProvider", "ChatStream", "DictationProvider", "ModelLimits", "OcrProvider", "RecognizedText"]

@@ -1,0 +1,83 @@
+"""Opens the providers that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from aiproject.adapters.net.http_client import open_session
+from aiproject.config import IflytekCredentials, Settings
+from aiproject.protocols.iflytek.dictation import DictationOptions
+from aiproject.providers.base import ChatProvider, DictationProvider, OcrProvider
+from aiproject.providers.iflytek import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
+
+__all__ = ["OpenProviders", "Providers", "iflytek_connector", "iflytek_spark", "open_providers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """One provider for each kind of call."""
+
+    chat: ChatProvider
+    dictation: DictationProvider
+    ocr: OcrProvider
+
+
+OpenProviders = Callable[[Settings, IflytekCredentials], AbstractAsyncContextManager[Providers]]
+"""Opens providers and closes them at the end; `open_providers` is the usual one."""
+
+
+def iflytek_connector(settings: Settings, credentials: IflytekCredentials) -> IflytekConnector:
+    """Return what signs addresses of the platform and connects to it."""
+    limits = TimeLimits(
+        connect=settings.upstream_connect_timeout,
+        first_frame=settings.first_frame_timeout,
+        gap=settings.upstream_timeout,
+        call=settings.upstream_call_timeout,
+        attempts=settings.upstream_attempts,
+    )
+    return IflytekConnector(credentials, limits)
+
+
+def iflytek_spark(settings: Settings, connector: IflytekConnector, *, warm: int = 0) -> IflytekSpark:
+    """Return the text model.
+
+    Args:
+        warm: connections that are kept open for the next questions, at most.
+    """
+    return IflytekSpark(
+        connector,
+        url=settings.spark_url,
+        domain=settings.spark_domain,
+        warm=warm,
+        concurrency=settings.spark_concurrency,
+    )
+
+
+@asynccontextmanager
+async def open_providers(settings: Settings, credentials: IflytekCredentials) -> AsyncIterator[Providers]:
+    """Open iFlytek's three services, with the console's credentials or the sandbox's.
+
+    Raises:
+        Misconfigured: an address or an option is not one that the platform has.
+    """
+    connector = iflytek_connector(settings, credentials)
+    dictation = IflytekDictation(
+        connector,
+        url=settings.dictation_url,
+        options=DictationOptions(
+            language=settings.dictation_language,
+            accent=settings.dictation_accent,
+            dynamic_correction=settings.dictation_correction,
+        ),
+        pace=settings.dictation_pace,
+        frame_bytes=settings.dictation_frame_bytes,
+    )
+    async with open_session() as http:
+        ocr = IflytekOcr(connector, url=settings.ocr_url, http=http)
+        spark = iflytek_spark(settings, connector, warm=settings.spark_warm_connections)
+        try:
+            yield Providers(spark, dictation, ocr)
+        finally:
+            spark.close()
