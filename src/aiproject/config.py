@@ -356,6 +356,11 @@ class Settings(BaseSettings):
     fault_point: str | None = Field(
         None, description="Named point at which the process kills itself; only for tests of crash recovery."
     )
+    quota_wait: Annotated[float, Field(ge=0, le=3600), Unit("seconds")] = Field(
+        10.0,
+        description="Longest time that a call waits for quota which other running calls of its account hold; 0 refuses"
+        " it at once.",
+    )
     hold_lease: Seconds = Field(
         30.0,
         description="Time after which any process may release the hold of a dead process; running calls renew theirs.",

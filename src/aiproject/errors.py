@@ -13,6 +13,7 @@ A branch stands for each remedy that a caller can choose, not for each line that
     │   ├── NotAllowed           the credential is good, but not for this
     │   ├── NotFound             no such thing of this account; never says whether another's has this id
     │   ├── QuotaExhausted       not enough tokens, picture times or voice seconds
+    │   │   └── QuotaBusy        enough of them, and held by other running calls of the account
     │   ├── SpendLimitReached    the API key may not spend as much, whatever its account has
     │   ├── FileMissing          no bytes, or no multipart field ``file``
     │   ├── UnusableFile         not a picture, not audio, too long, too many pixels
@@ -59,6 +60,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "NotSignedIn",
+    "QuotaBusy",
     "QuotaExhausted",
     "Reason",
     "ReceiptUnknown",
@@ -175,6 +177,13 @@ class QuotaExhausted(Refused):
         super().__init__(detail)
         self.capability = capability
         self.answer_code = _QUOTA_CODES[capability]
+
+
+class QuotaBusy(QuotaExhausted):
+    """The account has enough of a capability's quota, but other running calls of it hold too much of that."""
+
+    def __init__(self, capability: str) -> None:
+        super().__init__(capability, Detail.QUOTA_BUSY)
 
 
 class SpendLimitReached(Refused):

@@ -232,8 +232,10 @@ async def open_application(
                 LeaseTimes(settings.hold_lease),
                 zone=ZoneInfo(settings.time_zone),
                 unpaid_per_day=settings.unpaid_tokens_per_day,
+                wait=settings.quota_wait,
             )
         )
+        calls.at_drain(quotas.stop_waiting)
         await stack.enter_async_context(Checkpoints(database, settings.data_dir).running())
         login_throttle = LoginThrottle(database, guards_addresses=settings.limits == "on")
         accounts = Accounts(

@@ -38,7 +38,7 @@ from aiproject.adapters.db.schema import unpaid_usage
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import QuotaExhausted, Refused, SpendLimitReached, VoucherRedeemed
 from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
-from aiproject.ledger.batch import BALANCE, HELD
+from aiproject.ledger.account_store import BALANCE, HELD
 from aiproject.ledger.batcher import LedgerBatcher
 from aiproject.ledger.rules import CHARGES, Basis, charge
 from aiproject.ledger.verify import verify

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from aiproject.codes import Detail
+from aiproject.messages import Language, format_message
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from system import wire
 from system.harness import LocalServer, Platform, estimated, eventually, question
@@ -102,7 +104,10 @@ async def test_many_chats_of_one_account_add_up(server: LocalServer) -> None:
     assert await person.tokens() == 1_000_000 - spent
 
 
-async def test_what_a_running_call_holds_nobody_else_can_use(server: LocalServer, platform: Platform) -> None:
+async def test_what_a_running_call_holds_nobody_else_can_use(
+    start_server: Callable[..., LocalServer], platform: Platform
+) -> None:
+    server = start_server(quota_wait=0)
     person = await server.person()
     slow = "slow [[fault:slow seconds=0.05]]"
     task = asyncio.create_task(person.chat(slow))
@@ -110,7 +115,10 @@ async def test_what_a_running_call_holds_nobody_else_can_use(server: LocalServer
     await server.set_balance(person, tokens=1)
     held = estimated(question(slow), "") + 4096
     assert await person.tokens() == held, "the operator takes what is not held"
-    assert (await person.chat("hi")).json()["code"] == "TOKEN_NOT_ENOUGH"
+    assert (await person.chat("hi")).json() == {
+        "code": "TOKEN_NOT_ENOUGH",
+        "msg": format_message(Detail.QUOTA_BUSY, Language.ZH),
+    }
     answer = (await task).json()
     assert answer["code"] == 0
     assert answer["content"]

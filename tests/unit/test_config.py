@@ -55,6 +55,7 @@ PUBLISHED: dict[str, Any] = {
     "UPSTREAM_TIMEOUT": 120.0,
     "LIMITS": "on",
     "HOLD_LEASE": 30.0,
+    "QUOTA_WAIT": 10.0,
     "LOG_LEVEL": "info",
     "LOG_FORMAT": None,
 }

@@ -205,6 +205,7 @@ class TestArchitecture:
         errors.NotFound(),
         errors.SpendLimitReached("tokens"),
         errors.QuotaExhausted("tokens"),
+        errors.QuotaBusy("tokens"),
         errors.FileMissing(),
         errors.UnusableFile(),
         errors.BodyTooLarge(1),
@@ -227,7 +228,8 @@ class TestArchitecture:
         exported = [getattr(errors, name) for name in errors.__all__]
         tree = [kind for kind in exported if issubclass(kind, errors.AiProjectError)]  # Reason stands beside the tree
         leaves = {kind for kind in tree if not any(other is not kind and issubclass(other, kind) for other in tree)}
-        assert {type(error) for error in self.EXAMPLES} == leaves
+        # QuotaExhausted is raised itself, too.
+        assert {type(error) for error in self.EXAMPLES} == leaves | {errors.QuotaExhausted}
 
     @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
     def test_the_table_of_errors_and_answers_is_the_code_s(self, error: errors.AiProjectError) -> None:

@@ -77,6 +77,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = types.MappingProxyType(
             "signups_per_address_per_day",
             "client_gone_drain",
             "unpaid_tokens_per_day",
+            "quota_wait",
             "time_zone",
         ),
         "Passwords and sessions": (

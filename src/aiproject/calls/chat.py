@@ -14,7 +14,7 @@ from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.asgi import Scope, note, request_id
 from aiproject.adapters.http.bodies import ClientGone
 from aiproject.adapters.log import get_logger
-from aiproject.calls.client_watch import ClientWatch
+from aiproject.calls.client_watch import CancelIfGone, ClientWatch
 from aiproject.calls.idempotency import IdempotencyClaim, IdempotencyStore
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.limits import CallLimits
@@ -251,7 +251,7 @@ class ChatCalls:
                 await writer.repeat(claim.answer)
                 return
             prompt_tokens = estimate(request.messages)
-            hold = await self._hold(scope, principal, request, prompt_tokens)
+            hold = await self._hold(call, request, prompt_tokens)
             # A small balance, or a small rest of what the key may spend, gives a short answer rather than a refusal.
             if hold.amount - prompt_tokens < request.max_tokens:
                 request = msgspec.structs.replace(request, max_tokens=hold.amount - prompt_tokens)
@@ -261,16 +261,18 @@ class ChatCalls:
                 running.consumed = lambda: settlement.charged
                 await self._converse(call, request, answer, settlement, writer)
 
-    async def _hold(self, scope: Scope, principal: Principal, request: ChatRequest, prompt_tokens: int) -> Hold:
+    async def _hold(self, call: IncomingCall[Principal], request: ChatRequest, prompt_tokens: int) -> Hold:
         """Hold what the call may cost at most, or less if the quota has less; at least a token of an answer."""
+        principal = call.principal
         return await self._quotas.hold(
             principal.account,
             Meter.TOKENS,
             prompt_tokens + request.max_tokens,
             need=prompt_tokens + 1,
-            request_id=request_id(scope),
+            request_id=request_id(call.scope),
             key_id=principal.key_id,
             pair=principal.unconfirmed,
+            watch=partial(CancelIfGone, call.scope, call.receive),
             prompt_estimate=prompt_tokens,
             completion_limit=request.max_tokens,
         )

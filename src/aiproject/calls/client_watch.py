@@ -7,8 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from aiproject.adapters.http.asgi import HANG_UP, Receive, Scope
+from aiproject.adapters.http.bodies import ClientGone
 
-__all__ = ["ClientWatch"]
+__all__ = ["CancelIfGone", "ClientWatch"]
 
 
 class ClientWatch:
@@ -54,3 +55,29 @@ class ClientWatch:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._gone()
+
+
+class CancelIfGone:
+    """Ends the current task's work with `ClientGone` if the client hangs up while inside.
+
+    For a wait before anything was asked upstream: nothing is lost if it ends. The request's body must have been read.
+    """
+
+    __slots__ = ("_task", "_watch")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - an endpoint runs in a task
+        self._task = task
+        self._watch = ClientWatch(scope, receive, task.cancel)
+
+    def __enter__(self) -> None:
+        self._watch.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.__exit__(kind, error, trace)
+        if self._watch.is_gone and isinstance(error, asyncio.CancelledError):
+            self._task.uncancel()
+            raise ClientGone from None

@@ -46,6 +46,7 @@ class RunningCalls:
         self._streams: dict[Abortable, None] = {}
         self._tasks: dict[asyncio.Task[object], None] = {}
         self._is_draining = False
+        self._at_drain: list[Callable[[], object]] = []
 
     @property
     def is_draining(self) -> bool:
@@ -68,6 +69,10 @@ class RunningCalls:
             raise RuntimeError("a call runs in a task")
         return _Inside(self._tasks, task)
 
+    def at_drain(self, callback: Callable[[], object]) -> None:
+        """Have ``callback`` called when the server begins to stop, before the running calls get their grace."""
+        self._at_drain.append(callback)
+
     def streaming(self, stream: Abortable) -> _Inside[Abortable]:
         """While inside, `drain` ends the call by waking ``stream``, so that its client gets an error frame."""
         return _Inside(self._streams, stream)
@@ -79,6 +84,8 @@ class RunningCalls:
             in_a_hurry: asked a few times a second; true ends the grace (a second Ctrl-C).
         """
         self._is_draining = True
+        for callback in self._at_drain:
+            callback()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         while self._tasks and loop.time() < deadline and not in_a_hurry():

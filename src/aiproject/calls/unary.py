@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from aiproject.accounts.principal.principal import Principal
 from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.asgi import Scope, note, request_id
 from aiproject.adapters.workers import Workers
+from aiproject.calls.client_watch import CancelIfGone
 from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.limits import CallLimits
@@ -59,7 +61,7 @@ class _UnaryCalls:
         async with self._idempotency.claim(scope, account_id, call.body) as claim:
             if claim.answer is not None:
                 return claim.answer
-            hold = await self._hold(scope, principal, units)
+            hold = await self._hold(call, units)
             async with CallSettlement(self._quotas, hold, estimate=lambda: units) as settlement:
                 recognized = await ask(settlement)
                 answer = render(recognized.text)
@@ -68,16 +70,18 @@ class _UnaryCalls:
         fault_point("before reply")
         return answer
 
-    async def _hold(self, scope: Scope, principal: Principal | None, units: int) -> Hold:
+    async def _hold(self, call: IncomingCall[P], units: int) -> Hold:
+        principal = call.principal
         if principal is None:
-            return Hold(None, self.meter, units, request_id(scope))
+            return Hold(None, self.meter, units, request_id(call.scope))
         return await self._quotas.hold(
             principal.account,
             self.meter,
             units,
-            request_id=request_id(scope),
+            request_id=request_id(call.scope),
             key_id=principal.key_id,
             pair=principal.unconfirmed,
+            watch=partial(CancelIfGone, call.scope, call.receive),
         )
 
 

@@ -25,7 +25,8 @@ from aiproject.adapters.db.runner import Rows, Statement, Steps, take_steps
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry, operator_loss
 from aiproject.adapters.db.schema import user as users
-from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaExhausted, Unavailable
+from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaBusy, QuotaExhausted, Unavailable
+from aiproject.ledger.account_store import BALANCE, HELD
 from aiproject.ledger.chain import seal
 from aiproject.ledger.idempotency import IdempotencyKeys
 from aiproject.ledger.key_limits import KeyHold, Spending
@@ -57,21 +58,10 @@ from aiproject.ledger.settled import settled_rule
 from aiproject.ledger.sql import NOW_MS, delete_rows, insert_rows, select_rows, update_rows
 from aiproject.ledger.unpaid import Counted, UnpaidUsage
 
-__all__ = ["BALANCE", "HELD", "Expired", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
+__all__ = ["Expired", "Order", "Result", "apply", "database_now", "expired_holds", "steps"]
 
 Order = OpenHold | ExtendHold | Settle | Grant | Refund | Renew | ClaimKey | GiveKeyUp
 Result = Hold | Settled | Refunded | ClaimResult | int | AiProjectError | None
-
-BALANCE = {
-    Meter.TOKENS: users.c.Tokens,
-    Meter.PIC_TIMES: users.c.PicTimes,
-    Meter.VOICE_SECONDS: users.c.VoiceMs,
-}
-HELD = {
-    Meter.TOKENS: users.c.HeldTokens,
-    Meter.PIC_TIMES: users.c.HeldPicTimes,
-    Meter.VOICE_SECONDS: users.c.HeldVoiceMs,
-}
 
 # An account's row is kept as a list in this order, which is that of the UPDATE at the end: the key is last.
 ACCOUNT_COLUMNS = (
@@ -295,7 +285,8 @@ class _Batch:
         if balance is not None:
             available = balance - batcher[held_at]
             if available < order.least:
-                return QuotaExhausted(capability)
+                # Enough, only held by others: that is worth waiting for.
+                return QuotaBusy(capability) if balance >= order.least else QuotaExhausted(capability)
             amount = min(amount, available)
         key_day = None
         if order.key_id is not None:

@@ -146,7 +146,7 @@ class LedgerBatcher:
             then: called with the result once there is one, also if nobody waits any more. Must not raise.
 
         Raises:
-            QuotaExhausted, SpendLimitReached, NotSignedIn: for `OpenHold`; nothing was held.
+            QuotaExhausted, QuotaBusy, SpendLimitReached, NotSignedIn: for `OpenHold`; nothing was held.
             AccountUnknown: there is no such account.
             Unavailable: the database is away or takes too long, or these books are closed. Not for `Settle` while
                 they are open.

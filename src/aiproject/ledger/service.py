@@ -22,7 +22,7 @@ from aiproject.adapters.log import get_logger
 from aiproject.audit import AuditContext, Fact, record, server_origin
 from aiproject.errors import AiProjectError
 from aiproject.ledger import batch as store
-from aiproject.ledger.account_store import name_and_balances
+from aiproject.ledger.account_store import name_and_balances, read_balances
 from aiproject.ledger.batcher import LedgerBatcher, SettlementDeferred
 from aiproject.ledger.model import (
     MAX_UNITS,
@@ -50,6 +50,7 @@ from aiproject.ledger.model import (
 )
 from aiproject.ledger.rules import CHARGES, RULE_VERSION, Basis, charge, is_billable
 from aiproject.ledger.settled import SEALED
+from aiproject.ledger.waiting import HoldQueue, Watch
 
 __all__ = ["LeaseTimes", "Quotas", "apply_grants", "grants_of"]
 
@@ -95,18 +96,21 @@ class Quotas:
         *,
         zone: tzinfo = UTC,
         unpaid_per_day: int = 0,
+        wait: float = 0.0,
     ) -> None:
         """For commands, which grant and add; a server uses `running`, which also renews leases and sweeps.
 
         Args:
             zone: in which the days begin that daily caps and the bound of unpaid usage count.
             unpaid_per_day: tokens of failed calls that an account need not pay in a day.
+            wait: seconds that a call waits at most for quota which other calls of its account hold; 0: not at all.
         """
         self._database = database
         self._leases = leases
         self._zone = zone
         self._unpaid_per_day = unpaid_per_day
         self._batcher = LedgerBatcher(database) if batcher is None else batcher
+        self._queue = HoldQueue(self._batcher.order, partial(read_balances, database), wait)
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
         self._open: dict[tuple[str, int], Stage] = {}
@@ -115,14 +119,15 @@ class Quotas:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, database: Database, leases: LeaseTimes, *, zone: tzinfo = UTC, unpaid_per_day: int = 0
+        cls, database: Database, leases: LeaseTimes, *, zone: tzinfo = UTC, unpaid_per_day: int = 0, wait: float = 0.0
     ) -> AsyncIterator[Quotas]:
         """Open the books; renew our leases and sweep up after the dead while inside."""
-        quotas = cls(database, leases, zone=zone, unpaid_per_day=unpaid_per_day)
+        quotas = cls(database, leases, zone=zone, unpaid_per_day=unpaid_per_day, wait=wait)
         tasks = [asyncio.create_task(quotas._keep_leases()), asyncio.create_task(quotas._keep_sweeping())]
         try:
             yield quotas
         finally:
+            quotas.stop_waiting()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -145,27 +150,34 @@ class Quotas:
         need: int | None = None,
         key_id: int | None = None,
         pair: tuple[str, str] | None = None,
+        watch: Watch | None = None,
         **facts: int | str,
     ) -> Hold:
         """Set quota aside before anything is sent upstream; return once that is committed.
+
+        If the account has enough and other running calls of it hold too much of that, the call waits for them, in the
+        order of arrival and at most as long as this engine's ``wait``: see `aiproject.ledger.waiting`. It does so only
+        if less than ``need`` is free; a call that a small rest serves takes the rest.
 
         Args:
             amount: the most that the call can consume: tokens, pictures or milliseconds.
             need: less than this is of no use to the call; ``None``: all of ``amount``.
             key_id: the API key that the call is made with; what it may spend counts as well.
             pair: see `OpenHold.pair`.
+            watch: opens what cancels this task when the caller hangs up; entered only while the call waits.
             facts: what the rule was worked out from, kept with the hold (estimates, limits).
 
         Raises:
-            QuotaExhausted: less than ``need`` is free.
+            QuotaExhausted: the account has less than ``need``.
+            QuotaBusy: it has enough, but less was free during all of the wait.
             SpendLimitReached: the key may spend less than ``need``.
             AccountUnknown: the account was deleted meanwhile, or ``pair`` is no longer its owner's.
             NotSignedIn: the key was.
-            Unavailable: the database is away; nothing was held.
+            Unavailable: the database is away, or the server stopped during the wait; nothing was held.
 
         Settle the hold exactly once. If this process dies, the sweeper of any node does when the lease has run out.
         """
-        hold = await self._batcher.order(
+        hold = await self._queue.hold(
             OpenHold(
                 account_id=account.account_id,
                 capability=capability,
@@ -179,10 +191,15 @@ class Quotas:
                 key_id=key_id,
                 zone=self._zone,
                 pair=pair,
-            )
+            ),
+            watch,
         )
         self._open[hold.request_id, hold.attempt] = Stage.HELD
         return hold
+
+    def stop_waiting(self) -> None:
+        """Refuse the calls that wait for quota, and let no new one wait: the server is stopping."""
+        self._queue.stop()
 
     async def extend(self, hold: Hold, units: int) -> Hold:
         """Set up to ``units`` more aside for a running call; return the hold with its new amount, once committed.
@@ -286,7 +303,9 @@ class Quotas:
         self._open.pop((hold.request_id, hold.attempt), None)
         if not isinstance(result, Settled):
             log.error("a settlement failed", request_id=hold.request_id, error=type(result).__name__)
-        elif result.lost and order.unpaid is None:
+            return
+        self._queue.freed(hold.account_id, hold.capability)
+        if result.lost and order.unpaid is None:
             log.warning(
                 "more was consumed than held; the rest is the operator's loss",
                 account=hold.account_id,
@@ -352,6 +371,8 @@ class Quotas:
         if not orders:
             return
         await self._database.transact(apply_grants, orders, dialect=self._database.dialect, origin=by)
+        for order in orders:
+            self._queue.freed(order.account_id, order.capability)
         log.info(
             "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
         )
@@ -373,6 +394,7 @@ class Quotas:
         order = Refund(account.account_id, request_id, attempt)
         by = server_origin() if origin is None else origin
         result = await self._database.transact(_refund, order, dialect=self._database.dialect, origin=by)
+        self._queue.freed(account.account_id, result.capability)
         log.info("charge refunded", account=account.account_id, request_id=request_id, amount=result.amount)
         return result
 
@@ -408,7 +430,11 @@ class Quotas:
             for hold, stage, rule in expired
         ]
         results = await self._database.transact(store.apply, orders, dialect=self._database.dialect)
-        closed = sum(isinstance(result, Settled) for result in results)
+        closed = 0
+        for (hold, _, _), result in zip(expired, results, strict=True):
+            if isinstance(result, Settled):
+                closed += 1
+                self._queue.freed(hold.account_id, hold.capability)
         if closed:
             log.warning("holds of dead processes closed", count=closed)
         return closed

@@ -24,7 +24,8 @@ from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry as entries
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import user as users
-from aiproject.ledger.batch import BALANCE, HELD, database_now
+from aiproject.ledger.account_store import BALANCE, HELD
+from aiproject.ledger.batch import database_now
 from aiproject.ledger.findings import Difference
 from aiproject.ledger.model import HoldState, Kind
 from aiproject.ledger.verify_accounts import AccountAudit, CallSettlement, charge_of_entry, charge_of_hold

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from aiproject.accounts.core.fingerprints import uuid_fingerprint
 from aiproject.adapters.db.schema import user as users
-from aiproject.ledger.batch import BALANCE, HELD
+from aiproject.ledger.account_store import BALANCE, HELD
 from aiproject.ledger.chain import seal
 from aiproject.ledger.findings import Findings
 from aiproject.ledger.model import HoldState, Kind, Meter, Outcome, Stage

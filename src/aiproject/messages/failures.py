@@ -99,6 +99,10 @@ DETAILS: Final[Mapping[Detail, Text]] = {
         "请提供 {first} 或 {second} 其中之一", "Provide one of {first} and {second}"
     ),
     Detail.NOTHING_TO_CHANGE: Text("没有要修改的内容", "There is nothing to change"),
+    Detail.QUOTA_BUSY: Text(
+        "剩余额度正被本账号的其他请求占用，请稍后再试",
+        "Other requests of this account hold what is left of its quota; try again later",
+    ),
     Detail.TOO_MANY_AT_ONCE: Text("同时进行的请求过多，{again}", "Too many requests at once, {again}"),
     Detail.TOO_MANY_LOGINS: Text("登录请求过多，{again}", "Too many sign-ins, {again}"),
     Detail.TOO_MANY_FAILURES: Text("失败次数过多，{again}", "Too many failed attempts, {again}"),

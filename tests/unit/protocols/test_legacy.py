@@ -40,6 +40,7 @@ FATES = [
     Fate(errors.NotFound(), 404, Code.ITEM_NOT_FOUND, 20000),
     Fate(errors.SpendLimitReached("tokens", retry_after=60), 429, Code.KEY_LIMIT_REACHED, 20005, 60),
     Fate(errors.QuotaExhausted("tokens"), 200, Code.TOKEN_NOT_ENOUGH, 20005),
+    Fate(errors.QuotaBusy("tokens"), 200, Code.TOKEN_NOT_ENOUGH, 20005),
     Fate(errors.FileMissing(), 200, Code.GET_FILE_FAIL, 20000),
     Fate(errors.UnusableFile(), 200, Code.FILE_FORMAT_ILLEGAL, 20000),
     Fate(errors.BodyTooLarge(2048), 413, Code.REQUEST_TOO_LARGE, 20000),

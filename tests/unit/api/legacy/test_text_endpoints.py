@@ -34,6 +34,7 @@ from aiproject.errors import (
 )
 from aiproject.ledger import Hold, Key, KeyLost, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.rules import charge
+from aiproject.ledger.waiting import Watch
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.error_codes import Service, refusal
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
@@ -113,7 +114,15 @@ class World:
         return self.identified
 
     async def hold(
-        self, account: Account, capability: Meter, amount: int, *, request_id: str, need: int, **facts: int | str
+        self,
+        account: Account,
+        capability: Meter,
+        amount: int,
+        *,
+        request_id: str,
+        need: int,
+        watch: Watch,
+        **facts: int | str,
     ) -> Hold:
         await asyncio.sleep(0)
         self.journal.append(f"hold {need} to {amount}")
