@@ -37,12 +37,10 @@ from aiproject.accounts.sessions.cookies import csrf_token
 from aiproject.accounts.sessions.service import Sessions
 from aiproject.adapters.db.engine import Connection
 from aiproject.adapters.http.asgi import client_address
-from aiproject.adapters.http.json import answer
-from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, members, routes_of
+from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, routes_of, succeed
 from aiproject.adapters.http.timestamps import Timestamp, told
-from aiproject.codes import Detail
+from aiproject.codes import Detail, Success
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed
-from aiproject.protocols.legacy import success
 
 __all__ = ["OPERATIONS", "AccountRoutes"]
 
@@ -108,7 +106,7 @@ SHOW = Operation(
     summary="账号信息",
     tag=TAG,
     access=owner(Action.READ, changes=False),
-    answers=(Answer(msg="查询成功", body=PROFILE),),
+    answers=(Answer(message=Success.FOUND, body=PROFILE),),
 )
 EDIT = BodyOperation(
     name="editAccount",
@@ -119,7 +117,7 @@ EDIT = BodyOperation(
     access=owner(Action.EDIT),
     request=EditAccount,
     examples={"例": {"academy": "文学院"}},
-    answers=(Answer(msg="账号信息已修改", body=PROFILE),),
+    answers=(Answer(message=Success.ACCOUNT_CHANGED, body=PROFILE),),
 )
 DELETE = BodyOperation(
     name="deleteAccount",
@@ -131,7 +129,7 @@ DELETE = BodyOperation(
     request=Confirmation,
     is_required=False,
     examples={"例": {"password": "correct horse"}},
-    answers=(Answer(msg="账号已注销"),),
+    answers=(Answer(message=Success.ACCOUNT_CLOSED),),
 )
 CHANGE_PASSWORD = BodyOperation(
     name="changePassword",
@@ -142,7 +140,7 @@ CHANGE_PASSWORD = BodyOperation(
     access=owner(Action.CHANGE_PASSWORD),
     request=ChangePassword,
     examples={"例": {"current_password": "correct horse", "new_password": "another long passphrase"}},
-    answers=(Answer(msg="密码已修改", body=CREDENTIALS),),
+    answers=(Answer(message=Success.PASSWORD_CHANGED, body=CREDENTIALS),),
 )
 ROTATE_UUID = BodyOperation(
     name="rotateUuid",
@@ -154,7 +152,7 @@ ROTATE_UUID = BodyOperation(
     request=Confirmation,
     is_required=False,
     examples={"例": {"password": "correct horse"}},
-    answers=(Answer(msg="uuid 已更换", body=CREDENTIALS),),
+    answers=(Answer(message=Success.UUID_CHANGED, body=CREDENTIALS),),
 )
 
 OPERATIONS = (SHOW, EDIT, DELETE, CHANGE_PASSWORD, ROTATE_UUID)
@@ -195,7 +193,7 @@ class AccountRoutes:
     async def show(self, request: Request) -> Response:
         """Return the profile."""
         principal = await self._access.enter(request, Action.READ)
-        return answer(success("查询成功", **members(_profile(principal.account))))
+        return succeed(request, Success.FOUND, _profile(principal.account))
 
     async def edit(self, request: Request) -> Response:
         """Change ``email`` and ``academy``, whichever is there; another e-mail address is unverified."""
@@ -212,7 +210,7 @@ class AccountRoutes:
             email=None if email is UNSET or not changes_email else email,
             academy=None if wanted.academy is UNSET else wanted.academy or "",
         )
-        return answer(success("账号信息已修改", **members(_profile(account))))
+        return succeed(request, Success.ACCOUNT_CHANGED, _profile(account))
 
     async def close(self, request: Request) -> Response:
         """Delete the account: what names its owner is erased, the ledger stays."""
@@ -220,7 +218,7 @@ class AccountRoutes:
         await self._access.confirm(request, principal, Action.DELETE, (await DELETE.read(request)).password)
         await self._closing.close(principal.account)
         headers = None if principal.session_id is None else self._browsers.taken_back(request)
-        return answer(success("账号已注销"), 200, headers)
+        return succeed(request, Success.ACCOUNT_CLOSED, headers=headers)
 
     async def change_password(self, request: Request) -> Response:
         """Change the password; all other sessions end, and, unless it is refused, the uuid is another."""
@@ -244,7 +242,7 @@ class AccountRoutes:
             )
         except LoginFailed:
             raise LoginFailed(Detail.CURRENT_PASSWORD_WRONG) from None
-        return await self._with_credentials(request, principal, account, "密码已修改")
+        return await self._with_credentials(request, principal, account, Success.PASSWORD_CHANGED)
 
     async def rotate_uuid(self, request: Request) -> Response:
         """Give the account another uuid; every app has to sign in again."""
@@ -254,15 +252,17 @@ class AccountRoutes:
             uuid = await self._accounts.rotate_uuid(principal.account)
         except AccountUnknown:
             raise LoginFailed from None
-        return answer(success("uuid 已更换", **members(Credentials(uuid=uuid))))
+        return succeed(request, Success.UUID_CHANGED, Credentials(uuid=uuid))
 
-    async def _with_credentials(self, request: Request, principal: Principal, account: Account, msg: str) -> Response:
+    async def _with_credentials(
+        self, request: Request, principal: Principal, account: Account, message: Success
+    ) -> Response:
         """Answer with the uuid. A browser, whose sessions have ended, gets a new one and its token."""
         if principal.credential is not Credential.SESSION:
-            return answer(success(msg, **members(Credentials(uuid=account.uuid))))
+            return succeed(request, message, Credentials(uuid=account.uuid))
         opened = await self._browsers.open(request, account, checked_at=self._sessions.now())
         credentials = Credentials(uuid=account.uuid, csrf_token=csrf_token(opened.token))
-        return answer(success(msg, **members(credentials)), 200, self._browsers.handed_out(request, opened))
+        return succeed(request, message, credentials, headers=self._browsers.handed_out(request, opened))
 
 
 def _profile(account: Account) -> Profile:

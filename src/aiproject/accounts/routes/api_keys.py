@@ -31,10 +31,9 @@ from aiproject.accounts.routes.key_schemas import (
 )
 from aiproject.accounts.routes.operations import TAG, failures, owner
 from aiproject.adapters.http.asgi import note
-from aiproject.adapters.http.json import answer
-from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, members, routes_of
+from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, routes_of, succeed
+from aiproject.codes import Success
 from aiproject.errors import AccountUnknown, NotFound, NotSignedIn
-from aiproject.protocols.legacy import success
 
 __all__ = ["OPERATIONS", "KeyRoutes"]
 
@@ -100,7 +99,7 @@ LIST = Operation(
     summary="API 密钥列表",
     tag=TAG,
     access=owner(Action.READ, changes=False),
-    answers=(Answer(msg="查询成功", body=KeyList(keys=[KEY])),),
+    answers=(Answer(message=Success.FOUND, body=KeyList(keys=[KEY])),),
 )
 CREATE = BodyOperation(
     name="createKey",
@@ -111,7 +110,7 @@ CREATE = BodyOperation(
     access=owner(Action.CREATE_KEY),
     request=CreateKey,
     examples={"例": {"name": "笔记本", "limits": {"tokens": {"total": 100_000}}, "password": "correct horse"}},
-    answers=(Answer(status=201, msg="密钥已创建，仅显示这一次", body=CreatedKey(secret="sk-ab12cd34ef…", key=KEY)),),  # noqa: S106 - an example
+    answers=(Answer(status=201, message=Success.KEY_CREATED, body=CreatedKey(secret="sk-ab12cd34ef…", key=KEY)),),  # noqa: S106 - an example
 )
 SHOW = Operation(
     name="showKey",
@@ -122,7 +121,7 @@ SHOW = Operation(
     path_parameters=ONE_KEY,
     access=owner(Action.READ, changes=False),
     failures=failures(NotFound()),
-    answers=(Answer(msg="查询成功", body=OneKey(key=KEY)),),
+    answers=(Answer(message=Success.FOUND, body=OneKey(key=KEY)),),
 )
 EDIT = BodyOperation(
     name="editKey",
@@ -135,7 +134,7 @@ EDIT = BodyOperation(
     failures=failures(NotFound()),
     request=EditKey,
     examples={"例": {"name": "台式机", "password": "correct horse"}},
-    answers=(Answer(msg="密钥已修改", body=OneKey(key=KEY)),),
+    answers=(Answer(message=Success.KEY_CHANGED, body=OneKey(key=KEY)),),
 )
 REVOKE = BodyOperation(
     name="revokeKey",
@@ -148,7 +147,7 @@ REVOKE = BodyOperation(
     failures=failures(NotFound()),
     request=Confirmation,
     is_required=False,
-    answers=(Answer(msg="密钥已吊销"),),
+    answers=(Answer(message=Success.KEY_REVOKED),),
 )
 
 OPERATIONS = (LIST, CREATE, SHOW, EDIT, REVOKE)
@@ -184,13 +183,13 @@ class KeyRoutes:
         principal = await self._access.enter(request, Action.READ)
         found = await self._keys.list(principal.account.account_id)
         listed = KeyList(keys=[shown(stored, today=self._today()) for stored in found])
-        return answer(success("查询成功", **members(listed)))
+        return succeed(request, Success.FOUND, listed)
 
     async def show(self, request: Request) -> Response:
         """Return one key."""
         principal = await self._access.enter(request, Action.READ)
         stored = await self._keys.get(principal.account.account_id, request.path_params["key_id"])
-        return answer(success("查询成功", **members(self._one(stored))))
+        return succeed(request, Success.FOUND, self._one(stored))
 
     async def create(self, request: Request) -> Response:
         """Make a key; its ``secret`` is in this answer and nowhere else."""
@@ -205,7 +204,7 @@ class KeyRoutes:
         note(request.scope, key=new.key.prefix)
         stored = await self._keys.get(principal.account.account_id, new.key.prefix)
         created = CreatedKey(secret=new.text, key=shown(stored, today=self._today()))
-        return answer(success("密钥已创建，仅显示这一次", **members(created)), 201)
+        return succeed(request, Success.KEY_CREATED, created, status=201)
 
     async def edit(self, request: Request) -> Response:
         """Change what is there of a key's terms and limits."""
@@ -219,14 +218,14 @@ class KeyRoutes:
             lambda terms: terms_with(terms, wanted),
             caps_of(wanted),
         )
-        return answer(success("密钥已修改", **members(self._one(stored))))
+        return succeed(request, Success.KEY_CHANGED, self._one(stored))
 
     async def revoke(self, request: Request) -> Response:
         """Revoke a key for ever."""
         principal = await self._access.enter(request, Action.REVOKE_KEY)
         await self._access.confirm(request, principal, Action.REVOKE_KEY, (await REVOKE.read(request)).password)
         await self._keys.revoke(principal.account.account_id, request.path_params["key_id"])
-        return answer(success("密钥已吊销"))
+        return succeed(request, Success.KEY_REVOKED)
 
     def _one(self, stored: StoredKey) -> OneKey:
         return OneKey(key=shown(stored, today=self._today()))

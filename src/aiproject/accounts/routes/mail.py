@@ -16,11 +16,9 @@ from aiproject.accounts.routes.operations import NOBODY, TAG, failures, owner
 from aiproject.accounts.selfservice.recovery import Recovery
 from aiproject.adapters.http.asgi import client_address
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
-from aiproject.adapters.http.json import answer
-from aiproject.adapters.http.operation import Answer, BodyOperation, routes_of
-from aiproject.codes import Detail
+from aiproject.adapters.http.operation import Answer, BodyOperation, routes_of, succeed
+from aiproject.codes import Detail, Success
 from aiproject.errors import InvalidInput, NotFound
-from aiproject.protocols.legacy import success
 
 __all__ = ["OPERATIONS", "MailRoutes"]
 
@@ -60,7 +58,7 @@ SEND_VERIFICATION = BodyOperation(
     failures=failures(NotFound()),
     request=Confirmation,
     is_required=False,
-    answers=(Answer(status=202, msg="验证邮件已发送，请查收"), Answer(msg="邮箱已经过验证")),
+    answers=(Answer(status=202, message=Success.VERIFICATION_SENT), Answer(message=Success.EMAIL_VERIFIED_BEFORE)),
 )
 VERIFY = BodyOperation(
     name="verifyEmail",
@@ -71,7 +69,7 @@ VERIFY = BodyOperation(
     access=NOBODY,
     failures=failures(NotFound()),
     request=VerifyEmail,
-    answers=(Answer(msg="邮箱验证成功"),),
+    answers=(Answer(message=Success.EMAIL_VERIFIED),),
 )
 ASK_RESET = BodyOperation(
     name="askReset",
@@ -84,7 +82,7 @@ ASK_RESET = BodyOperation(
     request=AskReset,
     body={"minProperties": 1, "maxProperties": 1},
     examples={"例": {"username": "小明"}},
-    answers=(Answer(status=202, msg="如果该账号存在且邮箱已验证，重置邮件将很快送达"),),
+    answers=(Answer(status=202, message=Success.RESET_REQUESTED),),
 )
 RESET = BodyOperation(
     name="resetPassword",
@@ -95,7 +93,7 @@ RESET = BodyOperation(
     access=NOBODY,
     failures=failures(NotFound()),
     request=ResetPassword,
-    answers=(Answer(msg="密码已重置，请重新登录"),),
+    answers=(Answer(message=Success.PASSWORD_RESET),),
 )
 
 OPERATIONS = (SEND_VERIFICATION, VERIFY, ASK_RESET, RESET)
@@ -128,16 +126,16 @@ class MailRoutes:
         await self._access.confirm(request, principal, Action.VERIFY_EMAIL, shown.password)
         self._recovery.require_mail()
         if principal.account.email_verified_at is not None:
-            return answer(success("邮箱已经过验证"))
+            return succeed(request, Success.EMAIL_VERIFIED_BEFORE)
         await self._limiter.hit(MAIL_REQUESTS, client_address(request.scope))
         await self._recovery.send_verification(principal.account)
-        return answer(success("验证邮件已发送，请查收"), 202)
+        return succeed(request, Success.VERIFICATION_SENT, status=202)
 
     async def verify(self, request: Request) -> Response:
         """Take the ``token`` of such an e-mail. It proves whose address it is, so no other credential is needed."""
         shown = await VERIFY.read(request)
         await self._recovery.verify(shown.token, address=client_address(request.scope))
-        return answer(success("邮箱验证成功"))
+        return succeed(request, Success.EMAIL_VERIFIED)
 
     async def ask_reset(self, request: Request) -> Response:
         """Have an e-mail sent to the verified address of an account, named by ``username`` or ``email``."""
@@ -147,10 +145,10 @@ class MailRoutes:
         self._recovery.require_mail()
         await self._limiter.hit(MAIL_REQUESTS, client_address(request.scope))
         self._recovery.ask_reset(username=asked.username, email=asked.email)
-        return answer(success("如果该账号存在且邮箱已验证，重置邮件将很快送达"), 202)
+        return succeed(request, Success.RESET_REQUESTED, status=202)
 
     async def reset(self, request: Request) -> Response:
         """Set ``new_password`` by the ``token`` of such an e-mail."""
         shown = await RESET.read(request)
         await self._recovery.reset(shown.token, shown.new_password, address=client_address(request.scope))
-        return answer(success("密码已重置，请重新登录"))
+        return succeed(request, Success.PASSWORD_RESET)

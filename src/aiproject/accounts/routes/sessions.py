@@ -19,11 +19,10 @@ from aiproject.accounts.routes.operations import NOBODY, TAG, failures, owner
 from aiproject.accounts.sessions.cookies import BrowserRules, csrf_token
 from aiproject.accounts.sessions.service import OpenSession, Session, Sessions
 from aiproject.adapters.http.asgi import client_address, note
-from aiproject.adapters.http.json import answer
-from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, members, routes_of
+from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, routes_of, succeed
 from aiproject.adapters.http.timestamps import Timestamp, told
+from aiproject.codes import Success
 from aiproject.errors import LoginFailed, NotAllowed, NotFound, NotSignedIn
-from aiproject.protocols.legacy import success
 
 __all__ = ["OPERATIONS", "SessionRoutes"]
 
@@ -81,6 +80,7 @@ SIGNED_IN = SignedIn(
     csrf_token="9f2c7d4e8a4f7f9a3d5c1e6b8a7f200b9f2c7d4e8a4f7f9a3d5c1e6b8a7f200b",  # noqa: S106 - an example
     session=SESSION,
 )
+SETS_COOKIE = {"Set-Cookie": "会话的 Cookie；HttpOnly; SameSite=Strict"}
 TAKES_COOKIE_BACK = {"Set-Cookie": "清除会话的 Cookie"}
 
 SIGN_IN = BodyOperation(
@@ -93,7 +93,11 @@ SIGN_IN = BodyOperation(
     failures=failures(LoginFailed(), NotAllowed()),
     request=SignIn,
     examples={"例": {"username": "小明", "password": "correct horse"}},
-    answers=(Answer(status=201, msg="登录成功", body=SIGNED_IN, headers={"Set-Cookie": "HttpOnly; SameSite=Strict"}),),
+    answers=(
+        Answer(
+            status=201, message=Success.SIGNED_IN, body=SIGNED_IN, headers={"Set-Cookie": "HttpOnly; SameSite=Strict"}
+        ),
+    ),
 )
 CURRENT = Operation(
     name="showSession",
@@ -102,7 +106,7 @@ CURRENT = Operation(
     summary="当前会话",
     tag=TAG,
     access=owner(Action.USE_SESSION, changes=False),
-    answers=(Answer(msg="查询成功", body=SIGNED_IN),),
+    answers=(Answer(message=Success.FOUND, body=SIGNED_IN),),
 )
 SIGN_OUT = Operation(
     name="signOut",
@@ -111,7 +115,7 @@ SIGN_OUT = Operation(
     summary="退出登录",
     tag=TAG,
     access=owner(Action.USE_SESSION),
-    answers=(Answer(msg="已退出登录", headers=TAKES_COOKIE_BACK),),
+    answers=(Answer(message=Success.SIGNED_OUT, headers=TAKES_COOKIE_BACK),),
 )
 LIST = Operation(
     name="listSessions",
@@ -120,7 +124,7 @@ LIST = Operation(
     summary="会话列表",
     tag=TAG,
     access=owner(Action.READ, changes=False),
-    answers=(Answer(msg="查询成功", body=SessionList(sessions=[SESSION])),),
+    answers=(Answer(message=Success.FOUND, body=SessionList(sessions=[SESSION])),),
 )
 END_ALL = BodyOperation(
     name="endSessions",
@@ -131,7 +135,7 @@ END_ALL = BodyOperation(
     access=owner(Action.END_SESSIONS),
     request=Confirmation,
     is_required=False,
-    answers=(Answer(msg="所有会话已结束", body=EndedSessions(ended=2)),),
+    answers=(Answer(message=Success.SESSIONS_ENDED, body=EndedSessions(ended=2)),),
 )
 END = BodyOperation(
     name="endSession",
@@ -144,7 +148,7 @@ END = BodyOperation(
     failures=failures(NotFound()),
     request=Confirmation,
     is_required=False,
-    answers=(Answer(msg="会话已结束"),),
+    answers=(Answer(message=Success.SESSION_ENDED),),
 )
 
 OPERATIONS = (SIGN_IN, CURRENT, SIGN_OUT, LIST, END_ALL, END)
@@ -188,7 +192,7 @@ class SessionRoutes:
             csrf_token=csrf_token(opened.token),
             session=_session(opened.session, opened.session.session_id),
         )
-        return answer(success("登录成功", **members(signed_in)), 201, self.handed_out(request, opened))
+        return succeed(request, Success.SIGNED_IN, signed_in, status=201, headers=self.handed_out(request, opened))
 
     async def open(self, request: Request, account: Account, **options: Any) -> OpenSession:
         """Open a session for the browser that asks, in place of the one that it had; see `Sessions.open`."""
@@ -224,36 +228,35 @@ class SessionRoutes:
             csrf_token=csrf_token(token),
             session=_session(mine[0], principal.session_id),
         )
-        return answer(success("查询成功", **members(signed_in)))
+        return succeed(request, Success.FOUND, signed_in)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session that asks."""
         principal = await self._access.enter(request, Action.USE_SESSION)
         await self._sessions.end(principal.account, principal.session_id or "")
-        return answer(success("已退出登录"), 200, self.taken_back(request))
+        return succeed(request, Success.SIGNED_OUT, headers=self.taken_back(request))
 
     async def list(self, request: Request) -> Response:
         """List the account's sessions, the one used last first."""
         principal = await self._access.enter(request, Action.READ)
         found = await self._sessions.of_account(principal.account)
         listed = SessionList(sessions=[_session(session, principal.session_id) for session in found])
-        return answer(success("查询成功", **members(listed)))
+        return succeed(request, Success.FOUND, listed)
 
     async def end(self, request: Request) -> Response:
         """End one session of the account."""
         principal = await self._confirmed(request, END)
         session_id = request.path_params["session_id"]
         await self._sessions.end(principal.account, session_id)
-        return answer(
-            success("会话已结束"), 200, self.taken_back(request) if session_id == principal.session_id else None
-        )
+        headers = self.taken_back(request) if session_id == principal.session_id else None
+        return succeed(request, Success.SESSION_ENDED, headers=headers)
 
     async def end_all(self, request: Request) -> Response:
         """End all sessions of the account, the one that asks included."""
         principal = await self._confirmed(request, END_ALL)
         ended = await self._sessions.end_all(principal.account)
         headers = None if principal.session_id is None else self.taken_back(request)
-        return answer(success("所有会话已结束", **members(EndedSessions(ended=ended))), 200, headers)
+        return succeed(request, Success.SESSIONS_ENDED, EndedSessions(ended=ended), headers=headers)
 
     async def _confirmed(self, request: Request, operation: BodyOperation[Confirmation]) -> Principal:
         principal = await self._access.enter(request, Action.END_SESSIONS)

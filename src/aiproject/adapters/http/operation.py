@@ -12,14 +12,28 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from aiproject.adapters.http.account_dialect import Handler, v1_route
 from aiproject.adapters.http.fields import read_fields_as
-from aiproject.adapters.http.json import read_fields
-from aiproject.codes import Code
+from aiproject.adapters.http.json import answer, read_fields
+from aiproject.codes import Code, Detail, Param, Success
+from aiproject.messages import Language, format_message
 
-__all__ = ["Access", "Answer", "BodyOperation", "Operation", "has_body", "members", "routes_of"]
+__all__ = [
+    "Access",
+    "Answer",
+    "BodyOperation",
+    "Operation",
+    "Schema",
+    "UploadOperation",
+    "envelope",
+    "has_body",
+    "members",
+    "routes_of",
+    "succeed",
+]
 
 In = TypeVar("In", bound=msgspec.Struct)
 
@@ -31,15 +45,23 @@ class Answer:
     """A success, as an example of it.
 
     Attributes:
-        msg: the sentence beside ``code`` 0, as an example.
+        message: the sentence beside ``code`` 0.
+        params: fill the placeholders of ``message`` in the example.
         body: what stands beside ``code`` and ``msg``, as an example; its type is the answer's. ``None``: nothing.
+        has_envelope: whether ``code`` and ``msg`` stand before it.
         headers: of the answer, by their names, with what they hold.
+        media_types: in which the answer may come as text beside JSON, or, where it is nothing in JSON, instead.
+        description: in place of ``message``.
     """
 
-    msg: str
+    message: Success = Success.DONE
+    params: Mapping[str, Param] = field(default_factory=dict)
     body: msgspec.Struct | None = None
+    has_envelope: bool = True
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    media_types: tuple[str, ...] = ()
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +73,14 @@ class Access:
         parameters: headers that may carry a credential, as OpenAPI's parameters.
         security: alternatives, as OpenAPI's security requirements.
         failures: codes by status.
+        bodies: answers that are no ``{code, msg}``, by status, as an example of each with what it means.
     """
 
     description: str = ""
     parameters: tuple[Schema, ...] = ()
     security: tuple[dict[str, list[str]], ...] = ()
     failures: Mapping[int, tuple[Code, ...]] = field(default_factory=dict)
+    bodies: Mapping[int, tuple[str, msgspec.Struct]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +93,11 @@ class Operation:
         summary: one line, in Chinese as all texts of the description.
         answers: successes, the usual one first.
         access: what a caller needs.
-        failures: codes by status, beside those of ``access`` and those that every operation has.
+        failures: codes by status, beside those of ``access`` and those that every operation has. With status 200,
+            as on the legacy addresses, a client tells them from success by the type of ``code``.
+        messages: of codes of which the operation says something else than the code's own message.
+        models: types that ``answers`` refer to by name alone.
+        has_faults: whether limits and the server's state can refuse it, too.
         query: the parameters of the query, as the fields of a Struct.
         path_parameters: what the parameters of ``path`` are.
     """
@@ -84,6 +112,9 @@ class Operation:
     failures: Mapping[int, tuple[Code, ...]] = field(default_factory=dict)
     query: type[msgspec.Struct] | None = None
     path_parameters: Mapping[str, str] = field(default_factory=dict)
+    messages: Mapping[Code, Code | Detail] = field(default_factory=dict)
+    models: tuple[type[msgspec.Struct], ...] = ()
+    has_faults: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +145,19 @@ class BodyOperation(Operation, Generic[In]):
         return read_fields_as(self.request, await read_fields(request))
 
 
+@dataclass(frozen=True, kw_only=True)
+class UploadOperation(Operation):
+    """An operation with a file as its body, bare or as the field ``file`` of a form.
+
+    Attributes:
+        media_types: of a bare file.
+        upload: what the file has to be.
+    """
+
+    media_types: tuple[str, ...]
+    upload: str
+
+
 def has_body(request: Request) -> bool:
     """Say whether a request announces a body."""
     headers = request.headers
@@ -124,6 +168,34 @@ def members(answer: msgspec.Struct) -> dict[str, Any]:
     """Return what an answer holds, as JSON's members in the order of declaration; what is ``UNSET`` is left out."""
     found: dict[str, Any] = msgspec.to_builtins(answer)
     return found
+
+
+def succeed(
+    request: Request,
+    message: Success,
+    body: msgspec.Struct | None = None,
+    *,
+    params: Mapping[str, Param] | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the answer of a success.
+
+    Args:
+        request: whose answer it is.
+        message: the sentence beside ``code`` 0.
+        body: what stands beside both; ``None``: nothing.
+        params: fill the placeholders of ``message``.
+    """
+    return answer(envelope(message, body, params), status, headers)
+
+
+def envelope(
+    message: Success, body: msgspec.Struct | None = None, params: Mapping[str, Param] | None = None
+) -> dict[str, Any]:
+    """Return the members of a success: ``code``, ``msg``, and those of ``body``. Arguments are those of `succeed`."""
+    msg = format_message(message, Language.ZH, **(params or {}))
+    return {"code": 0, "msg": msg, **({} if body is None else members(body))}
 
 
 def routes_of(pairs: Iterable[tuple[Operation, Handler]]) -> list[Route]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
 
-from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, members
+from aiproject.adapters.http.operation import (
+    Answer,
+    BodyOperation,
+    Operation,
+    Schema,
+    UploadOperation,
+    envelope,
+    members,
+)
 from aiproject.codes import Code
 from aiproject.messages import Language, format_message
-from aiproject.web.openapi.parts import FAULTS, Schema, failure, json_content
+from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
 
 __all__ = ["paths_of", "schemas_of"]
 
@@ -27,6 +35,25 @@ ENVELOPE: Final[dict[str, Schema]] = {
 NOTHING_ELSE: Final = "Done"
 """The name of the schema of an answer that is its envelope alone."""
 
+FAULTS: Final[Mapping[int, tuple[Code, ...]]] = {
+    408: (Code.REQUEST_TIMEOUT,),
+    413: (Code.REQUEST_TOO_LARGE,),
+    415: (Code.UNSUPPORTED_ENCODING,),
+    429: (Code.TOO_MANY_REQUESTS,),
+    500: (Code.APP_INTERNAL_ERROR,),
+    503: (Code.SERVICE_UNAVAILABLE,),
+}
+"""What can happen to every request, whatever it asks."""
+
+RETRY_AFTER: Final[dict[str, Any]] = {
+    "Retry-After": {"schema": {"type": "integer", "x-unit": "second"}, "description": "seconds"}
+}
+LIMIT_HEADERS: Final[dict[str, Any]] = {
+    **RETRY_AFTER,
+    "RateLimit-Policy": {"schema": {"type": "string"}, "example": '"address";q=1200;w=60'},
+    "RateLimit": {"schema": {"type": "string"}, "example": '"address";r=0;t=7'},
+}
+
 JSON_TYPES: Final = {str: "string", bool: "boolean", int: "integer"}
 
 
@@ -34,23 +61,35 @@ def schemas_of(operations: Iterable[Operation]) -> dict[str, Schema]:
     """Return the schemas of all requests and answers, by their names."""
     operations = tuple(operations)
     requests = [each.request for each in operations if isinstance(each, BodyOperation)]
-    answers = {type(answer.body) for each in operations for answer in each.answers if answer.body is not None}
+    enveloped = {
+        type(answer.body) for answer in _answers(operations) if answer.has_envelope and answer.body is not None
+    }
+    answers = {*enveloped, *_plain_answers(operations)}
     _, generated = msgspec.json.schema_components((*requests, *answers), ref_template=REFERENCE)
     schemas = {name: _normal(schema) for name, schema in generated.items()}
     for kind in _reachable(requests):
         _describe_request(schemas[_name(kind)])
     for kind in _reachable(answers):
         _require_what_is_always_there(schemas[_name(kind)], kind)
-    for kind in answers:
+    for kind in enveloped:
         schemas[_name(kind)] = _in_envelope(schemas[_name(kind)])
-    done = {
-        "title": NOTHING_ELSE,
-        "description": "没有其他内容的成功",
-        "type": "object",
-        "properties": {},
-        "required": [],
-    }
-    return dict(sorted({**schemas, NOTHING_ELSE: _in_envelope(done)}.items()))
+    schemas[NOTHING_ELSE] = _in_envelope(
+        {"title": NOTHING_ELSE, "description": "没有其他内容的成功", "type": "object", "properties": {}, "required": []}
+    )
+    return dict(sorted(schemas.items()))
+
+
+def _answers(operations: Iterable[Operation]) -> Iterator[Answer]:
+    for operation in operations:
+        yield from operation.answers
+
+
+def _plain_answers(operations: Iterable[Operation]) -> Iterator[type[msgspec.Struct]]:
+    """Return the types of what is answered without ``code`` and ``msg``, or within an answer."""
+    for operation in operations:
+        yield from operation.models
+        yield from (type(body) for _, body in operation.access.bodies.values())
+        yield from (type(each.body) for each in operation.answers if each.body is not None and not each.has_envelope)
 
 
 def paths_of(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -73,15 +112,26 @@ def _entry(operation: Operation) -> dict[str, Any]:
         "description": access.description,
         "parameters": [*_in_path(operation), *_in_query(operation), *access.parameters],
         "security": list(access.security),
+        "requestBody": _body(operation),
         "responses": _responses(operation),
     }
-    if isinstance(operation, BodyOperation):
-        schema = {**_reference(operation.request), **operation.body}
-        entry["requestBody"] = {
-            "required": operation.is_required,
-            "content": json_content(schema, dict(operation.examples)),
-        }
     return {name: value for name, value in entry.items() if value}
+
+
+def _body(operation: Operation) -> dict[str, Any] | None:
+    match operation:
+        case BodyOperation():
+            schema = {**_reference(operation.request), **operation.body}
+            content = json_content(schema, dict(operation.examples))
+            return {"required": operation.is_required, "content": content}
+        case UploadOperation():
+            file = {"type": "string", "format": "binary"}
+            form = {"type": "object", "properties": {"file": file}, "required": ["file"]}
+            content = {media_type: {"schema": file} for media_type in operation.media_types}
+            content["multipart/form-data"] = {"schema": form}
+            return {"required": True, "description": operation.upload, "content": content}
+        case _:
+            return None
 
 
 def _in_path(operation: Operation) -> Iterator[Schema]:
@@ -102,34 +152,97 @@ def _in_query(operation: Operation) -> Iterator[Schema]:
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    responses: dict[str, Any] = {str(answer.status): _success(answer) for answer in operation.answers}
-    responses |= FAULTS
-    failures: dict[int, tuple[Code, ...]] = dict(operation.access.failures)
-    for status, codes in operation.failures.items():
-        failures[status] = tuple(dict.fromkeys((*failures.get(status, ()), *codes)))
-    responses |= {str(status): _refusal(codes) for status, codes in failures.items()}
+    failures = _failures(operation)
+    refused = failures.pop(200, ())
+    responses = {str(answer.status): _success(operation, answer, refused) for answer in operation.answers}
+    for status, (meaning, example) in operation.access.bodies.items():
+        content = json_content(_reference(type(example)), {"例": members(example)})
+        responses[str(status)] = {"description": meaning, "content": content}
+    responses |= {str(status): _refusal(operation, status, codes) for status, codes in failures.items()}
     return dict(sorted(responses.items()))
 
 
-def _success(answer: Answer) -> dict[str, Any]:
-    example = {"code": 0, "msg": answer.msg, **({} if answer.body is None else members(answer.body))}
+def _failures(operation: Operation) -> dict[int, tuple[Code, ...]]:
+    """Return the codes of an operation's failures by status, the most specific ones first."""
+    limit_code = LIMITS_TOLD_WITH_200.get(operation.path)
+    found: dict[int, tuple[Code, ...]] = {}
+    for failures in (operation.failures, operation.access.failures, FAULTS if operation.has_faults else {}):
+        for status, codes in failures.items():
+            if status == 429 and failures is FAULTS and limit_code is not None:
+                status, codes = 200, (limit_code,)
+            found[status] = tuple(dict.fromkeys((*found.get(status, ()), *codes)))
+    return found
+
+
+def _success(operation: Operation, answer: Answer, refused: tuple[Code, ...]) -> dict[str, Any]:
+    """Describe an answer; ``refused`` are the codes of failures that have its status."""
+    content: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in answer.media_types}
+    schemas, examples = [], {}
+    if answer.has_envelope or answer.body is not None:
+        schemas.append(_reference(None if answer.body is None else type(answer.body)))
+        examples["成功"] = _example(answer)
+    if refused:
+        schemas.append(failure(list(refused)))
+        examples |= _failure_examples(operation, refused)
+    content |= json_content({"oneOf": schemas} if len(schemas) > 1 else schemas[0], examples)
+    response: dict[str, Any] = {"description": _meaning(operation, answer, refused), "content": content}
+    headers = {name: {"schema": {"type": "string"}, "description": said} for name, said in answer.headers.items()}
+    if operation.path in LIMITS_TOLD_WITH_200:
+        headers |= LIMIT_HEADERS
+    return {**response, "headers": headers} if headers else response
+
+
+def _example(answer: Answer) -> dict[str, Any]:
+    if answer.has_envelope:
+        return envelope(answer.message, answer.body, answer.params)
+    return {} if answer.body is None else members(answer.body)
+
+
+def _meaning(operation: Operation, answer: Answer, refused: tuple[Code, ...]) -> str:
+    said = answer.description or format_message(answer.message, Language.ZH, **answer.params)
+    if refused and not answer.description:
+        said = "成功时 `code` 为整数 0；失败时 `code` 为字符串，HTTP 状态仍为 200"
+    limit_code = LIMITS_TOLD_WITH_200.get(operation.path)
+    if limit_code is not None:
+        said += f"；请求过于频繁时 `code` 为 {limit_code}，`msg` 和 `Retry-After` 给出等待的秒数"
+    return said
+
+
+def _refusal(operation: Operation, status: int, codes: tuple[Code, ...]) -> dict[str, Any]:
     response: dict[str, Any] = {
-        "description": answer.msg,
-        "content": json_content(_reference(None if answer.body is None else type(answer.body)), {"成功": example}),
+        "description": "；".join(format_message(code, Language.ZH) for code in codes),
+        "content": json_content(failure(list(codes)), _failure_examples(operation, codes)),
     }
-    if answer.headers:
-        response["headers"] = {
-            name: {"schema": {"type": "string"}, "description": said} for name, said in answer.headers.items()
-        }
+    if status == 429:
+        response["headers"] = LIMIT_HEADERS
+    elif status == 503:
+        response["headers"] = RETRY_AFTER
     return response
 
 
-def _refusal(codes: tuple[Code, ...]) -> dict[str, Any]:
-    examples = {str(code): {"code": str(code), "msg": format_message(code, Language.ZH)} for code in codes}
+def _failure_examples(operation: Operation, codes: Iterable[Code]) -> dict[str, Any]:
+    said = {code: format_message(operation.messages.get(code, code), Language.ZH) for code in codes}
+    return {str(code): {"code": str(code), "msg": msg} for code, msg in said.items()}
+
+
+def failure(codes: list[Code]) -> Schema:
+    """Return the schema of a failure with one of these codes."""
     return {
-        "description": "；".join(format_message(code, Language.ZH) for code in codes),
-        "content": json_content(failure(list(codes)), examples),
+        "title": "失败",
+        "type": "object",
+        "properties": {
+            "code": {"type": "string", "enum": [str(code) for code in codes]},
+            "msg": {"type": "string"},
+        },
+        "required": ["code", "msg"],
     }
+
+
+def json_content(schema: Schema, examples: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": schema}
+    if examples:
+        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": content}
 
 
 # -- schemas
