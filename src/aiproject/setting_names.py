@@ -94,15 +94,20 @@ def unknown_keys(key: str, value: object, settings: Collection[str]) -> Iterator
     Args:
         key: as it stands in the file; inside a table with the table's name and a dot before it.
         value: what the file has there; only the keys of tables are looked at.
-        settings: the names of the settings.
+        settings: the keys of the settings; of those in tables with the tables' names and dots before them.
     """
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from unknown_keys(f"{key}.{name}", inner, settings)
         return
-    name = key.rpartition(".")[2].lower().removeprefix(PREFIX.lower())
-    in_table = "settings stand in no table; " if "." in key else ""
-    yield f"{_shown(key, _NOT_IN_A_KEY)} is no setting; {in_table}{_suggestion(_nearest(name, settings))}"
+    table, _, name = key.rpartition(".")
+    beside = [known for known in settings if known.rpartition(".")[0] == table]
+    note = "" if beside else "settings stand in no table of that name; "
+    if not beside:
+        beside = [known for known in settings if "." not in known]
+    meant = _nearest(name.lower().removeprefix(PREFIX.lower()), (known.rpartition(".")[2] for known in beside))
+    suggested = f"{table}.{meant}" if meant and not note and table else meant
+    yield f"{_shown(key, _NOT_IN_A_KEY)} is no setting; {note}{_suggestion(suggested)}"
 
 
 def is_service_address(value: str) -> bool:

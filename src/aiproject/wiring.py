@@ -252,7 +252,9 @@ async def open_application(
         authenticator = Authenticator(accounts, keys, CookieIdentity(sessions, browser_rules))
 
         providers = await stack.enter_async_context(open_providers(settings, credentials))
-        defaults = ChatDefaults(settings.spark_max_tokens, settings.spark_temperature, settings.spark_top_k)
+        defaults = ChatDefaults(
+            settings.iflytek.spark.max_tokens, settings.iflytek.spark.temperature, settings.iflytek.spark.top_k
+        )
         idempotency = IdempotencyStore(database, quotas)
         chats = ChatCalls(
             calls,
@@ -260,7 +262,7 @@ async def open_application(
             providers.chat,
             idempotency,
             call_limits,
-            model=settings.spark_domain,
+            model=settings.iflytek.spark.domain,
             times=CallTimes(settings.upstream_call_timeout, settings.client_gone_drain),
         )
         mail_queue = open_outbox(settings)

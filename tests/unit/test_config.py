@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from aiproject.config import IflytekCredentials, Settings, load_settings
+from aiproject.config import IflytekCredentials, Settings, load_settings, setting_fields
 from aiproject.errors import Misconfigured
 
 SECRET = "hunter2-hunter2-hunter2"
@@ -64,13 +65,15 @@ PUBLISHED: dict[str, Any] = {
 class TestDefaults:
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_published_variable_and_its_default(self, name: str) -> None:
-        value = getattr(load_settings(), name.lower())
+        settings = load_settings()
+        path = next(path for flat, path, _ in setting_fields(Settings) if flat == name.lower())
+        value = attrgetter(".".join(path))(settings)
         value = value.get_secret_value() if hasattr(value, "get_secret_value") else value
         assert value == PUBLISHED[name]
         assert type(value) is type(PUBLISHED[name])
 
     def test_every_setting_has_a_sentence(self) -> None:
-        for name, field in Settings.model_fields.items():
+        for name, _, field in setting_fields(Settings):
             assert field.description, name
             assert field.description.endswith("."), name
 
@@ -147,7 +150,10 @@ class TestUnknownNames:
             f"AIPROJECT_{name}" for name in ("LIMTS", "PORT", "HOST", "CONFIG")
         }
         assert f"AIPROJECT_CONFIG: {path}: registraton is no setting; did you mean registration?" in lines
-        assert any(f"{path}: limits_of.address_requests is no setting; settings stand in no table" in x for x in lines)
+        assert any(
+            f"{path}: limits_of.address_requests is no setting; settings stand in no table of that name" in x
+            for x in lines
+        )
         assert len(lines) == 5
         assert SECRET not in "".join(lines)
 
@@ -242,7 +248,7 @@ class TestComplaints:
     )
     def test_any_host_and_port_may_stand_in(self, environment: Set, name: str, value: str) -> None:
         environment(**{name: value})
-        assert getattr(load_settings(), name.lower()) == value
+        assert attrgetter(f"iflytek.{name.lower().replace('_', '.')}")(load_settings()) == value
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -287,6 +293,44 @@ class TestFile:
         settings = load_settings()
         assert (settings.port, settings.host, settings.voice_anonymous) == (9001, "::1", False)
         assert (settings.cors_origins, settings.registration) == (("https://a.example",), "closed")
+
+    def test_grouped_settings_stand_in_tables_or_under_their_flat_names(self, environment: Set, tmp_path: Path) -> None:
+        path = tmp_path / "aiproject.toml"
+        path.write_text(
+            'spark_domain = "x1"\ndictation_pace = 2\n[iflytek]\napp_id = "a"\napi_key = "k"\napi_secret = "s"\n'
+            "[iflytek.spark]\nmax_tokens = 100\ntop_k = 2\n"
+        )
+        environment(CONFIG=str(path), SPARK_TOP_K="6", DICTATION_CORRECTION="true")
+        settings = load_settings()
+        spark, dictation = settings.iflytek.spark, settings.iflytek.dictation
+        assert (spark.domain, spark.max_tokens, spark.top_k) == ("x1", 100, 6)
+        assert (dictation.pace, dictation.correction) == (2.0, True)
+        assert settings.credentials is not None
+        assert settings.credentials.app_id == "a"
+
+    def test_the_command_line_wins_over_a_group(self, environment: Set, tmp_path: Path) -> None:
+        path = tmp_path / "aiproject.toml"
+        path.write_text('[iflytek.spark]\ndomain = "x1"\n')
+        environment(CONFIG=str(path))
+        assert load_settings(spark_domain="lite").iflytek.spark.domain == "lite"
+
+    def test_one_setting_under_two_names_is_told(self, environment: Set, tmp_path: Path) -> None:
+        path = tmp_path / "aiproject.toml"
+        path.write_text('spark_domain = "lite"\n[iflytek.spark]\ndomain = "x1"\n')
+        environment(CONFIG=str(path))
+        (line,) = complaints()
+        assert line.endswith("spark_domain and iflytek.spark.domain are the same setting; remove one of the two")
+
+    def test_complaints_about_a_group_name_the_variable(self, environment: Set, tmp_path: Path) -> None:
+        path = tmp_path / "aiproject.toml"
+        path.write_text(f'[iflytek.spark]\ntop_k = 7\ndomian = "{SECRET}"\n[iflytek]\napp_id = "a"\n')
+        environment(CONFIG=str(path), IFLYTEK=SECRET)
+        lines = complaints()
+        assert any(line.startswith("AIPROJECT_SPARK_TOP_K: ") for line in lines)
+        assert any(line.startswith("AIPROJECT_IFLYTEK_API_SECRET: ") for line in lines)
+        assert any(line.startswith("AIPROJECT_IFLYTEK: is no setting") for line in lines)
+        assert any("iflytek.spark.domian is no setting; did you mean iflytek.spark.domain?" in line for line in lines)
+        assert SECRET not in "".join(lines)
 
     def test_no_such_file(self, environment: Set, tmp_path: Path) -> None:
         environment(CONFIG=str(tmp_path / "missing.toml"))

@@ -19,7 +19,7 @@ from aiproject.administration import routes as administration_routes
 from aiproject.api.legacy import files as relay_files
 from aiproject.cli.main import COMMANDS
 from aiproject.codes import Code
-from aiproject.config import Settings
+from aiproject.config import Settings, setting_fields
 from aiproject.protocols.iflytek.spark.models import known_domains
 from aiproject.protocols.legacy import INTERNAL_ERROR_NUMBER, error_number, failure_of
 from aiproject.vouchers import routes as vouchers_routes
@@ -83,8 +83,8 @@ class TestReadme:
         shown = rows(read(readme), "`AIPROJECT_")
         table = {row[0].strip("`"): row[1:] for row in shown}
         assert len(table) == len(shown)
-        assert set(table) == {f"AIPROJECT_{name.upper()}" for name in Settings.model_fields}
-        for name, field in Settings.model_fields.items():
+        assert set(table) == {f"AIPROJECT_{setting.name.upper()}" for setting in setting_fields(Settings)}
+        for name, _, field in setting_fields(Settings):
             default, meaning = table[f"AIPROJECT_{name.upper()}"]
             expected = "`unmetered`" if name == "signup_voice_seconds" else as_cell(field.default)
             if expected is not None:

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 
 from aiproject.cli.common import EXIT_STATUSES
-from aiproject.config import Settings, Unit
+from aiproject.config import Settings, Unit, setting_fields
+from aiproject.config.iflytek import SettingGroup
 from tools.reference import settings
 from tools.reference.catalogue import Catalogue, Untranslated, english
 from tools.reference.commands import EXIT_MEANINGS, all_commands
@@ -31,7 +32,7 @@ def test_the_committed_pages_are_what_the_generator_writes(written: dict[str, st
 
 def test_every_setting_stands_in_exactly_one_section() -> None:
     shown = Counter(name for names in settings.SECTIONS.values() for name in names)
-    assert shown == Counter(setting.name for setting in settings.all_settings())
+    assert shown == Counter(setting.name for setting in setting_fields(Settings))
 
 
 def test_every_command_and_option_stands_on_the_page(written: dict[str, str]) -> None:
@@ -48,13 +49,15 @@ def test_every_exit_status_has_a_meaning() -> None:
 
 
 def test_every_setting_and_command_is_described() -> None:
-    assert all(setting.field.description for setting in settings.all_settings())
+    assert all(setting.field.description for setting in setting_fields(Settings))
     for words, command in all_commands():
         assert command.help, words
         assert all(param.help for param in command.params), words
 
 
-class _Inner(BaseModel):
+class _Inner(SettingGroup):
+    variable_prefix = "inner_"
+
     pace: Annotated[float, Field(gt=0, le=5), Unit("seconds")] = 1.5
     secret: SecretStr | None = None
 
@@ -65,12 +68,12 @@ def _none(value: object) -> object:
 
 class _Outer(BaseModel):
     mode: Literal["on", "off"] = "on"
-    inner: _Inner = _Inner()
+    inner: _Inner = _Inner.model_validate({})
     span: Annotated[int | None, BeforeValidator(_none)] = Field(None, ge=3, description="A number, or `endless`.")
 
 
 class TestSettings:
-    FIELDS: ClassVar = {setting.name: setting for setting in settings.all_settings(_Outer)}
+    FIELDS: ClassVar = {setting.name: setting for setting in setting_fields(_Outer)}
 
     def test_a_nested_setting_is_named_by_its_path(self) -> None:
         assert {name: setting.key for name, setting in self.FIELDS.items()} == {
@@ -92,7 +95,7 @@ class TestSettings:
 
     def test_secrets_are_marked_and_no_default_of_one_is_shown(self, written: dict[str, str]) -> None:
         page = written["docs/en/reference/settings.md"]
-        secrets = [setting for setting in settings.all_settings(Settings) if settings._is_secret(setting.field)]
+        secrets = [setting for setting in setting_fields(Settings) if settings._is_secret(setting.field)]
         assert len(secrets) >= 5
         for setting in secrets:
             entry = page.split(f"### `AIPROJECT_{setting.name.upper()}`\n")[1].split("\n#")[0]

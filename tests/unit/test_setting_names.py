@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from aiproject.config import Settings
+from aiproject.config import Settings, setting_fields
 from aiproject.setting_names import NOT_SETTINGS, is_service_address, unknown_keys, unknown_variables
 
 CLONE = Path(__file__).resolve().parents[2]
-NAMES = Settings.model_fields
+NAMES = [setting.name for setting in setting_fields(Settings)]
+KEYS = [*NAMES, *(setting.key for setting in setting_fields(Settings))]
 SECRET = "hunter2-hunter2-hunter2"
 
 WITH_SERVICE_LINKS = {
@@ -87,7 +88,7 @@ class TestVariables:
     def test_what_is_declared_to_be_no_setting_is_none(self) -> None:
         assert list(unknown_variables(dict.fromkeys(NOT_SETTINGS, "1"), NAMES)) == []
         assert all(NOT_SETTINGS.values())
-        assert not {name.removeprefix("AIPROJECT_").lower() for name in NOT_SETTINGS} & NAMES.keys()
+        assert not {name.removeprefix("AIPROJECT_").lower() for name in NOT_SETTINGS} & {*NAMES}
 
 
 class TestServiceLinks:
@@ -119,6 +120,11 @@ class TestKeys:
     def test_a_variables_name_is_none(self, key: str) -> None:
         assert list(unknown_keys(key, 1, NAMES)) == [f"{key} is no setting; did you mean port?"]
 
+    def test_a_key_of_a_group_is_suggested_with_its_table(self) -> None:
+        assert list(unknown_keys("iflytek.spark.domian", SECRET, KEYS)) == [
+            "iflytek.spark.domian is no setting; did you mean iflytek.spark.domain?"
+        ]
+
     def test_each_key_of_a_table_is_told(self) -> None:
         table = {"registraton": SECRET, "deep": {"port": SECRET}, "empty": {}}
         lines = list(unknown_keys("aiproject", table, NAMES))
@@ -127,7 +133,7 @@ class TestKeys:
             "aiproject.deep.port",
             "aiproject.empty",
         ]
-        assert lines[0].endswith("is no setting; settings stand in no table; did you mean registration?")
+        assert lines[0].endswith("is no setting; settings stand in no table of that name; did you mean registration?")
         assert SECRET not in "".join(lines)
 
 

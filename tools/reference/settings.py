@@ -6,17 +6,17 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from aiproject.config import Settings, Unit
+from aiproject.config import SettingField, Settings, Unit, setting_fields
 from aiproject.setting_names import PREFIX
 from tools.reference.catalogue import Translate, paragraphs
 
-__all__ = ["SECTIONS", "Setting", "all_settings", "settings_page"]
+__all__ = ["SECTIONS", "settings_page"]
 
 INTRODUCTION: Final = """\
 Settings are read from the environment, or from a TOML file that the variable `AIPROJECT_CONFIG` names; the
@@ -113,33 +113,9 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = types.MappingProxyType(
 """The settings by subject, in the order of the page. Names are those of the variables, in lower case."""
 
 
-class Setting(NamedTuple):
-    """A setting as the page shows it.
-
-    Attributes:
-        name: of the variable, in lower case and without the prefix.
-        key: in the settings file; with dots where it stands in a table.
-        field: its declaration.
-    """
-
-    name: str
-    key: str
-    field: FieldInfo
-
-
-def all_settings(model: type[BaseModel] = Settings, path: tuple[str, ...] = ()) -> Iterator[Setting]:
-    """Yield the settings of a model, those of nested models included, in the order in which they are declared."""
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from all_settings(inner, (*path, name))
-        else:
-            yield Setting("_".join((*path, name)), ".".join((*path, name)), field)
-
-
 def settings_page(t: Translate) -> str:
     """Return the page, with a heading for each setting so that it can be linked to."""
-    settings = {setting.name: setting for setting in all_settings()}
+    settings = {setting.name: setting for setting in setting_fields(Settings)}
     parts = [f"# {t('Settings')}", *(t(paragraph) for paragraph in paragraphs(INTRODUCTION))]
     for section, names in SECTIONS.items():
         parts.append(f"## {t(section)}")
@@ -148,9 +124,9 @@ def settings_page(t: Translate) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _setting(setting: Setting, t: Translate) -> Iterator[str]:
+def _setting(setting: SettingField, t: Translate) -> Iterator[str]:
     facts = {
-        "Key in the file": f"`{setting.key}`",
+        "Key in the file": ", ".join(f"`{key}`" for key in dict.fromkeys((setting.key, setting.name))),
         "Type": _type(setting.field, t),
         "Default": _default(setting.field, t),
     }

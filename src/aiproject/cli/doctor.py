@@ -101,31 +101,42 @@ def examine_configuration(settings: Settings) -> list[Finding]:
         )
     else:
         findings.append(Finding("ok", "credentials", "given"))
-    domains = known_domains(settings.spark_url)
+    domains = known_domains(settings.iflytek.spark.url)
     if domains is None:
-        findings.append(Finding("note", "text model", f"{_place(settings.spark_url)} is no model address we know"))
-    elif settings.spark_domain not in domains:
+        findings.append(
+            Finding("note", "text model", f"{_place(settings.iflytek.spark.url)} is no model address we know")
+        )
+    elif settings.iflytek.spark.domain not in domains:
         findings.append(
             Finding(
                 "mend",
                 "text model",
-                f"AIPROJECT_SPARK_DOMAIN {settings.spark_domain} does not fit {_place(settings.spark_url)}; "
+                f"AIPROJECT_SPARK_DOMAIN {settings.iflytek.spark.domain} does not fit "
+                f"{_place(settings.iflytek.spark.url)}; "
                 f"it takes {', '.join(domains)}",
             )
         )
     else:
-        findings.append(Finding("ok", "text model", f"{settings.spark_domain} at {_place(settings.spark_url)}"))
+        findings.append(
+            Finding("ok", "text model", f"{settings.iflytek.spark.domain} at {_place(settings.iflytek.spark.url)}")
+        )
     findings.append(
         Finding(
-            "ok", "dictation", f"{dictation_dialect(settings.dictation_url).value} at {_place(settings.dictation_url)}"
+            "ok",
+            "dictation",
+            f"{dictation_dialect(settings.iflytek.dictation.url).value} at {_place(settings.iflytek.dictation.url)}",
         )
     )
     try:
-        ocr_service(settings.ocr_url)
-        findings.append(Finding("ok", "picture text", _place(settings.ocr_url)))
+        ocr_service(settings.iflytek.ocr.url)
+        findings.append(Finding("ok", "picture text", _place(settings.iflytek.ocr.url)))
     except AiProjectError as error:
         findings.append(Finding("mend", "picture text", str(error)))
-    for name, url in (("spark", settings.spark_url), ("dictation", settings.dictation_url), ("ocr", settings.ocr_url)):
+    for name, url in (
+        ("spark", settings.iflytek.spark.url),
+        ("dictation", settings.iflytek.dictation.url),
+        ("ocr", settings.iflytek.ocr.url),
+    ):
         parts = urlsplit(url)
         if parts.scheme in ("ws", "http") and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             findings.append(Finding("mend", f"{name} address", "is not encrypted; use wss:// or https://"))

@@ -7,10 +7,11 @@ import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH
-from aiproject.config import Settings, config_path
+from aiproject.config import Settings, config_path, setting_fields
 
 __all__ = ["Finding", "examine_configuration_file", "examine_exposure", "examine_files", "examine_password_length"]
 
@@ -143,10 +144,17 @@ def _secrets_in(path: Path) -> list[str]:
     """The settings in the file that are secrets and not empty."""
     values = tomllib.loads(path.read_text("utf-8"))
     return sorted(
-        name
-        for name, field in Settings.model_fields.items()
-        if "SecretStr" in str(field.annotation) and values.get(name)
+        setting.key
+        for setting in setting_fields(Settings)
+        if "SecretStr" in str(setting.field.annotation)
+        and (values.get(setting.name) or _value_at(values, setting.path))
     )
+
+
+def _value_at(values: Any, path: tuple[str, ...]) -> object:
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def _is_open(path: Path) -> bool:

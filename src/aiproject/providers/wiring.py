@@ -48,10 +48,10 @@ def iflytek_spark(settings: Settings, connector: IflytekConnector, *, warm: int 
     """
     return IflytekSpark(
         connector,
-        url=settings.spark_url,
-        domain=settings.spark_domain,
+        url=settings.iflytek.spark.url,
+        domain=settings.iflytek.spark.domain,
         warm=warm,
-        concurrency=settings.spark_concurrency,
+        concurrency=settings.iflytek.spark.concurrency,
     )
 
 
@@ -65,18 +65,18 @@ async def open_providers(settings: Settings, credentials: IflytekCredentials) ->
     connector = iflytek_connector(settings, credentials)
     dictation = IflytekDictation(
         connector,
-        url=settings.dictation_url,
+        url=settings.iflytek.dictation.url,
         options=DictationOptions(
-            language=settings.dictation_language,
-            accent=settings.dictation_accent,
-            dynamic_correction=settings.dictation_correction,
+            language=settings.iflytek.dictation.language,
+            accent=settings.iflytek.dictation.accent,
+            dynamic_correction=settings.iflytek.dictation.correction,
         ),
-        pace=settings.dictation_pace,
-        frame_bytes=settings.dictation_frame_bytes,
+        pace=settings.iflytek.dictation.pace,
+        frame_bytes=settings.iflytek.dictation.frame_bytes,
     )
     async with open_session() as http:
-        ocr = IflytekOcr(connector, url=settings.ocr_url, http=http)
-        spark = iflytek_spark(settings, connector, warm=settings.spark_warm_connections)
+        ocr = IflytekOcr(connector, url=settings.iflytek.ocr.url, http=http)
+        spark = iflytek_spark(settings, connector, warm=settings.iflytek.spark.warm_connections)
         try:
             yield Providers(spark, dictation, ocr)
         finally:

@@ -1,0 +1,60 @@
+"""Reading the settings, with every complaint at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from aiproject.config.settings import Settings
+from aiproject.config.sources import config_path, setting_fields
+from aiproject.errors import Misconfigured
+from aiproject.setting_names import PREFIX, SERVICE_LINK_IN_PORT, is_service_address, unknown_keys, unknown_variables
+
+__all__ = ["load_settings"]
+
+_NAMES: Final = {setting.path: setting.name for setting in setting_fields(Settings)}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; ``overrides`` (from the command line) win over everything else.
+
+    Raises:
+        Misconfigured: with every complaint, a line each, and no value in any (a value may be a secret).
+    """
+    path = config_path()
+    complaints = list(unknown_variables(os.environ, _NAMES.values()))
+    if path and not Path(path).is_file():
+        raise Misconfigured("\n".join([*complaints, f"AIPROJECT_CONFIG: there is no file {path}"]))
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        complaints += [complaint for fault in error.errors(include_url=False) for complaint in _complaints(fault, path)]
+        raise Misconfigured("\n".join(complaints)) from None
+    except ValueError as error:  # a TOML file that is no TOML
+        complaints.append(f"AIPROJECT_CONFIG: {path} cannot be read: {error}")
+        raise Misconfigured("\n".join(complaints)) from None
+    if complaints:
+        raise Misconfigured("\n".join(complaints))
+    return settings
+
+
+def _complaints(fault: ErrorDetails, path: str) -> Iterator[str]:
+    """Yield the complaints about one fault, without its value."""
+    place = tuple(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        keys = {*_NAMES.values(), *(".".join(known) for known in _NAMES)}
+        for complaint in unknown_keys(".".join(place), fault["input"], keys):
+            yield f"AIPROJECT_CONFIG: {path}: {complaint}"
+        return
+    # Behind the setting's own path may stand the place within its value.
+    name = next((_NAMES[place[:end]] for end in range(len(place), 0, -1) if place[:end] in _NAMES), "_".join(place))
+    if name == "port" and is_service_address(str(fault["input"])):
+        yield SERVICE_LINK_IN_PORT
+    else:
+        yield f"{PREFIX}{name.upper()}: {message}" if name else message
