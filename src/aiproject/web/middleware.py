@@ -23,6 +23,7 @@ from aiproject.adapters.http.asgi import (
     answer_headers,
     client_address,
     client_site,
+    is_received,
     send_json,
 )
 from aiproject.adapters.http.rate_limiter import RateLimiter
@@ -203,7 +204,7 @@ class BodiesMiddleware:
         # No coroutine of its own for the usual request: each one that a call is wrapped in is run through again
         # whenever the call goes on.
         size = _body_size(scope["headers"]) if scope["type"] == "http" else 0
-        if size == 0:
+        if size == 0 or (size <= FREE_BYTES and is_received(scope)):
             return self._app(scope, receive, send)
         if self._budget is None or size <= FREE_BYTES:
             return self._app(scope, PacedReceive(receive, self._timeout), send)

@@ -18,6 +18,7 @@ __all__ = [
     "client_address",
     "client_group",
     "client_site",
+    "is_received",
     "note",
     "reader_of",
     "request_id",
@@ -42,6 +43,9 @@ that. Elsewhere somebody has to wait for ``http.disconnect``."""
 
 READER = "aiproject.reader"
 """The same: ``scope["extensions"][READER]`` is the `Reader` of the answer."""
+
+RECEIVED = "aiproject.received"
+"""The same: ``scope["extensions"][RECEIVED]()`` says whether the request's body is here to its end."""
 
 HEADERS = "aiproject.headers"
 
@@ -69,6 +73,12 @@ def reader_of(scope: Scope) -> Reader | None:
     """Return the request's `Reader`; ``None`` under a server that is not our own."""
     reader: Reader | None = scope.get("extensions", {}).get(READER)
     return reader
+
+
+def is_received(scope: Scope) -> bool:
+    """Return whether the request's body is here to its end; false also where the server does not say."""
+    is_here: Callable[[], bool] | None = scope.get("extensions", {}).get(RECEIVED)
+    return is_here is not None and is_here()
 
 
 def request_id(scope: Scope) -> str:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from aiproject.adapters.http.asgi import CHUNKS, HANG_UP, READER
 from aiproject.adapters.http.connection_counts import ConnectionCounts, Entry, Place
-from aiproject.adapters.http.http1 import Http1Connection, knows_chunks
+from aiproject.adapters.http.http1 import Http1Connection
 from aiproject.codes import Code
 from aiproject.messages import Language, format_message
 from aiproject.protocols.legacy import json_bytes
@@ -53,7 +51,11 @@ RESERVED_DESCRIPTORS: Final = 64
 
 
 def guarded(
-    *, head_timeout: float, counts: ConnectionCounts, reader_timeout: float
+    *,
+    head_timeout: float,
+    counts: ConnectionCounts,
+    reader_timeout: float,
+    websocket_paths: frozenset[str] = frozenset(),
 ) -> Callable[..., GuardedConnection]:
     """Return what makes uvicorn's connections.
 
@@ -62,12 +64,15 @@ def guarded(
             fresh connection may say nothing.
         counts: lets connections in; clients over its limits are told 503, those over the limit of their address 429.
         reader_timeout: seconds after which a client that takes nothing of its answer is cut off.
+        websocket_paths: where the application accepts websockets; elsewhere an offer of one is answered as if it had
+            not been made.
     """
     return partial(
         GuardedConnection,
         head_timeout=head_timeout,
         counts=counts,
         reader_timeout=reader_timeout,
+        websocket_paths=websocket_paths,
     )
 
 
@@ -86,43 +91,6 @@ def connection_limit(wanted: int) -> int:
     return max(1, min(wanted, (soft - RESERVED_DESCRIPTORS) // 2))
 
 
-async def _write_chunks(cycle: RequestResponseCycle, pieces: Sequence[bytes]) -> None:
-    """See `aiproject.adapters.http.asgi.CHUNKS`."""
-    if cycle.flow.write_paused and not cycle.disconnected:
-        await cycle.flow.drain()
-    if not cycle.disconnected:
-        cycle.transport.write(b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]))
-
-
-class _Reader:
-    """The client that takes an answer; implements `aiproject.adapters.http.asgi.Reader`."""
-
-    __slots__ = ("_behind", "_cut", "_loop", "_since")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, cut: Callable[[], None], *, is_behind: bool) -> None:
-        self._loop = loop
-        self._cut = cut
-        self._behind = 0.0
-        self._since = loop.time() if is_behind else None
-
-    @property
-    def is_behind(self) -> bool:
-        return self._since is not None
-
-    @property
-    def seconds_behind(self) -> float:
-        return self._behind + (0.0 if self._since is None else self._loop.time() - self._since)
-
-    def cut(self) -> None:
-        self._cut()
-
-    def fell_behind(self) -> None:
-        self._since = self._loop.time()
-
-    def caught_up(self) -> None:
-        self._behind, self._since = self.seconds_behind, None
-
-
 class GuardedConnection(Http1Connection):
     """A client's connection with bounds; see `guarded`."""
 
@@ -136,19 +104,17 @@ class GuardedConnection(Http1Connection):
         head_timeout: float,
         counts: ConnectionCounts,
         reader_timeout: float,
+        websocket_paths: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.websocket_paths = websocket_paths
         self._reader_timeout = reader_timeout
         self._reader_timer: asyncio.TimerHandle | None = None
         self._unread = 0
-        self._reader: _Reader | None = None
-        self._on_hang_up: Callable[[], object] | None = None
-        self._extensions: dict[str, Any] = {}
         self._head_timeout = head_timeout
         self._counts = counts
         self._place: Place | None = None
         self._head_timer: asyncio.TimerHandle | None = None
-        self._is_in_head = True
         self._beside_body = 0
         self._body = 0
         self._body_in_piece = 0
@@ -160,7 +126,7 @@ class GuardedConnection(Http1Connection):
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base class
         super().connection_made(transport)
         self._place = self._counts.enter(self.client[0] if self.client else None)
         match self._place.entry:
@@ -178,24 +144,16 @@ class GuardedConnection(Http1Connection):
         if self._place is not None:
             self._place.leave()
         self._stop_timer()
+        self._stop_waiting_for_reader()
         super().connection_lost(exc)
         self._stop_waiting_for_reader()
-        on_hang_up, self._on_hang_up = self._on_hang_up, None
-        if on_hang_up is not None:
-            on_hang_up()
 
     def pause_writing(self) -> None:
-        """Called when the client is behind: nothing more is written until it has caught up."""
         super().pause_writing()
-        if self._reader is not None:
-            self._reader.fell_behind()
         self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        """Called when it has."""
         self._stop_waiting_for_reader()
-        if self._reader is not None:
-            self._reader.caught_up()
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -206,17 +164,16 @@ class GuardedConnection(Http1Connection):
         for start in range(0, len(view), MAX_PIECE):
             if self.pipeline:
                 self._unparsed += view[start:]
-                self.flow.pause_reading()
+                self.pause_reading()
                 return
             self._receive(bytes(view[start : start + MAX_PIECE]))
 
-    def eof_received(self) -> bool:  # type: ignore[override] # see the base class
+    def eof_received(self) -> bool:
         self._is_eof_to_come = bool(self._unparsed)
         return self._is_eof_to_come or super().eof_received()
 
     def on_response_complete(self) -> None:
         """Called when an answer has ended: the next request begins, and what came behind it is parsed."""
-        self._forget_extensions()
         super().on_response_complete()
         if self._unparsed and not self.pipeline and not self.transport.is_closing():
             data, self._unparsed = self._unparsed, b""
@@ -234,40 +191,37 @@ class GuardedConnection(Http1Connection):
             return
         self._beside_body += len(data) - self._body_in_piece
         self._since_body = 0 if self._body_in_piece else self._since_body + len(data)
-        if self._is_too_much_beside_body():
-            if self._is_in_head:
+        # The first comparison is false for any small request, whose body cannot allow for more.
+        if self._beside_body > MAX_BESIDE_BODY and self._is_too_much_beside_body():
+            if self.is_in_head:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, Code.APP_QUERY_METHOD_ERROR)
             else:
                 self._refuse(HTTPStatus.BAD_REQUEST, Code.APP_QUERY_METHOD_ERROR)
-        elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
-            # uvicorn's limit on idle connections ends with the next byte, be it of a head, a blank line or a body that
-            # was answered before its end.
+        elif self._head_timer is None and (self.exchange is None or self.exchange.response_complete):
+            # The limit on idle connections ends with the next byte, be it of a head, a blank line or a body that was
+            # answered before its end.
             self._await_head()
 
     def _is_too_much_beside_body(self) -> bool:
         in_all = MAX_BESIDE_BODY + BESIDE_EACH_BODY_BYTE * self._body
         return self._beside_body > in_all or self._since_body > MAX_BESIDE_BODY
 
+    def forget(self) -> None:
+        self._stop_timer()
+        super().forget()
+
     # -- the parser's calls -------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_head = True
         self._beside_body = self._body = self._since_body = 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # After the head these are a chunked body's trailers. The application has its headers by then; more of them
-        # must not appear there, least of all a caller's name.
-        if self._is_in_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
-        self._is_in_head = False
         self._stop_timer()
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+        if self.head_bytes + len(self.url) > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self.is_in_head = False
             self._refusal = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, Code.APP_QUERY_METHOD_ERROR)
-            raise ValueError("the head is too large")  # ends the parsing; told by `send_400_response`
+            raise ValueError("the head is too large")  # ends the parsing; reported by `refuse_request`
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -275,29 +229,7 @@ class GuardedConnection(Http1Connection):
         self._body_in_piece += len(body)
         super().on_body(body)
 
-    # -- for the application ------------------------------------------------------------------------------------------
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._reader = _Reader(self.loop, self.transport.abort, is_behind=self.flow.write_paused)
-        extensions: dict[str, Any] = {HANG_UP: partial(self._watch_hang_up, cycle), READER: self._reader}
-        if knows_chunks(cycle.scope):
-            extensions[CHUNKS] = partial(_write_chunks, cycle)
-        cycle.scope["extensions"] = self._extensions = extensions
-        super()._start_asgi_task(cycle, app)
-
-    def _forget_extensions(self) -> None:
-        """Break the reference cycle of a request, which leads from its scope through these back to its scope.
-
-        Some twenty objects a request would stay until garbage is collected, and the search for them would take three
-        hundredths of a call's time.
-        """
-        self._extensions.clear()
-
-    def _watch_hang_up(self, cycle: RequestResponseCycle, callback: Callable[[], object] | None) -> None:
-        if callback is not None and cycle.disconnected:
-            self.loop.call_soon(callback)
-        else:
-            self._on_hang_up = callback
+    # -- readers that are behind --------------------------------------------------------------------------------------
 
     def _wait_for_reader(self) -> None:
         self._unread = self.transport.get_write_buffer_size()
@@ -317,8 +249,8 @@ class GuardedConnection(Http1Connection):
 
     # -- refusals -----------------------------------------------------------------------------------------------------
 
-    def send_400_response(self, msg: str) -> None:
-        """Tell a client whose bytes are no HTTP, in JSON."""
+    def refuse_request(self) -> None:
+        """Answer bytes that are no HTTP, in JSON."""
         self._refuse(*self._refusal)
 
     def _refuse(self, status: HTTPStatus, code: Code) -> None:
@@ -327,10 +259,9 @@ class GuardedConnection(Http1Connection):
         if self._is_answering():
             self.transport.close()  # words in the midst of an answer would be taken for a part of it
             return
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.exchange is not None:
             # A call whose body broke off: its endpoint learns that the client is gone, which is what it amounts to.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            self.exchange.disconnect()
         body = json_bytes({"code": str(code), "msg": format_message(code, Language.ZH)})
         lines = [
             b"HTTP/1.1 %d %b" % (status, status.phrase.encode()),
@@ -346,22 +277,23 @@ class GuardedConnection(Http1Connection):
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.flow.resume_reading()
+        self.resume_reading()
         self._head_timer = self.loop.call_later(LINGER, self.transport.close)
 
     def _is_answering(self) -> bool:
         """Whether an answer is under way, be it of a request before the one that is being read."""
-        cycle = self.cycle
-        return bool(self.pipeline) or (cycle is not None and cycle.response_started and not cycle.response_complete)
+        exchange = self.exchange
+        is_begun = exchange is not None and exchange.response_started and not exchange.response_complete
+        return is_begun or bool(self.pipeline)
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self._head_timeout, self._head_is_late)
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.transport.is_closing() or (self.cycle is not None and not self.cycle.response_complete):
+        if self.transport.is_closing() or (self.exchange is not None and not self.exchange.response_complete):
             return
-        if self._beside_body and self._is_in_head:
+        if self._beside_body and self.is_in_head:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, Code.REQUEST_TIMEOUT)
         else:
             self.transport.close()
