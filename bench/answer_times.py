@@ -22,13 +22,15 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys.model import CHECKSUM_LENGTH, PREFIX_LENGTH, KeyTerms, draw_key, with_checksum
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.administration import Administrators, Role
+from aiproject.administration.model import Role
+from aiproject.administration.service import Administrators
 from aiproject.assembly import open_database, password_profile
-from aiproject.audit import Actor, ActorKind, AuditContext
+from aiproject.audit.model import Actor, ActorKind, AuditContext
 from aiproject.config import Settings, load_settings
 from bench.login_storm import PASSWORD, fill, process
 

@@ -29,16 +29,16 @@ from typing import NamedTuple
 import uvloop
 from sqlalchemy import insert
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import new_account_id
 from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.http.asgi import Scope
 from aiproject.calls.idempotency import IdempotencyClaim, IdempotencyStore
-from aiproject.ledger import Kind, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.batch import apply
-from aiproject.ledger.model import Grant
+from aiproject.ledger.model import Grant, Kind, Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 

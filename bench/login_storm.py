@@ -34,18 +34,19 @@ from pathlib import Path
 
 import aiohttp
 import uvloop
+from argon2.profiles import CHEAPEST
 
-from aiproject.accounts import Account, Accounts
 from aiproject.accounts.core import store
-from aiproject.accounts.core.service import new_uuid
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts, new_uuid
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import name_key
-from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.assembly import opening, password_profile
 from aiproject.config import Settings, load_settings
-from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.service import LeaseTimes, Quotas
 
 __all__ = ["LOGINS", "STREAMS", "Figures", "Spacing", "fill", "process", "run"]
 
@@ -220,7 +221,7 @@ async def _log_in(address: str, password: str) -> tuple[int, int]:
 async def fill(settings: Settings) -> list[Account]:
     """Open the accounts: those that stream, which are returned, and those that log in."""
     database = await Database.open(settings.effective_database_url)
-    passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    passwords = PasswordService(PasswordHasher(CHEAPEST))
     try:
         await migrations.upgrade(database)
         rich = settings.model_copy(update={"signup_tokens": 10**12})

@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from aiproject.accounts import Account
 from aiproject.accounts.core import store
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import (
     hold,
@@ -23,7 +23,7 @@ from aiproject.adapters.db.schema import (
     voucher,
     voucher_redemption,
 )
-from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.service import LeaseTimes, Quotas
 
 __all__ = ["copy_books", "open_account", "reread", "restore_books"]
 

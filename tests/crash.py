@@ -37,13 +37,13 @@ import aiohttp
 import sqlalchemy as sa
 from PIL import Image
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import hold, ledger_entry, operator_loss, stored_answer, unpaid_usage, user
 from aiproject.adapters.fault_points import FAULT_POINTS
-from aiproject.ledger import LeaseTimes, Quotas
-from aiproject.sandbox import SandboxOptions
+from aiproject.ledger.service import LeaseTimes, Quotas
+from aiproject.sandbox.platform import SandboxOptions
 from bookkeeping import open_account
 from forker import Forker, Served
 

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import websockets
 
 from aiproject.protocols.iflytek.signing import http_date, sign_url
-from aiproject.sandbox import SandboxAddress, SandboxOptions
+from aiproject.sandbox.platform import SandboxOptions
+from aiproject.sandbox.running import SandboxAddress
 
 __all__ = [
     "FAST",

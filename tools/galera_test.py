@@ -39,7 +39,7 @@ import asyncmy  # noqa: E402
 from aiproject.adapters.db import migrations  # noqa: E402
 from aiproject.adapters.db.engine import Database  # noqa: E402
 from aiproject.adapters.log import configure  # noqa: E402
-from aiproject.sandbox import SandboxThread  # noqa: E402
+from aiproject.sandbox.running import SandboxThread  # noqa: E402
 from crash import SANDBOX, Load, Node, Storm, Verdict, await_quiet, describe, judge, ledger_verify  # noqa: E402
 from forker import Forker  # noqa: E402
 from services import MariaDB, ServerMissing, find_galera, free_port  # noqa: E402

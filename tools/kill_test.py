@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from aiproject.adapters.log import configure  # noqa: E402
-from aiproject.sandbox import SandboxThread  # noqa: E402
+from aiproject.sandbox.running import SandboxThread  # noqa: E402
 from crash import SANDBOX, Ordeal, describe, ordeal  # noqa: E402
 from forker import Forker  # noqa: E402
 from services import MariaDB, MySQL, PostgreSQL, Server  # noqa: E402

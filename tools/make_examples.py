@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from aiproject.media import Pcm, prepare_audio
+from aiproject.media.audio import Pcm, prepare_audio
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

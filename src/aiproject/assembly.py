@@ -19,7 +19,7 @@ from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import argon2id
 from aiproject.config import Settings
 from aiproject.errors import Misconfigured
-from aiproject.ledger import Quotas
+from aiproject.ledger.service import Quotas
 
 __all__ = ["open_database", "opening", "password_profile", "prepare_schema", "signup_voice_ms"]
 

@@ -34,7 +34,7 @@ from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.wiring import connection_counts, open_application
 
-__all__ = ["EXIT_FAILED", "EXIT_MISCONFIGURED", "Serving", "bind", "make_server", "serve"]
+__all__ = ["Serving", "bind", "serve"]
 
 log = get_logger("server")
 

@@ -13,14 +13,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
-__all__ = [
-    "NOT_SETTINGS",
-    "PREFIX",
-    "SERVICE_LINK_IN_PORT",
-    "is_service_address",
-    "unknown_keys",
-    "unknown_variables",
-]
+__all__ = ["PREFIX", "SERVICE_LINK_IN_PORT", "is_service_address", "unknown_keys", "unknown_variables"]
 
 PREFIX: Final = "AIPROJECT_"
 

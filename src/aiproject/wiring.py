@@ -11,8 +11,9 @@ from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from aiproject.accounts import Accounts, ApiKeys
+from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core.profiles import Profiles
+from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.core.signups import SignupQuota
 from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.accounts.identity.authorizer import Authorizer
@@ -38,7 +39,7 @@ from aiproject.adapters.http.event_limits import EventRateLimiter
 from aiproject.adapters.http.rate_limiter import MemoryRateLimiter, RateLimiter
 from aiproject.adapters.http.receive_budget import MIN_BUDGET_BYTES, ReceiveBudget
 from aiproject.adapters.http.redis_rate_limiter import RedisRateLimiter, SharedRateLimiter
-from aiproject.adapters.log import get_logger, log_trouble
+from aiproject.adapters.log import log_trouble
 from aiproject.adapters.mailer import Mailer, MailQueue, parse_smtp_url
 from aiproject.adapters.memory import memory_limit
 from aiproject.adapters.net.redis import RedisLink
@@ -54,7 +55,7 @@ from aiproject.administration.trial import ModelTrial
 from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
 from aiproject.api.legacy.files import PictureText, VoiceText
 from aiproject.assembly import open_database, opening, password_profile, prepare_schema, signup_voice_ms
-from aiproject.audit import AuditLog
+from aiproject.audit.service import AuditLog
 from aiproject.calls.chat import CallTimes, ChatCalls
 from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.calls.limits import CallLimits, Ceilings
@@ -62,29 +63,20 @@ from aiproject.calls.running import RunningCalls
 from aiproject.calls.unary import ClipCalls, PictureCalls
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
-from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.ledger.checkpoints import Checkpoints
 from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.routes import UsageRoutes
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.providers.wiring import OpenProviders
 from aiproject.providers.wiring import open_providers as open_all_providers
-from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
-from aiproject.web import build_app
-from aiproject.web.app import Endpoints, Readiness
+from aiproject.vouchers.service import Vouchers
+from aiproject.web.app import Endpoints, Readiness, build_app
 from aiproject.web.mail_pages import mail_pages
 from aiproject.web.middleware import EdgePolicy
 
-__all__ = [
-    "Application",
-    "connection_counts",
-    "open_application",
-    "open_redis",
-    "receive_budget",
-]
-
-log = get_logger("wiring")
+__all__ = ["Application", "connection_counts", "open_application", "open_redis"]
 
 MEDIA_THREADS = 2
 """Threads that decode pictures and sound."""

@@ -11,10 +11,13 @@ from functools import partial
 
 import pytest
 import sqlalchemy as sa
+from argon2.profiles import CHEAPEST
 
-from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.api_keys.model import KeyTerms
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.profiles import Profiles
+from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.login.throttle import LoginThrottle
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.accounts.selfservice.recovery import MAX_LIVE, Recovery
@@ -24,7 +27,7 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import api_key, browser_session, mail_token
 from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.mailer import Email, Mailer, MailQueue, MailServer, Security
-from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.errors import (
     AccountUnknown,
     InvalidInput,
@@ -34,7 +37,8 @@ from aiproject.errors import (
     NotSignedIn,
     TooManyRequests,
 )
-from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
+from aiproject.ledger.model import Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 
 START = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
@@ -122,7 +126,7 @@ class House:
 
 @pytest.fixture
 async def house(database: Database) -> AsyncIterator[House]:
-    passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    passwords = PasswordService(PasswordHasher(CHEAPEST))
     yield House(database, passwords, Clock())
     await passwords.close()
 

@@ -12,24 +12,24 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from argon2.profiles import CHEAPEST
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts import Account, Accounts
 from aiproject.accounts.core import service, store
-from aiproject.accounts.core.service import OpenBooks
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts, OpenBooks
 from aiproject.accounts.login.throttle_rules import GUESS_RULE
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import name_key, new_account_id
 from aiproject.adapters.db.schema import user as users
 from aiproject.adapters.passwords import (
-    CHEAP_PROFILE_FOR_TESTS,
     PasswordHasher,
     PasswordService,
     Verdict,
     argon2id,
 )
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed, NameTaken, TooManyRequests, Unavailable
-from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 
 PASSWORD = "correct horse"
@@ -43,7 +43,7 @@ def signup(database: Database) -> OpenBooks:
 
 @pytest.fixture
 async def accounts(database: Database) -> AsyncIterator[Accounts]:
-    passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    passwords = PasswordService(PasswordHasher(CHEAPEST))
     yield Accounts(database, passwords, signup(database), clock=lambda: NOW)
     await passwords.close()
 
@@ -107,7 +107,7 @@ class TestRegistration:
     ) -> None:
         """Eight of them, half on this process's connections, half on another's."""
         elsewhere = await Database.open(database_url)
-        passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+        passwords = PasswordService(PasswordHasher(CHEAPEST))
         other = Accounts(elsewhere, passwords, signup(elsewhere), clock=lambda: NOW)
         names = ("alice", "ALICE", "Ａlice", " alice ", "alice", "Alice", "aLICE", "alice　")
         try:
@@ -466,7 +466,7 @@ async def test_the_list_is_read_in_pages(
 
 
 async def test_moments_survive(database: Database) -> None:
-    passwords = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    passwords = PasswordService(PasswordHasher(CHEAPEST))
     moment = NOW + timedelta(microseconds=1)
     made = await Accounts(database, passwords, signup(database), clock=lambda: moment).register("alice", PASSWORD, "")
     assert made.created_at == moment

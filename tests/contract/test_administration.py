@@ -16,20 +16,21 @@ import pytest
 import sqlalchemy as sa
 from argon2.profiles import CHEAPEST
 
-from aiproject.accounts import Account, Accounts
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, administrator_session, api_key, browser_session, user
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdict
-from aiproject.administration import Administrators, Role
 from aiproject.administration.jwts import Signer
 from aiproject.administration.legacy_import import adopt
-from aiproject.administration.model import MASK, AdministratorUnknown, JwtRefused, NotPermitted
+from aiproject.administration.model import MASK, AdministratorUnknown, JwtRefused, NotPermitted, Role
 from aiproject.administration.people import NewProfile, People
-from aiproject.administration.service import Change, Session
+from aiproject.administration.service import Administrators, Change, Session
 from aiproject.administration.table_store import Tables
-from aiproject.audit import Actor, ActorKind, AuditContext, AuditFilter, AuditLog
+from aiproject.audit.model import Actor, ActorKind, AuditContext, AuditFilter
+from aiproject.audit.service import AuditLog
 from aiproject.errors import (
     AccountUnknown,
     InvalidInput,
@@ -40,10 +41,11 @@ from aiproject.errors import (
     VoucherRedeemed,
     VoucherUnusable,
 )
-from aiproject.ledger import LeaseTimes, Meter, Quotas
+from aiproject.ledger.model import Meter
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
-from aiproject.vouchers import Vouchers
 from aiproject.vouchers.model import CodeTaken, VoucherNameTaken
+from aiproject.vouchers.service import Vouchers
 from bookkeeping import open_account, reread
 
 ORIGIN = AuditContext(Actor(ActorKind.ADMINISTRATOR, "boss"), "192.0.2.1", "request-1")

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys import service as keys_module
 from aiproject.accounts.api_keys.model import KeyTerms, SpendCap, draw_key, hash_of, networks_of
+from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core import store
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import api_key, spend_limit
 from aiproject.errors import AccountUnknown, InvalidInput, NotAllowed, NotFound, NotSignedIn
-from aiproject.ledger import LeaseTimes, Meter, Quotas
+from aiproject.ledger.model import Meter
+from aiproject.ledger.service import LeaseTimes, Quotas
 from bookkeeping import open_account
 
 TOKENS, PIC_TIMES, VOICE = Meter.TOKENS, Meter.PIC_TIMES, Meter.VOICE_SECONDS

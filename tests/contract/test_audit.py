@@ -13,7 +13,9 @@ import sqlalchemy as sa
 
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import audit_entry
-from aiproject.audit import Actor, ActorKind, AuditContext, AuditFilter, AuditLog, record
+from aiproject.audit.model import Actor, ActorKind, AuditContext, AuditFilter
+from aiproject.audit.service import AuditLog
+from aiproject.audit.store import record
 
 ORIGIN = AuditContext(Actor(ActorKind.ADMINISTRATOR, "小明"), "192.0.2.7", "request-1")
 

@@ -17,13 +17,14 @@ from structlog.testing import capture_logs
 
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import audit_entry, ledger_entry, user
-from aiproject.audit import AuditLog, server_origin
+from aiproject.audit.model import server_origin
+from aiproject.audit.service import AuditLog
 from aiproject.errors import InvalidInput, Misconfigured
-from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.ledger.chain import seal
 from aiproject.ledger.checkpoint import CheckpointReader
 from aiproject.ledger.checkpoint_keys import PRIVATE_FILE, PUBLIC_FILE, private_key, public_key
 from aiproject.ledger.checkpoints import DIRECTORY, INTERVAL, KEPT, Checkpoints, anchor_differences
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account
 

@@ -16,7 +16,8 @@ from aiproject import __version__
 from aiproject.accounts.api_keys.model import prefix_of
 from aiproject.adapters import log
 from aiproject.cli.main import app
-from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
+from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST
 from services import Redis
 

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys.model import KeyTerms, SpendCap
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.errors import CommitInDoubt
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import user as users
-from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.batcher import LedgerBatcher
+from aiproject.ledger.model import Hold, Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 from troubled_writer import TroubledWriter

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.errors import CommitInDoubt
 from aiproject.adapters.db.schema import stored_answer
 from aiproject.errors import AiProjectError, Unavailable
-from aiproject.ledger import ClaimResult, Key, KeyLost, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger import idempotency as keys_module
 from aiproject.ledger.batcher import LedgerBatcher
-from aiproject.ledger.model import ClaimKey, GiveKeyUp, Settle
+from aiproject.ledger.model import ClaimKey, ClaimResult, GiveKeyUp, Key, KeyLost, Meter, Outcome, Settle, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account
 from troubled_writer import TroubledWriter

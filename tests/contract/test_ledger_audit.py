@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import hold, ledger_entry, operator_loss, user, voucher
 from aiproject.errors import QuotaExhausted
-from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.chain import seal
+from aiproject.ledger.model import Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import Checked, Difference, verify
-from aiproject.vouchers import Vouchers
+from aiproject.vouchers.service import Vouchers
 from bookkeeping import copy_books, open_account, reread, restore_books
 
 TOKENS, PIC_TIMES, VOICE = Meter.TOKENS, Meter.PIC_TIMES, Meter.VOICE_SECONDS

@@ -11,17 +11,30 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.errors import CommitInDoubt, TransientConflict, UniqueViolation
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry, operator_loss
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import AccountUnknown, InvalidInput, QuotaBusy, QuotaExhausted, Unavailable
-from aiproject.ledger import Hold, Kind, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger import batcher as books_module
 from aiproject.ledger.batcher import GATHER_ROUNDS, MAX_BATCH, LedgerBatcher, SettlementDeferred
-from aiproject.ledger.model import MAX_UNITS, Grant, HoldState, OpenHold, Refunded, Settle, Settled
+from aiproject.ledger.model import (
+    MAX_UNITS,
+    Grant,
+    Hold,
+    HoldState,
+    Kind,
+    Meter,
+    OpenHold,
+    Outcome,
+    Refunded,
+    Settle,
+    Settled,
+    Stage,
+)
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 from services import Server

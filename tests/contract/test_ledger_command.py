@@ -20,8 +20,9 @@ from typer.testing import CliRunner, Result
 from aiproject.adapters import log
 from aiproject.adapters.db.engine import Database
 from aiproject.cli.main import app
-from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.chain import seal
+from aiproject.ledger.model import Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from bookkeeping import reread
 
 Run = Callable[..., Result]

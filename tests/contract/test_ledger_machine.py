@@ -27,9 +27,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys import store as key_store
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.errors import CommitInDoubt, TransientConflict
@@ -37,12 +38,14 @@ from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import unpaid_usage
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import QuotaExhausted, Refused, SpendLimitReached, VoucherRedeemed
-from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.account_store import BALANCE, HELD
 from aiproject.ledger.batcher import LedgerBatcher
+from aiproject.ledger.model import Hold, Meter, Outcome, Stage
 from aiproject.ledger.rules import CHARGES, Basis, charge
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
-from aiproject.vouchers import Voucher, Vouchers
+from aiproject.vouchers.model import Voucher
+from aiproject.vouchers.service import Vouchers
 from bookkeeping import open_account
 from troubled_writer import TroubledWriter
 

@@ -15,7 +15,7 @@ from aiproject.accounts.login.throttle_rules import LOCKED_MS, NAME_RULE, Rule
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import login_guard as guards
 from aiproject.errors import AccountUnknown, LoginFailed, TooManyRequests, Unavailable
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 
 GUESSES = 200
 FEW = Rule(free=3, forgiven_every=10_000)

@@ -8,8 +8,11 @@ from functools import partial
 
 import pytest
 import sqlalchemy as sa
+from argon2.profiles import CHEAPEST
 
-from aiproject.accounts import Account, Accounts, ApiKeys
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.accounts.login.throttle import LoginThrottle
 from aiproject.accounts.login.throttle_rules import NAME_RULE
@@ -17,15 +20,16 @@ from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, user
 from aiproject.adapters.http.asgi import RECORD
-from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.jwts import Signer
 from aiproject.administration.model import Administrator
 from aiproject.administration.people import NewProfile, People
 from aiproject.administration.service import Administrators, Change
 from aiproject.administration.table_store import Tables
-from aiproject.audit import Actor, ActorKind, AuditContext
+from aiproject.audit.model import Actor, ActorKind, AuditContext
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken, TooManyRequests
-from aiproject.ledger import LeaseTimes, Meter, Quotas
+from aiproject.ledger.model import Meter
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.protocols.names import exact_name_key
 
 PASSWORD = "correct horse"
@@ -35,7 +39,7 @@ TWINS = ("owner", "Owner\u200b")
 
 @pytest.fixture
 async def passwords() -> AsyncIterator[PasswordService]:
-    service = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    service = PasswordService(PasswordHasher(CHEAPEST))
     yield service
     await service.close()
 

@@ -16,9 +16,11 @@ from PIL import Image
 
 from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamFailed
-from aiproject.media import Picture
+from aiproject.media.picture import Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.providers.iflytek import IflytekConnector, IflytekOcr, IflytekSpark, TimeLimits
+from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
+from aiproject.providers.iflytek.ocr import IflytekOcr
+from aiproject.providers.iflytek.spark import IflytekSpark
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 LIMITS = TimeLimits(connect=2, first_frame=2, gap=2, call=5, attempts=1)

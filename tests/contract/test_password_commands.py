@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from argon2.profiles import CHEAPEST
 from typer.testing import CliRunner, Result
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters import log
 from aiproject.adapters.db.engine import Database
-from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher
+from aiproject.adapters.passwords import PasswordHasher
 from aiproject.cli import users
 from aiproject.cli.main import app
 from aiproject.config import load_settings
@@ -28,7 +29,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run a command in this process, with one account, alice."""
     monkeypatch.setenv("AIPROJECT_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(log, "configure", lambda *_: None)
-    monkeypatch.setattr(users, "PasswordHasher", lambda profile: PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    monkeypatch.setattr(users, "PasswordHasher", lambda profile: PasswordHasher(CHEAPEST))
 
     def run(*words: str, stdin: str = "") -> Result:
         result = CliRunner().invoke(app, ["user", *words], input=stdin)

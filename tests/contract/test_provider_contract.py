@@ -9,8 +9,10 @@ import pytest
 
 from aiproject.config import IflytekCredentials
 from aiproject.errors import Reason
-from aiproject.providers.iflytek import IflytekConnector, IflytekSpark, TimeLimits
-from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
+from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
+from aiproject.providers.iflytek.spark import IflytekSpark
+from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from provider_suite import ChatProviderSuite
 from sandbox_client import FAST
 from toy_provider import EchoSubject

@@ -22,12 +22,17 @@ from aiproject.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from aiproject.media import Pcm, Picture
+from aiproject.media.audio import Pcm
+from aiproject.media.picture import Picture
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest
-from aiproject.protocols.iflytek.dictation import DictationOptions
+from aiproject.protocols.iflytek.dictation.dialect import DictationOptions
 from aiproject.providers.base import ChatStream
-from aiproject.providers.iflytek import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
-from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
+from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
+from aiproject.providers.iflytek.dictation import IflytekDictation
+from aiproject.providers.iflytek.ocr import IflytekOcr
+from aiproject.providers.iflytek.spark import IflytekSpark
+from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST
 
 LIMITS = TimeLimits(connect=2.0, first_frame=3.0, gap=3.0, call=10.0, attempts=1)

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Collection
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys.model import KeyTerms
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import QuotaBusy, Unavailable
-from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
+from aiproject.ledger.model import Hold, Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 

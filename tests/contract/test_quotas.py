@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import AccountUnknown, QuotaExhausted
-from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
+from aiproject.ledger.model import Hold, Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 

@@ -18,7 +18,7 @@ from aiproject.adapters.http.rate_limiter import Admission, LimitRequest, Memory
 from aiproject.adapters.http.redis_rate_limiter import PREFIX, RedisRateLimiter, SharedRateLimiter
 from aiproject.adapters.net.redis import COMMAND_SECONDS, PAUSE_SECONDS, RedisAway, RedisLink
 from aiproject.errors import Misconfigured, TooManyRequests, Unavailable
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 from aiproject.protocols.rate_limits import LimitStatus, waiting_time, weighted_count
 from services import Redis
 

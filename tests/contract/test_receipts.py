@@ -12,13 +12,16 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from aiproject.accounts import Account, Accounts, ApiKeys
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordService
-from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
+from aiproject.ledger.model import Meter, Outcome, Stage
 from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.routes import UsageRoutes
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.web.middleware import with_middleware
 from aiproject.web.openapi import describe
 from bookkeeping import open_account

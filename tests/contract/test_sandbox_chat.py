@@ -17,8 +17,8 @@ import websockets
 from PIL import Image
 
 from aiproject.protocols.iflytek.spark.models import known_domains
-from aiproject.sandbox import SandboxAddress, SandboxThread
 from aiproject.sandbox.platform import SPARK_PATHS
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST, chat_request, connect, control, read_all, say
 
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import program
-from aiproject.sandbox import SandboxAddress
+from aiproject.sandbox.running import SandboxAddress
 from sandbox_client import chat_request, say
 
 START = (

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import websockets
 
-from aiproject.sandbox import SandboxAddress, SandboxOptions, SandboxThread
 from aiproject.sandbox.engines import EngineFailed, Word
+from aiproject.sandbox.platform import SandboxOptions
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import (
     FAST,
     connect,

@@ -17,7 +17,6 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from aiproject.errors import Misconfigured
-from aiproject.sandbox import SandboxAddress, SandboxThread
 from aiproject.sandbox.engines import (
     EngineFailed,
     EngineRefused,
@@ -26,6 +25,7 @@ from aiproject.sandbox.engines import (
     find_picture_engine,
     find_speech_engine,
 )
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from aiproject.sandbox.speech_models import find_speech_model
 from sandbox_client import FAST, dictate, dictation_frames, large_dictation_frames, post, signed, transcript
 

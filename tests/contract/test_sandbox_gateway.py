@@ -18,8 +18,8 @@ import websockets
 
 from aiproject.errors import Misconfigured
 from aiproject.protocols.iflytek.signing import http_date, sign_url
-from aiproject.sandbox import SandboxAddress, SandboxThread
 from aiproject.sandbox.faults import GATEWAY_REFUSALS
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST, chat_request, connect, control, post, read_all, say, signed
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from aiproject.sandbox import SandboxAddress, SandboxThread
 from aiproject.sandbox.engines import CannedPictures
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST, control, post, signed
 
 

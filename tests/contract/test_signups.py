@@ -9,14 +9,16 @@ from functools import partial
 
 import pytest
 import sqlalchemy as sa
+from argon2.profiles import CHEAPEST
 
-from aiproject.accounts import Account, Accounts
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.core.signups import NETWORKS_OF_A_SITE, SignupQuota
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import signup_count
-from aiproject.adapters.passwords import CHEAP_PROFILE_FOR_TESTS, PasswordHasher, PasswordService
+from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.errors import InvalidInput, NameTaken
-from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from aiproject.protocols.addresses import address_group
 
@@ -41,7 +43,7 @@ class Node:
 
 @pytest.fixture
 async def passwords() -> AsyncIterator[PasswordService]:
-    service = PasswordService(PasswordHasher(CHEAP_PROFILE_FOR_TESTS))
+    service = PasswordService(PasswordHasher(CHEAPEST))
     yield service
     await service.close()
 

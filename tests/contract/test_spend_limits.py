@@ -14,16 +14,18 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.errors import CommitInDoubt
 from aiproject.adapters.db.schema import api_key, spend_limit
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.errors import NotSignedIn, QuotaExhausted, SpendLimitReached
-from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.batcher import LedgerBatcher
+from aiproject.ledger.model import Hold, Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 from troubled_writer import TroubledWriter

@@ -16,10 +16,14 @@ import uvloop
 from aiproject.adapters.net.http_client import open_session
 from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamNonsense
-from aiproject.media import Pcm, Picture
+from aiproject.media.audio import Pcm
+from aiproject.media.picture import Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.protocols.iflytek.dictation import DictationOptions
-from aiproject.providers.iflytek import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
+from aiproject.protocols.iflytek.dictation.dialect import DictationOptions
+from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
+from aiproject.providers.iflytek.dictation import IflytekDictation
+from aiproject.providers.iflytek.ocr import IflytekOcr
+from aiproject.providers.iflytek.spark import IflytekSpark
 
 CREDENTIALS = IflytekCredentials("app", "key-0123456789abcdef", "secret-0123456789abcdef")
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -15,8 +15,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts import Accounts, ApiKeys
 from aiproject.accounts.api_keys.model import KeyTerms, SpendCap
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.service import Accounts
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import (
     api_key,
@@ -30,12 +31,13 @@ from aiproject.adapters.db.schema import (
     voucher_redemption,
 )
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.audit import Actor, ActorKind, AuditContext
+from aiproject.audit.model import Actor, ActorKind, AuditContext
 from aiproject.audit.model import seal as seal_of_act
-from aiproject.ledger import LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.chain import seal
+from aiproject.ledger.model import Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
-from aiproject.vouchers import Vouchers
+from aiproject.vouchers.service import Vouchers
 from bookkeeping import open_account, reread
 
 OPERATOR = AuditContext(Actor(ActorKind.COMMAND_LINE, "operator"), "", "act")

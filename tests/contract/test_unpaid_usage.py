@@ -12,16 +12,18 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 
-from aiproject.accounts import Account, ApiKeys
 from aiproject.accounts.api_keys.model import KeyTerms, SpendCap
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import unpaid_usage
 from aiproject.adapters.db.schema import user as users
 from aiproject.errors import SpendLimitReached
-from aiproject.ledger import Hold, LeaseTimes, Meter, Outcome, Quotas, Stage
 from aiproject.ledger.loss_store import LossFilter, sums_of_losses
+from aiproject.ledger.model import Hold, Meter, Outcome, Stage
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from bookkeeping import open_account, reread
 

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from aiproject.accounts import Account, Accounts
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.errors import CommitInDoubt
 from aiproject.adapters.db.schema import ledger_entry, user, voucher, voucher_redemption
@@ -24,8 +25,8 @@ from aiproject.adapters.http.rate_limiter import MemoryRateLimiter
 from aiproject.adapters.passwords import PasswordService
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
 from aiproject.ledger.verify import verify
-from aiproject.vouchers import Vouchers
 from aiproject.vouchers.routes import VoucherRoutes
+from aiproject.vouchers.service import Vouchers
 from aiproject.web.middleware import with_middleware
 from bookkeeping import open_account, reread
 

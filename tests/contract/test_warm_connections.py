@@ -21,8 +21,10 @@ from aiproject.adapters.net.dialer import ResumingContext, client_tls
 from aiproject.config import IflytekCredentials
 from aiproject.errors import UpstreamRefused
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.providers.iflytek import IflytekConnector, IflytekSpark, TimeLimits
-from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
+from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
+from aiproject.providers.iflytek.spark import IflytekSpark
+from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST
 
 

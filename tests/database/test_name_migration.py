@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from aiproject.accounts import Account
 from aiproject.accounts.core import store
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, user
-from aiproject.administration import Role
 from aiproject.administration import store as administrators
+from aiproject.administration.model import Role
 from aiproject.cli.name_findings import examine_names
 from aiproject.protocols.names import exact_name_key
 

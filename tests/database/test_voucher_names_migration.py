@@ -14,11 +14,10 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import ledger_entry, voucher, voucher_redemption
 from aiproject.administration.table_store import Tables
 from aiproject.errors import VoucherRedeemed
-from aiproject.ledger import Kind, Meter
 from aiproject.ledger.batch import apply
-from aiproject.ledger.model import Grant
+from aiproject.ledger.model import Grant, Kind, Meter
 from aiproject.ledger.verify import verify
-from aiproject.vouchers import Vouchers
+from aiproject.vouchers.service import Vouchers
 from bookkeeping import open_account, reread
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -30,15 +30,17 @@ from aiproject.adapters.http.connections import GuardedConnection
 from aiproject.adapters.net.websocket import WebSocketConnection
 from aiproject.api.legacy.chat import _parse as parse_call
 from aiproject.errors import InvalidInput, Refused, UpstreamFailed
-from aiproject.media import prepare_audio, prepare_picture
-from aiproject.messages import Language, format_error
+from aiproject.media.audio import prepare_audio
+from aiproject.media.picture import prepare_picture
+from aiproject.messages.formatting import Language, format_error
 from aiproject.protocols.chat import ChatEvent, Usage
-from aiproject.protocols.iflytek.dictation import DictationDialect, dictation_conversation
+from aiproject.protocols.iflytek.dictation.client import dictation_conversation
+from aiproject.protocols.iflytek.dictation.dialect import DictationDialect
 from aiproject.protocols.iflytek.dictation.server import DictationRequestError, DictationServerSession
-from aiproject.protocols.iflytek.ocr import ocr_service
+from aiproject.protocols.iflytek.ocr.client import ocr_service
 from aiproject.protocols.iflytek.spark.answer import SparkAnswer
 from aiproject.protocols.iflytek.spark.frames import with_usage
-from aiproject.protocols.iflytek.spark.server import SparkRequestError, parse_request
+from aiproject.protocols.iflytek.spark.server import SparkRequestError, parse_question
 
 __all__ = ["TARGETS", "Target"]
 
@@ -104,7 +106,7 @@ def spark(data: bytes) -> None:
 def spark_question(data: bytes) -> None:
     """A client's question, as the sandbox reads it."""
     with contextlib.suppress(SparkRequestError):
-        parse_request(data, app_id="app", path="/v3.5/chat")
+        parse_question(data, app_id="app", path="/v3.5/chat")
 
 
 def dictation(data: bytes) -> None:

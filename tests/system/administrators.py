@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 from argon2.profiles import CHEAPEST
 
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.administration import Administrators, Role
+from aiproject.administration.model import Role
+from aiproject.administration.service import Administrators
 from aiproject.assembly import open_database
-from aiproject.audit import Actor, ActorKind, AuditContext
+from aiproject.audit.model import Actor, ActorKind, AuditContext
 from aiproject.config import Settings
 from system import wire
 from system.harness import LocalServer

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import hold, ledger_entry, stored_answer, user

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from aiproject.sandbox import SandboxOptions, SandboxThread
+from aiproject.sandbox.platform import SandboxOptions
+from aiproject.sandbox.running import SandboxThread
 from system.harness import LocalServer, Platform, ServerProcess
 
 FAST = SandboxOptions(first_frame_delay=0, frame_gap=0, use_engines=False)

@@ -26,18 +26,19 @@ import uvloop
 
 import program
 from aiproject import wiring
-from aiproject.accounts import Accounts
 from aiproject.accounts.api_keys.model import CHECKSUM_LENGTH, PREFIX_LENGTH, draw_key, with_checksum
+from aiproject.accounts.core.service import Accounts
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.setup import SetupCode
 from aiproject.assembly import open_database, opening
 from aiproject.config import IflytekCredentials, Settings
-from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from aiproject.protocols.chat import ChatMessage
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
-from aiproject.sandbox import SandboxAddress, SandboxThread, parse_orders
+from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
 from system import wire
 

@@ -14,8 +14,8 @@ import pytest
 
 from aiproject.accounts.login.throttle_rules import NAME_RULE
 from aiproject.adapters.db.schema import login_guard
-from aiproject.administration import Role
-from aiproject.audit import AuditLog
+from aiproject.administration.model import Role
+from aiproject.audit.service import AuditLog
 from system import wire
 from system.administrators import ADMIN_PASSWORD, CONSOLE_ORIGIN, Console, administrator, sign_in
 from system.harness import PASSWORD, LocalServer, Platform, open_account, post_json

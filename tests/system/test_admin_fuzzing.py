@@ -12,8 +12,7 @@ import schemathesis
 from hypothesis import given
 from schemathesis.generation import GenerationMode
 
-from aiproject.administration import Role
-from aiproject.administration.model import ALLOWED
+from aiproject.administration.model import ALLOWED, Role
 from aiproject.administration.setup import SetupCode
 from aiproject.web.openapi import describe
 from system.administrators import Console, sign_in

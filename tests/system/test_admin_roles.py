@@ -20,8 +20,7 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from aiproject.administration import Role
-from aiproject.administration.model import ALLOWED
+from aiproject.administration.model import ALLOWED, Role
 from system import wire
 from system.administrators import ADMIN_PASSWORD, Console, sign_in
 from system.harness import PASSWORD, LocalServer, Platform

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import program
-from aiproject.accounts import ApiKeys
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit, draw_key, networks_of
+from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core.meter import Meter
 from system import wire
 from system.harness import (

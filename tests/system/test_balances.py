@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from aiproject.codes import Detail
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from system import wire
 from system.harness import LocalServer, Platform, estimated, eventually, question

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from aiproject.adapters.db.schema import login_guard
-from aiproject.vouchers import Vouchers
+from aiproject.vouchers.service import Vouchers
 from system import desktop_app
 from system.desktop_app import DesktopApp, Told, ask
 from system.harness import PASSWORD, LocalServer

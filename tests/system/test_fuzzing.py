@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from aiproject.vouchers import Vouchers
+from aiproject.vouchers.service import Vouchers
 from aiproject.web.openapi import describe
 from described import resolved
 from system import wire

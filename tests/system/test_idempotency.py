@@ -19,9 +19,9 @@ from aiproject.adapters.db.schema import stored_answer
 from aiproject.calls import idempotency as replay
 from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.errors import TooManyRequests, Unavailable, UpstreamFailed
-from aiproject.ledger import LeaseTimes, Quotas
 from aiproject.ledger import idempotency as quota_keys
 from aiproject.ledger.batcher import LedgerBatcher as RealBooks
+from aiproject.ledger.service import LeaseTimes, Quotas
 from crash import STREAM_COME_BACK, Node
 from forker import shared_forker
 from system import wire

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiproject.adapters.fault_points import FAULT_POINTS
-from aiproject.sandbox import SandboxThread
+from aiproject.sandbox.running import SandboxThread
 from crash import SANDBOX, Node, ordeal
 from forker import shared_forker
 from services import Server

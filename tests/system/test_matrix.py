@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from starlette.routing import Mount, Route
 
-from aiproject.administration import Role as AdminRole
+from aiproject.administration.model import Role as AdminRole
 from aiproject.web.openapi import describe
 from system import wire
 from system.administrators import Console, sign_in

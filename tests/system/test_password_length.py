@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiproject.administration import Role
+from aiproject.administration.model import Role
 from system import wire
 from system.administrators import Console, sign_in
 from system.harness import LocalServer, Person, post_json

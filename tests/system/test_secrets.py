@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pytest
 
 import program
-from aiproject.administration import Role as AdminRole
+from aiproject.administration.model import Role as AdminRole
 from aiproject.config import load_settings
 from aiproject.web.openapi import describe
 from system import wire

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aiproject.codes import Detail
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.iflytek.error_codes import Service, advise
 from aiproject.sandbox.answers import make_answer
 from system import desktop_app, wire

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from aiproject.codes import Detail
-from aiproject.messages import Language, format_message
-from aiproject.protocols.iflytek.error_codes import Service, advise, known_codes
-from aiproject.sandbox import SandboxOptions, SandboxThread
+from aiproject.messages.formatting import Language, format_message
+from aiproject.protocols.iflytek.error_codes import TABLES, Service, advise
 from aiproject.sandbox.faults import GATEWAY_REFUSALS
+from aiproject.sandbox.platform import SandboxOptions
+from aiproject.sandbox.running import SandboxThread
 from system import wire
 from system.harness import LocalServer, Person, Platform
 from system.samples import jpeg, pcm
@@ -46,7 +47,7 @@ async def test_every_code_of_the_documents_is_told_in_chinese_and_charges_nothin
     server = start_server(upstream_attempts=1, signup_voice_seconds=100)
     person = await server.person()
     before = await person.login()
-    for code in [*sorted(known_codes(SERVICE[name])), UNLISTED]:
+    for code in [*sorted(TABLES[SERVICE[name]]), UNLISTED]:
         platform.order(name, "error", code=code, message="vendor says so 内容", http=200)
         answer = await CALL[name](person)
         assert answer.status == 200, code
@@ -65,7 +66,7 @@ async def test_every_code_of_the_chat_is_told_by_the_stream_before_and_after_its
 ) -> None:
     server = start_server(upstream_attempts=1)
     person = await server.person()
-    for code in [*sorted(known_codes(Service.SPARK)), UNLISTED]:
+    for code in [*sorted(TABLES[Service.SPARK]), UNLISTED]:
         advice = advise(Service.SPARK, code)
         message = f"{chinese(advice.detail)}（ordered by a fault）" if advice.shows_hint else chinese(advice.detail)
         first = await person.stream(f"[[fault:error code={code} at=first]]")
@@ -85,7 +86,7 @@ async def test_codes_worth_a_new_try_get_one(
     # the end, and the platform sees each call once and each order once.
     server = start_server(upstream_attempts=10)
     person = await server.person()
-    codes = [code for code in sorted(known_codes(SERVICE[name])) if advise(SERVICE[name], code).retry]
+    codes = [code for code in sorted(TABLES[SERVICE[name]]) if advise(SERVICE[name], code).retry]
     assert codes
     for code in codes:
         platform.order(name, "error", code=code)
@@ -105,7 +106,7 @@ async def test_codes_worth_a_new_try_get_one(
 @pytest.mark.parametrize("name", CALL)
 async def test_codes_not_worth_a_new_try_get_none(name: str, server: LocalServer, platform: Platform) -> None:
     person = await server.person()
-    codes = [code for code in sorted(known_codes(SERVICE[name])) if not advise(SERVICE[name], code).retry]
+    codes = [code for code in sorted(TABLES[SERVICE[name]]) if not advise(SERVICE[name], code).retry]
     for code in [*codes, UNLISTED]:
         platform.order(name, "error", code=code)
         seen = platform.counts(name)["seen"]

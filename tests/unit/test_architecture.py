@@ -126,15 +126,6 @@ def test_what_a_module_offers_exists(name: str) -> None:
     assert [each for each in offered if not hasattr(module, each)] == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=place)
-def test_a_room_is_entered_by_a_public_name(path: Path) -> None:
-    """No module takes a private name out of another."""
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiproject"):
-            taken = [alias.name for alias in node.names if alias.name.startswith("_") and alias.name != "__version__"]
-            assert taken == [], f"{place(path)}:{node.lineno}"
-
-
 def test_importing_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is opened in `aiproject.wiring`; the names below exist only to be called there."""
     for path in SOURCES:

@@ -9,7 +9,7 @@ import pytest
 from aiproject import errors
 from aiproject.codes import Detail
 from aiproject.errors import AiProjectError
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 
 
 def tree(kind: type[AiProjectError]) -> list[type[AiProjectError]]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TextIO
 
-__all__ = ["MAX_WAITING_BYTES", "LogStream", "LogTrouble"]
+__all__ = ["LogStream", "LogTrouble"]
 
 MAX_WAITING_BYTES = 1 << 20
 """Bytes of lines kept while the stream cannot be written: some 4,000 lines, a few seconds of a busy server."""

@@ -34,21 +34,10 @@ from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, TooManyRequests, Unavailable
 from aiproject.protocols.addresses import address_group, address_site
 
-__all__ = [
-    "CHEAP_PROFILE_FOR_TESTS",
-    "DEFAULT_PROFILE",
-    "MAX_PASSWORD",
-    "UNUSABLE_PASSWORD",
-    "PasswordHasher",
-    "PasswordService",
-    "Verdict",
-    "argon2id",
-]
+__all__ = ["MAX_PASSWORD", "UNUSABLE_PASSWORD", "PasswordHasher", "PasswordService", "Verdict", "argon2id"]
 
 # RFC 9106, section 4, second recommended option: t=3, p=4, m=64 MiB.
 DEFAULT_PROFILE: Parameters = argon2.profiles.RFC_9106_LOW_MEMORY
-# Protects nothing, takes microseconds.
-CHEAP_PROFILE_FOR_TESTS: Parameters = argon2.profiles.CHEAPEST
 
 # A stored value that no password matches, for accounts that have none.
 UNUSABLE_PASSWORD = "$none$"  # noqa: S105

@@ -18,7 +18,7 @@ from aiproject.adapters.http.json import answer, answer_failure
 from aiproject.administration.jwts import Kind, bearer
 from aiproject.administration.model import JwtRefused, NotPermitted, is_allowed
 from aiproject.administration.service import Administrators, Session
-from aiproject.audit import Actor, ActorKind, AuditContext
+from aiproject.audit.model import Actor, ActorKind, AuditContext
 from aiproject.codes import Code
 from aiproject.errors import (
     AiProjectError,
@@ -30,7 +30,7 @@ from aiproject.errors import (
     TooManyRequests,
     Unavailable,
 )
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 
 __all__ = ["Call", "Door", "Refusals", "Told", "told"]
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from aiproject.adapters.http.json import read_fields
 from aiproject.administration.model import Malformed, Role
 from aiproject.administration.people import NewProfile
-from aiproject.audit import AuditFilter
+from aiproject.audit.model import AuditFilter
 from aiproject.errors import InvalidInput
 
 __all__ = [

@@ -26,7 +26,7 @@ from aiproject.adapters.log import get_logger
 from aiproject.administration.model import JwtRefused
 from aiproject.errors import Misconfigured
 
-__all__ = ["ACCESS_LIFETIME", "KEY_FILE", "SESSION_LIFETIME", "Claims", "Kind", "Signer", "bearer", "read_key"]
+__all__ = ["SESSION_LIFETIME", "Claims", "Kind", "Signer", "bearer", "read_key"]
 
 log = get_logger("administration")
 

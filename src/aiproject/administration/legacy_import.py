@@ -17,7 +17,8 @@ from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.schema import NAME_KEY_LENGTH, PASSWORD_HASH_LENGTH, name_key, new_account_id
 from aiproject.administration import legacy_store, store
 from aiproject.administration.model import Administrator, Role
-from aiproject.audit import AuditContext, Fact, record
+from aiproject.audit.model import AuditContext, Fact
+from aiproject.audit.store import record
 from aiproject.errors import InvalidInput
 from aiproject.vouchers import store as voucher_store
 from aiproject.vouchers.model import Voucher, check_new_voucher, normal_code

@@ -10,7 +10,6 @@ from enum import StrEnum
 from aiproject.errors import InvalidInput, NotSignedIn, Refused
 
 __all__ = [
-    "ALLOWED",
     "MASK",
     "Administrator",
     "AdministratorUnknown",

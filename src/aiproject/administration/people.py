@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from aiproject.accounts import Account, Accounts
 from aiproject.accounts.core import store
-from aiproject.accounts.core.model import check_new_account, is_askable
+from aiproject.accounts.core.model import Account, check_new_account, is_askable
+from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH
 from aiproject.accounts.selfservice.deletion import Closing
 from aiproject.accounts.selfservice.editing import Profile, edit
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.passwords import PasswordService
 from aiproject.administration.model import MASK
-from aiproject.audit import CHANGED, AuditContext, Fact, record
+from aiproject.audit.model import CHANGED, AuditContext, Fact
+from aiproject.audit.store import record
 from aiproject.errors import AccountUnknown
-from aiproject.ledger import Kind, Meter
-from aiproject.ledger.model import Grant
+from aiproject.ledger.model import Grant, Kind, Meter
 from aiproject.ledger.service import apply_grants, grants_of
 
 __all__ = ["NewProfile", "People"]

@@ -12,7 +12,7 @@ from aiproject.administration.model import AdministratorUnknown
 from aiproject.administration.table_store import TableUnknown
 from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, AiProjectError, LoginFailed, NameTaken, VoucherUnusable
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.vouchers.model import CodeTaken
 
 __all__ = [

@@ -36,11 +36,10 @@ from aiproject.administration.service import Administrators, Change
 from aiproject.administration.setup import SetupGuard
 from aiproject.administration.table_store import MAX_ROWS, TABLES, Tables, TableUnknown
 from aiproject.administration.trial import ModelTrial, trial_request
-from aiproject.audit import AuditLog
-from aiproject.audit.service import EXPORT_MEDIA_TYPES, exported
+from aiproject.audit.service import EXPORT_MEDIA_TYPES, AuditLog, exported
 from aiproject.errors import AiProjectError
 from aiproject.protocols.legacy import success
-from aiproject.vouchers import Vouchers
+from aiproject.vouchers.service import Vouchers
 
 __all__ = ["AdministrationRoutes", "Services"]
 

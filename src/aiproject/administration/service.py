@@ -14,7 +14,6 @@ from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import PRIMARY, UniqueViolation
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
-from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import MAX_PASSWORD, PasswordService
 from aiproject.administration import store
 from aiproject.administration.jwts import SESSION_LIFETIME, Claims, Kind, Signer
@@ -25,13 +24,12 @@ from aiproject.administration.model import (
     NotPermitted,
     Role,
 )
-from aiproject.audit import CHANGED, Actor, ActorKind, AuditContext, Fact, record
+from aiproject.audit.model import CHANGED, Actor, ActorKind, AuditContext, Fact
+from aiproject.audit.store import record
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken
 from aiproject.protocols.names import lookup_keys
 
 __all__ = ["Administrators", "Change", "Session", "SignedIn"]
-
-log = get_logger("administration")
 
 FIRST_ID = 1
 """Number of the administrator that is made by the setup code. Two who use it at once meet at the primary key."""

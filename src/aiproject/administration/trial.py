@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from aiproject.audit import AuditContext, AuditLog, Fact
+from aiproject.audit.model import AuditContext, Fact
+from aiproject.audit.service import AuditLog
 from aiproject.calls.running import RunningCalls
 from aiproject.errors import InvalidInput, UpstreamFailed
 from aiproject.protocols.chat import ChatMessage, ChatRequest, Usage

@@ -11,12 +11,16 @@ from enum import StrEnum
 
 __all__ = [
     "CHANGED",
-    "FIELDS",
+    "MAX_ACTION_LENGTH",
+    "MAX_ADDRESS_LENGTH",
+    "MAX_NAME_LENGTH",
+    "MAX_REQUEST_ID_LENGTH",
     "MAX_TARGET_LENGTH",
     "Actor",
     "ActorKind",
     "AuditContext",
     "AuditEntry",
+    "AuditFilter",
     "Fact",
     "account_origin",
     "facts_json",

@@ -1,4 +1,4 @@
-"""Reading, exporting and checking the audit log; it is written by `aiproject.audit.record` only."""
+"""Reading, exporting and checking the audit log; it is written by `aiproject.audit.store.record` only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiproject.adapters.http.timestamps import told_ms
 from aiproject.audit import store
 from aiproject.audit.model import AuditContext, AuditEntry, AuditFilter, Fact, seal
 
-__all__ = ["EXPORT_MEDIA_TYPES", "AuditLog", "ExportFormat"]
+__all__ = ["EXPORT_MEDIA_TYPES", "AuditLog", "ExportFormat", "exported"]
 
 PAGE = 1000
 """Entries read in one go when all are wanted."""

@@ -22,7 +22,8 @@ from aiproject.calls.running import RunningCalls
 from aiproject.calls.settlement import CallSettlement, outcome_of
 from aiproject.calls.time_limit import CallTimeLimit
 from aiproject.errors import AiProjectError
-from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
+from aiproject.ledger.model import Hold, Meter, Outcome, Stage
+from aiproject.ledger.service import Quotas
 from aiproject.protocols.chat import ChatEvent, ChatRequest, Usage
 from aiproject.providers.base import ChatProvider, ChatStream
 

@@ -7,7 +7,7 @@ for a key. A failed call gives its key up: nothing was charged, and the next try
 
 A claim has a lease, renewed while its call runs, so that the key of a dead process is free again soon. A process that
 only seemed dead finds its key in other hands when it comes to settle; then it charges nothing and its caller gets no
-answer (`aiproject.ledger.KeyLost`).
+answer (`aiproject.ledger.model.KeyLost`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from aiproject.adapters.http.asgi import Scope, note, request_id
 from aiproject.calls import idempotency_store as store
 from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, TooManyRequests
-from aiproject.ledger import ClaimResult, Key, Quotas
+from aiproject.ledger.model import ClaimResult, Key
+from aiproject.ledger.service import Quotas
 
 __all__ = ["IdempotencyClaim", "IdempotencyStore"]
 

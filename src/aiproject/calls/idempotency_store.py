@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.db.errors import Dialect
 from aiproject.adapters.db.schema import stored_answer
-from aiproject.ledger import Key
 from aiproject.ledger.batch import database_now
+from aiproject.ledger.model import Key
 
 __all__ = ["ClaimState", "claim_state", "delete_answers", "stored_body"]
 

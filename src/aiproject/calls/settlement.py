@@ -11,7 +11,8 @@ from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.http.bodies import ClientGone
 from aiproject.adapters.log import get_logger
 from aiproject.errors import Reason, Refused, Unavailable, UpstreamFailed
-from aiproject.ledger import Hold, Outcome, Quotas, Stage
+from aiproject.ledger.model import Hold, Outcome, Stage
+from aiproject.ledger.service import Quotas
 
 __all__ = ["CallSettlement", "outcome_of"]
 

@@ -15,8 +15,10 @@ from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.limits import CallLimits
 from aiproject.calls.settlement import CallSettlement
-from aiproject.ledger import Hold, Meter, Outcome, Quotas, Stage
-from aiproject.media import Pcm, prepare_audio, prepare_picture
+from aiproject.ledger.model import Hold, Meter, Outcome, Stage
+from aiproject.ledger.service import Quotas
+from aiproject.media.audio import Pcm, prepare_audio
+from aiproject.media.picture import prepare_picture
 from aiproject.providers.base import DictationProvider, OcrProvider, RecognizedText
 
 __all__ = ["ClipCalls", "PictureCalls", "Render"]

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.administration import Administrators, Role
 from aiproject.administration.legacy_import import adopt
-from aiproject.administration.service import Change
+from aiproject.administration.model import Role
+from aiproject.administration.service import Administrators, Change
 from aiproject.assembly import password_profile
 from aiproject.cli.common import origin, out, print_table, read_password, read_settings, run, tables
 from aiproject.config import Settings

@@ -11,7 +11,8 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from aiproject.audit import AuditFilter, AuditLog
+from aiproject.audit.model import AuditFilter
+from aiproject.audit.service import AuditLog
 from aiproject.cli.common import out, print_table, read_settings, run, tables
 
 __all__ = ["app"]

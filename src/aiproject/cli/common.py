@@ -19,10 +19,11 @@ from aiproject.adapters import log as logging_setup
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.administration.model import AdministratorUnknown
 from aiproject.assembly import open_database, prepare_schema
-from aiproject.audit import Actor, ActorKind, AuditContext, Fact, record
+from aiproject.audit.model import Actor, ActorKind, AuditContext, Fact
+from aiproject.audit.store import record
 from aiproject.config import Settings, load_settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 
 __all__ = [
     "complain",

@@ -34,8 +34,8 @@ from aiproject.errors import (
 )
 from aiproject.protocols.addresses import parse_network
 from aiproject.protocols.chat import ChatMessage, ChatRequest
-from aiproject.protocols.iflytek.dictation import dictation_dialect
-from aiproject.protocols.iflytek.ocr import ocr_service
+from aiproject.protocols.iflytek.dictation.dialect import dictation_dialect
+from aiproject.protocols.iflytek.ocr.client import ocr_service
 from aiproject.protocols.iflytek.spark.models import known_domains
 from aiproject.providers.wiring import iflytek_connector, iflytek_spark
 from aiproject.wiring import open_redis

@@ -12,9 +12,11 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from aiproject.accounts import Account, Accounts, ApiKeys
 from aiproject.accounts.api_keys.model import PREFIX_LENGTH, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
+from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core.meter import Meter
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts
 from aiproject.cli.common import complain, origin, out, print_table, read_settings, run, tables
 from aiproject.cli.users import MOST, Name, rooms
 from aiproject.config import Settings

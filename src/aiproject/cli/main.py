@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from aiproject import __version__
 from aiproject.cli.lazy import LazyCommand
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["app", "main"]
 
 EXIT_OUTPUT_FAILED = 74
 """Exit status where standard output or error cannot be written (sysexits' EX_IOERR)."""

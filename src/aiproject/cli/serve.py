@@ -18,7 +18,8 @@ from aiproject.assembly import open_database
 from aiproject.cli.admins import administrators
 from aiproject.cli.common import errors, read_settings
 from aiproject.config import IflytekCredentials, Settings
-from aiproject.sandbox import SandboxOptions, SandboxThread, run_forever
+from aiproject.sandbox.platform import SandboxOptions
+from aiproject.sandbox.running import SandboxThread, run_forever
 from aiproject.server import Serving, bind, serve
 
 __all__ = ["sandbox_command", "serve_command"]

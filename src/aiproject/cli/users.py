@@ -10,17 +10,19 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from aiproject.accounts import Account, Accounts
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.assembly import opening, password_profile
-from aiproject.audit import CHANGED, AuditLog
+from aiproject.audit.model import CHANGED
+from aiproject.audit.service import AuditLog
 from aiproject.cli.common import noting, origin, out, print_table, read_password, read_settings, run, tables
 from aiproject.config import Settings
 from aiproject.errors import InvalidInput
-from aiproject.ledger import LeaseTimes, Quotas
+from aiproject.ledger.service import LeaseTimes, Quotas
 
-__all__ = ["app", "rooms"]
+__all__ = ["MOST", "Name", "app", "rooms"]
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -13,8 +13,8 @@ from rich.table import Column, Table
 
 from aiproject.cli.common import origin, out, print_table, read_settings, run, tables
 from aiproject.errors import InvalidInput, VoucherUnusable
-from aiproject.vouchers import Voucher, Vouchers
-from aiproject.vouchers.model import MAX_UNITS
+from aiproject.vouchers.model import MAX_UNITS, Voucher
+from aiproject.vouchers.service import Vouchers
 
 __all__ = ["app"]
 

@@ -44,7 +44,7 @@ from aiproject.ledger.model import (
     Stage,
 )
 
-__all__ = ["SETTLE_PATIENCE", "LedgerBatcher", "SettlementDeferred"]
+__all__ = ["LedgerBatcher", "SettlementDeferred"]
 
 log = get_logger("quotas")
 

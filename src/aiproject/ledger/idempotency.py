@@ -17,7 +17,7 @@ from aiproject.adapters.db.schema import stored_answer
 from aiproject.ledger.model import ClaimKey, ClaimResult, GiveKeyUp, Key
 from aiproject.ledger.sql import delete_rows, insert_missing_rows, select_in_order, select_rows, update_rows
 
-__all__ = ["KEPT_MS", "IdempotencyKeys"]
+__all__ = ["IdempotencyKeys"]
 
 KEPT_MS = 24 * 3600 * 1000
 """Milliseconds that an answer is kept."""

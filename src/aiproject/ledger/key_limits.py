@@ -20,7 +20,7 @@ from aiproject.errors import AiProjectError, NotSignedIn, SpendLimitReached
 from aiproject.ledger.model import OpenHold
 from aiproject.ledger.sql import select_rows, update_rows
 
-__all__ = ["KeyHold", "Spending", "day_of", "seconds_to_next_day"]
+__all__ = ["KeyHold", "Spending", "day_of"]
 
 KEY = ("key_id", "capability")
 COUNTED = ("spent", "held", "day", "day_spent", "day_held")

@@ -16,10 +16,11 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.log import get_logger
-from aiproject.audit import AuditContext, Fact, record, server_origin
+from aiproject.audit.model import AuditContext, Fact, server_origin
+from aiproject.audit.store import record
 from aiproject.errors import AiProjectError
 from aiproject.ledger import batch as store
 from aiproject.ledger.account_store import name_and_balances, read_balances

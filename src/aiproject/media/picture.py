@@ -29,7 +29,7 @@ from aiproject.media._signatures import recognise
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-__all__ = ["MAX_BASE64", "MAX_BYTES", "MAX_PIXELS", "Picture", "prepare_picture"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "prepare_picture"]
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Largest upload, in bytes: a photograph of any telephone, with room to spare."""

@@ -3,9 +3,3 @@
 An error, an answer or a finding carries a code and parameters (`aiproject.codes`); its sentence is made here, where
 the reader's language is known. The parts of the table stand in the modules beside this one.
 """
-
-from aiproject.messages.formatting import Language, format_error, format_message
-from aiproject.messages.table import TABLE, MessageCode
-from aiproject.messages.text import Text
-
-__all__ = ["TABLE", "Language", "MessageCode", "Text", "format_error", "format_message"]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from aiproject import errors
 from aiproject.codes import Code, Success
-from aiproject.messages import Language, format_error, format_message
+from aiproject.messages.formatting import Language, format_error, format_message
 
 __all__ = ["LIMITS_TOLD_WITH_200", "Failure", "error_number", "failure_of", "json_bytes", "success"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiproject import errors
 from aiproject.codes import Code
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols import legacy as seed
 
 __all__ = ["failure_of"]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from aiproject.media import Pcm, Picture
+from aiproject.media.audio import Pcm
+from aiproject.media.picture import Picture
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
 
 __all__ = ["ChatProvider", "ChatStream", "DictationProvider", "ModelLimits", "OcrProvider", "RecognizedText"]

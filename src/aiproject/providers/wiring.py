@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from aiproject.adapters.net.http_client import open_session
 from aiproject.config import IflytekCredentials, Settings
-from aiproject.protocols.iflytek.dictation import DictationOptions
+from aiproject.protocols.iflytek.dictation.dialect import DictationOptions
 from aiproject.providers.base import ChatProvider, DictationProvider, OcrProvider
-from aiproject.providers.iflytek import IflytekConnector, IflytekDictation, IflytekOcr, IflytekSpark, TimeLimits
+from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
+from aiproject.providers.iflytek.dictation import IflytekDictation
+from aiproject.providers.iflytek.ocr import IflytekOcr
+from aiproject.providers.iflytek.spark import IflytekSpark
 
 __all__ = ["OpenProviders", "Providers", "iflytek_connector", "iflytek_spark", "open_providers"]
 

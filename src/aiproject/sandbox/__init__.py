@@ -27,19 +27,3 @@ machine::
 
 `aiproject.sandbox.faults.FAULTS` is the whole list; ``docs/en/reference/sandbox.md`` explains it.
 """
-
-from aiproject.sandbox.faults import FAULTS, FaultBook, UnknownFault, parse_orders
-from aiproject.sandbox.platform import SandboxOptions, build_app
-from aiproject.sandbox.running import SandboxAddress, SandboxThread, run_forever
-
-__all__ = [
-    "FAULTS",
-    "FaultBook",
-    "SandboxAddress",
-    "SandboxOptions",
-    "SandboxThread",
-    "UnknownFault",
-    "build_app",
-    "parse_orders",
-    "run_forever",
-]

@@ -31,7 +31,6 @@ from aiproject.sandbox.images import parse_image_question
 from aiproject.sandbox.wire import ERROR_CLOSE_DELAY, close_with, new_sid, reset_connection, send_frame
 
 __all__ = [
-    "REASONING_PATHS",
     "ChatCall",
     "Close",
     "Fail",
@@ -42,7 +41,6 @@ __all__ = [
     "Stall",
     "read_image_question",
     "read_question",
-    "write_script",
 ]
 
 REASONING_PATHS: Final = ("/v1/x1", "/x2")

@@ -12,7 +12,8 @@ from typing import Literal
 
 from aiohttp import WSMsgType, web
 
-from aiproject.protocols.iflytek.dictation import DictationDialect, DictationRequestError, DictationServerSession
+from aiproject.protocols.iflytek.dictation.dialect import DictationDialect
+from aiproject.protocols.iflytek.dictation.server import DictationRequestError, DictationServerSession
 from aiproject.sandbox.counters import Call, Calls
 from aiproject.sandbox.engines import EngineFailed, EngineRefused, SpeechEngine
 from aiproject.sandbox.faults import Fault

@@ -25,7 +25,7 @@ import msgspec
 
 from aiproject.sandbox.speech_models import find_speech_model
 
-__all__ = ["MAX_MESSAGE_BYTES", "main", "read_message", "write_message"]
+__all__ = ["main", "read_message", "write_message"]
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """No message comes near: a minute of audio has 2 MB, a picture at most 4 MB."""

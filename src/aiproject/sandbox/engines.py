@@ -27,18 +27,14 @@ from aiproject.sandbox.engine_worker import read_message, write_message
 from aiproject.sandbox.speech_models import find_speech_model
 
 __all__ = [
-    "CannedPictures",
     "EngineFailed",
     "EngineRefused",
     "Line",
     "PictureEngine",
-    "ProcessPictures",
-    "ProcessSpeech",
     "SpeechEngine",
     "Word",
     "find_picture_engine",
     "find_speech_engine",
-    "reading_order",
 ]
 
 # Not "-m", which warns of a module that its own package has imported already.

@@ -24,7 +24,6 @@ __all__ = [
     "FaultKind",
     "Order",
     "UnknownFault",
-    "faults_in_prompt",
     "parse_orders",
     "without_orders",
 ]

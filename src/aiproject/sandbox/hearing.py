@@ -19,7 +19,7 @@ import soxr
 
 from aiproject.sandbox.engines import SpeechEngine
 
-__all__ = ["RATE", "CannedHearing", "EngineHearing", "Hearing", "Piece", "SilenceWatch", "To16k", "Utterances"]
+__all__ = ["RATE", "CannedHearing", "EngineHearing", "Hearing", "Piece", "SilenceWatch", "To16k"]
 
 RATE: Final = 16_000
 """Samples a second that the engines take."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from aiproject.protocols.iflytek.spark.server import SparkRequestError
 
-__all__ = ["ImageQuestion", "parse_image_question", "picture_size"]
+__all__ = ["ImageQuestion", "parse_image_question"]
 
 _MAX_FILE: Final = 4 * 1024 * 1024
 _MAX_SIDE: Final = 12_800
@@ -24,10 +24,6 @@ _MAX_PIXELS: Final = 6000 * 6000
 _CONTEXT: Final = 8192  # tokens, input and output together
 _BASIC_IMAGE_TOKENS: Final = 273  # the document's figure for domain "general"
 _DOMAINS: Final = ("general", "imagev3", "image")  # "image": what the old Python SDK sends
-
-
-class _Header(msgspec.Struct):
-    app_id: Any = None
 
 
 class _Chat(msgspec.Struct):

@@ -7,7 +7,8 @@ import hashlib
 
 from aiohttp import web
 
-from aiproject.protocols.iflytek.ocr import OcrRequestError, OcrService, answer_body, error_body, parse_ocr_request
+from aiproject.protocols.iflytek.ocr.client import OcrService
+from aiproject.protocols.iflytek.ocr.server import OcrRequestError, answer_body, error_body, parse_ocr_request
 from aiproject.sandbox.counters import Call, Calls
 from aiproject.sandbox.engines import EngineFailed, EngineRefused, PictureEngine
 from aiproject.sandbox.faults import Fault

@@ -17,8 +17,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from aiproject.protocols.iflytek.dictation import DictationDialect
-from aiproject.protocols.iflytek.ocr import OCR_SERVICES, OcrService
+from aiproject.protocols.iflytek.dictation.dialect import DictationDialect
+from aiproject.protocols.iflytek.ocr.client import OCR_SERVICES, OcrService
 from aiproject.protocols.iflytek.signing import SignatureRefused, http_date, verify
 from aiproject.sandbox.chat import ChatCall, read_image_question, read_question
 from aiproject.sandbox.counters import Call, Calls
@@ -28,16 +28,7 @@ from aiproject.sandbox.faults import GATEWAY_REFUSALS, FaultBook, UnknownFault, 
 from aiproject.sandbox.ocr import answer_ocr
 from aiproject.sandbox.wire import reset_connection
 
-__all__ = [
-    "DICTATION_PATHS",
-    "IMAGE_PATH",
-    "OCR_PATHS",
-    "SPARK_PATHS",
-    "Platform",
-    "SandboxOptions",
-    "build_app",
-    "platform_of",
-]
+__all__ = ["Platform", "SandboxOptions", "build_app", "platform_of"]
 
 SPARK_PATHS: Final = (
     "/v1.1/chat",

@@ -19,8 +19,6 @@ __all__ = [
     "Voucher",
     "VoucherNameTaken",
     "check_new_voucher",
-    "new_code",
-    "new_voucher_id",
     "normal_code",
 ]
 

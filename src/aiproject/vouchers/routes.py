@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiproject.accounts import Accounts
+from aiproject.accounts.core.service import Accounts
 from aiproject.adapters.http.asgi import client_group, note
 from aiproject.adapters.http.attempts import AttemptLimit
 from aiproject.adapters.http.event_limits import Rate
@@ -13,7 +13,7 @@ from aiproject.adapters.http.json import answer, answer_failure, optional_text_f
 from aiproject.adapters.http.rate_limiter import RateLimiter
 from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, VoucherUnusable
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.legacy import success
 from aiproject.vouchers.service import Vouchers
 

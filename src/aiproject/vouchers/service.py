@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from aiproject.accounts import Account
+from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import PRIMARY, CommitInDoubt, UniqueViolation
 from aiproject.adapters.log import get_logger
-from aiproject.audit import AuditContext, Fact, record, server_origin
+from aiproject.audit.model import AuditContext, Fact, server_origin
+from aiproject.audit.store import record
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
-from aiproject.ledger import Kind, Meter
 from aiproject.ledger.batch import apply
-from aiproject.ledger.model import Grant
+from aiproject.ledger.model import Grant, Kind, Meter
 from aiproject.vouchers import store
 from aiproject.vouchers.model import CodeTaken, Voucher, VoucherNameTaken, check_new_voucher, normal_code
 
-__all__ = ["Vouchers"]
+__all__ = ["Vouchers", "facts"]
 
 log = get_logger("vouchers")
 

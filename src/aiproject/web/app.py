@@ -20,7 +20,7 @@ from aiproject.api.legacy.chat import TextChat, TextStream
 from aiproject.api.legacy.files import PictureText, VoiceText
 from aiproject.codes import Code
 from aiproject.ledger.routes import UsageRoutes
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.legacy import json_bytes
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web.documentation import documentation_routes

@@ -32,22 +32,13 @@ from aiproject.adapters.http.receiving import BudgetedReceive, PacedReceive
 from aiproject.adapters.log import get_logger
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, BodyEncoded
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.protocols.legacy import failure_of, json_bytes
 from aiproject.web.forwarding import Forwarding
 from aiproject.web.limits import AddressLimits
 
-__all__ = [
-    "BODY_TIMEOUT",
-    "OPEN",
-    "BodiesMiddleware",
-    "EdgePolicy",
-    "FaultsMiddleware",
-    "RequestsMiddleware",
-    "path_to_log",
-    "with_middleware",
-]
+__all__ = ["BODY_TIMEOUT", "OPEN", "EdgePolicy", "with_middleware"]
 
 log = get_logger("web")
 

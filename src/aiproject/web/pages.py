@@ -9,7 +9,7 @@ from typing import Final
 
 from aiproject.adapters.http.asgi import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["PAGES", "WithPages", "content_security_policy"]
+__all__ = ["WithPages"]
 
 PAGES: Final = ("/docs", "/static-offline-docs")
 """Where pages are: Swagger UI, and its script, styles and icon, which are served from here."""

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import argon2
 import pytest
+from argon2.profiles import CHEAPEST
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.adapters.passwords import (
     AT_THE_DATABASE,
-    CHEAP_PROFILE_FOR_TESTS,
     DEFAULT_PROFILE,
     UNUSABLE_PASSWORD,
     PasswordHasher,
@@ -28,7 +28,7 @@ RIGHT = Verdict(ok=True, needs_rehash=False)
 RIGHT_BUT_OLD = Verdict(ok=True, needs_rehash=True)
 WRONG = Verdict(ok=False, needs_rehash=False)
 
-hasher = PasswordHasher(CHEAP_PROFILE_FOR_TESTS)
+hasher = PasswordHasher(CHEAPEST)
 
 
 def md5_of_the_original(password: str) -> str:
@@ -155,7 +155,7 @@ class SlowHasher(PasswordHasher):
     """Works until it is let go."""
 
     def __init__(self) -> None:
-        super().__init__(CHEAP_PROFILE_FOR_TESTS)
+        super().__init__(CHEAPEST)
         self.go_on = threading.Event()
 
     def hash(self, password: str) -> str:

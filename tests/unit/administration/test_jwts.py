@@ -12,7 +12,7 @@ import pytest
 from aiproject.administration.jwts import KEY_FILE, Claims, Kind, Signer, bearer, read_key
 from aiproject.administration.model import JwtRefused
 from aiproject.errors import Misconfigured
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 
 KEY = b"k" * 32
 CLAIMS = Claims(7, "session")

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aiproject.accounts import Account
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms
+from aiproject.accounts.core.model import Account
 from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.adapters.http.asgi import Scope
 from aiproject.adapters.http.rate_limiter import MemoryRateLimiter

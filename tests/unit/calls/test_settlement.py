@@ -21,7 +21,8 @@ from aiproject.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from aiproject.ledger import Hold, KeyLost, Meter, Outcome, Quotas, Stage
+from aiproject.ledger.model import Hold, KeyLost, Meter, Outcome, Stage
+from aiproject.ledger.service import Quotas
 from aiproject.protocols.iflytek.error_codes import Service, refusal
 
 HOLD = Hold(1, Meter.TOKENS, 100, "request")

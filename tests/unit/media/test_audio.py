@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from aiproject.errors import InvalidInput, UnusableFile
 from aiproject.media._empty import is_header_only
 from aiproject.media.audio import Pcm, prepare_audio
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 
 RAMP = b"".join(struct.pack("<h", n % 2000 - 1000) for n in range(1600))
 

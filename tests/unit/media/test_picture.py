@@ -18,7 +18,7 @@ from PIL import Image
 
 from aiproject.errors import BodyTooLarge, FileMissing, UnusableFile
 from aiproject.media.picture import MAX_BASE64, MAX_BYTES, prepare_picture
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 
 ORIENTATION, MAKER = 0x0112, 0x010F
 

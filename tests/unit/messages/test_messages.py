@@ -12,8 +12,9 @@ import pytest
 
 from aiproject import errors
 from aiproject.codes import Code, Detail, Success, Term
-from aiproject.messages import TABLE, Language, MessageCode, Text, format_error, format_message
-from aiproject.messages.formatting import AGAIN
+from aiproject.messages.formatting import AGAIN, Language, format_error, format_message
+from aiproject.messages.table import TABLE, MessageCode
+from aiproject.messages.text import Text
 
 SOURCES = sorted((Path(__file__).parents[3] / "src" / "aiproject").rglob("*.py"))
 KINDS: tuple[type[StrEnum], ...] = (Code, Detail, Success, Term)

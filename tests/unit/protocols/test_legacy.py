@@ -10,8 +10,8 @@ import pytest
 from aiproject import errors
 from aiproject.codes import Code, Detail, Success
 from aiproject.errors import AiProjectError
-from aiproject.messages import Language, format_message
-from aiproject.protocols.iflytek.error_codes import Service, advise, known_codes, refusal
+from aiproject.messages.formatting import Language, format_message
+from aiproject.protocols.iflytek.error_codes import TABLES, Service, advise, refusal
 from aiproject.protocols.iflytek.spark.frames import error_frame
 from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200, error_number, failure_of, json_bytes, success
 
@@ -177,7 +177,7 @@ def advice(service: Service, code: int) -> str:
 class TestUpstream:
     @pytest.mark.parametrize("service", list(Service))
     def test_every_vendor_code_has_a_chinese_sentence_and_its_number(self, service: Service) -> None:
-        for code in known_codes(service):
+        for code in TABLES[service]:
             error = vendor_refusal(service, code)
             assert failure_of(error, code=Code.MODEL_ERROR).msg == advice(service, code)
             assert is_chinese(advice(service, code))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproject.protocols.iflytek.dictation import DictationDialect, DictationServerSession
+from aiproject.protocols.iflytek.dictation.dialect import DictationDialect
+from aiproject.protocols.iflytek.dictation.server import DictationServerSession
 from aiproject.sandbox.dictation import ResultWriter
 from aiproject.sandbox.hearing import RATE, Piece, SilenceWatch, To16k, Utterances, with_blanks
 

@@ -27,7 +27,6 @@ from aiproject.accounts.core.meter import MAX_UNITS, Meter
 from aiproject.errors import InvalidInput
 
 __all__ = [
-    "CHECKSUM_LENGTH",
     "MAX_KEYS",
     "MAX_NAME_LENGTH",
     "PREFIX_LENGTH",
@@ -44,7 +43,6 @@ __all__ = [
     "hash_of",
     "networks_of",
     "prefix_of",
-    "with_checksum",
 ]
 
 MAX_KEYS = 100

@@ -28,7 +28,8 @@ from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import new_account_id
 from aiproject.adapters.log import get_logger
-from aiproject.audit import AuditContext, Fact, account_origin, record
+from aiproject.audit.model import AuditContext, Fact, account_origin
+from aiproject.audit.store import record
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, NotAllowed, NotFound, NotSignedIn
 
 __all__ = ["ApiKeys"]

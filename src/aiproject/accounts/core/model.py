@@ -12,6 +12,7 @@ from aiproject.errors import InvalidInput
 from aiproject.protocols.names import hides_characters, is_reordering, mixes_digits, mixes_scripts, name_key
 
 __all__ = [
+    "MAX_ACADEMY_LENGTH",
     "MAX_EMAIL_LENGTH",
     "MAX_NAME_LENGTH",
     "Account",

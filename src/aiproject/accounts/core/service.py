@@ -17,7 +17,8 @@ from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import MAX_PASSWORD, PasswordService
-from aiproject.audit import CHANGED, ActorKind, AuditContext, Fact, account_origin, record
+from aiproject.audit.model import CHANGED, ActorKind, AuditContext, Fact, account_origin
+from aiproject.audit.store import record
 from aiproject.errors import AccountUnknown, LoginFailed, NameTaken
 from aiproject.protocols.names import lookup_keys
 

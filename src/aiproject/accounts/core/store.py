@@ -22,7 +22,6 @@ __all__ = [
     "by_name_keys",
     "by_uuid",
     "change_password",
-    "count",
     "listed",
     "locked",
     "names_after",

@@ -12,7 +12,7 @@ from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput, LoginFailed, NotAllowed, NotSignedIn
 from aiproject.protocols.v1 import failure_of
 
-__all__ = ["IDENTITY_HEADERS", "NOBODY", "TAG", "failures", "identity_headers", "owner"]
+__all__ = ["NOBODY", "TAG", "failures", "owner"]
 
 TAG: Final = "账号自助"
 

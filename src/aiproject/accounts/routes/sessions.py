@@ -80,7 +80,6 @@ SIGNED_IN = SignedIn(
     csrf_token="9f2c7d4e8a4f7f9a3d5c1e6b8a7f200b9f2c7d4e8a4f7f9a3d5c1e6b8a7f200b",  # noqa: S106 - an example
     session=SESSION,
 )
-SETS_COOKIE = {"Set-Cookie": "会话的 Cookie；HttpOnly; SameSite=Strict"}
 TAKES_COOKIE_BACK = {"Set-Cookie": "清除会话的 Cookie"}
 
 SIGN_IN = BodyOperation(

@@ -13,7 +13,7 @@ from aiproject.accounts.core.store import COLUMNS, as_account
 from aiproject.adapters.db.schema import browser_session as sessions
 from aiproject.adapters.db.schema import user as users
 
-__all__ = ["SESSION", "add", "end", "end_all", "end_overdue", "end_token", "found", "of_account", "saw"]
+__all__ = ["add", "end", "end_all", "end_overdue", "end_token", "found", "of_account", "saw"]
 
 SESSION = (
     sessions.c.session_id,

@@ -17,7 +17,6 @@ from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 
 __all__ = [
     "PRIMARY",
-    "CheckViolation",
     "CommitInDoubt",
     "Condition",
     "ConstraintViolation",

@@ -24,7 +24,6 @@ from aiproject.protocols.names import name_key
 
 __all__ = [
     "ACADEMY_LENGTH",
-    "EMAIL_LENGTH",
     "NAME_KEY_LENGTH",
     "NAME_LENGTH",
     "PASSWORD_HASH_LENGTH",

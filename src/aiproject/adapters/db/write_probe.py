@@ -26,7 +26,7 @@ from aiproject.adapters.db.schema import login_guard
 from aiproject.adapters.log import get_logger
 from aiproject.errors import AiProjectError
 
-__all__ = ["PROBE_SECONDS", "WriteProbe"]
+__all__ = ["WriteProbe"]
 
 log = get_logger("database")
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from aiproject.adapters.http.asgi import note
-from aiproject.adapters.http.json import read_fields, tell
+from aiproject.adapters.http.json import tell
 from aiproject.errors import AiProjectError
 from aiproject.protocols.v1 import failure_of
 
-__all__ = ["Handler", "answer_v1_failure", "read_optional_fields", "v1_route"]
+__all__ = ["Handler", "v1_route"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 """Answers a request; what it raises of the error tree becomes an answer in the dialect of ``/v1``."""
@@ -44,16 +43,3 @@ def v1_route(path: str, handlers: Mapping[str, Handler]) -> Route:
 def answer_v1_failure(request: Request, error: AiProjectError) -> Response:
     """Return how ``/v1`` tells ``error``, and leave it in the log's line."""
     return tell(request, error, failure_of(error))
-
-
-async def read_optional_fields(request: Request) -> dict[str, Any]:
-    """Return the body's JSON object like `read_fields`; no body is an empty one.
-
-    Raises:
-        InvalidInput: the body is something else.
-        BodyTooLarge: over 64 KiB.
-    """
-    headers = request.headers
-    if headers.get("content-length", "0").strip() == "0" and "transfer-encoding" not in headers:
-        return {}
-    return await read_fields(request)

@@ -8,6 +8,10 @@ from typing import Any, Protocol
 from aiproject.protocols.addresses import address_group, address_site, normalised
 
 __all__ = [
+    "CHUNKS",
+    "HANG_UP",
+    "READER",
+    "RECORD",
     "ASGIApp",
     "Message",
     "Reader",

@@ -22,7 +22,7 @@ from aiproject.adapters.http.asgi import Receive
 from aiproject.adapters.http.receiving import forget_body
 from aiproject.errors import AiProjectError, BodyTooLarge, FileMissing, Refused
 
-__all__ = ["ClientGone", "header_candidates", "header_text", "read_body", "read_upload", "refuse_body"]
+__all__ = ["ClientGone", "header_candidates", "read_body", "read_upload", "refuse_body"]
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -263,11 +263,6 @@ class _Form:
 
     def _end(self) -> None:
         self.is_complete = True
-
-
-def header_text(headers: Headers, name: bytes) -> str | None:
-    """The most likely reading of a header that may hold any text, ``None`` if it is absent, empty or too long."""
-    return next(iter(header_candidates(headers, name)), None)
 
 
 def header_candidates(headers: Headers, name: bytes) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 from aiproject.adapters.http.connection_counts import ConnectionCounts, Entry, Place
 from aiproject.adapters.http.http1 import Http1Connection
 from aiproject.codes import Code
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.legacy import json_bytes
 
 __all__ = ["GuardedConnection", "connection_limit", "guarded"]

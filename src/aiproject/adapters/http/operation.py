@@ -19,7 +19,7 @@ from aiproject.adapters.http.account_dialect import Handler, v1_route
 from aiproject.adapters.http.fields import read_fields_as
 from aiproject.adapters.http.json import answer, read_fields
 from aiproject.codes import Code, Detail, Param, Success
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 
 __all__ = [
     "Access",
@@ -29,7 +29,6 @@ __all__ = [
     "Schema",
     "UploadOperation",
     "envelope",
-    "has_body",
     "members",
     "routes_of",
     "succeed",

@@ -24,7 +24,7 @@ from aiproject.protocols.rate_limits import (
     whole_seconds,
 )
 
-__all__ = ["Admission", "LimitRequest", "MemoryRateLimiter", "OverLimit", "RateLimiter", "admit"]
+__all__ = ["SEAT_RETRY_SECONDS", "Admission", "LimitRequest", "MemoryRateLimiter", "OverLimit", "RateLimiter", "admit"]
 
 POLICY_FIELD, STANDING_FIELD = b"ratelimit-policy", b"ratelimit"
 

@@ -28,7 +28,7 @@ from aiproject.adapters.net.deadline import Deadline
 from aiproject.codes import Detail
 from aiproject.errors import AiProjectError, TooManyRequests, Unavailable
 
-__all__ = ["FREE_BYTES", "MIN_BUDGET_BYTES", "BodyBudget", "NoRoomForBody", "ReceiveBudget", "TooManyUploads"]
+__all__ = ["FREE_BYTES", "MIN_BUDGET_BYTES", "BodyBudget", "ReceiveBudget", "TooManyUploads"]
 
 log = get_logger("web")
 

@@ -9,7 +9,7 @@ from aiproject.adapters.http.receive_budget import BodyBudget
 from aiproject.adapters.net.deadline import Deadline
 from aiproject.errors import AiProjectError, BodyTooSlow
 
-__all__ = ["MAX_BODY_SECONDS", "MIN_BODY_RATE", "BudgetedReceive", "PacedReceive", "forget_body"]
+__all__ = ["BudgetedReceive", "PacedReceive", "forget_body"]
 
 MIN_BODY_RATE = 4096
 """Bytes a second that a body must come at; twice the slowest modem's of a mobile phone."""

@@ -20,7 +20,7 @@ from aiproject.adapters.http.rate_limiter import SEAT_RETRY_SECONDS, Admission, 
 from aiproject.adapters.net.redis import RedisAway, RedisLink
 from aiproject.protocols.rate_limits import WINDOW_SECONDS, LimitStatus, whole_seconds
 
-__all__ = ["LEASE_SECONDS", "PREFIX", "RedisRateLimiter", "SharedRateLimiter"]
+__all__ = ["RedisRateLimiter", "SharedRateLimiter"]
 
 PREFIX = "aiproject:limits:"
 

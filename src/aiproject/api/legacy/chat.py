@@ -19,7 +19,7 @@ from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.running import RunningCalls
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput
-from aiproject.ledger import Meter
+from aiproject.ledger.model import Meter
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.spark.frames import error_frame, render, with_usage
 from aiproject.protocols.legacy import Failure, error_number, json_bytes, success

@@ -9,15 +9,12 @@ from typing import TypeVar
 
 from aiproject.adapters.http.asgi import Receive, Scope, Send, note, send_json
 from aiproject.adapters.http.bodies import ClientGone, refuse_body
-from aiproject.adapters.log import get_logger
 from aiproject.calls.running import RunningCalls
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, Unavailable, UpstreamFailed
 from aiproject.protocols.legacy import Failure, failure_of, json_bytes
 
 __all__ = ["Endpoint", "read_identified"]
-
-log = get_logger("relay")
 
 C = TypeVar("C")
 

@@ -15,7 +15,7 @@ from aiproject.calls.running import RunningCalls
 from aiproject.calls.unary import ClipCalls, PictureCalls
 from aiproject.codes import Code
 from aiproject.errors import AccountUnknown, InvalidInput
-from aiproject.ledger import Meter
+from aiproject.ledger.model import Meter
 from aiproject.protocols.legacy import json_bytes, success
 
 __all__ = ["PictureText", "VoiceText"]

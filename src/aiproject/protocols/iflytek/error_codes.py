@@ -22,19 +22,7 @@ from aiproject.errors import Reason, UpstreamRefused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "MAX_QUOTED",
-    "REASONS",
-    "Advice",
-    "Problem",
-    "Service",
-    "advise",
-    "known_codes",
-    "quotable",
-    "quote",
-    "redact",
-    "refusal",
-]
+__all__ = ["Advice", "Problem", "Service", "quotable", "quote", "refusal"]
 
 MAX_QUOTED: Final = 200
 """Characters of a vendor's message that are kept; the real ones have at most some dozens."""
@@ -407,7 +395,7 @@ _OCR: Final[dict[int, Advice]] = {
     ),
 }
 
-_TABLES: Final[Mapping[Service, Mapping[int, Advice]]] = MappingProxyType(
+TABLES: Final[Mapping[Service, Mapping[int, Advice]]] = MappingProxyType(
     {Service.SPARK: _SPARK, Service.DICTATION: _DICTATION, Service.OCR: _OCR}
 )
 
@@ -419,12 +407,7 @@ _UNLISTED: Final = _row(
 
 def advise(service: Service, code: int) -> Advice:
     """What ``code`` means in ``service``; for a code that no document lists, an internal error without a new try."""
-    return _TABLES[service].get(code, _UNLISTED)
-
-
-def known_codes(service: Service) -> frozenset[int]:
-    """The error codes that the documents of a service list."""
-    return frozenset(_TABLES[service])
+    return TABLES[service].get(code, _UNLISTED)
 
 
 def quotable(text: str, limit: int = MAX_QUOTED) -> str:

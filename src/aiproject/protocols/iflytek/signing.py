@@ -22,19 +22,7 @@ from email.utils import format_datetime
 from typing import Final, Literal
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-__all__ = [
-    "MAX_CLOCK_SKEW",
-    "SignatureRefused",
-    "authorization_of",
-    "authorization_origin",
-    "clock_offset",
-    "http_date",
-    "parse_http_date",
-    "sign_url",
-    "signature_of",
-    "signature_origin",
-    "verify",
-]
+__all__ = ["SignatureRefused", "clock_offset", "http_date", "sign_url", "verify"]
 
 MAX_CLOCK_SKEW: Final = 300.0
 """Seconds that ``date`` may be off the gateway's clock, either way. Source: 《WebSocket协议通用鉴权URL生成说明》."""

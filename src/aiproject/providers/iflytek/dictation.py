@@ -7,13 +7,9 @@ from collections.abc import Callable
 
 from aiproject.adapters.net.websocket import ConnectionEnded, WebSocketConnection
 from aiproject.errors import UpstreamTimeout
-from aiproject.media import Pcm
-from aiproject.protocols.iflytek.dictation import (
-    DictationConversation,
-    DictationOptions,
-    dictation_conversation,
-    dictation_dialect,
-)
+from aiproject.media.audio import Pcm
+from aiproject.protocols.iflytek.dictation.client import DictationConversation, dictation_conversation
+from aiproject.protocols.iflytek.dictation.dialect import DictationOptions, dictation_dialect
 from aiproject.providers.base import RecognizedText
 from aiproject.providers.iflytek.connector import IflytekConnector
 

@@ -10,8 +10,8 @@ from yarl import URL
 
 from aiproject.adapters.net.http_client import SpokeTooSoon
 from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
-from aiproject.media import Picture
-from aiproject.protocols.iflytek.ocr import MAX_BODY_BYTES, ocr_service
+from aiproject.media.picture import Picture
+from aiproject.protocols.iflytek.ocr.client import MAX_BODY_BYTES, ocr_service
 from aiproject.providers.base import RecognizedText
 from aiproject.providers.iflytek.connector import IflytekConnector
 

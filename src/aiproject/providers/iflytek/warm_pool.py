@@ -17,7 +17,7 @@ from aiproject.adapters.log import get_logger
 from aiproject.adapters.net.websocket import WebSocketConnection
 from aiproject.errors import UpstreamFailed
 
-__all__ = ["WarmConnectionPool", "WarmPoolCounts"]
+__all__ = ["WarmConnectionPool"]
 
 log = get_logger("upstreams")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiproject.codes import Code
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
 from aiproject.web.openapi.parts import (
     CHOSEN_PASSWORD,

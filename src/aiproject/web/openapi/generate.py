@@ -19,7 +19,7 @@ from aiproject.adapters.http.operation import (
     members,
 )
 from aiproject.codes import Code
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
 
 __all__ = ["paths_of", "schemas_of"]

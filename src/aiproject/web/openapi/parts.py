@@ -6,7 +6,7 @@ from typing import Any
 
 from aiproject.accounts.login.password_policy import LEAST_MIN_LENGTH, MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from aiproject.codes import Code
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 
 __all__ = [
     "API_KEY",
@@ -20,7 +20,6 @@ __all__ = [
     "Schema",
     "answers",
     "by_key",
-    "failure",
     "fault",
     "identity_headers",
     "json_content",

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproject.accounts import Account
 from aiproject.accounts.api_keys.model import (
     ApiKey,
     KeyTerms,
@@ -24,6 +23,7 @@ from aiproject.accounts.api_keys.model import (
     prefix_of,
 )
 from aiproject.accounts.core.meter import MAX_UNITS, Meter
+from aiproject.accounts.core.model import Account
 from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.errors import InvalidInput, NotAllowed
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aiproject.accounts.core.model import Account, NewAccount, check_new_account, is_askable
 from aiproject.errors import InvalidInput
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 
 PASSWORD = "secret word"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aiproject.accounts.login.password_policy import check_new_password, common_passwords
 from aiproject.errors import InvalidInput
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 
 
 def complaint(password: str, username: str = "小明", *, min_length: int = 8) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from aiproject.accounts import Account, Accounts, ApiKeys
+from aiproject.accounts.api_keys.service import ApiKeys
+from aiproject.accounts.core.model import Account
+from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.adapters.http.asgi import READER, RECORD, Message, Scope
 from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
@@ -32,8 +34,9 @@ from aiproject.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from aiproject.ledger import Hold, Key, KeyLost, Meter, Outcome, Quotas, Stage
+from aiproject.ledger.model import Hold, Key, KeyLost, Meter, Outcome, Stage
 from aiproject.ledger.rules import charge
+from aiproject.ledger.service import Quotas
 from aiproject.ledger.waiting import Watch
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.error_codes import Service, refusal

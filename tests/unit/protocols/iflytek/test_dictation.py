@@ -12,22 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject import errors
-from aiproject.protocols.iflytek.dictation import (
+from aiproject.protocols.iflytek.dictation.client import MAX_FRAME_BYTES, DictationConversation, dictation_conversation
+from aiproject.protocols.iflytek.dictation.dialect import (
     MAX_AUDIO_BASE64,
     MAX_AUDIO_BYTES_PER_FRAME,
-    MAX_FRAME_BYTES,
-    MAX_PIECES,
-    MAX_SN,
-    MAX_TRANSCRIPT,
-    DictationConversation,
     DictationDialect,
     DictationOptions,
-    DictationRequestError,
-    DictationServerSession,
-    Transcript,
-    dictation_conversation,
     dictation_dialect,
 )
+from aiproject.protocols.iflytek.dictation.server import DictationRequestError, DictationServerSession
+from aiproject.protocols.iflytek.dictation.transcript import MAX_PIECES, MAX_SN, MAX_TRANSCRIPT, Transcript
 
 CLASSIC, LARGE_MODEL = DictationDialect.CLASSIC, DictationDialect.LARGE_MODEL
 BOTH = pytest.mark.parametrize("dialect", [CLASSIC, LARGE_MODEL])

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.codes import Detail
-from aiproject.messages import Language, format_message
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.iflytek.error_codes import (
     MAX_QUOTED,
+    TABLES,
     Problem,
     Service,
     advise,
-    known_codes,
     quotable,
     quote,
     refusal,
@@ -77,16 +77,16 @@ DOCUMENTED = [
 class TestTables:
     @pytest.mark.parametrize(("service", "code", "retry"), DOCUMENTED)
     def test_a_documented_code_is_there_with_its_recommendation(self, service: Service, code: int, retry: bool) -> None:
-        assert code in known_codes(service)
+        assert code in TABLES[service]
         assert advise(service, code).retry is retry
 
     @pytest.mark.parametrize("code", DICTATION_LARGE_MODEL)
     def test_the_large_model_shares_the_table_of_dictation(self, code: int) -> None:
-        assert code in known_codes(Service.DICTATION)
+        assert code in TABLES[Service.DICTATION]
 
     @pytest.mark.parametrize("service", Service)
     def test_each_code_has_both_languages(self, service: Service) -> None:
-        for code in known_codes(service):
+        for code in TABLES[service]:
             advice = advise(service, code)
             assert any("\u4e00" <= character <= "\u9fff" for character in chinese(advice.detail)), code
             assert not chinese(advice.detail).endswith("。"), code
@@ -95,19 +95,19 @@ class TestTables:
 
     @pytest.mark.parametrize("service", Service)
     def test_the_operator_can_tell_any_two_codes_apart(self, service: Service) -> None:
-        codes = [code for code in known_codes(service) if code < 100002]  # 100001 to 100010 are one error
+        codes = [code for code in TABLES[service] if code < 100002]  # 100001 to 100010 are one error
         assert len({advise(service, code).en for code in codes}) == len(codes)
 
     @pytest.mark.parametrize("service", Service)
     def test_one_chinese_sentence_stands_for_one_problem(self, service: Service) -> None:
         problem_of: dict[str, Problem] = {}
-        for code in known_codes(service):
+        for code in TABLES[service]:
             advice = advise(service, code)
             assert problem_of.setdefault(chinese(advice.detail), advice.problem) == advice.problem, code
 
     @pytest.mark.parametrize("service", Service)
     def test_a_delay_belongs_to_a_new_try(self, service: Service) -> None:
-        for code in known_codes(service):
+        for code in TABLES[service]:
             advice = advise(service, code)
             assert 0.0 <= advice.retry_delay <= 5.0
             assert advice.retry or advice.retry_delay == 0.0
@@ -117,7 +117,7 @@ class TestTables:
         assert advise(service, 11202).retry_delay >= 1.0
 
     def test_only_three_codes_show_the_hint(self) -> None:
-        shown = {(service, code) for service in Service for code in known_codes(service)
+        shown = {(service, code) for service in Service for code in TABLES[service]
                  if advise(service, code).shows_hint}  # fmt: skip
         assert shown == {(Service.SPARK, 10013), (Service.SPARK, 10014), (Service.SPARK, 10019)}
 

@@ -11,19 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject import errors
-from aiproject.protocols.iflytek.ocr import (
+from aiproject.protocols.iflytek.ocr.client import (
     MAX_BODY_BYTES,
     MAX_IMAGE_BASE64,
     MAX_IMAGE_BYTES,
     MAX_TEXT,
     OCR_SERVICES,
-    OcrRequestError,
     OcrService,
-    answer_body,
-    error_body,
     ocr_service,
-    parse_ocr_request,
 )
+from aiproject.protocols.iflytek.ocr.server import OcrRequestError, answer_body, error_body, parse_ocr_request
 
 INTSIG, WORDS, LARGE = OCR_SERVICES["hh_ocr_recognize_doc"], OCR_SERVICES["sf8e6aca1"], OCR_SERVICES["se75ocrbm"]
 ALL = pytest.mark.parametrize("service", OCR_SERVICES.values(), ids=OCR_SERVICES)

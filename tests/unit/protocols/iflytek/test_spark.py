@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.errors import InvalidInput, UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTruncated
-from aiproject.messages import Language, format_error
+from aiproject.messages.formatting import Language, format_error
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Role, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.spark import answer as spark
 from aiproject.protocols.iflytek.spark.answer import SparkAnswer
@@ -19,7 +19,7 @@ from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
 from aiproject.protocols.iflytek.spark.frames import MAX_CLIENT_FRAME, error_frame, render, with_usage
 from aiproject.protocols.iflytek.spark.models import completion_limit, context_limit, known_domains, takes_system_role
 from aiproject.protocols.iflytek.spark.request import build_request, sendable_messages
-from aiproject.protocols.iflytek.spark.server import SparkRequestError, parse_question, parse_request
+from aiproject.protocols.iflytek.spark.server import SparkRequestError, parse_question
 
 SID = "cht000cb087@dx18793cd421fb894542"
 USAGE = {"question_tokens": 4, "prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}
@@ -922,7 +922,9 @@ def question(**changes: Any) -> dict[str, Any]:
 
 class TestParseRequest:
     def parse(self, asked: object, path: str = "/v3.5/chat") -> ChatRequest:
-        return parse_request(asked if isinstance(asked, bytes) else packed(asked), app_id="appid001", path=path)
+        return parse_question(
+            asked if isinstance(asked, bytes) else packed(asked), app_id="appid001", path=path
+        ).request
 
     def assert_refused(self, asked: object, code: int, text: str = "", path: str = "/v3.5/chat") -> None:
         with pytest.raises(SparkRequestError) as caught:

@@ -19,7 +19,7 @@ from aiproject.errors import (
     UpstreamUnreachable,
 )
 from aiproject.protocols.iflytek.signing import http_date
-from aiproject.providers.iflytek import IflytekConnector, TimeLimits
+from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
 from virtual_time import run
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -34,7 +34,7 @@ from aiproject.adapters.db.errors import TransientConflict
 from aiproject.adapters.db.sqlite import MAINTENANCE_SECONDS
 from aiproject.errors import Misconfigured, Unavailable
 
-__all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "alembic_config", "settled_status", "status", "upgrade"]
+__all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "settled_status", "status", "upgrade"]
 
 VERSION_TABLE = "alembic_version"
 

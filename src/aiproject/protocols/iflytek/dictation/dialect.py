@@ -17,8 +17,6 @@ __all__ = [
     "MAX_AUDIO_BASE64",
     "MAX_AUDIO_BYTES_PER_FRAME",
     "MAX_AUDIO_SECONDS",
-    "RECOMMENDED_FRAME_BYTES",
-    "RECOMMENDED_FRAME_SECONDS",
     "SAMPLE_RATES",
     "DictationDialect",
     "DictationOptions",
@@ -40,11 +38,6 @@ allows more, yet nothing is won by larger frames, so one limit serves both."""
 
 MAX_AUDIO_BYTES_PER_FRAME = MAX_AUDIO_BASE64 // 4 * 3
 """9750 bytes of PCM, the same limit before Base64."""
-
-RECOMMENDED_FRAME_BYTES = 1280
-"""What the documents recommend to send every `RECOMMENDED_FRAME_SECONDS`: real time at 16 kHz."""
-
-RECOMMENDED_FRAME_SECONDS = 0.04
 
 
 class DictationDialect(StrEnum):

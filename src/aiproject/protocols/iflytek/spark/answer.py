@@ -25,7 +25,7 @@ from aiproject.protocols.iflytek.spark.repair import WrongTypeError, normalise, 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MAX_ANSWER_BYTES", "MAX_FRAMES", "MAX_FRAME_BYTES", "MAX_TOKENS_REPORTED", "SparkAnswer"]
+__all__ = ["MAX_ANSWER_BYTES", "MAX_FRAMES", "SparkAnswer"]
 
 MAX_FRAME_BYTES: Final = 1024 * 1024
 """One frame of an answer. Real ones have 200 to 500 bytes; search sources have some kilobytes."""

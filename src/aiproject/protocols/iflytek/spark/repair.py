@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiproject.protocols.chat import Usage
 from aiproject.protocols.iflytek.spark.frames import ascii_json, usage_members
 
-__all__ = ["USAGE_NUMBERS", "WrongTypeError", "normalise", "repair"]
+__all__ = ["WrongTypeError", "normalise", "repair"]
 
 USAGE_NUMBERS: Final = ("question_tokens", "prompt_tokens", "completion_tokens", "total_tokens")
 

@@ -18,7 +18,7 @@ from aiproject.protocols.iflytek.spark.models import completion_limit, max_tempe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MAX_UID", "build_request", "sendable_messages"]
+__all__ = ["MAX_UID", "build_request"]
 
 MAX_UID: Final = 32
 """Characters of an end user's id. Source: 《星火认知大模型 Web API 文档》."""

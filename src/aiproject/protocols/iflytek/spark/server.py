@@ -17,7 +17,7 @@ from aiproject.protocols.iflytek.spark.models import (
 )
 from aiproject.protocols.iflytek.spark.request import MAX_UID
 
-__all__ = ["SparkQuestion", "SparkRequestError", "parse_question", "parse_request"]
+__all__ = ["SparkQuestion", "SparkRequestError", "parse_question"]
 
 _ROLES: Final[tuple[Role, ...]] = ("system", "user", "assistant")
 
@@ -83,11 +83,6 @@ class _Asked(msgspec.Struct):
     header: _AskedHeader
     parameter: _AskedParameter
     payload: _AskedPayload
-
-
-def parse_request(frame: bytes, *, app_id: str, path: str) -> ChatRequest:
-    """`parse_question`, for those who need the dialog only."""
-    return parse_question(frame, app_id=app_id, path=path).request
 
 
 def parse_question(frame: bytes, *, app_id: str, path: str) -> SparkQuestion:
