@@ -9,6 +9,7 @@ database:
 - a refused call is not charged, and nothing is charged that belongs to no call;
 - what failed calls used is a loss with its reason, and no account leaves more than the bound unpaid;
 - calls without a key are charged once if answered, at most once if the connection was lost;
+- calls that hold slice by slice (`slices`) are charged what their process was told, and once;
 - no balance is below zero, nothing is held at the end, and a dead server's hold was closed soon after its lease.
 """
 
@@ -37,15 +38,19 @@ import aiohttp
 import sqlalchemy as sa
 from PIL import Image
 
+from aiproject.accounts.api_keys.model import KeyTerms, SpendCap
+from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core.model import Account
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import hold, ledger_entry, operator_loss, stored_answer, unpaid_usage, user
 from aiproject.adapters.fault_points import FAULT_POINTS
+from aiproject.ledger.model import Meter
 from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.sandbox.platform import SandboxOptions
 from bookkeeping import open_account
 from forker import Forker, Served
+from slices import PREFIX, WORKERS
 
 __all__ = [
     "SANDBOX",
@@ -169,6 +174,57 @@ class Node:
 
 ANY_MOMENT, WHILE_STARTING, HELD_UP = "any moment", "while starting", "held up, then going on"
 """Deaths beside those at fault points."""
+
+
+class Slicers:
+    """Processes whose calls hold slice by slice: killed every now and then, and started again.
+
+    Attributes:
+        told: what a process was told that a call is charged, by request id; complete once they are stopped.
+        kills: how many were killed in the midst of their calls.
+    """
+
+    def __init__(self, url: str, directory: Path, *, forker: Forker, lease: float, seed: str) -> None:
+        self.told: dict[str, int] = {}
+        self.kills = 0
+        self._url = url
+        self._log = directory / "slices.log"
+        self._forker = forker
+        self._lease = lease
+        self._draw = random.Random(f"{seed}-slices")
+
+    async def rage(self, database: Database) -> None:
+        """Open their accounts, then start and kill processes until cancelled."""
+        rich = await open_account(database, "sliced", tokens=10_000_000, voice_ms=0)
+        capped = await open_account(database, "sliced with a key", tokens=10_000_000, voice_ms=0)
+        terms, cap = KeyTerms("slices"), {Meter.TOKENS: SpendCap(total=5_000_000)}
+        key = (await ApiKeys(database).create(capped.account_id, terms, cap)).key
+        arguments = [self._url, str(self._lease), rich.username, f"{capped.username}={key.key_id}"]
+        while True:
+            served = self._forker.start("slices", arguments, {}, self._log, program="slices")
+            try:
+                await asyncio.sleep(self._draw.uniform(0.5, 2.5))
+            finally:
+                served.signal(signal.SIGKILL)
+                self.kills += 1
+            await served.ended(10.0)
+
+    def judge(self, verdict: Verdict, charges: dict[str, list[dict[str, Any]]]) -> None:
+        """Lay what the processes were told beside their charges, and take these out of ``charges``."""
+        for line in self._log.read_text("utf-8").splitlines():
+            identity, _, units = line.partition(" ")
+            if identity.startswith(PREFIX):
+                self.told[identity] = int(units)
+            else:  # a traceback
+                verdict.faults.append(f"slices: {line}")
+        ours = {identity: charges.pop(identity) for identity in list(charges) if identity.startswith(PREFIX)}
+        for identity, told in self.told.items():
+            charged = [-entry["amount"] for entry in ours.get(identity, [])]
+            verdict.expect(charged == [told], f"{identity} was told {told}, and charged {charged}")
+        verdict.sliced = len(ours)
+        untold = len(ours.keys() - self.told.keys())
+        verdict.expect(untold <= self.kills * WORKERS, f"{untold} charges that nobody was told of")
+        verdict.expect(self.told, "no call was settled slice by slice")
 
 
 class Storm:
@@ -553,6 +609,7 @@ class Verdict:
     outcomes: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     charges: int = 0
+    sliced: int = 0
     losses: int = 0
     overdue: float = 0.0
 
@@ -575,11 +632,12 @@ async def await_quiet(database: Database, *, seconds: float) -> bool:
         return False
 
 
-async def judge(database: Database, load: Load, *, longest_overdue: float) -> Verdict:
+async def judge(database: Database, load: Load, *, longest_overdue: float, slicers: Slicers | None = None) -> Verdict:
     """Lay what the clients know beside what the database holds. Nothing may be running any more.
 
     Args:
         longest_overdue: seconds that a hold may stay beyond its lease.
+        slicers: were running beside the load.
     """
     verdict = Verdict()
 
@@ -607,6 +665,8 @@ async def judge(database: Database, load: Load, *, longest_overdue: float) -> Ve
                 overdue <= longest_overdue, f"hold {row['request_id']} stood {overdue:.1f} s beyond its lease"
             )
     _judge_losses(verdict, holds, losses, await rows(unpaid_usage))
+    if slicers is not None:
+        slicers.judge(verdict, charges)
     for identity, entries in charges.items():
         verdict.expect(len(entries) == 1, f"request {identity} is charged {len(entries)} times")
     for row in await rows(user):
@@ -734,7 +794,7 @@ def describe(load: Load, verdict: Verdict) -> list[str]:
         ("refusals by code", listed(tally.refusals)),
         ("holds by outcome", listed(verdict.outcomes)),
         ("longest hold beyond its lease", f"{verdict.overdue:.1f} s"),
-        ("charges", str(verdict.charges)),
+        ("charges", f"{verdict.charges}, {verdict.sliced} of calls that held slice by slice"),
         ("operator's losses", str(verdict.losses)),
     ]
     width = max(len(name) for name, _ in rows)
@@ -794,6 +854,8 @@ async def ordeal(
         load = Load(database, lambda: [node.port for node in nodes], seed=seed)
         async with load.opened():
             storm = Storm(nodes, load, lease=lease, seed=seed)
+            slicers = Slicers(url, directory, forker=forker, lease=lease, seed=seed)
+            slicing = asyncio.create_task(slicers.rage(database))
             began = time.monotonic()
             calling = asyncio.create_task(load.run(clients))
             try:
@@ -802,11 +864,14 @@ async def ordeal(
                 load.stop()
                 raged = time.monotonic() - began
                 await calling
+                slicing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await slicing
         # A hold is closed by the next sweep after its lease, of any server.
         longest_overdue = 2 * lease + 3
         is_quiet = await await_quiet(database, seconds=lease + longest_overdue)
         statuses = [await node.stop() for node in nodes]
-        verdict = await judge(database, load, longest_overdue=longest_overdue)
+        verdict = await judge(database, load, longest_overdue=longest_overdue, slicers=slicers)
         verdict.expect(is_quiet, "holds are still open after their lease and a sweep")
         verdict.expect(not any(statuses), f"servers did not end in good order: {statuses}")
         verdict.faults += storm.faults

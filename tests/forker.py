@@ -3,7 +3,8 @@
 A start costs nearly two seconds of processor time for imports alone, which a test that kills two hundred servers
 cannot afford. Run as a program, it reads orders from standard input, one JSON object a line::
 
-    {"name": "a", "arguments": ["serve", "--port", "8001"], "environment": {…}, "log": "/tmp/a.log"}
+    {"name": "a", "arguments": ["serve", "--port", "8001"], "environment": {…}, "log": "/tmp/a.log",
+     "program": "aiproject.cli"}
 
 starts the command in a process of its own (its own session, nothing of ours in its environment) and writes
 ``{"name": "a", "pid": 123}`` and, at its end, ``{"name": "a", "pid": 123, "status": -9}``. When its input ends, or it
@@ -17,6 +18,7 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import importlib
 import json
 import os
 import queue
@@ -80,10 +82,28 @@ class Forker:
         self._reader = threading.Thread(target=self._read, name="forker", daemon=True)
         self._reader.start()
 
-    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Served:
-        """Start ``aiproject`` with ``arguments``; ``environment`` is all that it gets beside the path."""
+    def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        program: str = "aiproject.cli",
+    ) -> Served:
+        """Start ``aiproject`` with ``arguments``; ``environment`` is all that it gets beside the path.
+
+        Args:
+            program: the module whose ``main`` is run.
+        """
         assert self._process.stdin is not None
-        order = {"name": name, "arguments": list(arguments), "environment": dict(environment), "log": str(log)}
+        order = {
+            "name": name,
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "log": str(log),
+            "program": program,
+        }
         told = self._starting[name] = queue.SimpleQueue()
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
@@ -192,9 +212,7 @@ def _become(order: dict[str, Any], *, close: Sequence[int]) -> None:
             del os.environ[name]
         os.environ.update(order["environment"])
         sys.argv = ["aiproject", *order["arguments"]]
-        from aiproject.cli import main
-
-        main()
+        importlib.import_module(order["program"]).main()
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
