@@ -280,6 +280,7 @@ class Detail(StrEnum):
 class Success(StrEnum):
     """A success, as the sentence beside ``code`` 0."""
 
+    OK = "OK"
     DONE = "DONE"
     FOUND = "FOUND"
     ROWS_FOUND = "ROWS_FOUND"

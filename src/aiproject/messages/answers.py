@@ -11,6 +11,7 @@ from aiproject.messages.text import Text
 __all__ = ["SUCCESSES", "TERMS"]
 
 SUCCESSES: Final[Mapping[Success, Text]] = {
+    Success.OK: Text("ok", "ok"),
     Success.DONE: Text("请求成功", "Done"),
     Success.FOUND: Text("查询成功", "Found"),
     Success.ROWS_FOUND: Text("查询{count}条信息成功", "Found {count} entries"),

@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aiproject.accounts.core.service import Accounts
+from aiproject.accounts.routes.field_types import UUID_EXAMPLE, Uuid
 from aiproject.adapters.http.asgi import client_group, note
 from aiproject.adapters.http.attempts import AttemptLimit
 from aiproject.adapters.http.event_limits import Rate
-from aiproject.adapters.http.json import answer, answer_failure, optional_text_field, read_fields, text_field
+from aiproject.adapters.http.fields import document
+from aiproject.adapters.http.json import answer, answer_failure
+from aiproject.adapters.http.operation import Answer, BodyOperation, succeed
 from aiproject.adapters.http.rate_limiter import RateLimiter
-from aiproject.codes import Code
+from aiproject.codes import Code, Success
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, VoucherUnusable
 from aiproject.messages.formatting import Language, format_message
-from aiproject.protocols.legacy import success
+from aiproject.vouchers.model import MAX_CODE_LENGTH
 from aiproject.vouchers.service import Vouchers
 
-__all__ = ["VoucherRoutes"]
+__all__ = ["OPERATIONS", "VoucherRoutes"]
 
 FAILED_REDEMPTIONS_BY_ADDRESS = Rate("failed redemption of an address", "60/minute", guards_money=True)
 """Only unknown accounts and codes count, so that a class behind one address redeems freely."""
 
 FAILED_REDEMPTIONS_BY_ACCOUNT = Rate("failed redemption of an account", "20/minute", guards_money=True)
 """From anywhere: what a person mistypes is far below, what a guesser of short codes needs is far above."""
+
+
+class Redemption(Struct, kw_only=True):
+    """A voucher's code, and the account that redeems it."""
+
+    token_id: Annotated[
+        str,
+        Meta(description="令牌的兑换码，不分大小写", examples=["7G3K-QX0N-M2RD-94VB"]),
+        document(maxLength=MAX_CODE_LENGTH),
+    ]
+    user_id: Uuid
+    user_academy: Annotated[
+        str | None, Meta(description="用户的学院；仅在账户没有登记学院时采用", examples=["计算机学院"])
+    ] = None
+
+
+REDEEM = BodyOperation(
+    name="redeem",
+    method="POST",
+    path="/user/get_token",
+    summary="兑换令牌",
+    tag="用户",
+    request=Redemption,
+    examples={
+        "兑换": {"token_id": "7G3K-QX0N-M2RD-94VB", "user_id": UUID_EXAMPLE, "user_academy": "计算机学院"},
+    },
+    answers=(Answer(message=Success.VOUCHER_REDEEMED),),
+    failures={200: (Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND, Code.TOKEN_ALREADY_GET, Code.USER_GET_TOKEN_ERROR)},
+)
+
+OPERATIONS = (REDEEM,)
+"""For the description, see `aiproject.web.openapi`."""
 
 
 class VoucherRoutes:
@@ -49,20 +87,15 @@ class VoucherRoutes:
         """
         code = Code.USER_GET_TOKEN_ERROR
         try:
-            fields = await read_fields(request)
-            await self._redeem(
-                request,
-                text_field(fields, "user_id"),
-                text_field(fields, "token_id"),
-                optional_text_field(fields, "user_academy") or "",
-            )
+            shown = await REDEEM.read(request)
+            await self._redeem(request, shown.user_id, shown.token_id, shown.user_academy or "")
         except (InvalidInput, AccountUnknown) as error:
             note(request.scope, outcome=str(code), error=type(error).__name__)
             return answer({"code": str(code), "msg": format_message(code, Language.ZH)})
         except AiProjectError as error:
             return answer_failure(request, error, code)
         note(request.scope, outcome="ok")
-        return answer(success("兑换令牌成功"))
+        return succeed(request, Success.VOUCHER_REDEEMED)
 
     async def _redeem(self, request: Request, uuid: str, code: str, claimed_academy: str) -> None:
         address = client_group(request.scope)

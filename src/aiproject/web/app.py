@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aiproject import __version__
 from aiproject.accounts.routes.legacy import AuthRoutes
 from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send, note
 from aiproject.adapters.http.bodies import ClientGone
@@ -26,6 +25,7 @@ from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.web.documentation import documentation_routes
 from aiproject.web.middleware import BODY_TIMEOUT, OPEN, EdgePolicy, with_middleware
 from aiproject.web.pages import WithPages
+from aiproject.web.probes import Probes, Readiness
 
 __all__ = ["Endpoints", "Readiness", "build_app"]
 
@@ -43,14 +43,6 @@ class Endpoints:
     usage: UsageRoutes
     more: Sequence[Route] = ()
     """What rooms that are not the seed's mount by themselves; each is described beside it in `aiproject.web`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """What ``/ready`` tells: each part and whether it is fine, with a word for the operator."""
-
-    is_ready: bool
-    parts: dict[str, str]
 
 
 HTTP_FAULTS = {
@@ -87,27 +79,7 @@ def build_app(
     # "/health/" is another address than "/health", and not there.
     app.router.redirect_slashes = False
 
-    async def health(request: Request) -> Response:
-        return _json(
-            {
-                "code": 0,
-                "msg": "ok",
-                "status": "ok",
-                "version": __version__,
-                "upstream": "sandbox" if is_sandbox else "iflytek",
-            }
-        )
-
-    async def ready(request: Request) -> Response:
-        state = await readiness()
-        if state.is_ready:
-            return _json({"code": 0, "msg": "ok", "status": "ready", **state.parts})
-        body = {
-            "code": str(Code.SERVICE_UNAVAILABLE),
-            "msg": format_message(Code.SERVICE_UNAVAILABLE, Language.ZH),
-            **state.parts,
-        }
-        return _json(body, 503, {"Retry-After": "5"})
+    probes = Probes(readiness, is_sandbox=is_sandbox)
 
     async def http_fault(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -137,8 +109,8 @@ def build_app(
         ("/user/get_token", endpoints.vouchers.redeem, ["POST"]),
         ("/v1/usage", endpoints.usage.entries, ["GET"]),
         ("/v1/usage/{request_id}", endpoints.usage.receipt, ["GET"]),
-        ("/health", health, ["GET"]),
-        ("/ready", ready, ["GET"]),
+        ("/health", probes.health, ["GET"]),
+        ("/ready", probes.ready, ["GET"]),
     ):
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)

@@ -1,26 +1,98 @@
-"""``/auth/register`` and ``/auth/login`` of the seed's door."""
+"""``/auth/register`` and ``/auth/login`` of the legacy API."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.core.signups import SignupQuota
+from aiproject.accounts.routes.field_types import (
+    UUID_EXAMPLE,
+    Academy,
+    Email,
+    NewPassword,
+    Password,
+    Pictures,
+    Tokens,
+    Username,
+    Uuid,
+)
 from aiproject.adapters.http.asgi import client_address, client_group, note
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
-from aiproject.adapters.http.json import answer, answer_failure, optional_text_field, read_fields, text_field
-from aiproject.codes import Code
+from aiproject.adapters.http.json import answer_failure
+from aiproject.adapters.http.operation import Answer, BodyOperation, succeed
+from aiproject.codes import Code, Success
 from aiproject.errors import AiProjectError, RegistrationClosed
-from aiproject.protocols.legacy import success
 
-__all__ = ["AuthRoutes"]
+__all__ = ["OPERATIONS", "AuthRoutes"]
 
 REGISTRATIONS = Rate("registration", "120/minute", guards_money=True)
 """By address. A school behind one address registers a class in a minute; a flood is stopped."""
 
+TAG = "用户鉴权"
 
-WITHOUT_QUOTA = "用户注册成功；该网络地址今日的注册赠送额度已用完，账号暂无额度，可兑换令牌或联系管理员"
+
+class Registration(Struct, kw_only=True):
+    """A new account."""
+
+    username: Username
+    password: NewPassword
+    email: Email
+    academy: Annotated[Academy | None, Meta(description="学院，可不填")] = None
+
+
+class LoginCredentials(Struct, kw_only=True):
+    """The name and password of an account."""
+
+    username: Username
+    password: Password
+
+
+class LoggedIn(Struct, kw_only=True):
+    """Everything that an app keeps of an account."""
+
+    uuid: Uuid
+    username: Username
+    email: Email
+    tokens: Tokens
+    picTimes: Pictures  # noqa: N815 - the legacy API's spelling
+    academy: Academy | UnsetType = UNSET
+
+
+REGISTER = BodyOperation(
+    name="register",
+    method="POST",
+    path="/auth/register",
+    summary="注册",
+    tag=TAG,
+    request=Registration,
+    examples={"注册": {"username": "小明", "password": "correct horse", "email": "ming@example.com"}},
+    answers=(Answer(message=Success.REGISTERED),),
+    failures={200: (Code.USER_NAME_REPEAT, Code.REGISTRATION_CLOSED, Code.APP_QUERY_METHOD_ERROR)},
+)
+LOGIN = BodyOperation(
+    name="login",
+    method="POST",
+    path="/auth/login",
+    summary="登录",
+    tag=TAG,
+    request=LoginCredentials,
+    examples={"登录": {"username": "小明", "password": "correct horse"}},
+    answers=(
+        Answer(
+            message=Success.LOGGED_IN,
+            body=LoggedIn(uuid=UUID_EXAMPLE, username="小明", email="ming@example.com", tokens=10_000, picTimes=10),
+        ),
+    ),
+    failures={200: (Code.LOGIN_ERROR, Code.APP_QUERY_METHOD_ERROR)},
+)
+
+OPERATIONS = (REGISTER, LOGIN)
+"""For the description, see `aiproject.web.openapi`."""
 
 
 class AuthRoutes:
@@ -42,37 +114,38 @@ class AuthRoutes:
         try:
             if not self._is_open:
                 raise RegistrationClosed
-            fields = await read_fields(request)
-            username, password = text_field(fields, "username"), text_field(fields, "password")
-            email, academy = text_field(fields, "email"), optional_text_field(fields, "academy")
+            wanted = await REGISTER.read(request)
             address = client_group(request.scope)
             await self._limiter.hit(REGISTRATIONS, address)
             opening = self._signups.opening(address)
             account = await self._accounts.register(
-                username, password, email, academy, open_books=opening, address=address
+                wanted.username,
+                wanted.password,
+                wanted.email,
+                wanted.academy,
+                open_books=opening,
+                address=address,
             )
         except AiProjectError as error:
             return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
         note(request.scope, account=account.account_id, outcome="ok", has_signup_quota=opening.is_full)
-        return answer(success("用户注册成功" if opening.is_full else WITHOUT_QUOTA))
+        return succeed(request, Success.REGISTERED if opening.is_full else Success.REGISTERED_WITHOUT_QUOTA)
 
     async def login(self, request: Request) -> Response:
         """Check ``username`` and ``password``; answer with everything an app keeps of the account."""
         try:
-            fields = await read_fields(request)
-            username, password = text_field(fields, "username"), text_field(fields, "password")
-            account = await self._accounts.login(username, password, address=client_address(request.scope))
+            shown = await LOGIN.read(request)
+            address = client_address(request.scope)
+            account = await self._accounts.login(shown.username, shown.password, address=address)
         except AiProjectError as error:
             return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
         note(request.scope, account=account.account_id, outcome="ok")
-        body = success(
-            "用户登录成功",
+        logged_in = LoggedIn(
             uuid=account.uuid,
             username=account.username,
             email=account.email,
             tokens=account.tokens,
             picTimes=account.pic_times,
+            academy=UNSET if account.academy is None else account.academy,
         )
-        if account.academy is not None:
-            body["academy"] = account.academy
-        return answer(body)
+        return succeed(request, Success.LOGGED_IN, logged_in)

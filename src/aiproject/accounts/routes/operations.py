@@ -9,10 +9,10 @@ from aiproject.accounts.principal.principal import Credential
 from aiproject.accounts.sessions.cookies import CSRF_HEADER
 from aiproject.adapters.http.operation import Access
 from aiproject.codes import Code
-from aiproject.errors import AiProjectError, InvalidInput, LoginFailed, NotAllowed, NotSignedIn
+from aiproject.errors import AiProjectError, InvalidInput, LoginFailed, NotAllowed, NotSignedIn, SpendLimitReached
 from aiproject.protocols.v1 import failure_of
 
-__all__ = ["NOBODY", "TAG", "failures", "owner"]
+__all__ = ["NOBODY", "TAG", "caller", "failures", "owner"]
 
 TAG: Final = "账号自助"
 
@@ -61,7 +61,6 @@ def identity_headers(*, is_needed: bool) -> tuple[dict[str, Any], ...]:
     )
 
 
-IDENTITY_HEADERS: Final = identity_headers(is_needed=False)
 CSRF_PARAMETER: Final = {
     "name": CSRF_HEADER,
     "in": "header",
@@ -87,7 +86,25 @@ def owner(action: Action, *, changes: bool = True) -> Access:
     said = "；".join(f"{CREDENTIALS[each]}：{REQUIREMENTS[need]}" for each, need in needs.items())
     return Access(
         description=f"凭证：{said}。",
-        parameters=(*IDENTITY_HEADERS, *((CSRF_PARAMETER,) if changes else ())),
+        parameters=(*identity_headers(is_needed=False), *((CSRF_PARAMETER,) if changes else ())),
         security=tuple(SECURITY[each] for each in SECURITY if needs[each] is not Requirement.REFUSED),
+        failures=failures(*refusals),
+    )
+
+
+def caller(*, in_headers: bool, is_needed: bool = True, spends: bool = True) -> Access:
+    """Return what an operation needs that an API key is good for.
+
+    Args:
+        in_headers: whether uuid and name are headers; else they are fields of the body.
+        is_needed: whether somebody without any credential is refused.
+        spends: whether the operation uses what a key's spend limits count.
+    """
+    pairs: list[dict[str, list[str]]] = [{"uuid": [], "username": []}] if in_headers else []
+    without: list[dict[str, list[str]]] = [] if in_headers and is_needed else [{}]
+    refusals = [NotSignedIn(), NotAllowed(), *([SpendLimitReached("tokens")] if spends else [])]
+    return Access(
+        parameters=identity_headers(is_needed=is_needed) if in_headers else (),
+        security=({"apiKey": []}, *pairs, {"session": []}, *without),
         failures=failures(*refusals),
     )

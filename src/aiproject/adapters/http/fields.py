@@ -29,8 +29,9 @@ def reads(reader: Reader) -> msgspec.Meta:
     """Return the annotation of a field that is read by a function, because its callers send more than its JSON type.
 
     Args:
-        reader: makes the field's value of the member's; raises `ValueError` for what it does not take. It is called
-            with ``null`` as well, and never where the member is missing.
+        reader: makes a value of the field's type of the member's; raises `ValueError` for what it does not take. It is
+            called with ``null`` as well, and never where the member is missing. Bounds of the type are checked
+            afterwards.
     """
     return msgspec.Meta(extra={READER: reader})
 
@@ -93,7 +94,7 @@ def read_fields_as(kind: type[S], fields: Mapping[str, Any], place: str = "") ->
 def _value(field: _Field, value: Any, place: str) -> Any:
     if field.reader is not None:
         try:
-            return field.reader(value)
+            value = field.reader(value)
         except ValueError:
             raise _refusal(field.kind, value, place) from None
     if value is None:

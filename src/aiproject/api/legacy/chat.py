@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -13,6 +13,7 @@ from aiproject.accounts.principal.principal import Principal
 from aiproject.adapters.http.asgi import CHUNKS, Receive, Scope, Send, note, send_json
 from aiproject.adapters.http.bodies import read_body
 from aiproject.adapters.http.receive_budget import FREE_BYTES
+from aiproject.api.legacy.bodies import BrowserChat, ChatBody, DialogMessage, KeyChat, PairChat
 from aiproject.api.legacy.endpoint import Endpoint, read_identified
 from aiproject.calls.chat import ChatAnswer, ChatCalls, ChatWriter
 from aiproject.calls.incoming import IncomingCall
@@ -33,34 +34,9 @@ MAX_MESSAGES = 2000
 """Turns of a dialog; a bound on the work, far over what a context holds."""
 
 
-class _Message(msgspec.Struct):
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class _Call(msgspec.Struct):
-    uuid: str
-    username: str
-    dialog: list[_Message]
-
-
-class _KeyCall(msgspec.Struct):
-    """The body beside an API key: who calls is not looked for in it."""
-
-    dialog: list[_Message]
-
-
-class _BrowserCall(msgspec.Struct):
-    """The body beside a session's cookie, which says who calls unless the body does."""
-
-    dialog: list[_Message]
-    uuid: str | None = None
-    username: str | None = None
-
-
-_decode_call = msgspec.json.Decoder(_Call).decode
-_decode_key_call = msgspec.json.Decoder(_KeyCall).decode
-_decode_browser_call = msgspec.json.Decoder(_BrowserCall).decode
+_decode_call = msgspec.json.Decoder(PairChat).decode
+_decode_key_call = msgspec.json.Decoder(KeyChat).decode
+_decode_browser_call = msgspec.json.Decoder(BrowserChat).decode
 
 
 class ChatDefaults(msgspec.Struct, frozen=True):
@@ -98,7 +74,7 @@ class _TextEndpoint(Endpoint):
 
     async def _principal_and_dialog(
         self, scope: Scope, known: Principal | None, body: bytes
-    ) -> tuple[Principal, list[_Message]]:
+    ) -> tuple[Principal, list[DialogMessage]]:
         """Return who calls, and the dialog.
 
         Decoded, a dialog takes up to four times the memory of its body, which the receive budget does not count. So a
@@ -108,7 +84,7 @@ class _TextEndpoint(Endpoint):
         call = _parse(body, has_key=known is not None, has_cookie=has_cookie)
         if known is not None:
             return known, call.dialog
-        uuid, username = (None, None) if isinstance(call, _KeyCall) else (call.uuid, call.username)
+        uuid, username = (None, None) if isinstance(call, KeyChat) else (call.uuid, call.username)
         dialog = call.dialog if len(body) <= FREE_BYTES else None
         del call
         principal = await self._authenticator.of_fields(
@@ -259,8 +235,8 @@ class _Frames:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> _Call | _KeyCall | _BrowserCall:
-    call: _Call | _KeyCall | _BrowserCall
+def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> ChatBody:
+    call: ChatBody
     try:
         decode = _decode_browser_call if has_cookie else _decode_call
         call = _decode_key_call(body) if has_key else decode(body)

@@ -1,7 +1,6 @@
-"""The OpenAPI description of the documented endpoints, with examples; at ``/openapi.json``, shown at ``/docs``.
+"""The OpenAPI description, generated from the declarations beside the routes; at ``/openapi.json``, shown at ``/docs``.
 
-Written by hand, since the endpoints are plain ASGI: what they take and answer is a contract, not something to be
-derived from signatures. Each module here describes one door and returns its ``paths()``.
+Texts are in Chinese, as are the operations' messages by default. Why so: docs/decisions/0031-declared-bodies.md.
 """
 
 from __future__ import annotations
@@ -10,15 +9,24 @@ from functools import cache
 from typing import Any, Final
 
 from aiproject import __version__
-from aiproject.accounts.routes import account, api_keys, mail, sessions
+from aiproject.accounts.routes import account, api_keys, legacy, mail, sessions
 from aiproject.accounts.sessions.cookies import COOKIE
-from aiproject.web.openapi import admin, seed
+from aiproject.adapters.http.operation import Schema
+from aiproject.api.legacy import operations as calls
+from aiproject.ledger import routes as usage
+from aiproject.vouchers import routes as vouchers
+from aiproject.web import probes
+from aiproject.web.openapi import admin
 from aiproject.web.openapi.generate import paths_of, schemas_of
-from aiproject.web.openapi.parts import API_KEY, Schema
 
 __all__ = ["describe"]
 
 OPERATIONS: Final = (
+    *legacy.OPERATIONS,
+    *calls.OPERATIONS,
+    *vouchers.OPERATIONS,
+    *usage.OPERATIONS,
+    *probes.OPERATIONS,
     *sessions.OPERATIONS,
     *account.OPERATIONS,
     *api_keys.OPERATIONS,
@@ -26,6 +34,11 @@ OPERATIONS: Final = (
 )
 
 SECURITY_SCHEMES: Final[dict[str, Schema]] = {
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "API 密钥 `sk-…`。使用密钥时不需要 uuid 和 username，给出也不会查看",
+    },
     "uuid": {"type": "apiKey", "in": "header", "name": "uuid", "description": "用户唯一id标识，与 username 一起使用"},
     "username": {
         "type": "apiKey",
@@ -60,8 +73,8 @@ def describe() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "components": {
-            "securitySchemes": {**SECURITY_SCHEMES, "apiKey": API_KEY, **admin.SECURITY_SCHEMES},
+            "securitySchemes": {**SECURITY_SCHEMES, **admin.SECURITY_SCHEMES},
             "schemas": schemas_of(OPERATIONS),
         },
-        "paths": {**seed.paths(), **paths_of(OPERATIONS), **admin.paths()},
+        "paths": {**paths_of(OPERATIONS), **admin.paths()},
     }

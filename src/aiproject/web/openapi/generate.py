@@ -27,7 +27,7 @@ __all__ = ["paths_of", "schemas_of"]
 REFERENCE: Final = "#/components/schemas/{name}"
 
 ENVELOPE: Final[dict[str, Schema]] = {
-    "code": {"type": "integer", "const": 0, "description": "成功"},
+    "code": {"type": "integer", "const": 0},
     "msg": {"type": "string", "description": "给用户看的一句话"},
 }
 """What every answer of a success begins with."""
