@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
+
+from starlette.routing import BaseRoute
 
 from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core.profiles import Profiles
@@ -52,14 +54,15 @@ from aiproject.administration.service import Administrators
 from aiproject.administration.setup import SetupCode, SetupGuard
 from aiproject.administration.table_store import Tables
 from aiproject.administration.trial import ModelTrial
-from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
-from aiproject.api.legacy.files import PictureText, VoiceText
+from aiproject.api.legacy.chat import ChatDefaults
+from aiproject.api.legacy.routes import legacy_endpoints
 from aiproject.assembly import open_database, opening, password_profile, prepare_schema, signup_voice_ms
 from aiproject.audit.service import AuditLog
 from aiproject.calls.chat import CallTimes, ChatCalls
 from aiproject.calls.idempotency import IdempotencyStore
 from aiproject.calls.limits import CallLimits, Ceilings
 from aiproject.calls.running import RunningCalls
+from aiproject.calls.services import CallServices
 from aiproject.calls.unary import ClipCalls, PictureCalls
 from aiproject.config import IflytekCredentials, Settings
 from aiproject.errors import AiProjectError, Misconfigured
@@ -68,7 +71,7 @@ from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.protocols.forwarding import TrustedProxies
-from aiproject.providers.wiring import OpenProviders
+from aiproject.providers.wiring import OpenProviders, Providers
 from aiproject.providers.wiring import open_providers as open_all_providers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.vouchers.service import Vouchers
@@ -77,6 +80,9 @@ from aiproject.web.mail_pages import mail_pages
 from aiproject.web.middleware import EdgePolicy
 
 __all__ = ["Application", "connection_counts", "open_application", "open_redis"]
+
+Api = Callable[[CallServices], Sequence[BaseRoute]]
+"""Makes the routes of an API out of what it runs its calls with."""
 
 MEDIA_THREADS = 2
 """Threads that decode pictures and sound."""
@@ -139,7 +145,7 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisLink | None]:
 
 
 @asynccontextmanager
-async def open_gate(settings: Settings, link: RedisLink | None) -> AsyncIterator[RateLimiter | None]:
+async def open_rate_limiter(settings: Settings, link: RedisLink | None) -> AsyncIterator[RateLimiter | None]:
     """Open what counts requests and running calls; ``None`` where limits are off."""
     if settings.limits == "off":
         yield None
@@ -179,6 +185,83 @@ def receive_budget(settings: Settings) -> ReceiveBudget:
     )
 
 
+async def open_passwords(stack: AsyncExitStack, settings: Settings) -> PasswordService:
+    """Open the threads that hash passwords."""
+    common_passwords()  # read now, not while streams run
+    passwords = PasswordService(
+        PasswordHasher(password_profile(settings)),
+        threads=hash_threads(settings),
+        queue=HASHES_WAITING,
+        tells_addresses_apart=settings.limits == "on",
+    )
+    stack.push_async_callback(passwords.close)
+    return passwords
+
+
+async def open_quotas(stack: AsyncExitStack, settings: Settings, database: Database) -> Quotas:
+    """Open the ledger, with its leases renewed and its checkpoints written."""
+    quotas = await stack.enter_async_context(
+        Quotas.running(
+            database,
+            LeaseTimes(settings.hold_lease),
+            zone=ZoneInfo(settings.time_zone),
+            unpaid_per_day=settings.unpaid_tokens_per_day,
+            wait=settings.quota_wait,
+        )
+    )
+    await stack.enter_async_context(Checkpoints(database, settings.data_dir).running())
+    return quotas
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What counts, shared by everything that is limited.
+
+    Attributes:
+        requests: requests and running calls; ``None`` where limits are off.
+        events: logins, registrations and the like.
+    """
+
+    requests: RateLimiter | None
+    events: EventRateLimiter
+
+
+async def open_limits(stack: AsyncExitStack, settings: Settings) -> _Limits:
+    """Open the rate limiters, in Redis if the settings name one."""
+    link = await stack.enter_async_context(open_redis(settings))
+    rate_limiter = await stack.enter_async_context(open_rate_limiter(settings, link))
+    return _Limits(rate_limiter, EventRateLimiter(enabled=rate_limiter is not None, link=link))
+
+
+def call_services(
+    settings: Settings,
+    running: RunningCalls,
+    authenticator: Authenticator,
+    quotas: Quotas,
+    providers: Providers,
+    idempotency: IdempotencyStore,
+    limits: _Limits,
+    workers: Workers,
+) -> CallServices:
+    """Return what the APIs run their calls with."""
+    call_limits = CallLimits(limits.requests, ceilings(settings))
+    return CallServices(
+        running,
+        authenticator,
+        ChatCalls(
+            running,
+            quotas,
+            providers.chat,
+            idempotency,
+            call_limits,
+            model=settings.iflytek.spark.domain,
+            times=CallTimes(settings.upstream_call_timeout, settings.client_gone_drain),
+        ),
+        PictureCalls(quotas, providers.ocr, workers, idempotency, call_limits),
+        ClipCalls(quotas, providers.dictation, workers, idempotency, call_limits),
+    )
+
+
 @asynccontextmanager
 async def open_application(
     settings: Settings,
@@ -187,6 +270,7 @@ async def open_application(
     is_sandbox: bool,
     setup_code: SetupCode | None = None,
     open_providers: OpenProviders = open_all_providers,
+    apis: Sequence[Api] = (),
 ) -> AsyncIterator[Application]:
     """Open everything that the application needs, in a readable order; close it in reverse at the end.
 
@@ -195,6 +279,7 @@ async def open_application(
         is_sandbox: whether they are the sandbox's.
         setup_code: by which the first administrator can be made; ``None``: by the command line only.
         open_providers: opens who answers the calls.
+        apis: more APIs to serve, beside the legacy one.
 
     Raises:
         Misconfigured: the operator must mend something first.
@@ -203,32 +288,13 @@ async def open_application(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         await prepare_schema(database)
-        common_passwords()  # read now, not while streams run
-        passwords = PasswordService(
-            PasswordHasher(password_profile(settings)),
-            threads=hash_threads(settings),
-            queue=HASHES_WAITING,
-            tells_addresses_apart=settings.limits == "on",
-        )
-        stack.push_async_callback(passwords.close)
+        passwords = await open_passwords(stack, settings)
         workers = Workers(MEDIA_THREADS)
         stack.push_async_callback(workers.close)
-        link = await stack.enter_async_context(open_redis(settings))
-        rate_limiter = await stack.enter_async_context(open_gate(settings, link))
-        limiter = EventRateLimiter(enabled=rate_limiter is not None, link=link)
-        call_limits = CallLimits(rate_limiter, ceilings(settings))
-        calls = RunningCalls()
-        quotas = await stack.enter_async_context(
-            Quotas.running(
-                database,
-                LeaseTimes(settings.hold_lease),
-                zone=ZoneInfo(settings.time_zone),
-                unpaid_per_day=settings.unpaid_tokens_per_day,
-                wait=settings.quota_wait,
-            )
-        )
-        calls.at_drain(quotas.stop_waiting)
-        await stack.enter_async_context(Checkpoints(database, settings.data_dir).running())
+        limits = await open_limits(stack, settings)
+        running = RunningCalls()
+        quotas = await open_quotas(stack, settings, database)
+        running.at_drain(quotas.stop_waiting)
         login_throttle = LoginThrottle(database, guards_addresses=settings.limits == "on")
         accounts = Accounts(
             database,
@@ -244,19 +310,8 @@ async def open_application(
         authenticator = Authenticator(accounts, keys, CookieIdentity(sessions, browser_rules))
 
         providers = await stack.enter_async_context(open_providers(settings, credentials))
-        defaults = ChatDefaults(
-            settings.iflytek.spark.max_tokens, settings.iflytek.spark.temperature, settings.iflytek.spark.top_k
-        )
         idempotency = IdempotencyStore(database, quotas)
-        chats = ChatCalls(
-            calls,
-            quotas,
-            providers.chat,
-            idempotency,
-            call_limits,
-            model=settings.iflytek.spark.domain,
-            times=CallTimes(settings.upstream_call_timeout, settings.client_gone_drain),
-        )
+        services = call_services(settings, running, authenticator, quotas, providers, idempotency, limits, workers)
         mail_queue = open_outbox(settings)
         if mail_queue is not None:
             await stack.enter_async_context(mail_queue.running())
@@ -267,7 +322,7 @@ async def open_application(
         account_routes = AccountRoutes(accounts, Profiles(database), closing, sessions, session_routes, access)
         key_routes = KeyRoutes(keys, access, lambda: datetime.now(zone))
         recovery = Recovery(database, accounts, login_throttle, mail_queue, settings.public_url)
-        mail_routes = MailRoutes(recovery, access, limiter)
+        mail_routes = MailRoutes(recovery, access, limits.events)
         vouchers = Vouchers(database)
         audit = AuditLog(database)
         administration = AdministrationRoutes(
@@ -289,10 +344,10 @@ async def open_application(
                 ),
                 vouchers=vouchers,
                 tables=Tables(database),
-                trial=ModelTrial(providers.chat, calls, audit),
+                trial=ModelTrial(providers.chat, running, audit),
                 audit=audit,
                 setup=SetupGuard(setup_code),
-                limiter=limiter,
+                limiter=limits.events,
             ),
             app_id=credentials.app_id,
         )
@@ -301,30 +356,28 @@ async def open_application(
         stack.push_async_callback(probe.close)
 
         async def readiness() -> Readiness:
-            return await check_readiness(database, probe, calls)
+            return await check_readiness(database, probe, running)
 
         yield Application(
             build_app(
                 Endpoints(
                     auth=AuthRoutes(
                         accounts,
-                        limiter,
+                        limits.events,
                         signup_quota(settings, quotas),
                         is_open=settings.registration == "open",
                     ),
-                    text_chat=TextChat(calls, authenticator, chats, defaults),
-                    text_stream=TextStream(calls, authenticator, chats, defaults),
-                    voice=VoiceText(
-                        calls,
-                        authenticator,
-                        ClipCalls(quotas, providers.dictation, workers, idempotency, call_limits),
-                        limiter,
-                        anonymous=settings.voice_anonymous,
+                    calls=legacy_endpoints(
+                        services,
+                        ChatDefaults(
+                            settings.iflytek.spark.max_tokens,
+                            settings.iflytek.spark.temperature,
+                            settings.iflytek.spark.top_k,
+                        ),
+                        limits.events,
+                        anonymous_voice=settings.voice_anonymous,
                     ),
-                    picture=PictureText(
-                        calls, authenticator, PictureCalls(quotas, providers.ocr, workers, idempotency, call_limits)
-                    ),
-                    vouchers=VoucherRoutes(accounts, vouchers, rate_limiter),
+                    vouchers=VoucherRoutes(accounts, vouchers, limits.requests),
                     usage=UsageRoutes(authenticator, Receipts(database)),
                     more=[
                         *session_routes.routes(),
@@ -333,6 +386,7 @@ async def open_application(
                         *mail_routes.routes(),
                         *mail_pages(settings.password_min_length),
                         *administration.routes(),
+                        *(route for api in apis for route in api(services)),
                     ],
                 ),
                 readiness=readiness,
@@ -340,13 +394,13 @@ async def open_application(
                 cors_origins=settings.cors_origins,
                 edge_policy=EdgePolicy(
                     TrustedProxies(settings.trusted_proxies),
-                    rate_limiter,
+                    limits.requests,
                     settings.address_requests_per_minute,
                     receive_budget(settings),
                 ),
                 body_timeout=settings.body_timeout,
             ),
-            calls,
+            running,
         )
 
 

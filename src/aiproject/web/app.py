@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from aiproject.accounts.routes.legacy import AuthRoutes
 from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send, note
 from aiproject.adapters.http.bodies import ClientGone
-from aiproject.api.legacy.chat import TextChat, TextStream
-from aiproject.api.legacy.files import PictureText, VoiceText
 from aiproject.codes import Code
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.messages.formatting import Language, format_message
@@ -35,14 +33,12 @@ class Endpoints:
     """What stands behind the documented addresses."""
 
     auth: AuthRoutes
-    text_chat: TextChat
-    text_stream: TextStream
-    voice: VoiceText
-    picture: PictureText
+    calls: Mapping[str, ASGIApp]
+    """The endpoints that run calls, by address; each takes ``POST``."""
     vouchers: VoucherRoutes
     usage: UsageRoutes
-    more: Sequence[Route] = ()
-    """What rooms that are not the seed's mount by themselves; each is described beside it in `aiproject.web`."""
+    more: Sequence[BaseRoute] = ()
+    """Routes that their packages make themselves."""
 
 
 HTTP_FAULTS = {
@@ -91,30 +87,27 @@ def build_app(
         note(request.scope, outcome="client gone")
         return Response(status_code=400)  # nobody reads it
 
-    calls: dict[str, Any] = {
-        "/textModel/chat": endpoints.text_chat,
-        "/textModel/stream": endpoints.text_stream,
-        "/voiceModel/chat": endpoints.voice,
-        "/PictureToTextModel/chat": endpoints.picture,
-    }
     app.add_exception_handler(HTTPException, http_fault)
     app.add_exception_handler(ClientGone, client_gone)
     # Starlette answers a bug in plain text otherwise, before `RequestsMiddleware` sees it; it raises it again
     # afterwards.
     app.add_exception_handler(Exception, http_fault)
-    for path, endpoint, methods in (
+    routes: Iterable[tuple[str, Any, list[str]]] = (
         ("/auth/register", endpoints.auth.register, ["POST"]),
         ("/auth/login", endpoints.auth.login, ["POST"]),
-        *((path, endpoint, ["POST"]) for path, endpoint in calls.items()),
+        *((path, endpoint, ["POST"]) for path, endpoint in endpoints.calls.items()),
         ("/user/get_token", endpoints.vouchers.redeem, ["POST"]),
         ("/v1/usage", endpoints.usage.entries, ["GET"]),
         ("/v1/usage/{request_id}", endpoints.usage.receipt, ["GET"]),
         ("/health", probes.health, ["GET"]),
         ("/ready", probes.ready, ["GET"]),
-    ):
+    )
+    for path, endpoint, methods in routes:
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)
-    return with_middleware(CallsFirst(calls, WithPages(app)), cors_origins, edge_policy, body_timeout=body_timeout)
+    return with_middleware(
+        CallsFirst(endpoints.calls, WithPages(app)), cors_origins, edge_policy, body_timeout=body_timeout
+    )
 
 
 class CallsFirst:

@@ -196,6 +196,7 @@ def test_routes_and_description_agree() -> None:
     from aiproject.accounts.routes.api_keys import KeyRoutes
     from aiproject.accounts.routes.mail import MailRoutes
     from aiproject.accounts.routes.sessions import SessionRoutes
+    from aiproject.api.legacy.routes import legacy_endpoints
     from aiproject.web.app import Endpoints, build_app
     from aiproject.web.mail_pages import mail_pages
 
@@ -205,6 +206,12 @@ def test_routes_and_description_agree() -> None:
         register = login = redeem = entries = receipt = endpoint
 
     nothing: Any = None
+    calls = legacy_endpoints(
+        cast("Any", SimpleNamespace(running=0, authenticator=0, chats=0, clips=0, pictures=0)),
+        nothing,
+        nothing,
+        anonymous_voice=True,
+    )
     more = [
         *SessionRoutes(nothing, nothing, nothing, nothing).routes(),
         *AccountRoutes(nothing, nothing, nothing, nothing, nothing, nothing).routes(),
@@ -213,8 +220,8 @@ def test_routes_and_description_agree() -> None:
         *mail_pages(8),
         *AdministrationRoutes(cast("Any", SimpleNamespace(administrators=None)), app_id="").routes(),
     ]
-    parts: Any = (Routes(), endpoint, endpoint, endpoint, endpoint, Routes(), Routes(), more)
-    app: Any = build_app(Endpoints(*parts), readiness=parts[1], is_sandbox=False, cors_origins=("*",))
+    parts: Any = (Routes(), calls, Routes(), Routes(), more)
+    app: Any = build_app(Endpoints(*parts), readiness=nothing, is_sandbox=False, cors_origins=("*",))
     while not hasattr(app, "router"):
         app = getattr(app, "app", None) or app._app
     routes = {

@@ -1,0 +1,74 @@
+"""An API in as few lines as can be, as an example: a question in plain text, answered in plain text as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.routing import BaseRoute, Route
+
+from aiproject.adapters.http.asgi import Receive, Scope, Send
+from aiproject.adapters.http.bodies import read_body
+from aiproject.calls.chat import ChatAnswer
+from aiproject.calls.incoming import IncomingCall
+from aiproject.calls.services import CallServices
+from aiproject.errors import AiProjectError
+from aiproject.protocols.chat import ChatMessage, ChatRequest
+
+__all__ = ["toy_api"]
+
+
+class PlainWriter:
+    """Implements `ChatWriter`."""
+
+    passes_on = True
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    async def write(self, answer: ChatAnswer) -> None:
+        try:
+            is_whole = False
+            while not is_whole:
+                events = await answer.receive()
+                is_whole = events[-1].is_last
+                if is_whole:
+                    await answer.settle(answer.text.encode() if answer.is_kept else None)
+                await self._piece("".join(event.text for event in events).encode())
+        except AiProjectError as error:
+            if not self.has_begun:
+                raise
+            await answer.fail(error)
+            await self._piece(f"\n[{type(error).__name__}]".encode())
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def repeat(self, written: bytes) -> None:
+        await self._piece(written)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _piece(self, body: bytes) -> None:
+        if not self.has_begun:
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            self.has_begun = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+class Ask:
+    """``POST /toy/ask``; errors before the first word are left to whatever renders them for this address."""
+
+    def __init__(self, services: CallServices) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        services = self._services
+        with services.running.enter():
+            principal = await services.authenticator.of_headers(scope)
+            body = await read_body(receive, scope["headers"], limit=65_536)
+            request = ChatRequest((ChatMessage("user", body.decode()),), max_tokens=1000)
+            await services.chats.run(IncomingCall(scope, receive, principal, body), request, PlainWriter(send))
+
+
+def toy_api(services: CallServices) -> Sequence[BaseRoute]:
+    """Return the routes."""
+    return [Route("/toy/ask", Ask(services), methods=["POST"])]
