@@ -31,7 +31,8 @@ from aiproject.administration.model import Role
 from aiproject.administration.service import Administrators
 from aiproject.assembly import open_database, password_profile
 from aiproject.audit.model import Actor, ActorKind, AuditContext
-from aiproject.config import Settings, load_settings
+from aiproject.config.loading import load_settings
+from aiproject.config.settings import Settings
 from bench.login_storm import PASSWORD, fill, process
 
 __all__ = ["LOGIN_BOUND", "LOOKUP_BOUND_MS", "differs", "run"]

@@ -45,7 +45,8 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import name_key
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.assembly import opening, password_profile
-from aiproject.config import Settings, load_settings
+from aiproject.config.loading import load_settings
+from aiproject.config.settings import Settings
 from aiproject.ledger.service import LeaseTimes, Quotas
 
 __all__ = ["LOGINS", "STREAMS", "Figures", "Spacing", "fill", "process", "run"]

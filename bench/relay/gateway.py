@@ -13,7 +13,7 @@ import sys
 import threading
 
 from aiproject.adapters import log
-from aiproject.config import load_settings
+from aiproject.config.loading import load_settings
 from aiproject.server import Serving, bind, serve
 
 

@@ -17,7 +17,7 @@ from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import argon2id
-from aiproject.config import Settings
+from aiproject.config.settings import Settings
 from aiproject.errors import Misconfigured
 from aiproject.ledger.service import Quotas
 

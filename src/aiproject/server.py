@@ -30,7 +30,8 @@ from aiproject.adapters.http.connections import connection_limit, guarded
 from aiproject.adapters.log import get_logger
 from aiproject.administration.setup import SetupCode
 from aiproject.calls.running import RunningCalls
-from aiproject.config import IflytekCredentials, Settings
+from aiproject.config.iflytek import IflytekCredentials
+from aiproject.config.settings import Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.wiring import connection_counts, open_application
 

@@ -64,7 +64,8 @@ from aiproject.calls.limits import CallLimits, Ceilings
 from aiproject.calls.running import RunningCalls
 from aiproject.calls.services import CallServices
 from aiproject.calls.unary import ClipCalls, PictureCalls
-from aiproject.config import IflytekCredentials, Settings
+from aiproject.config.iflytek import IflytekCredentials
+from aiproject.config.settings import Settings
 from aiproject.errors import AiProjectError, Misconfigured
 from aiproject.ledger.checkpoints import Checkpoints
 from aiproject.ledger.receipts import Receipts

@@ -15,7 +15,9 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from aiproject.config import IflytekCredentials, Settings, load_settings
+from aiproject.config.iflytek import IflytekCredentials
+from aiproject.config.loading import load_settings
+from aiproject.config.settings import Settings
 from aiproject.errors import Reason, UpstreamFailed, UpstreamTruncated
 from aiproject.providers.wiring import Providers
 from aiproject.wiring import open_application

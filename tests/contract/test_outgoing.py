@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from PIL import Image
 
-from aiproject.config import IflytekCredentials
+from aiproject.config.iflytek import IflytekCredentials
 from aiproject.errors import UpstreamFailed
 from aiproject.media.picture import Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest

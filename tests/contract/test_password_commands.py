@@ -17,7 +17,7 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher
 from aiproject.cli import users
 from aiproject.cli.main import app
-from aiproject.config import load_settings
+from aiproject.config.loading import load_settings
 from aiproject.errors import LoginFailed, TooManyRequests
 
 PASSWORD = "correct horse battery"

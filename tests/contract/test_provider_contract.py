@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from aiproject.config import IflytekCredentials
+from aiproject.config.iflytek import IflytekCredentials
 from aiproject.errors import Reason
 from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
 from aiproject.providers.iflytek.spark import IflytekSpark

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from PIL import Image
 
-from aiproject.config import IflytekCredentials
+from aiproject.config.iflytek import IflytekCredentials
 from aiproject.errors import (
     UpstreamFailed,
     UpstreamNonsense,

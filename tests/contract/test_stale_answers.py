@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from aiproject.adapters.net.http_client import open_session
-from aiproject.config import IflytekCredentials
+from aiproject.config.iflytek import IflytekCredentials
 from aiproject.errors import UpstreamNonsense
 from aiproject.media.audio import Pcm
 from aiproject.media.picture import Picture

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from aiproject.adapters.net.dialer import ResumingContext, client_tls
-from aiproject.config import IflytekCredentials
+from aiproject.config.iflytek import IflytekCredentials
 from aiproject.errors import UpstreamRefused
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits

@@ -14,7 +14,7 @@ from aiproject.administration.model import Role
 from aiproject.administration.service import Administrators
 from aiproject.assembly import open_database
 from aiproject.audit.model import Actor, ActorKind, AuditContext
-from aiproject.config import Settings
+from aiproject.config.settings import Settings
 from system import wire
 from system.harness import LocalServer
 

@@ -32,7 +32,8 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.setup import SetupCode
 from aiproject.assembly import open_database, opening
-from aiproject.config import IflytekCredentials, Settings
+from aiproject.config.iflytek import IflytekCredentials
+from aiproject.config.settings import Settings
 from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from aiproject.protocols.chat import ChatMessage

@@ -20,7 +20,7 @@ import pytest
 import mail_server
 import services
 from aiproject.administration.model import Role as AdminRole
-from aiproject.config import load_settings
+from aiproject.config.loading import load_settings
 from mail_server import MailBox, make_certificate, running_mail_server
 from services import Redis
 from system import wire

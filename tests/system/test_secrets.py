@@ -22,7 +22,7 @@ import pytest
 
 import program
 from aiproject.administration.model import Role as AdminRole
-from aiproject.config import load_settings
+from aiproject.config.loading import load_settings
 from aiproject.web.openapi import describe
 from system import wire
 from system.administrators import Console, administrator

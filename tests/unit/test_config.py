@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from aiproject.config import IflytekCredentials, Settings, load_settings, setting_fields
+from aiproject.config.iflytek import IflytekCredentials
+from aiproject.config.loading import load_settings
+from aiproject.config.settings import Settings
+from aiproject.config.sources import setting_fields
 from aiproject.errors import Misconfigured
 
 SECRET = "hunter2-hunter2-hunter2"

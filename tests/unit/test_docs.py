@@ -19,7 +19,8 @@ from aiproject.administration import routes as administration_routes
 from aiproject.api.legacy import files as relay_files
 from aiproject.cli.main import COMMANDS
 from aiproject.codes import Code
-from aiproject.config import Settings, setting_fields
+from aiproject.config.settings import Settings
+from aiproject.config.sources import setting_fields
 from aiproject.protocols.iflytek.spark.models import known_domains
 from aiproject.protocols.legacy import INTERNAL_ERROR_NUMBER, error_number, failure_of
 from aiproject.vouchers import routes as vouchers_routes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiproject.config import load_settings
+from aiproject.config.loading import load_settings
 from aiproject.errors import Misconfigured
 from aiproject.wiring import open_outbox
 

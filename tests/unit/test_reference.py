@@ -10,8 +10,10 @@ import pytest
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 
 from aiproject.cli.common import EXIT_STATUSES
-from aiproject.config import Settings, Unit, setting_fields
 from aiproject.config.iflytek import SettingGroup
+from aiproject.config.settings import Settings
+from aiproject.config.sources import setting_fields
+from aiproject.config.types import Unit
 from tools.reference import settings
 from tools.reference.catalogue import Catalogue, Untranslated, english
 from tools.reference.commands import EXIT_MEANINGS, all_commands

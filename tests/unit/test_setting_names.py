@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aiproject.config import Settings, setting_fields
+from aiproject.config.settings import Settings
+from aiproject.config.sources import setting_fields
 from aiproject.setting_names import NOT_SETTINGS, is_service_address, unknown_keys, unknown_variables
 
 CLONE = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""The page of all settings, from the model `aiproject.config.Settings`."""
+"""The page of all settings, from the model `aiproject.config.settings.Settings`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import annotated_types
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from aiproject.config import SettingField, Settings, Unit, setting_fields
+from aiproject.config.settings import Settings
+from aiproject.config.sources import SettingField, setting_fields
+from aiproject.config.types import Unit
 from aiproject.setting_names import PREFIX
 from tools.reference.catalogue import Translate, paragraphs
 

@@ -17,7 +17,7 @@ from aiproject.administration.model import Role
 from aiproject.administration.service import Administrators, Change
 from aiproject.assembly import password_profile
 from aiproject.cli.common import origin, out, print_table, read_password, read_settings, run, tables
-from aiproject.config import Settings
+from aiproject.config.settings import Settings
 
 __all__ = ["administrators", "app"]
 

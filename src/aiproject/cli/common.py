@@ -21,7 +21,8 @@ from aiproject.administration.model import AdministratorUnknown
 from aiproject.assembly import open_database, prepare_schema
 from aiproject.audit.model import Actor, ActorKind, AuditContext, Fact
 from aiproject.audit.store import record
-from aiproject.config import Settings, load_settings
+from aiproject.config.loading import load_settings
+from aiproject.config.settings import Settings
 from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
 from aiproject.messages.formatting import Language, format_error
 

@@ -23,7 +23,7 @@ from aiproject.cli.findings import (
     examine_password_length,
 )
 from aiproject.cli.name_findings import examine_names
-from aiproject.config import Settings
+from aiproject.config.settings import Settings
 from aiproject.errors import (
     AiProjectError,
     InvalidInput,

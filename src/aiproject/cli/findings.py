@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH
-from aiproject.config import Settings, config_path, setting_fields
+from aiproject.config.settings import Settings
+from aiproject.config.sources import config_path, setting_fields
 
 __all__ = ["Finding", "examine_configuration_file", "examine_exposure", "examine_files", "examine_password_length"]
 

@@ -19,7 +19,7 @@ from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Accounts
 from aiproject.cli.common import complain, origin, out, print_table, read_settings, run, tables
 from aiproject.cli.users import MOST, Name, rooms
-from aiproject.config import Settings
+from aiproject.config.settings import Settings
 from aiproject.ledger.key_limits import day_of
 
 __all__ = ["app"]

@@ -22,7 +22,7 @@ from aiproject.adapters.db.engine import Database
 from aiproject.assembly import open_database
 from aiproject.cli.common import origin, out, print_table, read_settings, run
 from aiproject.cli.users import rooms
-from aiproject.config import Settings
+from aiproject.config.settings import Settings
 from aiproject.errors import InvalidInput, Misconfigured
 from aiproject.ledger.checkpoint import CheckpointReader
 from aiproject.ledger.checkpoint_keys import PUBLIC_FILE, private_key, public_key, public_text

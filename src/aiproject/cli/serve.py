@@ -17,7 +17,8 @@ from aiproject.administration.setup import SETUP_SECONDS, SetupCode
 from aiproject.assembly import open_database
 from aiproject.cli.admins import administrators
 from aiproject.cli.common import errors, read_settings
-from aiproject.config import IflytekCredentials, Settings
+from aiproject.config.iflytek import IflytekCredentials
+from aiproject.config.settings import Settings
 from aiproject.sandbox.platform import SandboxOptions
 from aiproject.sandbox.running import SandboxThread, run_forever
 from aiproject.server import Serving, bind, serve

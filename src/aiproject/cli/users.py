@@ -18,7 +18,7 @@ from aiproject.assembly import opening, password_profile
 from aiproject.audit.model import CHANGED
 from aiproject.audit.service import AuditLog
 from aiproject.cli.common import noting, origin, out, print_table, read_password, read_settings, run, tables
-from aiproject.config import Settings
+from aiproject.config.settings import Settings
 from aiproject.errors import InvalidInput
 from aiproject.ledger.service import LeaseTimes, Quotas
 

@@ -4,19 +4,3 @@ Every field is one documented setting. Its variable is ``AIPROJECT_`` and its fl
 (named by ``AIPROJECT_CONFIG``) is the flat name, or the field's name in the tables of its groups. `load_settings`
 reports all complaints at once, names that are no setting included (`aiproject.setting_names`).
 """
-
-from aiproject.config.iflytek import IflytekCredentials
-from aiproject.config.loading import load_settings
-from aiproject.config.settings import Settings
-from aiproject.config.sources import SettingField, config_path, setting_fields
-from aiproject.config.types import Unit
-
-__all__ = [
-    "IflytekCredentials",
-    "SettingField",
-    "Settings",
-    "Unit",
-    "config_path",
-    "load_settings",
-    "setting_fields",
-]

@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from aiproject.adapters.net.http_client import open_session
-from aiproject.config import IflytekCredentials, Settings
+from aiproject.config.iflytek import IflytekCredentials
+from aiproject.config.settings import Settings
 from aiproject.protocols.iflytek.dictation.dialect import DictationOptions
 from aiproject.providers.base import ChatProvider, DictationProvider, OcrProvider
 from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from aiproject.cli.findings import examine_exposure, examine_files, examine_password_length, is_loopback
-from aiproject.config import Settings
+from aiproject.config.settings import Settings
 
 PUBLIC: dict[str, Any] = {"host": "192.0.2.7", "trusted_proxies": ("10.0.0.2",), "voice_anonymous": False}
 KEYS: dict[str, Any] = {"iflytek_app_id": "a", "iflytek_api_key": "b", "iflytek_api_secret": "c"}

@@ -11,6 +11,7 @@ __all__ = [
     "CHUNKS",
     "HANG_UP",
     "READER",
+    "RECEIVED",
     "RECORD",
     "ASGIApp",
     "Message",

@@ -19,7 +19,7 @@ from aiproject.adapters.http.asgi import CHUNKS, HANG_UP, READER, RECEIVED, ASGI
 if TYPE_CHECKING:
     from aiproject.adapters.http.http1 import Http1Connection
 
-__all__ = ["CONTINUE", "Exchange", "status_line"]
+__all__ = ["CONTINUE", "Exchange"]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 """The interim answer that clients skip wherever it comes (RFC 9110, section 15.2.1)."""

@@ -14,7 +14,7 @@ from aiproject.adapters.log import get_logger
 from aiproject.adapters.net.deadline import Deadline
 from aiproject.adapters.net.dialer import Dialer, client_tls
 from aiproject.adapters.net.websocket import WebSocketConnection, connect
-from aiproject.config import IflytekCredentials
+from aiproject.config.iflytek import IflytekCredentials
 from aiproject.errors import UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
 from aiproject.protocols.iflytek.signing import clock_offset, http_date, sign_url
 
