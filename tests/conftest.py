@@ -8,7 +8,9 @@ skipped, and the end of the run says so; with ``AIPROJECT_REQUIRE_SERVICES=1`` t
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -97,6 +99,25 @@ def postgresql_server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def _redis_server() -> Iterator[Server]:
     yield from _serve(Redis)
+
+
+@pytest.fixture(scope="session")
+def typescript_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder ``node_modules`` with what ``tests/typescript/package-lock.json`` names."""
+    folder = tmp_path_factory.mktemp("npm")
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy(Path(__file__).parent / "typescript" / name, folder)
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    try:
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=True)
+    except FileNotFoundError:
+        _do_without("npm", ServerMissing("npm and Node.js are not on this machine"))
+    except subprocess.TimeoutExpired:
+        _do_without("npm", ServerMissing("the packages of tests/typescript cannot be had: npm took too long"))
+    except subprocess.CalledProcessError as failure:
+        last = (failure.stderr or "npm failed").strip().splitlines()[-1]
+        _do_without("npm", ServerMissing(f"the packages of tests/typescript cannot be had: {last}"))
+    return folder / "node_modules"
 
 
 @pytest.fixture
