@@ -103,8 +103,7 @@ class ChatAnswer:
                 parts.append(event.text)
             if event.reasoning or event.tool_calls:
                 self._take_beside(event)
-            if event.is_last:
-                self.is_whole = True
+        self.is_whole = events[-1].is_last
         return events
 
     def _take_beside(self, event: ChatEvent) -> None:

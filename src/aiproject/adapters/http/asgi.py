@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from aiproject.protocols.addresses import address_group, address_site, normalised
@@ -14,6 +14,7 @@ __all__ = [
     "RECEIVED",
     "RECORD",
     "ASGIApp",
+    "ChunkWriter",
     "Message",
     "Reader",
     "Receive",
@@ -39,8 +40,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 RECORD = "aiproject.record"
 
 CHUNKS = "aiproject.chunks"
-"""An extension of our own server's scopes: ``await scope["extensions"][CHUNKS]([piece, …])`` sends pieces of a chunked
-body that has begun, each as a chunk of its own, all in one write. Elsewhere each takes a message."""
+"""An extension of our own server's scopes: ``await scope["extensions"][CHUNKS]([piece, …], before, after, is_last=…)``
+sends pieces of a chunked body that has begun, each between ``before`` and ``after`` as a chunk of its own, and with the
+last of them the body's end, all in one write. Elsewhere each takes a message. See `ChunkWriter`."""
 
 HANG_UP = "aiproject.hang_up"
 """The same: ``scope["extensions"][HANG_UP](callback)`` has ``callback`` called when the client hangs up; ``None`` ends
@@ -53,6 +55,14 @@ RECEIVED = "aiproject.received"
 """The same: ``scope["extensions"][RECEIVED]()`` says whether the request's body is here to its end."""
 
 HEADERS = "aiproject.headers"
+
+
+class ChunkWriter(Protocol):
+    """What `CHUNKS` names."""
+
+    async def __call__(
+        self, pieces: Sequence[bytes], before: bytes = b"", after: bytes = b"", *, is_last: bool = False
+    ) -> None: ...
 
 
 class Reader(Protocol):

@@ -39,6 +39,10 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, phrase)
 
 
+_SIZED: Final = 2048
+_SIZE_LINES: Final = tuple(b"%x\r\n" % size for size in range(_SIZED))
+"""The first lines of chunks; looked up, they take a third of the time that formatting takes."""
+
 _STATUS_LINES: Final = {int(status): status_line(status) for status in HTTPStatus}
 
 
@@ -219,13 +223,26 @@ class Exchange:
         else:
             self._send_body(message.get("body", b""), is_last=not message.get("more_body", False))
 
-    async def write_chunks(self, pieces: Sequence[bytes]) -> None:
+    async def write_chunks(
+        self, pieces: Sequence[bytes], before: bytes = b"", after: bytes = b"", *, is_last: bool = False
+    ) -> None:
         """Send pieces of a chunked body, each as a chunk of its own; see `aiproject.adapters.http.asgi.CHUNKS`."""
         connection = self._connection
         if connection.is_write_paused and not self.disconnected:
             await connection.drain()
-        if not self.disconnected:
-            connection.transport.write(self._take_head() + b"".join([b"%x\r\n%b\r\n" % (len(p), p) for p in pieces]))
+        if self.disconnected:
+            return
+        around = len(before) + len(after)
+        end = after + b"\r\n"
+        parts = [self._take_head()]
+        for piece in pieces:
+            size = len(piece) + around
+            parts += (_SIZE_LINES[size] if size < _SIZED else b"%x\r\n" % size, before, piece, end)
+        if is_last:
+            parts.append(b"0\r\n\r\n")
+        connection.transport.write(b"".join(parts))
+        if is_last:
+            self._complete()
 
     def watch_hang_up(self, callback: Callable[[], object] | None) -> None:
         """Have a hang-up reported; see `aiproject.adapters.http.asgi.HANG_UP`."""

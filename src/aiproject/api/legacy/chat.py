@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from aiproject.accounts.identity.authenticator import Authenticator, bearer_of
 from aiproject.accounts.principal.principal import Principal
-from aiproject.adapters.http.asgi import CHUNKS, Receive, Scope, Send, note, send_json
+from aiproject.adapters.http.asgi import CHUNKS, ChunkWriter, Receive, Scope, Send, note, send_json
 from aiproject.adapters.http.bodies import read_body
 from aiproject.adapters.http.receive_budget import FREE_BYTES
 from aiproject.api.legacy.bodies import BrowserChat, ChatBody, DialogMessage, KeyChat, PairChat
@@ -188,7 +188,7 @@ class _FrameWriter:
             if last is not None and not answer.has_reported_usage:
                 last = with_usage(last, answer.usage)
             await answer.settle(b"\n".join([*kept[:-1], last or b""]) if kept else b"" if answer.is_kept else None)
-            await out.send([] if last is None else [last])
+            await out.end([] if last is None else [last])
             note(self._scope, outcome="ok", frames=out.count)
         except AiProjectError as error:
             if not out.count:
@@ -196,12 +196,10 @@ class _FrameWriter:
             await answer.fail(error)
             # The status line is gone; the failure stands inside the stream, in the format that its client knows.
             failure = self._failure(self._scope, error)
-            await out.send([error_frame(code=error_number(error), message=failure.msg, sid=answer.sid)])
-        await out.end()
+            await out.end([error_frame(code=error_number(error), message=failure.msg, sid=answer.sid)])
 
     async def repeat(self, written: bytes) -> None:
-        await self._out.send(written.split(b"\n"))
-        await self._out.end()
+        await self._out.end(written.split(b"\n"))
 
 
 class _Frames:
@@ -213,26 +211,33 @@ class _Frames:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.count = 0
+        self._has_begun = False
         self._as_events = _wants_event_stream(scope["headers"])
         self._prefix, self._suffix = (b"data: ", b"\n\n") if self._as_events else (b"", b"\n")
         self._send = send
-        self._send_chunks: Callable[[Sequence[bytes]], Awaitable[None]] | None = scope.get("extensions", {}).get(CHUNKS)
+        self._send_chunks: ChunkWriter | None = scope.get("extensions", {}).get(CHUNKS)
 
     async def send(self, frames: Sequence[bytes]) -> None:
-        if not frames:
-            return
-        if not self.count:
+        if frames:
+            await self._write(frames, is_last=False)
+
+    async def end(self, frames: Sequence[bytes]) -> None:
+        """Send the last frames and the body's end."""
+        await self._write(frames, is_last=True)
+
+    async def _write(self, frames: Sequence[bytes], *, is_last: bool) -> None:
+        if not self._has_begun:
+            self._has_begun = True
             await self._send(_stream_start(self._as_events))
         self.count += len(frames)
-        bodies = [b"%b%b%b" % (self._prefix, frame, self._suffix) for frame in frames]
         if self._send_chunks is not None:
-            await self._send_chunks(bodies)
+            await self._send_chunks(frames, self._prefix, self._suffix, is_last=is_last)
             return
-        for body in bodies:
+        for frame in frames:
+            body = b"%b%b%b" % (self._prefix, frame, self._suffix)
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
-    async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        if is_last:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> ChatBody:

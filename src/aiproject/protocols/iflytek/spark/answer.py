@@ -23,7 +23,7 @@ from aiproject.protocols.iflytek.spark.frames import MAX_CLIENT_FRAME, STATUS_FI
 from aiproject.protocols.iflytek.spark.repair import WrongTypeError, normalise, repair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
 __all__ = ["MAX_ANSWER_BYTES", "MAX_FRAMES", "SparkAnswer"]
 
@@ -41,7 +41,6 @@ MAX_TOKENS_REPORTED: Final = 10_000_000
 
 _MAX_SID: Final = 64
 _MAX_CODE: Final = 999_999_999  # the documents' codes have five digits, and six in one place
-_LF, _CR = b"\n\r"
 
 # Only the members that we use: msgspec skips the others without making objects of them. Members that may be null in
 # the wild are optional; a type that is wrong in another way goes to the lenient path.
@@ -154,7 +153,7 @@ class SparkAnswer:
         self._size = 0
         self._closed = False
 
-    def receive_all(self, frames: Iterable[bytes], events: list[ChatEvent]) -> None:
+    def receive_all(self, frames: Collection[bytes], events: list[ChatEvent]) -> None:
         """Read the next frames, each as `receive` does; what follows the last frame of the answer is not looked at.
 
         Args:
@@ -165,19 +164,20 @@ class SparkAnswer:
         """
         if self._closed:
             raise UpstreamNonsense("a frame came after the last one", sid=self.sid)
+        are_lines = _are_lines(frames)
         for frame in frames:
-            if (
-                self.sid is not None
-                and len(frame) <= MAX_CLIENT_FRAME
-                and self.frames < MAX_FRAMES
-                and _LF not in frame
-                and _CR not in frame
-            ):
-                # Nearly every frame passes here, in half of the time; `receive` would say the same of it.
-                text = _plain_text(frame)
-                if text is not None:
+            if are_lines and self.sid is not None and len(frame) <= MAX_CLIENT_FRAME and self.frames < MAX_FRAMES:
+                # Nearly every frame passes here, in half of the time; `receive` would say the same of it. It is written
+                # out since a call of a function for each frame would take a quarter of that time.
+                try:
+                    text = _decode_plain_frame(frame).payload.choices.text[0].content
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    pass  # not as documented: looked at with care
+                else:
                     self.frames += 1
-                    self._grow(text)
+                    self._size += len(text) if text.isascii() else len(text.encode())
+                    if self._size > MAX_ANSWER_BYTES:
+                        raise self._too_long()
                     events.append(ChatEvent(text, "", (), None, False, frame))
                     continue
             events.append(self.receive(frame))
@@ -306,8 +306,11 @@ class SparkAnswer:
         """Count what the answer has grown by, and stop one without end."""
         self._size += len(text) if text.isascii() else len(text.encode())
         if self._size > MAX_ANSWER_BYTES:
-            self._closed = True
-            raise self._nonsense(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            raise self._too_long()
+
+    def _too_long(self) -> UpstreamNonsense:
+        self._closed = True
+        return self._nonsense(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
     def _read_usage(self, given: _UsageText) -> tuple[Usage | None, bool]:
         """Read the numbers; also say whether the frame may stay as it is, with respect to them.
@@ -358,15 +361,17 @@ class SparkAnswer:
         return UpstreamNonsense(f"Spark sent {detail}", sid=self.sid)
 
 
-def _plain_text(frame: bytes) -> str | None:
-    """The piece of the answer in a frame as documented; ``None``: it is none, to be looked at with care."""
-    try:
-        text = _decode_plain_frame(frame).payload.choices.text[0].content
-        if not frame.isascii():
-            frame.decode()  # msgspec does not look into the strings that it skips
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return text
+def _are_lines(frames: Collection[bytes]) -> bool:
+    """Whether every frame is UTF-8 in a single line; asked of all at once, which costs little more than of one."""
+    joined = b" ".join(frames)  # the spaces keep halves of a character apart
+    if b"\n" in joined or b"\r" in joined:
+        return False
+    if not joined.isascii():
+        try:
+            joined.decode()  # msgspec does not look into the strings that it skips
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _refuse_constant(name: str) -> None:
