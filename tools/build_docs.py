@@ -133,7 +133,7 @@ class _Stage:
         self._folder = folder
         self._language = language
         self._moved = {
-            DOCS / language: folder,
+            **{DOCS / name: folder.parent / name for name in LANGUAGES},
             DOCS / "decisions": folder.parent / "en" / "decisions",
             DOCS / "assets": folder / "assets",
         }

@@ -60,7 +60,7 @@ def record() -> Iterator[str]:
     start, chat = blocks()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        serve = [Path(sys.executable).with_name("aiproject"), "serve"]
+        serve = [str(Path(sys.executable).with_name("aiproject")), "serve"]
         with log.open("wb") as output:
             server = subprocess.Popen(serve, cwd=folder, env=environment, stdout=output, stderr=output)
         try:

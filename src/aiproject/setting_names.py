@@ -120,7 +120,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _suggestion(meant: str) -> str:
-    return f"did you mean {meant}?" if meant else "the README lists all settings"
+    return f"did you mean {meant}?" if meant else "the documentation lists all settings"
 
 
 def _shown(name: str, not_in_it: re.Pattern[str]) -> str:

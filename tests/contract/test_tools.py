@@ -17,8 +17,8 @@ PROGRAMS = [path for path in TOOLS if path.suffix == ".py"]
 SCRIPTS = [path for path in TOOLS if path.suffix == ".sh"]
 PACKAGES = [path for path in TOOLS if (path / "__main__.py").is_file()]
 
-RUN_BY_HAND = {"kill_test.py", "make_examples.py"}
-"""What no verb of the Makefile runs: its short form is ``system/test_kill.py``; the examples are in the repository."""
+RUN_BY_HAND = {"kill_test.py", "make_examples.py", "make_picture.py"}
+"""What no verb of the Makefile runs: its short form is ``system/test_kill.py``; examples and picture are committed."""
 
 
 def start(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:

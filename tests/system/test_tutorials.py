@@ -19,8 +19,8 @@ from tools.build_docs import site
 CLONE = Path(__file__).resolve().parents[2]
 TUTORIALS = [f"tutorials/{name}.md" for name in site()["sections"]["tutorials"]]
 PAGES = {
-    "en": [*(f"docs/en/{name}" for name in TUTORIALS)],
-    "zh": [*(f"docs/zh/{name}" for name in TUTORIALS)],
+    "en": [*(f"docs/en/{name}" for name in TUTORIALS), "README.md"],
+    "zh": [*(f"docs/zh/{name}" for name in TUTORIALS), "README.zh-CN.md"],
 }
 INSTALLS = re.compile(r"^(git clone .*|make run)$", re.MULTILINE)
 """What the fixture does instead."""

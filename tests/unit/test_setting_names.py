@@ -54,7 +54,7 @@ class TestVariables:
         assert complaints(**{name: "closed"}) == [f"AIPROJECT_{name}: is no setting; did you mean {meant}?"]
 
     def test_one_that_is_like_none_is_pointed_to_the_readme(self) -> None:
-        assert complaints(QQQQQQ="1") == ["AIPROJECT_QQQQQQ: is no setting; the README lists all settings"]
+        assert complaints(QQQQQQ="1") == ["AIPROJECT_QQQQQQ: is no setting; the documentation lists all settings"]
 
     def test_all_are_told_and_no_value_is(self) -> None:
         lines = complaints(DATABASE_URI=SECRET, REGISTRATON=SECRET)
