@@ -60,20 +60,15 @@ def point_at_sandbox(settings: Settings, sandbox: SandboxThread) -> tuple[Settin
     """Start the sandbox and return settings that lead to it instead of the platform."""
     address = sandbox.start()
     credentials = IflytekCredentials(address.app_id, address.api_key, address.api_secret)
-    return (
-        settings.model_copy(
-            update={
-                "spark_url": address.spark_url,
-                "spark_domain": "generalv3.5",
-                "dictation_url": address.dictation_url,
-                "ocr_url": address.ocr_url,
-                # English, since that is what the sandbox's recogniser hears.
-                "dictation_language": "en_us",
-                "dictation_accent": "",
-            }
-        ),
-        credentials,
+    services = settings.iflytek
+    spark = services.spark.model_copy(update={"url": address.spark_url, "domain": "generalv3.5"})
+    # English, since that is what the sandbox's recognizer understands.
+    dictation = services.dictation.model_copy(
+        update={"url": address.dictation_url, "language": "en_us", "accent": ""},
     )
+    ocr = services.ocr.model_copy(update={"url": address.ocr_url})
+    services = services.model_copy(update={"spark": spark, "dictation": dictation, "ocr": ocr})
+    return settings.model_copy(update={"iflytek": services}), credentials
 
 
 async def setup_code(settings: Settings) -> SetupCode | None:
