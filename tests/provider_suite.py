@@ -1,6 +1,6 @@
-"""What every provider of text must do, as a suite: `ChatProviderSuite`.
+"""What every provider must do, as suites: `ChatProviderSuite`, and `UnaryProviderSuite` for dictation and picture text.
 
-A new provider passes it by giving it a `ChatSubject`, which knows how to bring the provider's far end into each state.
+A new provider passes one by giving it a subject, which knows how to bring the provider's far end into each state.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from aiproject.protocols.chat import (
     Tool,
     ToolCall,
 )
-from aiproject.providers.base import ChatProvider, ChatStream
+from aiproject.providers.base import ChatProvider, ChatStream, RecognizedText
 
-__all__ = ["ChatProviderSuite", "ChatSubject", "read_all"]
+__all__ = ["ChatProviderSuite", "ChatSubject", "UnaryProviderSuite", "UnarySubject", "read_all"]
 
 QUESTION = ChatRequest((ChatMessage("user", "你好，请介绍一下你自己"),), max_tokens=200)
 
@@ -218,3 +218,79 @@ class ChatProviderSuite:
         for model in ("", "never-heard-of"):
             limits = subject.provider.limits(model)
             assert 0 < limits.completion <= limits.context
+
+
+class UnarySubject(Protocol):
+    """A provider that hears clips or reads pictures, and its far end.
+
+    Attributes:
+        secret: part of its credentials; must not reach an error.
+        reasons: that its far end can be made to give.
+    """
+
+    secret: str
+    reasons: Sequence[Reason]
+
+    async def recognize(self) -> RecognizedText:
+        """Have the provider recognise a sample, with time limits of at most a second."""
+        ...
+
+    def refuse_next(self, reason: Reason) -> None:
+        """Have the next call refused, however often it is tried again."""
+        ...
+
+    def find_nothing_next(self) -> None:
+        """Have the next sample hold no words."""
+        ...
+
+    def stall_next(self) -> None:
+        """Have the next call fall silent."""
+        ...
+
+    async def open_calls(self) -> int:
+        """Return how many calls are open at the far end, a moment after the provider was let go of."""
+        ...
+
+
+class UnaryProviderSuite:
+    """What every provider of dictation or picture text must do. Subclasses give a fixture ``subject``."""
+
+    async def test_words_are_recognised(self, subject: UnarySubject) -> None:
+        recognized = await subject.recognize()
+        assert recognized.text.strip()
+        assert recognized.text.isprintable() or "\n" in recognized.text
+        assert await subject.open_calls() == 0
+
+    async def test_a_sample_without_words_is_an_empty_text(self, subject: UnarySubject) -> None:
+        subject.find_nothing_next()
+        assert (await subject.recognize()).text == ""
+
+    async def test_calls_at_once(self, subject: UnarySubject) -> None:
+        answers = await asyncio.gather(*(subject.recognize() for _ in range(5)))
+        assert all(answer.text for answer in answers)
+        assert await subject.open_calls() == 0
+
+    async def test_each_reason_is_named_and_keeps_secrets(self, subject: UnarySubject) -> None:
+        assert subject.reasons
+        for reason in subject.reasons:
+            subject.refuse_next(reason)
+            with pytest.raises(UpstreamFailed) as caught:
+                await subject.recognize()
+            assert caught.value.reason is reason
+            assert subject.secret not in f"{caught.value} {caught.value.detail} {caught.value.hint}"
+            assert await subject.open_calls() == 0
+
+    async def test_silence_is_given_up(self, subject: UnarySubject) -> None:
+        subject.stall_next()
+        with pytest.raises(UpstreamTimeout) as caught:
+            await asyncio.wait_for(subject.recognize(), 10)
+        assert caught.value.reason is Reason.TIMED_OUT
+
+    async def test_a_call_that_is_cancelled_leaves_nothing_open(self, subject: UnarySubject) -> None:
+        subject.stall_next()
+        asking = asyncio.create_task(subject.recognize())
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert await subject.open_calls() == 0

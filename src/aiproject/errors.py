@@ -384,7 +384,9 @@ class UpstreamUnreachable(UpstreamFailed):
         server_date: str | None = None,
         retryable: bool = False,
     ) -> None:
-        super().__init__(detail, code=None, retryable=retryable)
+        # RFC 9110, sections 15.5.2 and 15.5.4: the credentials are at fault, which no new try mends.
+        refused = Reason.NOT_ALLOWED if status in (401, 403) else None
+        super().__init__(detail, reason=refused, retryable=retryable)
         self.status = status
         self.server_date = server_date
 
