@@ -23,7 +23,8 @@ A branch stands for each remedy that a caller can choose, not for each line that
     │   ├── VoucherUnusable      unknown, switched off, expired, used up or for others (never says which)
     │   ├── VoucherRedeemed      the account has redeemed it already
     │   ├── ReceiptUnknown       no such call of this account
-    │   └── TooManyRequests      slow down; ``retry_after`` tells when to come back
+    │   ├── TooManyRequests      slow down; ``retry_after`` tells when to come back
+    │   └── HttpFault            what HTTP itself does not allow: an unknown address, a malformed head
     ├── UpstreamFailed           the vendor's fault, or the way to it; nothing is charged
     │   ├── UpstreamUnreachable  no connection, or the handshake was refused
     │   ├── UpstreamRefused      the vendor answered with an error code
@@ -53,6 +54,7 @@ __all__ = [
     "BodyTooLarge",
     "BodyTooSlow",
     "FileMissing",
+    "HttpFault",
     "InvalidInput",
     "LoginFailed",
     "Misconfigured",
@@ -228,6 +230,18 @@ class BodyTooLarge(Refused):
         self.limit = limit
 
 
+_HTTP_CODES: Final = {
+    404: Code.APP_NOT_FOUND_ERROR,
+    405: Code.METHOD_NOT_ALLOWED,
+    408: Code.REQUEST_TIMEOUT,
+    413: Code.REQUEST_TOO_LARGE,
+    415: Code.UNSUPPORTED_ENCODING,
+    429: Code.TOO_MANY_REQUESTS,
+    500: Code.APP_INTERNAL_ERROR,
+    503: Code.SERVICE_UNAVAILABLE,
+}
+
+
 class BodyTooSlow(Refused):
     """The request body stopped coming, or comes too slowly; the connection is closed."""
 
@@ -270,6 +284,21 @@ class TooManyRequests(Refused):
     def __init__(self, retry_after: int, detail: Detail | str | None = None) -> None:
         super().__init__(detail)
         self.retry_after = max(1, retry_after)
+
+
+class HttpFault(Refused):
+    """A request that is refused for reasons of HTTP itself, before any endpoint has seen it.
+
+    Args:
+        status: the HTTP status: 400, 404, 405, 431, …
+        headers: header fields that the status asks for, such as ``Allow`` (RFC 9110, section 15.5.6).
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__()
+        self.status = status
+        self.headers = headers
+        self.answer_code = _HTTP_CODES.get(status, Code.APP_QUERY_METHOD_ERROR)
 
 
 # -- the vendor's fault ------------------------------------------------------------------------------------------------
@@ -462,4 +491,8 @@ class Misconfigured(AiProjectError):
 
 def _describe(kind: str, detail: Detail | str | None, params: Mapping[str, Param]) -> str:
     """Return what a log shows of an error: its reason and parameters, or the name of its class."""
-    return " ".join((detail or kind, *(f"{name}={value!r}" for name, value in params.items())))
+    return " ".join((detail or kind, *(f"{name}={_plain(value)!r}" for name, value in params.items())))
+
+
+def _plain(value: Param) -> Param:
+    return str(value) if isinstance(value, str) else value  # a member of an enumeration by its value alone

@@ -33,6 +33,7 @@ from aiproject.calls.running import RunningCalls
 from aiproject.config.iflytek import IflytekCredentials
 from aiproject.config.settings import Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
+from aiproject.web.dialects import DIALECTS
 from aiproject.wiring import connection_counts, open_application
 
 __all__ = ["Serving", "bind", "serve"]
@@ -173,6 +174,7 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
             head_timeout=serving.settings.body_timeout,
             counts=connection_counts(serving.settings, connection_limit(serving.settings.max_connections)),
             reader_timeout=serving.settings.reader_timeout,
+            dialects=DIALECTS,
         ),
         ws="none",
         lifespan="off",

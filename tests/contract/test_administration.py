@@ -274,7 +274,7 @@ class TestRights:
             partial(found.remove, "the owner", ORIGIN, owners_too=True),
             partial(found.modify, "the owner", Change(role=Role.ADMIN), None, ORIGIN),
         ):
-            with pytest.raises(InvalidInput, match="last owner"):
+            with pytest.raises(InvalidInput, match="LAST_OWNER"):
                 await act()
         with pytest.raises(AdministratorUnknown):
             await found.remove("the owner", ORIGIN, owners_too=False)

@@ -111,6 +111,6 @@ async def test_without_a_limit_everybody_starts_with_it(database: Database, pass
 async def test_more_than_a_balance_holds_opens_no_account(database: Database, passwords: PasswordService) -> None:
     quotas = Quotas(database, LeaseTimes(30))
     accounts = Accounts(database, passwords, partial(quotas.open_books, tokens=2**63 - 1, pic_times=0, voice_ms=None))
-    with pytest.raises(InvalidInput, match="余额不能超过"):
+    with pytest.raises(InvalidInput, match="BALANCE_TOO_LARGE"):
         await accounts.register("greedy", PASSWORD, "")
     assert [account async for account in accounts.all()] == []

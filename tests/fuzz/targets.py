@@ -27,6 +27,7 @@ from aiproject.adapters.http.asgi import Message, Receive, Scope, Send, send_jso
 from aiproject.adapters.http.bodies import ClientGone, header_candidates, read_upload
 from aiproject.adapters.http.connection_counts import ConnectionCounts
 from aiproject.adapters.http.connections import GuardedConnection
+from aiproject.adapters.http.errors import STANDARD_DIALECTS
 from aiproject.adapters.net.websocket import WebSocketConnection
 from aiproject.api.legacy.chat import _parse as parse_call
 from aiproject.errors import InvalidInput, Refused, UpstreamFailed
@@ -34,6 +35,7 @@ from aiproject.media.audio import prepare_audio
 from aiproject.media.picture import prepare_picture
 from aiproject.messages.formatting import Language, format_error
 from aiproject.protocols.chat import ChatEvent, Usage
+from aiproject.protocols.dialects import Dialects
 from aiproject.protocols.iflytek.dictation.client import dictation_conversation
 from aiproject.protocols.iflytek.dictation.dialect import DictationDialect
 from aiproject.protocols.iflytek.dictation.server import DictationRequestError, DictationServerSession
@@ -342,7 +344,14 @@ class _Http:
         state = ServerState()
         loop = asyncio.get_running_loop()
         connection = GuardedConnection(
-            self.config, state, {}, loop, head_timeout=30, counts=ConnectionCounts(10), reader_timeout=30
+            self.config,
+            state,
+            {},
+            loop,
+            head_timeout=30,
+            counts=ConnectionCounts(10),
+            reader_timeout=30,
+            dialects=Dialects(STANDARD_DIALECTS),
         )
         transport = _Transport()
         connection.connection_made(transport)

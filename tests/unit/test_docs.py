@@ -179,6 +179,7 @@ class TestArchitecture:
         errors.VoucherRedeemed(),
         errors.ReceiptUnknown(),
         errors.TooManyRequests(1),
+        errors.HttpFault(404),
         errors.UpstreamUnreachable(),
         errors.UpstreamRefused(),
         errors.UpstreamTimeout("gap", 1),

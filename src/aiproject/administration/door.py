@@ -1,41 +1,24 @@
-"""What every address of the administration passes: the JWT, the role, and the shapes of refusals.
-
-HTTP 200 with a code for what is refused, as the original's console reads it; 401 and 422 with ``msg`` alone where its
-JWT layer refuses. Source: the original's clients, section 8.
-"""
+"""What every address of the administration checks first: the JWT, and the role."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aiproject.adapters.http.asgi import client_address, note, request_id
-from aiproject.adapters.http.json import answer, answer_failure
+from aiproject.adapters.http.errors import error_response
+from aiproject.adapters.http.json import answer
 from aiproject.administration.jwts import Kind, bearer
-from aiproject.administration.model import JwtRefused, NotPermitted, is_allowed
+from aiproject.administration.model import NotPermitted, is_allowed
 from aiproject.administration.service import Administrators, Session
 from aiproject.audit.model import Actor, ActorKind, AuditContext
-from aiproject.codes import Code
-from aiproject.errors import (
-    AiProjectError,
-    BodyEncoded,
-    BodyTooLarge,
-    BodyTooSlow,
-    InvalidInput,
-    Misconfigured,
-    TooManyRequests,
-    Unavailable,
-)
-from aiproject.messages.formatting import Language, format_message
+from aiproject.errors import AiProjectError
 
-__all__ = ["Call", "Door", "Refusals", "Told", "told"]
-
-Told = tuple[Code, str]
-"""A code and its message."""
+__all__ = ["Call", "Door"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +34,6 @@ class Call:
     origin: AuditContext
 
 
-@dataclass(frozen=True, slots=True)
-class Refusals:
-    """How one address tells what it refuses.
-
-    Attributes:
-        otherwise: for everything that is not in ``known``; the reason is added where there is one in Chinese.
-    """
-
-    otherwise: Told
-    known: Mapping[type[AiProjectError], Told] = field(default_factory=dict)
-
-    def of(self, error: AiProjectError) -> Told:
-        for kind, told in self.known.items():
-            if isinstance(error, kind):
-                return told
-        if isinstance(error, NotPermitted):
-            return Code.PERMISSION_NOT_ALLOW, format_message(Code.PERMISSION_NOT_ALLOW, Language.ZH)
-        code, msg = self.otherwise
-        detail = error.detail if isinstance(error, InvalidInput) else ""
-        # What the command line says in English is not for the console.
-        return code, msg if not detail or detail.isascii() else f"{msg}：{detail}"
-
-
 Handler = Callable[[Call], Awaitable[Mapping[str, Any] | Response]]
 
 
@@ -83,9 +43,7 @@ class Door:
     def __init__(self, administrators: Administrators) -> None:
         self._administrators = administrators
 
-    def behind(
-        self, handler: Handler, refusals: Refusals, *, kind: Kind = "access"
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def behind(self, handler: Handler, *, kind: Kind = "access") -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that calls ``handler`` for those whose JWT is good and whose role is allowed to.
 
         Args:
@@ -99,7 +57,7 @@ class Door:
                 )  # fmt: skip
                 return await self._admitted(request, session, handler)
             except AiProjectError as error:
-                return told(request, error, refusals)
+                return error_response(request, error)
 
         return endpoint
 
@@ -117,15 +75,3 @@ class Door:
         result = await handler(Call(request, session, origin))
         note(request.scope, outcome="ok")
         return result if isinstance(result, Response) else answer(result)
-
-
-def told(request: Request, error: AiProjectError, refusals: Refusals) -> Response:
-    """Return how an address tells ``error``, and leave it in the log's line."""
-    if isinstance(error, JwtRefused):
-        note(request.scope, outcome="jwt refused", error=str(error))
-        return answer({"msg": error.detail}, error.status, {"WWW-Authenticate": "Bearer"})
-    if isinstance(error, BodyEncoded | BodyTooLarge | BodyTooSlow | TooManyRequests | Unavailable | Misconfigured):
-        return answer_failure(request, error, Code.APP_INTERNAL_ERROR)
-    code, msg = refusals.of(error)
-    note(request.scope, outcome=str(code), error=type(error).__name__)
-    return answer({"code": str(code), "msg": msg})

@@ -24,6 +24,7 @@ import jwt
 
 from aiproject.adapters.log import get_logger
 from aiproject.administration.model import JwtRefused
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured
 
 __all__ = ["SESSION_LIFETIME", "Claims", "Kind", "Signer", "bearer", "read_key"]
@@ -49,9 +50,9 @@ MAX_TOKEN_LENGTH = 4096
 
 Kind = Literal["access", "refresh"]
 
-WRONG_KIND: dict[Kind, str] = {
-    "access": "Only non-refresh tokens are allowed",
-    "refresh": "Only refresh tokens are allowed",
+WRONG_KIND: dict[Kind, Detail] = {
+    "access": Detail.JWT_IS_REFRESH,
+    "refresh": Detail.JWT_NOT_REFRESH,
 }
 
 
@@ -106,7 +107,7 @@ class Signer:
             JwtRefused: with the original's words where it has some.
         """
         if len(token) > MAX_TOKEN_LENGTH:
-            raise JwtRefused(422, "Invalid token")
+            raise JwtRefused(422, Detail.JWT_INVALID)
         try:
             payload = jwt.decode(
                 token,
@@ -116,19 +117,20 @@ class Signer:
                 options={"require": ["exp", "iat", "nbf", "jti", "sub", "type", "aid", "sid"]},
             )
         except jwt.ExpiredSignatureError:
-            raise JwtRefused(401, "Token has expired") from None
+            raise JwtRefused(401, Detail.JWT_EXPIRED) from None
         except jwt.InvalidSignatureError:
-            raise JwtRefused(422, "Signature verification failed") from None
+            raise JwtRefused(422, Detail.JWT_SIGNATURE_WRONG) from None
         except jwt.InvalidAlgorithmError:
-            raise JwtRefused(422, "The specified alg value is not allowed") from None
+            raise JwtRefused(422, Detail.JWT_ALGORITHM_WRONG) from None
         except jwt.InvalidTokenError:
             # The library's own words may quote the token.
-            raise JwtRefused(422, "Not enough segments" if token.count(".") < 2 else "Invalid token") from None
+            detail = Detail.JWT_NOT_ENOUGH_SEGMENTS if token.count(".") < 2 else Detail.JWT_INVALID
+            raise JwtRefused(422, detail) from None
         if payload["type"] != kind:
             raise JwtRefused(422, WRONG_KIND[kind])
         admin_id, session_id = payload["aid"], payload["sid"]
         if type(admin_id) is not int or type(session_id) is not str:
-            raise JwtRefused(422, "Invalid token")
+            raise JwtRefused(422, Detail.JWT_INVALID)
         return Claims(admin_id, session_id)
 
 
@@ -139,13 +141,13 @@ def bearer(header: str | None) -> str:
         JwtRefused: there is none.
     """
     if header is None:
-        raise JwtRefused(401, "Missing Authorization Header")
+        raise JwtRefused(401, Detail.JWT_MISSING_HEADER)
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer":
-        raise JwtRefused(401, "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'")
+        raise JwtRefused(401, Detail.JWT_MISSING_BEARER)
     token = token.strip()
     if not token or " " in token:
-        raise JwtRefused(422, "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'")
+        raise JwtRefused(422, Detail.JWT_BAD_HEADER)
     return token
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, NotSignedIn, Refused
 
 __all__ = [
@@ -86,11 +87,11 @@ class JwtRefused(NotSignedIn):
 
     Args:
         status: 401 or 422.
-        msg: what the original's JWT layer says; its console shows nothing else.
+        detail: what the original's JWT layer says; its console shows nothing else.
     """
 
-    def __init__(self, status: int, msg: str) -> None:
-        super().__init__(msg)
+    def __init__(self, status: int, detail: Detail) -> None:
+        super().__init__(detail)
         self.status = status
 
 

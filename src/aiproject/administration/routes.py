@@ -14,10 +14,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from aiproject.adapters.http.asgi import client_address, note, request_id
+from aiproject.adapters.http.errors import error_response
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
 from aiproject.adapters.http.json import answer
-from aiproject.administration import refusals
-from aiproject.administration.door import Call, Door, told
+from aiproject.administration.door import Call, Door
 from aiproject.administration.fields import (
     audit_filter,
     body_of,
@@ -37,6 +37,7 @@ from aiproject.administration.setup import SetupGuard
 from aiproject.administration.table_store import MAX_ROWS, TABLES, Tables, TableUnknown
 from aiproject.administration.trial import ModelTrial, trial_request
 from aiproject.audit.service import EXPORT_MEDIA_TYPES, AuditLog, exported
+from aiproject.codes import Success
 from aiproject.errors import AiProjectError
 from aiproject.protocols.legacy import success
 from aiproject.vouchers.service import Vouchers
@@ -84,27 +85,27 @@ class AdministrationRoutes:
         return [
             Route("/admin/login", self.login, methods=["POST"]),
             Route("/admin/setup", self.set_up, methods=["POST"]),
-            Route("/admin/refresh", door.behind(self.refresh, refusals.SESSION, kind="refresh"), methods=["GET"]),
+            Route("/admin/refresh", door.behind(self.refresh, kind="refresh"), methods=["GET"]),
             *(
-                Route(f"/admin/{path}", door.behind(handler, refused), methods=[method])
-                for method, path, handler, refused in (
-                    ("POST", "logout", self.logout, refusals.SESSION),
-                    ("POST", "console_test", self.console_test, refusals.TRIAL),
-                    ("POST", "add_normal_user", self.add_user, refusals.ADD_USER),
-                    ("POST", "modify_normal_user", self.modify_user, refusals.MODIFY_USER),
-                    ("POST", "delete_normal_user", self.delete_user, refusals.DELETE_USER),
-                    ("POST", "add_admin", self.add_admin, refusals.ADD_ADMIN),
-                    ("POST", "modify_admin", self.modify_admin, refusals.MODIFY_ADMIN),
-                    ("POST", "delete_admin", self.delete_admin, refusals.DELETE_ADMIN),
-                    ("POST", "add_token", self.add_token, refusals.ADD_TOKEN),
-                    ("POST", "modify_token", self.modify_token, refusals.MODIFY_TOKEN),
-                    ("POST", "delete_token", self.delete_token, refusals.DELETE_TOKEN),
-                    ("GET", "control_token", self.control_token, refusals.CONTROL_TOKEN),
-                    ("GET", "query_table", self.query_table, refusals.QUERY),
-                    ("GET", "query_table_count", self.query_table_count, refusals.COUNT),
-                    ("GET", "query_table_data", self.query_table_data, refusals.ROW),
-                    ("GET", "audit", self.audit, refusals.QUERY),
-                    ("GET", "audit/export", self.export_audit, refusals.QUERY),
+                Route(f"/admin/{path}", door.behind(handler), methods=[method])
+                for method, path, handler in (
+                    ("POST", "logout", self.logout),
+                    ("POST", "console_test", self.console_test),
+                    ("POST", "add_normal_user", self.add_user),
+                    ("POST", "modify_normal_user", self.modify_user),
+                    ("POST", "delete_normal_user", self.delete_user),
+                    ("POST", "add_admin", self.add_admin),
+                    ("POST", "modify_admin", self.modify_admin),
+                    ("POST", "delete_admin", self.delete_admin),
+                    ("POST", "add_token", self.add_token),
+                    ("POST", "modify_token", self.modify_token),
+                    ("POST", "delete_token", self.delete_token),
+                    ("GET", "control_token", self.control_token),
+                    ("GET", "query_table", self.query_table),
+                    ("GET", "query_table_count", self.query_table_count),
+                    ("GET", "query_table_data", self.query_table_data),
+                    ("GET", "audit", self.audit),
+                    ("GET", "audit/export", self.export_audit),
                 )
             ),
         ]
@@ -122,11 +123,11 @@ class AdministrationRoutes:
                 request_id(request.scope),
             )
         except AiProjectError as error:
-            return told(request, error, refusals.LOGIN)
+            return error_response(request, error)
         note(request.scope, administrator=signed_in.administrator.admin_id, outcome="ok")
         return answer(
             success(
-                "管理员登录成功",
+                Success.ADMIN_LOGGED_IN,
                 access_token=signed_in.access_token,
                 refresh_token=signed_in.refresh_token,
                 app_info={"app_id": f"{self._app_id[:2]}{MASK}", "api_key": MASK, "api_secret": MASK},
@@ -146,19 +147,19 @@ class AdministrationRoutes:
             rooms.setup.check(code)
             made = await rooms.administrators.set_up(name, password, address, request_id(request.scope))
         except AiProjectError as error:
-            return told(request, error, refusals.SETUP)
+            return error_response(request, error)
         rooms.setup.close()
         note(request.scope, administrator=made.admin_id, outcome="ok")
-        return answer(success("首位管理员创建成功"))
+        return answer(success(Success.FIRST_ADMIN_CREATED))
 
     async def refresh(self, call: Call) -> Mapping[str, Any]:
         """Give a new access token for the refresh token."""
-        return success("刷新令牌成功", access_token=self._rooms.administrators.renew(call.session))
+        return success(Success.ADMIN_TOKEN_RENEWED, access_token=self._rooms.administrators.renew(call.session))
 
     async def logout(self, call: Call) -> Mapping[str, Any]:
         """End the session."""
         await self._rooms.administrators.logout(call.session, call.origin)
-        return success("管理员已退出登录")
+        return success(Success.ADMIN_LOGGED_OUT)
 
     # -- the model ------------------------------------------------------------------------------------------------
 
@@ -170,7 +171,7 @@ class AdministrationRoutes:
             fields.get("dialog"), fields.get("limit"), fields.get("top_k"), fields.get("temperature")
         )  # fmt: skip
         said = await self._rooms.trial.ask(question, call.origin)
-        return success("文本模型回复成功", content=said.content, consume_token=said.consumed)
+        return success(Success.TRIAL_ANSWERED, content=said.content, consume_token=said.consumed)
 
     # -- accounts -------------------------------------------------------------------------------------------------
 
@@ -180,21 +181,21 @@ class AdministrationRoutes:
         new = profile(fields, "")
         required_text(fields, "password")
         await self._rooms.people.add(new, call.origin)
-        return success("添加用户成功")
+        return success(Success.USER_ADDED)
 
     async def modify_user(self, call: Call) -> Mapping[str, Any]:
         """Change an account: ``target_user``, and what it shall be in ``new_user_info``."""
         fields = await body_of(call.request)
         target = required_text(fields, "target_user")
         await self._rooms.people.modify(target, profile(parsed(fields.get("new_user_info")), "new_"), call.origin)
-        return success("修改用户信息成功")
+        return success(Success.USER_CHANGED)
 
     async def delete_user(self, call: Call) -> Mapping[str, Any]:
         """Remove the person behind ``target_username``."""
         gone = await self._rooms.people.delete(
             required_text(await body_of(call.request), "target_username"), call.origin
         )  # fmt: skip
-        return success(f"{gone.username} 删除成功")
+        return success(Success.DELETED, {"name": gone.username})
 
     # -- administrators -------------------------------------------------------------------------------------------
 
@@ -207,7 +208,7 @@ class AdministrationRoutes:
             role(fields, "role") or Role.ADMIN,
             call.origin,
         )
-        return success("添加管理员成功")
+        return success(Success.ADMIN_ADDED)
 
     async def modify_admin(self, call: Call) -> Mapping[str, Any]:
         """Change ``target_admin``: ``new_name``, ``new_password`` and, beyond the original, ``new_role``."""
@@ -222,13 +223,13 @@ class AdministrationRoutes:
             call.origin,
             session_id=call.session.session_id,
         )
-        return success("修改用户信息成功")
+        return success(Success.USER_CHANGED)
 
     async def delete_admin(self, call: Call) -> Mapping[str, Any]:
         """Remove ``target_admin``, who is no owner."""
         target = required_text(await body_of(call.request), "target_admin")
         gone = await self._rooms.administrators.remove(target, call.origin, owners_too=False)
-        return success(f"{gone.name} 删除成功")
+        return success(Success.DELETED, {"name": gone.name})
 
     # -- vouchers -------------------------------------------------------------------------------------------------
 
@@ -247,7 +248,7 @@ class AdministrationRoutes:
             audience=optional_text(fields, "token_range", must_be_there=True),
             origin=call.origin,
         )
-        return success("创建令牌成功")
+        return success(Success.VOUCHER_CREATED)
 
     async def modify_token(self, call: Call) -> Mapping[str, Any]:
         """Change a voucher: what it is worth from now on, for whom, and whether it may be redeemed."""
@@ -261,13 +262,13 @@ class AdministrationRoutes:
             is_available=flag(fields.get("new_token_is_available")),
             origin=call.origin,
         )
-        return success("令牌修改成功")
+        return success(Success.VOUCHER_CHANGED)
 
     async def delete_token(self, call: Call) -> Mapping[str, Any]:
         """Remove a voucher; what was redeemed stays."""
         target = required_text(await body_of(call.request), "target_token")
         gone = await self._rooms.vouchers.delete(target, origin=call.origin)
-        return success(f"{gone.name or target.strip()} 删除成功")
+        return success(Success.DELETED, {"name": gone.name or target.strip()})
 
     async def control_token(self, call: Call) -> Mapping[str, Any]:
         """Switch a voucher on or off. A GET that changes something, since the contract has it so.
@@ -279,7 +280,7 @@ class AdministrationRoutes:
         await self._rooms.vouchers.set_available(
             required_text(query, "token_name"), is_available, origin=call.origin
         )  # fmt: skip
-        return success("令牌启用成功" if is_available else "令牌禁用成功")
+        return success(Success.VOUCHER_ENABLED if is_available else Success.VOUCHER_DISABLED)
 
     # -- lists ----------------------------------------------------------------------------------------------------
 
@@ -293,7 +294,7 @@ class AdministrationRoutes:
             search=query.get("search", ""),
             shows_codes=_shows_codes(call),
         )
-        return success(f"查询{len(data)}条信息成功", data=data)
+        return success(Success.ROWS_FOUND, {"count": len(data)}, data=data)
 
     async def query_table_count(self, call: Call) -> Mapping[str, Any]:
         """Count the rows of ``table``."""
@@ -301,14 +302,14 @@ class AdministrationRoutes:
         count = await self._rooms.tables.count(
             _table(query), search=query.get("search", ""), shows_codes=_shows_codes(call)
         )
-        return success(f"查询{count}条信息成功", total_count=count)
+        return success(Success.ROWS_FOUND, {"count": count}, total_count=count)
 
     async def query_table_data(self, call: Call) -> Mapping[str, Any]:
         """Show the row of ``table`` that is called ``target_name``."""
         query = call.request.query_params
         target = query.get("target_name", "")
         row = await self._rooms.tables.row(_table(query), target, shows_codes=_shows_codes(call))
-        return success(f"查询{target}成功", data=row)
+        return success(Success.ROW_FOUND, {"name": target}, data=row)
 
     # -- the audit log --------------------------------------------------------------------------------------------
 
@@ -319,7 +320,8 @@ class AdministrationRoutes:
         found = await self._rooms.audit.newest(audit_filter(query), limit=limit + 1)
         page = found[:limit]
         return success(
-            f"查询{len(page)}条信息成功",
+            Success.ROWS_FOUND,
+            {"count": len(page)},
             data=[exported(entry) for entry in page],
             next=page[-1].seq if len(found) > limit else None,
         )

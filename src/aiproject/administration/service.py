@@ -26,6 +26,7 @@ from aiproject.administration.model import (
 )
 from aiproject.audit.model import CHANGED, Actor, ActorKind, AuditContext, Fact
 from aiproject.audit.store import record
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken
 from aiproject.protocols.names import lookup_keys
 
@@ -167,7 +168,7 @@ class Administrators:
             InvalidInput: nothing to change, or see `add`.
         """
         if change == Change():
-            raise InvalidInput("没有要修改的内容")
+            raise InvalidInput(Detail.NOTHING_TO_CHANGE)
         _refuse_unaskable(target)
         if by is not None:
             # Asked once more below, of the row under the lock; here so that nothing is hashed for who may not.
@@ -327,7 +328,7 @@ class Administrators:
         async with self._database.connect() as connection:
             found = await store.of_session(connection, claims.session_id, claims.admin_id, self._clock())
         if found is None:
-            raise JwtRefused(401, "Token has been revoked")
+            raise JwtRefused(401, Detail.JWT_REVOKED)
         return Session(found, claims.session_id)
 
     def renew(self, session: Session) -> str:
@@ -410,7 +411,7 @@ class Administrators:
 
     async def _leave_an_owner(self, connection: Connection, old: Administrator) -> None:
         if old.role is Role.OWNER and await store.count(connection, roles=[Role.OWNER]) < 2:
-            raise InvalidInput("this is the last owner: make another one first")
+            raise InvalidInput(Detail.LAST_OWNER)
 
 
 def _refuse_unless_permitted(by: Administrator, change: Change, *, is_own: bool) -> None:
@@ -427,7 +428,7 @@ async def _refuse_ended_session(connection: Connection, session_id: str, admin_i
     end the first in its turn.
     """
     if await store.of_session(connection, session_id, admin_id, now) is None:
-        raise JwtRefused(401, "Token has been revoked")
+        raise JwtRefused(401, Detail.JWT_REVOKED)
 
 
 async def _refuse_taken(connection: Connection, name: str, admin_id: int) -> None:

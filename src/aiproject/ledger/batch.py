@@ -25,6 +25,7 @@ from aiproject.adapters.db.runner import Rows, Statement, Steps, take_steps
 from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry, operator_loss
 from aiproject.adapters.db.schema import user as users
+from aiproject.codes import Detail
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaBusy, QuotaExhausted, Unavailable
 from aiproject.ledger.account_store import BALANCE, HELD
 from aiproject.ledger.chain import seal
@@ -454,7 +455,7 @@ class _Batch:
         free = max(0, balance - batcher[HELD_AT[order.capability]])
         amount: int = max(order.amount, -free)
         if balance + amount > MAX_UNITS:
-            return InvalidInput(f"余额不能超过 {MAX_UNITS}")
+            return InvalidInput(Detail.BALANCE_TOO_LARGE, limit=MAX_UNITS)
         batcher[at] = balance + amount
         self._changed[order.account_id] = batcher
         if amount:
@@ -477,23 +478,23 @@ class _Batch:
             and (row.charged if order.attempt is None else key[1] == order.attempt)
         }
         if len(calls) > 1:
-            return InvalidInput("several tries of this call were charged: say which attempt")
+            return InvalidInput(Detail.REFUND_ATTEMPT_AMBIGUOUS)
         booked = self._booked.setdefault((order.account_id, order.request_id), [])
         for key, row in calls.items():
             at = BALANCE_AT[row.capability]
             if not row.charged:
                 break
             if any(kind == REFUND and attempt == key[1] for kind, attempt, _ in booked):
-                return InvalidInput("what this call was charged has been given back already")
+                return InvalidInput(Detail.REFUND_REPEATED)
             if batcher[at] is None or (CHARGE, key[1], None) in booked:
-                return InvalidInput("this call was not metered: nothing was taken for it")
+                return InvalidInput(Detail.REFUND_NOT_METERED)
             if batcher[at] + row.charged > MAX_UNITS:
-                return InvalidInput(f"a balance cannot exceed {MAX_UNITS}")
+                return InvalidInput(Detail.BALANCE_TOO_LARGE, limit=MAX_UNITS)
             batcher[at] += row.charged
             self._enter(batcher, row.capability, row.charged, REFUND, *key, row.rule)
             booked.append((REFUND, key[1], batcher[at]))
             return Refunded(Meter(row.capability), row.charged, key[1])
-        return InvalidInput("this account was charged nothing for such a call")
+        return InvalidInput(Detail.REFUND_NOTHING_CHARGED)
 
     def _enter(
         self, batcher: list[Any], capability: str, amount: int, kind: str, request_id: str, attempt: int, rule: str

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput
 
 __all__ = ["CheckpointReader", "CheckpointWriter", "Head", "Signed"]
@@ -124,7 +125,7 @@ class CheckpointReader:
         file.seek(0)
         header = _value(file.readline(MAX_LINE_BYTES))
         if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise InvalidInput("this is not a checkpoint of the ledger")
+            raise InvalidInput(Detail.CHECKPOINT_NOT_ONE)
         self.audit = _head([0, *header.get("audit", ())])
         self.written_at = int(header["written_at"])
 
@@ -143,20 +144,20 @@ class CheckpointReader:
             last = line
         end = _value(last)
         if not isinstance(end, dict) or end.get("sha256") != digest.hexdigest():
-            raise InvalidInput("this is not a whole checkpoint: its SHA-256 is another")
+            raise InvalidInput(Detail.CHECKPOINT_HASH_DIFFERS)
         self.accounts = count - 2  # the header and this line are none
         if end.get("accounts") != self.accounts:
-            raise InvalidInput("this is not a whole checkpoint: it has another number of accounts")
+            raise InvalidInput(Detail.CHECKPOINT_COUNT_DIFFERS)
         try:
             key.verify(base64.b64decode(str(end.get("signature"))), _signed_text(digest.hexdigest()))
         except (InvalidSignature, ValueError):
-            raise InvalidInput("the checkpoint is not signed with this key") from None
+            raise InvalidInput(Detail.CHECKPOINT_SIGNATURE_WRONG) from None
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     while line := file.readline(MAX_LINE_BYTES):
         if not line.endswith(b"\n"):
-            raise InvalidInput("this is not a whole checkpoint: a line has no end")
+            raise InvalidInput(Detail.CHECKPOINT_CUT_SHORT)
         yield line
 
 
@@ -168,13 +169,13 @@ def _value(line: bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        raise InvalidInput("this is not a checkpoint of the ledger") from None
+        raise InvalidInput(Detail.CHECKPOINT_NOT_ONE) from None
 
 
 def _head(value: Any) -> Head:
     if isinstance(value, list) and list(map(type, value)) == [int, int, str]:
         return Head(*value)
-    raise InvalidInput("this is not a checkpoint of the ledger")
+    raise InvalidInput(Detail.CHECKPOINT_NOT_ONE)
 
 
 def _signed_text(digest: str) -> bytes:

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.accounts.routes.operations import caller
 from aiproject.adapters.http.asgi import note
+from aiproject.adapters.http.errors import error_response
 from aiproject.adapters.http.fields import read_fields_as, reads
-from aiproject.adapters.http.json import answer_failure
 from aiproject.adapters.http.operation import Answer, Operation, succeed
 from aiproject.adapters.http.timestamps import Timestamp, told_ms
 from aiproject.codes import Code, Success
@@ -230,7 +230,7 @@ class UsageRoutes:
             # One more, to know whether there are more.
             found = await self._receipts.newest(account.account_id, limit=wanted.limit + 1, before=wanted.before)
         except AiProjectError as error:
-            return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
+            return error_response(request, error)
         page = found[: wanted.limit]
         note(request.scope, outcome="ok", entries=len(page))
         usage = UsagePage(
@@ -245,7 +245,7 @@ class UsageRoutes:
             account = (await self._authenticator.of_headers(request.scope)).account
             found = await self._receipts.of_call(account.account_id, request_id)
         except AiProjectError as error:
-            return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
+            return error_response(request, error)
         note(request.scope, outcome="ok")
         receipt = UsageReceipt(request_id=request_id, attempts=[_attempt(each) for each in found])
         return succeed(request, Success.FOUND, receipt)

@@ -10,45 +10,47 @@ from __future__ import annotations
 import json
 import re
 
+from aiproject.codes import Term
+
 __all__ = ["recognise"]
 
 _PREFIXES = (
-    (b"\xff\xd8\xff", "JPEG 图片"),
-    (b"\x89PNG\r\n\x1a\n", "PNG 图片"),
-    (b"GIF87a", "GIF 图片"),
-    (b"GIF89a", "GIF 图片"),
-    (b"II*\x00", "TIFF 图片"),
-    (b"MM\x00*", "TIFF 图片"),
-    (b"%PDF-", "PDF 文档"),
-    (b"PK\x03\x04", "ZIP 压缩包（也可能是 Office 文档）"),
-    (b"PK\x05\x06", "ZIP 压缩包"),
-    (b"\x1f\x8b\x08", "GZIP 压缩包"),
-    (b"Rar!\x1a\x07", "RAR 压缩包"),
-    (b"7z\xbc\xaf\x27\x1c", "7z 压缩包"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "旧版 Office 文档"),
-    (b"OggS", "OGG 音频"),
-    (b"fLaC", "FLAC 音频"),
-    (b"#!AMR", "AMR 音频"),
-    (b"#!SILK_V3", "SILK 音频"),
-    (b"\x02#!SILK_V3", "SILK 音频"),
-    (b"\x1aE\xdf\xa3", "WebM/Matroska 音视频"),
-    (b"0&\xb2u\x8ef\xcf\x11", "WMA 音频"),
-    (b".snd\x00\x00\x00", "AU 音频"),
-    (b"caff\x00\x01", "CAF 音频"),
-    (b"RF64", "RF64 音频"),
-    (b"RIFX", "RIFX 音频"),
+    (b"\xff\xd8\xff", Term.JPEG_PICTURE),
+    (b"\x89PNG\r\n\x1a\n", Term.PNG_PICTURE),
+    (b"GIF87a", Term.GIF_PICTURE),
+    (b"GIF89a", Term.GIF_PICTURE),
+    (b"II*\x00", Term.TIFF_PICTURE),
+    (b"MM\x00*", Term.TIFF_PICTURE),
+    (b"%PDF-", Term.PDF_DOCUMENT),
+    (b"PK\x03\x04", Term.ZIP_OR_OFFICE),
+    (b"PK\x05\x06", Term.ZIP_ARCHIVE),
+    (b"\x1f\x8b\x08", Term.GZIP_ARCHIVE),
+    (b"Rar!\x1a\x07", Term.RAR_ARCHIVE),
+    (b"7z\xbc\xaf\x27\x1c", Term.SEVEN_ZIP_ARCHIVE),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Term.OLD_OFFICE_DOCUMENT),
+    (b"OggS", Term.OGG_AUDIO),
+    (b"fLaC", Term.FLAC_AUDIO),
+    (b"#!AMR", Term.AMR_AUDIO),
+    (b"#!SILK_V3", Term.SILK_AUDIO),
+    (b"\x02#!SILK_V3", Term.SILK_AUDIO),
+    (b"\x1aE\xdf\xa3", Term.WEBM_VIDEO),
+    (b"0&\xb2u\x8ef\xcf\x11", Term.WMA_AUDIO),
+    (b".snd\x00\x00\x00", Term.AU_AUDIO),
+    (b"caff\x00\x01", Term.CAF_AUDIO),
+    (b"RF64", Term.RF64_AUDIO),
+    (b"RIFX", Term.RIFX_AUDIO),
 )
 # Containers with a size field first: what the bytes at offset 8 say of the content.
-_RIFF_FORMS = {b"WEBP": "WebP 图片", b"AVI ": "AVI 视频", b"WAVE": "WAV 音频"}
-_FORM_TYPES = {b"AIFF": "AIFF 音频", b"AIFC": "AIFF 音频"}
+_RIFF_FORMS = {b"WEBP": Term.WEBP_PICTURE, b"AVI ": Term.AVI_VIDEO, b"WAVE": Term.WAV_AUDIO}
+_FORM_TYPES = {b"AIFF": Term.AIFF_AUDIO, b"AIFC": Term.AIFF_AUDIO}
 _PICTURE_BRANDS = frozenset({b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"})
 _MARKUP = (
-    (b"<!doctype html", "HTML 网页"),
-    (b"<html", "HTML 网页"),
-    (b"<head", "HTML 网页"),
-    (b"<body", "HTML 网页"),
-    (b"<?xml", "XML 文档"),
-    (b"<svg", "SVG 图片"),
+    (b"<!doctype html", Term.HTML_PAGE),
+    (b"<html", Term.HTML_PAGE),
+    (b"<head", Term.HTML_PAGE),
+    (b"<body", Term.HTML_PAGE),
+    (b"<?xml", Term.XML_DOCUMENT),
+    (b"<svg", Term.SVG_PICTURE),
 )
 # A thousandth of a second at 16 kHz: shorter text is not worth a wrong guess, longer text is no sound.
 _SHORTEST_TEXT = 32
@@ -65,8 +67,8 @@ _LOW_RATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
-def recognise(data: bytes) -> str | None:
-    """Name the format of ``data`` in Chinese, or ``None`` if it has no format that can be told for sure.
+def recognise(data: bytes) -> Term | None:
+    """Name the format of ``data``, or ``None`` if it has no format that can be told for sure.
 
     Looks at the beginning; only text is read to its end. WAV and the picture formats that we take are named as well.
     """
@@ -76,34 +78,34 @@ def recognise(data: bytes) -> str | None:
     return _container(data) or _bitmap(data) or _compressed_audio(data) or _text(data)
 
 
-def _container(data: bytes) -> str | None:
+def _container(data: bytes) -> Term | None:
     kind = data[8:12]
     if data.startswith(b"RIFF"):
-        return _RIFF_FORMS.get(kind, "RIFF 文件")
+        return _RIFF_FORMS.get(kind, Term.RIFF_FILE)
     if data.startswith(b"FORM"):
         return _FORM_TYPES.get(kind)
     if data[4:8] == b"ftyp":
-        return "HEIC/AVIF 图片" if kind in _PICTURE_BRANDS else "M4A/MP4 音视频"
+        return Term.HEIC_PICTURE if kind in _PICTURE_BRANDS else Term.M4A_AUDIO
     return None
 
 
-def _bitmap(data: bytes) -> str | None:
+def _bitmap(data: bytes) -> Term | None:
     # "BM" alone is a sample of 19778: the two reserved words are zero and the pixels begin inside the file.
     if not data.startswith(b"BM") or len(data) < 26 or data[6:10] != bytes(4):
         return None
     pixels_at = int.from_bytes(data[10:14], "little")
-    return "BMP 图片" if 26 <= pixels_at < len(data) else None
+    return Term.BMP_PICTURE if 26 <= pixels_at < len(data) else None
 
 
-def _compressed_audio(data: bytes) -> str | None:
+def _compressed_audio(data: bytes) -> Term | None:
     if data.startswith(b"ID3") and len(data) >= 10 and data[3] < 0x10 and not any(byte & 0x80 for byte in data[6:10]):
-        return "MP3 音频"
+        return Term.MP3_AUDIO
     length = _mpeg_frame_length(data[:4])
     if length and _mpeg_frame_length(data[length : length + 4]) and data[:2] == data[length : length + 2]:
-        return "MP3 音频"
+        return Term.MP3_AUDIO
     length = _adts_frame_length(data[:7])
     if length and _adts_frame_length(data[length : length + 7]):
-        return "AAC 音频"
+        return Term.AAC_AUDIO
     return None
 
 
@@ -133,13 +135,13 @@ def _adts_frame_length(header: bytes) -> int:
     return length if length >= 7 else 0
 
 
-def _text(data: bytes) -> str | None:
+def _text(data: bytes) -> Term | None:
     head = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for prefix, name in _MARKUP:
         if head.startswith(prefix):
             return name
     if head[:1] in {b"{", b"["} and len(data) <= _MAX_JSON and _is_json(data):
-        return "JSON 文本"
+        return Term.JSON_TEXT
     if len(data) < _SHORTEST_TEXT or _CONTROLS.search(data):
         return None
     try:
@@ -147,7 +149,7 @@ def _text(data: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     # A held tone of one or two values can spell letters; a sentence has more of them.
-    return "文本文件" if len(set(data[:4096])) > 4 else None
+    return Term.TEXT_FILE if len(set(data[:4096])) > 4 else None
 
 
 def _is_json(data: bytes) -> bool:

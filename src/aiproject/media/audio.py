@@ -23,6 +23,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, UnusableFile
 from aiproject.media._empty import is_header_only
 from aiproject.media._signatures import recognise
@@ -33,8 +34,6 @@ MAX_SECONDS: Final = 60
 """Longest sound that the platform takes in one connection; 60.000 s is still accepted."""
 
 _RATES: Final = (16000, 8000)
-_WANTED: Final = "请上传 16 kHz、16 位、单声道的 PCM 或 WAV 文件"
-_DAMAGED: Final = "WAV 文件已损坏，无法读取"
 
 # What a WAV file may be before it is decoded. Above 192 kHz and eight channels no recorder goes; below 4 kHz no word
 # can be understood. Together with MAX_SECONDS they bound the work; memory is bounded by decoding in blocks.
@@ -126,26 +125,26 @@ def prepare_audio(data: bytes, *, rate: int = 16000) -> Pcm:
     Raises:
         InvalidInput: ``rate`` is another number.
         UnusableFile: over 60 s, of odd length, in another format, a damaged WAV file or one of another codec. The
-            detail says in Chinese which.
+            detail says which.
     """
     if rate not in _RATES:
-        raise InvalidInput("采样率 rate 只能是 16000 或 8000")
+        raise InvalidInput(Detail.SAMPLE_RATE_INVALID)
     if not data or is_header_only(data):
         return Pcm(b"", rate)
     if data.startswith(b"RIFF") and b"WAVE".startswith(data[8:12]):
         return _decode(data, _read_header(data))
     name = recognise(data)
     if name is not None:
-        raise UnusableFile(f"上传的是{name}，{_WANTED}")
+        raise UnusableFile(Detail.AUDIO_OF_OTHER_KIND, kind=name)
     if len(data) % 2:
-        raise UnusableFile(f"PCM 数据的字节数为奇数，不是 16 位采样；{_WANTED}")
+        raise UnusableFile(Detail.AUDIO_ODD_LENGTH)
     _check_length(len(data) // 2, rate)
     return Pcm(bytes(data), rate)
 
 
 def _check_length(frames: int, rate: int) -> None:
     if frames > MAX_SECONDS * rate:
-        raise UnusableFile(f"音频长 {frames / rate:.3f} 秒，超过 {MAX_SECONDS} 秒的上限")
+        raise UnusableFile(Detail.AUDIO_TOO_LONG, seconds=frames / rate, limit=MAX_SECONDS)
 
 
 def _read_header(data: bytes) -> _Wave:
@@ -161,7 +160,7 @@ def _read_header(data: bytes) -> _Wave:
         names.add(name)
         if name == b"data":
             if layout is None:
-                raise UnusableFile(_DAMAGED)
+                raise UnusableFile(Detail.WAV_DAMAGED)
             return _check_wave(layout, start, _end_of_samples(data, start, size))
         if name == b"fmt " and layout is None:
             layout = data[start : start + min(size, 40)]
@@ -169,7 +168,7 @@ def _read_header(data: bytes) -> _Wave:
         at = start + size + size % 2
     if layout is not None and at == len(data) and names <= _BESIDE_SAMPLES:
         return _check_wave(layout, at, at)  # whole, without a data chunk: nothing was recorded
-    raise UnusableFile(_DAMAGED)
+    raise UnusableFile(Detail.WAV_DAMAGED)
 
 
 def _end_of_samples(data: bytes, start: int, size: int) -> int:
@@ -180,7 +179,7 @@ def _end_of_samples(data: bytes, start: int, size: int) -> int:
         # Either left open by a streaming writer, or truly empty with other chunks behind it.
         return start if _holds_chunks(data, start) else len(data)
     if size > rest:
-        raise UnusableFile("WAV 文件不完整，请重新上传")
+        raise UnusableFile(Detail.WAV_INCOMPLETE)
     return start + size
 
 
@@ -199,23 +198,23 @@ def _holds_chunks(data: bytes, at: int) -> bool:
 
 def _check_wave(layout: bytes, start: int, stop: int) -> _Wave:
     if len(layout) < 16:
-        raise UnusableFile(_DAMAGED)
+        raise UnusableFile(Detail.WAV_DAMAGED)
     tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", layout)
     if tag == _EXTENSIBLE:
         if len(layout) < 40:
-            raise UnusableFile(_DAMAGED)
+            raise UnusableFile(Detail.WAV_DAMAGED)
         tag = int.from_bytes(layout[24:26], "little") if layout[26:40] == _SUBFORMAT_TAIL else _EXTENSIBLE
     if tag not in {_PCM, _FLOAT, _ALAW, _MULAW}:
-        raise UnusableFile(f"不支持的 WAV 编码（{_CODEC_NAMES.get(tag, f'0x{tag:04X}')}）；{_WANTED}")
+        raise UnusableFile(Detail.WAV_CODEC_UNSUPPORTED, codec=_CODEC_NAMES.get(tag, f"0x{tag:04X}"))
     if channels == 0 or frame_bytes == 0 or frame_bytes % channels:
-        raise UnusableFile(_DAMAGED)
+        raise UnusableFile(Detail.WAV_DAMAGED)
     # The container decides, not the bits used of it: 12 or 20 bits stand at the upper end of 16 or 24.
     container = frame_bytes // channels * 8
     subtype = _SUBTYPES.get((tag, container))
     if subtype is None or bits > container:
-        raise UnusableFile(f"不支持的 WAV 采样位数（{bits} 位）；{_WANTED}")
+        raise UnusableFile(Detail.WAV_SAMPLE_SIZE_UNSUPPORTED, bits=bits)
     if channels > _MAX_CHANNELS or not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        raise UnusableFile(f"不支持的 WAV 参数（{channels} 声道，{rate} Hz）；{_WANTED}")
+        raise UnusableFile(Detail.WAV_LAYOUT_UNSUPPORTED, channels=channels, rate=rate)
     # Less than one whole frame at the end, for example a padding byte, is no sound and is left out.
     wave = _Wave(subtype, channels, rate, frame_bytes, start, stop - (stop - start) % frame_bytes)
     _check_length(wave.frames, rate)
@@ -245,7 +244,7 @@ def _decode(data: bytes, wave: _Wave) -> Pcm:
             while left > 0:
                 block = cast("npt.NDArray[np.float32]", source.read(_BLOCK_FRAMES, dtype="float32", always_2d=True))
                 if not len(block):
-                    raise UnusableFile(_DAMAGED)
+                    raise UnusableFile(Detail.WAV_DAMAGED)
                 left -= len(block)
                 # Float files may hold anything; what is no number is silence. Clip before the mean: inf - inf is none.
                 mono = np.clip(np.nan_to_num(block, copy=False), -1.0, 1.0).mean(axis=1, dtype=np.float32)
@@ -253,7 +252,7 @@ def _decode(data: bytes, wave: _Wave) -> Pcm:
                     mono = resampler.resample_chunk(mono, last=left <= 0)
                 out += np.clip(np.rint(mono * 32768.0), -32768, 32767).astype("<i2").tobytes()
     except soundfile.SoundFileError as error:
-        raise UnusableFile(_DAMAGED) from error
+        raise UnusableFile(Detail.WAV_DAMAGED) from error
     if not out:
-        raise UnusableFile("WAV 文件中没有声音数据")
+        raise UnusableFile(Detail.WAV_WITHOUT_SOUND)
     return Pcm(bytes(out), rate)

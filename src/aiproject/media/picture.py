@@ -23,6 +23,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from aiproject.codes import Detail
 from aiproject.errors import BodyTooLarge, FileMissing, UnusableFile
 from aiproject.media._signatures import recognise
 
@@ -41,8 +42,6 @@ MAX_BASE64: Final = 4 * 1024 * 1024
 Encoding = Literal["jpg", "png", "bmp"]
 
 _MAX_ENCODED: Final = MAX_BASE64 // 4 * 3
-_WANTED: Final = "请上传 JPG、PNG 或 BMP 图片"
-_DAMAGED: Final = "图片已损坏或不完整，无法读取"
 
 # libjpeg decodes a progressive JPEG once for each scan, and a scan can cost five bytes: a small file would otherwise
 # hold a core for minutes. Real encoders write about ten.
@@ -111,10 +110,10 @@ def prepare_picture(data: bytes) -> Picture:
     Raises:
         FileMissing: ``data`` is empty.
         BodyTooLarge: more than `MAX_BYTES`; nothing was decoded.
-        UnusableFile: another format, damaged or cut short, or more than `MAX_PIXELS`. The detail says in Chinese which.
+        UnusableFile: another format, damaged or cut short, or more than `MAX_PIXELS`. The detail says which.
     """
     if not data:
-        raise FileMissing("没有收到图片数据")
+        raise FileMissing(Detail.PICTURE_EMPTY)
     if len(data) > MAX_BYTES:
         raise BodyTooLarge(MAX_BYTES)
     try:
@@ -135,7 +134,7 @@ def prepare_picture(data: bytes) -> Picture:
             flat = flat.transpose(turn)
         return _encode(flat)
     except _DECODER_ERRORS as error:
-        raise UnusableFile(_DAMAGED) from error
+        raise UnusableFile(Detail.PICTURE_DAMAGED) from error
 
 
 class _JpegFile(JpegImageFile):
@@ -151,22 +150,24 @@ def _open(data: bytes) -> tuple[ImageFile, Encoding]:
     stream = io.BytesIO(data)
     if data.startswith(b"\xff\xd8\xff"):
         if data.count(b"\xff\xda") > _MAX_SCANS:
-            raise UnusableFile(_DAMAGED)
+            raise UnusableFile(Detail.PICTURE_DAMAGED)
         return _JpegFile(stream), "jpg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return PngImageFile(stream), "png"
     if data.startswith(b"BM"):
         return BmpImageFile(stream), "bmp"
     name = recognise(data)
-    raise UnusableFile(_WANTED if name is None else f"上传的是{name}，{_WANTED}")
+    if name is None:
+        raise UnusableFile(Detail.PICTURE_WANTED)
+    raise UnusableFile(Detail.PICTURE_OF_OTHER_KIND, kind=name)
 
 
 def _check_size(picture: ImageFile) -> None:
     width, height = picture.size
     if width < 1 or height < 1:
-        raise UnusableFile(_DAMAGED)
+        raise UnusableFile(Detail.PICTURE_DAMAGED)
     if width * height > MAX_PIXELS:
-        raise UnusableFile(f"图片有 {width}×{height} 像素，超过 {MAX_PIXELS // 10_000} 万像素的上限")
+        raise UnusableFile(Detail.PICTURE_TOO_MANY_PIXELS, width=width, height=height, limit=MAX_PIXELS // 10_000)
 
 
 def _orientation(exif: bytes) -> int:

@@ -315,7 +315,41 @@ DETAILS: Final[Mapping[Detail, Text]] = {
     Detail.VOUCHER_CODE_FOR_ONE: Text("自定代码只能用于单个令牌", "a code of your own is for a single voucher"),
     Detail.VOUCHER_CODE_TAKEN: Text("已有使用该代码的令牌", "there is a voucher with this code already"),
     Detail.VOUCHER_NAME_TAKEN: Text("已有使用该名称的令牌", "there is a voucher with this name already"),
+    Detail.ADMIN_LOGIN_FAILED: Text("管理员登录错误", "The administrator could not sign in"),
+    Detail.ADMIN_CREDENTIALS_WRONG: Text("登录失败", "Unknown administrator or wrong password"),
+    Detail.FIRST_ADMIN_NOT_CREATED: Text("创建首位管理员失败", "The first administrator could not be created"),
+    Detail.SETUP_CODE_WRONG: Text("初始化代码无效", "The set-up code is not valid"),
+    Detail.TRIAL_FAILED: Text("回复失败", "The model could not be tried"),
+    Detail.TARGET_USER_UNKNOWN: Text("找不到目标用户", "There is no such user"),
+    Detail.TARGET_USER_ABSENT: Text("目标用户不存在", "There is no such user"),
+    Detail.ADMIN_NAME_TAKEN: Text("管理员用户名已存在", "This administrator's name is taken"),
+    Detail.TARGET_ADMIN_NOT_REMOVABLE: Text(
+        "目标用户不存在或权限不足", "There is no such administrator, or removing it is not permitted"
+    ),
+    Detail.TARGET_VOUCHER_NOT_REMOVABLE: Text(
+        "目标令牌不存在或权限不足", "There is no such voucher, or removing it is not permitted"
+    ),
+    Detail.ROW_QUERY_FAILED: Text("查询时遇到错误", "The query failed"),
     Detail.LAST_OWNER: Text("这是最后一位所有者，请先设立另一位", "this is the last owner: make another one first"),
+    Detail.JWT_MISSING_HEADER: Text("Missing Authorization Header", "Missing Authorization Header"),
+    Detail.JWT_MISSING_BEARER: Text(
+        "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'",
+        "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'",
+    ),
+    Detail.JWT_BAD_HEADER: Text(
+        "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'",
+        "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'",
+    ),
+    Detail.JWT_NOT_ENOUGH_SEGMENTS: Text("Not enough segments", "Not enough segments"),
+    Detail.JWT_INVALID: Text("Invalid token", "Invalid token"),
+    Detail.JWT_SIGNATURE_WRONG: Text("Signature verification failed", "Signature verification failed"),
+    Detail.JWT_ALGORITHM_WRONG: Text(
+        "The specified alg value is not allowed", "The specified alg value is not allowed"
+    ),
+    Detail.JWT_EXPIRED: Text("Token has expired", "Token has expired"),
+    Detail.JWT_REVOKED: Text("Token has been revoked", "Token has been revoked"),
+    Detail.JWT_IS_REFRESH: Text("Only non-refresh tokens are allowed", "Only non-refresh tokens are allowed"),
+    Detail.JWT_NOT_REFRESH: Text("Only refresh tokens are allowed", "Only refresh tokens are allowed"),
     Detail.UPSTREAM_TIMED_OUT: Text("模型响应超时，请稍后再试", "The model took too long, please try again later"),
     Detail.UPSTREAM_CUT_OFF: Text("模型的回答中断，请稍后再试", "The model's answer broke off, please try again later"),
     Detail.UPSTREAM_NOT_REACHED: Text(

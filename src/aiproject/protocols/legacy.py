@@ -1,53 +1,56 @@
-"""The seed's HTTP dialect: the shapes of its answers, and the one table from the error tree to them.
+"""The legacy API: the shapes of its answers, and the one table from the error tree to them.
 
 Success is ``{"code": 0, "msg": …, …}``; failure is ``{"code": "NAME", "msg": …}``. Refusals that belong to the contract
 and upstream's failures answer HTTP 200, since existing apps look at ``code`` only then (and repeat the call on any
 other status, voice and picture included); faults of HTTP itself keep their status with the same shape. Refusals of rate
 limits are in between, see `LIMITS_TOLD_WITH_200`.
 
-Sources: the seed document, sections on its interfaces; the existing clients' behaviour, sections 1, 9 and 12.
+Sources: the legacy API's document, sections on its interfaces; the existing clients' behaviour, sections 1, 9 and 12.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aiproject import errors
-from aiproject.codes import Code, Success
+from aiproject.codes import Code, Param, Success
 from aiproject.messages.formatting import Language, format_error, format_message
+from aiproject.protocols.dialects import ErrorAnswer, FailedRequest
 
-__all__ = ["LIMITS_TOLD_WITH_200", "Failure", "error_number", "failure_of", "json_bytes", "success"]
+__all__ = ["LIMITS_TOLD_WITH_200", "Failure", "LegacyDialect", "error_number", "failure_of", "json_bytes", "success"]
 
 
 class Failure(NamedTuple):
-    """A failure as a door tells it.
+    """A failure as the legacy API shows it.
 
     Attributes:
         status: the HTTP status.
         code: one of `Code`.
-        msg: one Chinese sentence for the person at the app.
-        retry_after: seconds for the ``Retry-After`` header; ``None``: no such header.
+        msg: one sentence for the person at the app.
     """
 
     status: int
     code: Code
     msg: str
-    retry_after: int | None = None
-
-    @property
-    def ends_connection(self) -> bool:
-        """Whether the body may not have been read to its end, so that the connection cannot carry another request."""
-        return self.status in (408, 413, 415)
 
     def body(self) -> dict[str, Any]:
         return {"code": str(self.code), "msg": self.msg}
 
 
-def success(msg: Success | str, **fields: Any) -> dict[str, Any]:
-    """Return a success object in Chinese; ``code`` is the integer 0, as clients test."""
-    return {"code": 0, "msg": format_message(msg, Language.ZH) if isinstance(msg, Success) else msg, **fields}
+_NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
+
+
+def success(message: Success | str, params: Mapping[str, Param] = _NO_PARAMS, /, **fields: Any) -> dict[str, Any]:
+    """Return a success object in Chinese; ``code`` is the integer 0, as clients test.
+
+    Args:
+        params: fill the placeholders of the message.
+    """
+    msg = format_message(message, Language.ZH, **params) if isinstance(message, Success) else message
+    return {"code": 0, "msg": msg, **fields}
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -108,18 +111,39 @@ STATUSES: Mapping[type[errors.AiProjectError], int] = {
 """The HTTP status of an error by its class, or by the nearest class above it; 500 for any other."""
 
 
-def failure_of(error: BaseException, *, code: Code, path: str = "", language: Language = Language.ZH) -> Failure:
+ENDPOINT_CODES: Mapping[str, Code] = {
+    "/textModel/chat": Code.MODEL_ERROR,
+    "/textModel/stream": Code.MODEL_ERROR,
+    "/voiceModel/chat": Code.AUDIO_TO_TEXT_ERROR,
+    "/PictureToTextModel/chat": Code.PICTURE_TO_TEXT_ERROR,
+    "/user/get_token": Code.USER_GET_TOKEN_ERROR,
+}
+"""What an address calls a failure that has no code of its own; ``APP_QUERY_METHOD_ERROR`` on all others."""
+
+OPAQUE_ERRORS: Mapping[str, tuple[type[errors.AiProjectError], ...]] = {
+    "/user/get_token": (errors.InvalidInput, errors.AccountUnknown),
+}
+"""Errors that an address answers with its own code and the message of that code alone."""
+
+
+def failure_of(
+    error: BaseException, *, path: str = "", code: Code | None = None, language: Language = Language.ZH
+) -> Failure:
     """Return how the legacy API renders ``error``.
 
     Args:
-        code: what this endpoint calls a failure that has no code of its own, for example ``MODEL_ERROR``.
-        path: of the request; the status of a refusal by a rate limit depends on it.
+        path: of the request; the code of a failure without one of its own depends on it, and the status of a refusal
+            by a rate limit.
+        code: that code, whatever the path.
         language: the legacy addresses speak Chinese only.
     """
     if not isinstance(error, errors.AiProjectError):
         return Failure(500, Code.APP_INTERNAL_ERROR, format_message(Code.APP_INTERNAL_ERROR, language))
-    status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
-    name = Code.APP_INTERNAL_ERROR if status == 500 else error.answer_code or code
+    own = code or ENDPOINT_CODES.get(path, Code.APP_QUERY_METHOD_ERROR)
+    if isinstance(error, OPAQUE_ERRORS.get(path, ())):
+        return Failure(200, own, format_message(own, language))
+    status = _status_of(error)
+    name = Code.APP_INTERNAL_ERROR if status == 500 else error.answer_code or own
     is_read_with_200 = isinstance(error, errors.TooManyRequests) and path in LIMITS_TOLD_WITH_200
     if is_read_with_200:
         status, name = 200, LIMITS_TOLD_WITH_200[path]
@@ -128,9 +152,26 @@ def failure_of(error: BaseException, *, code: Code, path: str = "", language: La
         format_message(name, language)
         if status >= 500
         # The apps show `msg` and nothing of the header.
-        else format_error(error, language, code=code, in_seconds=is_read_with_200)
+        else format_error(error, language, code=own, in_seconds=is_read_with_200)
     )
-    return Failure(status, name, msg, retry_after=getattr(error, "retry_after", None))
+    return Failure(status, name, msg)
+
+
+def _status_of(error: errors.AiProjectError) -> int:
+    if isinstance(error, errors.HttpFault):
+        return error.status
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+
+
+class LegacyDialect:
+    """The legacy API's answers to errors; also of the addresses that belong to no API. Implements `Dialect`."""
+
+    prefix = "/"
+
+    def render(self, error: BaseException, request: FailedRequest) -> ErrorAnswer:
+        """Implements `Dialect.render`."""
+        failure = failure_of(error, path=request.path)
+        return ErrorAnswer(failure.status, json_bytes(failure.body()), str(failure.code))
 
 
 def error_number(error: BaseException) -> int:

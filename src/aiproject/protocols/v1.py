@@ -1,7 +1,8 @@
-"""The dialect of ``/v1/…``: the seed's shapes, with the status that HTTP has for each case.
+"""The dialect of ``/v1/…``: the legacy shapes, with the status that HTTP has for each case, in the reader's language.
 
-The seed's own addresses answer 200 to most refusals, for the sake of apps that look no further at any other status.
-Nothing of the kind calls ``/v1``, so there a refusal is told by its status as well: 400, 401, 403, 404, 409, 429.
+The legacy addresses answer 200 to most refusals, for the sake of apps that look no further at any other status. Nothing
+of the kind calls ``/v1``, so there the status says as well what went wrong: 400, 401, 403, 404, 409, 429. They answer
+in the language that ``Accept-Language`` prefers, Chinese if it says nothing.
 """
 
 from __future__ import annotations
@@ -9,24 +10,26 @@ from __future__ import annotations
 from aiproject import errors
 from aiproject.codes import Code
 from aiproject.messages.formatting import Language, format_message
-from aiproject.protocols import legacy as seed
+from aiproject.protocols import legacy
+from aiproject.protocols.dialects import ErrorAnswer, FailedRequest
+from aiproject.protocols.languages import preferred_language
 
-__all__ = ["failure_of"]
+__all__ = ["UsageDialect", "V1Dialect", "failure_of", "language_headers"]
 
 
 def failure_of(
     error: BaseException, *, code: Code = Code.APP_QUERY_METHOD_ERROR, language: Language = Language.ZH
-) -> seed.Failure:
+) -> legacy.Failure:
     """Return how ``/v1`` renders ``error``.
 
     Args:
         code: what the endpoint calls a failure that has no code of its own.
         language: of the reader.
     """
-    failure = seed.failure_of(error, code=code, language=language)
+    failure = legacy.failure_of(error, code=code, language=language)
     match error:
         case errors.AccountUnknown():
-            return seed.Failure(401, Code.NOT_SIGNED_IN, format_message(Code.NOT_SIGNED_IN, language))
+            return legacy.Failure(401, Code.NOT_SIGNED_IN, format_message(Code.NOT_SIGNED_IN, language))
         case errors.LoginFailed():
             status = 401
         case errors.NameTaken() | errors.VoucherRedeemed():
@@ -42,3 +45,35 @@ def failure_of(
         case _:
             return failure
     return failure._replace(status=status)
+
+
+def language_headers(language: Language) -> tuple[tuple[str, str], ...]:
+    """Return the header fields of an answer in a language that depends on the request (RFC 9110, 8.5 and 12.5.5)."""
+    return ("Content-Language", str(language)), ("Vary", "Accept-Language")
+
+
+class V1Dialect:
+    """The answers of ``/v1/…`` to errors. Implements `Dialect`."""
+
+    prefix = "/v1/"
+
+    def render(self, error: BaseException, request: FailedRequest) -> ErrorAnswer:
+        """Implements `Dialect.render`."""
+        language = preferred_language(request.accept_language)
+        failure = self.failure(error, language)
+        headers = tuple((name.lower().encode(), value.encode()) for name, value in language_headers(language))
+        return ErrorAnswer(failure.status, legacy.json_bytes(failure.body()), str(failure.code), headers=headers)
+
+    def failure(self, error: BaseException, language: Language) -> legacy.Failure:
+        """Return how an error is rendered in a language."""
+        return failure_of(error, language=language)
+
+
+class UsageDialect(V1Dialect):
+    """The answers of ``/v1/usage`` to errors: older than the rest of ``/v1``, with the statuses of the legacy API."""
+
+    prefix = "/v1/usage"
+
+    def failure(self, error: BaseException, language: Language) -> legacy.Failure:
+        """Return how an error is rendered in a language."""
+        return legacy.failure_of(error, language=language)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from aiproject.accounts.core.model import is_askable
 from aiproject.adapters.db.schema import ACADEMY_LENGTH, NAME_KEY_LENGTH, NAME_LENGTH, name_key
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput
 
 __all__ = [
@@ -154,9 +155,9 @@ def new_code() -> str:
 def _checked_name(name: str) -> str:
     name = name.strip()
     if not is_askable(name) or any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
-        raise InvalidInput("a voucher's name has no control characters")
+        raise InvalidInput(Detail.VOUCHER_NAME_HAS_CONTROLS)
     if not name_key(name) or len(name) > NAME_LENGTH or len(name_key(name)) > NAME_KEY_LENGTH:
-        raise InvalidInput(f"a voucher's name has 1 to {NAME_LENGTH} characters")
+        raise InvalidInput(Detail.VOUCHER_NAME_LENGTH, limit=NAME_LENGTH)
     return name
 
 
@@ -185,18 +186,18 @@ def check_new_voucher(
     called = f"#{voucher_id}" if name is None else _checked_name(name)
     spelled = new_code() if code is None else normal_code(code)
     if not spelled:
-        raise InvalidInput(f"a code has 1 to {MAX_CODE_LENGTH} letters, digits, hyphens, dots or underscores")
+        raise InvalidInput(Detail.VOUCHER_CODE_MALFORMED, limit=MAX_CODE_LENGTH)
     if not (0 <= tokens <= MAX_UNITS and 0 <= pic_times <= MAX_UNITS):
-        raise InvalidInput(f"tokens and picture times are 0 to {MAX_UNITS}")
+        raise InvalidInput(Detail.VOUCHER_AMOUNT_OUT_OF_RANGE, limit=MAX_UNITS)
     if not tokens and not pic_times:
-        raise InvalidInput("a voucher must be worth something: give tokens or picture times")
+        raise InvalidInput(Detail.VOUCHER_WORTH_NOTHING)
     audience = (audience or "").strip() or None
     if audience is not None and (
         len(audience) > ACADEMY_LENGTH or any(unicodedata.category(each) in ("Cc", "Cs") for each in audience)
     ):
-        raise InvalidInput(f"an audience has at most {ACADEMY_LENGTH} characters and no control characters")
+        raise InvalidInput(Detail.VOUCHER_AUDIENCE_MALFORMED, limit=ACADEMY_LENGTH)
     if expires_at is not None and expires_at <= now:
-        raise InvalidInput("the voucher would have expired already")
+        raise InvalidInput(Detail.VOUCHER_ALREADY_EXPIRED)
     if max_uses is not None and not 1 <= max_uses <= MAX_UNITS:
-        raise InvalidInput("a voucher must be good for at least one use")
+        raise InvalidInput(Detail.VOUCHER_WITHOUT_USES)
     return Voucher(voucher_id, called, spelled, tokens, pic_times, audience, True, expires_at, max_uses, 0, now)

@@ -12,14 +12,13 @@ from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.routes.field_types import UUID_EXAMPLE, Uuid
 from aiproject.adapters.http.asgi import client_group, note
 from aiproject.adapters.http.attempts import AttemptLimit
+from aiproject.adapters.http.errors import error_response
 from aiproject.adapters.http.event_limits import Rate
 from aiproject.adapters.http.fields import document
-from aiproject.adapters.http.json import answer, answer_failure
 from aiproject.adapters.http.operation import Answer, BodyOperation, succeed
 from aiproject.adapters.http.rate_limiter import RateLimiter
 from aiproject.codes import Code, Success
-from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, VoucherUnusable
-from aiproject.messages.formatting import Language, format_message
+from aiproject.errors import AccountUnknown, AiProjectError, VoucherUnusable
 from aiproject.vouchers.model import MAX_CODE_LENGTH
 from aiproject.vouchers.service import Vouchers
 
@@ -85,15 +84,11 @@ class VoucherRoutes:
 
         Source: the original's clients, section 7.
         """
-        code = Code.USER_GET_TOKEN_ERROR
         try:
             shown = await REDEEM.read(request)
             await self._redeem(request, shown.user_id, shown.token_id, shown.user_academy or "")
-        except (InvalidInput, AccountUnknown) as error:
-            note(request.scope, outcome=str(code), error=type(error).__name__)
-            return answer({"code": str(code), "msg": format_message(code, Language.ZH)})
         except AiProjectError as error:
-            return answer_failure(request, error, code)
+            return error_response(request, error)
         note(request.scope, outcome="ok")
         return succeed(request, Success.VOUCHER_REDEEMED)
 

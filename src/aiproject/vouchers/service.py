@@ -13,6 +13,7 @@ from aiproject.adapters.db.errors import PRIMARY, CommitInDoubt, UniqueViolation
 from aiproject.adapters.log import get_logger
 from aiproject.audit.model import AuditContext, Fact, server_origin
 from aiproject.audit.store import record
+from aiproject.codes import Detail
 from aiproject.errors import AiProjectError, InvalidInput, VoucherRedeemed, VoucherUnusable
 from aiproject.ledger.batch import apply
 from aiproject.ledger.model import Grant, Kind, Meter
@@ -70,9 +71,9 @@ class Vouchers:
             VoucherNameTaken: there is a voucher with this name.
         """
         if not 1 <= count <= MAX_AT_ONCE:
-            raise InvalidInput(f"1 to {MAX_AT_ONCE} vouchers can be made at once")
+            raise InvalidInput(Detail.VOUCHER_COUNT_OUT_OF_RANGE, limit=MAX_AT_ONCE)
         if code is not None and count != 1:
-            raise InvalidInput("a code of your own is for a single voucher")
+            raise InvalidInput(Detail.VOUCHER_CODE_FOR_ONE)
         now, by = self._clock(), origin or server_origin()
         new = [
             check_new_voucher(
@@ -91,8 +92,8 @@ class Vouchers:
             await self._database.transact(_insert, new, by)
         except UniqueViolation as error:
             if error.constraint == PRIMARY:
-                raise CodeTaken("there is a voucher with this code already") from None
-            raise VoucherNameTaken("there is a voucher with this name already") from None
+                raise CodeTaken(Detail.VOUCHER_CODE_TAKEN) from None
+            raise VoucherNameTaken(Detail.VOUCHER_NAME_TAKEN) from None
         log.info("vouchers made", count=count, tokens=tokens, pic_times=pic_times)
         return new
 

@@ -15,11 +15,12 @@ from starlette.routing import BaseRoute, Route
 from aiproject.accounts.routes.legacy import AuthRoutes
 from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send, note
 from aiproject.adapters.http.bodies import ClientGone
-from aiproject.codes import Code
+from aiproject.adapters.http.errors import error_response
+from aiproject.errors import AiProjectError, HttpFault
 from aiproject.ledger.routes import UsageRoutes
-from aiproject.messages.formatting import Language, format_message
-from aiproject.protocols.legacy import json_bytes
+from aiproject.protocols.dialects import Dialects
 from aiproject.vouchers.routes import VoucherRoutes
+from aiproject.web.dialects import DIALECTS
 from aiproject.web.documentation import documentation_routes
 from aiproject.web.middleware import BODY_TIMEOUT, OPEN, EdgePolicy, with_middleware
 from aiproject.web.pages import WithPages
@@ -41,18 +42,6 @@ class Endpoints:
     """Routes that their packages make themselves."""
 
 
-HTTP_FAULTS = {
-    400: Code.APP_QUERY_METHOD_ERROR,
-    404: Code.APP_NOT_FOUND_ERROR,
-    405: Code.METHOD_NOT_ALLOWED,
-    408: Code.REQUEST_TIMEOUT,
-    413: Code.REQUEST_TOO_LARGE,
-    415: Code.UNSUPPORTED_ENCODING,
-    429: Code.TOO_MANY_REQUESTS,
-    503: Code.SERVICE_UNAVAILABLE,
-}
-
-
 def build_app(
     endpoints: Endpoints,
     *,
@@ -61,14 +50,16 @@ def build_app(
     cors_origins: Sequence[str],
     edge_policy: EdgePolicy = OPEN,
     body_timeout: float = BODY_TIMEOUT,
+    dialects: Dialects = DIALECTS,
 ) -> ASGIApp:
     """Return the whole application.
 
     Args:
         readiness: asked by ``/ready``.
         is_sandbox: whether the sandbox answers instead of the platform; ``/health`` says so.
-        doorway: how clients are told apart, and how often each may come.
+        edge_policy: how clients are told apart, and how often each may come.
         body_timeout: seconds without a byte of a request's body until its sender is cut.
+        dialects: how each address answers errors.
     """
 
     app = Starlette(routes=documentation_routes())
@@ -77,21 +68,21 @@ def build_app(
 
     probes = Probes(readiness, is_sandbox=is_sandbox)
 
-    async def http_fault(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-        code = HTTP_FAULTS.get(status, Code.APP_QUERY_METHOD_ERROR if status < 500 else Code.APP_INTERNAL_ERROR)
-        return _json({"code": str(code), "msg": format_message(code, Language.ZH)}, status, headers)
+    async def answer_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            error = HttpFault(error.status_code, error.headers or {})
+        return error_response(request, error)
 
     async def client_gone(request: Request, error: Exception) -> Response:
         note(request.scope, outcome="client gone")
         return Response(status_code=400)  # nobody reads it
 
-    app.add_exception_handler(HTTPException, http_fault)
+    app.add_exception_handler(HTTPException, answer_error)
+    app.add_exception_handler(AiProjectError, answer_error)
     app.add_exception_handler(ClientGone, client_gone)
     # Starlette answers a bug in plain text otherwise, before `RequestsMiddleware` sees it; it raises it again
     # afterwards.
-    app.add_exception_handler(Exception, http_fault)
+    app.add_exception_handler(Exception, answer_error)
     routes: Iterable[tuple[str, Any, list[str]]] = (
         ("/auth/register", endpoints.auth.register, ["POST"]),
         ("/auth/login", endpoints.auth.login, ["POST"]),
@@ -105,9 +96,8 @@ def build_app(
     for path, endpoint, methods in routes:
         app.router.routes.append(Route(path, endpoint, methods=methods))
     app.router.routes.extend(endpoints.more)
-    return with_middleware(
-        CallsFirst(endpoints.calls, WithPages(app)), cors_origins, edge_policy, body_timeout=body_timeout
-    )
+    served = CallsFirst(endpoints.calls, WithPages(app))
+    return with_middleware(served, cors_origins, edge_policy, body_timeout=body_timeout, dialects=dialects)
 
 
 class CallsFirst:
@@ -125,7 +115,3 @@ class CallsFirst:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         endpoint = self._calls.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         return (endpoint or self._app)(scope, receive, send)
-
-
-def _json(body: Mapping[str, object], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(json_bytes(body), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")

@@ -24,17 +24,16 @@ from aiproject.adapters.http.asgi import (
     client_address,
     client_site,
     is_received,
-    send_json,
 )
+from aiproject.adapters.http.errors import DIALECTS_KEY, note_error, send_error
 from aiproject.adapters.http.rate_limiter import RateLimiter
 from aiproject.adapters.http.receive_budget import FREE_BYTES, ReceiveBudget
 from aiproject.adapters.http.receiving import BudgetedReceive, PacedReceive
 from aiproject.adapters.log import get_logger
-from aiproject.codes import Code
-from aiproject.errors import AiProjectError, BodyEncoded
-from aiproject.messages.formatting import Language, format_message
+from aiproject.errors import AiProjectError, BodyEncoded, HttpFault
+from aiproject.protocols.dialects import Dialects
 from aiproject.protocols.forwarding import TrustedProxies
-from aiproject.protocols.legacy import failure_of, json_bytes
+from aiproject.web.dialects import DIALECTS
 from aiproject.web.forwarding import Forwarding
 from aiproject.web.limits import AddressLimits
 
@@ -77,7 +76,8 @@ class EdgePolicy:
 class RequestsMiddleware:
     """The outermost room: every request gets an id, which its answer tells, and a line in the log."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, dialects: Dialects = DIALECTS) -> None:
+        self._dialects = dialects
         self._app = app
         self._authenticator = _authenticator()
 
@@ -88,6 +88,7 @@ class RequestsMiddleware:
         identity = next(self._authenticator)
         record: dict[str, object] = {"request_id": identity}
         scope[RECORD] = record
+        scope[DIALECTS_KEY] = self._dialects
         # Whatever is added to it until the answer begins goes out with it.
         headers = answer_headers(scope)
         headers[b"x-request-id"] = identity.encode()
@@ -157,25 +158,17 @@ class FaultsMiddleware:
         try:
             await self._app(scope, receive, watched_send)
         except AiProjectError as error:
-            failure = failure_of(error, code=Code.APP_INTERNAL_ERROR, path=scope["path"])
-            record.update(outcome=str(failure.code), error=type(error).__name__)
-            if not has_started:
-                headers = [] if failure.retry_after is None else [(b"retry-after", str(failure.retry_after).encode())]
-                if failure.ends_connection:
-                    headers.append((b"connection", b"close"))
-                if isinstance(error, BodyEncoded):
-                    headers.append((b"accept-encoding", b"identity"))  # RFC 9110, 15.5.16
-                await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
-        except Exception as error:  # noqa: BLE001 - told as 500, logged loudly
+            await self._answer(scope, send, error, has_started=has_started)
+        except Exception as error:  # noqa: BLE001 - answered as 500, logged loudly
             # Only the place is logged: an exception's text may quote what the caller sent.
             log.error("bug", error=type(error).__name__, where=_where(error), path=path_to_log(scope["path"]), **record)
-            record.update(outcome=str(Code.APP_INTERNAL_ERROR))
-            if not has_started:
-                body = {
-                    "code": str(Code.APP_INTERNAL_ERROR),
-                    "msg": format_message(Code.APP_INTERNAL_ERROR, Language.ZH),
-                }
-                await send_json(send, 500, json_bytes(body))
+            await self._answer(scope, send, error, has_started=has_started)
+
+    async def _answer(self, scope: Scope, send: Send, error: Exception, *, has_started: bool) -> None:
+        if has_started:
+            note_error(scope, error)
+        else:
+            await send_error(scope, send, error)
 
 
 class BodiesMiddleware:
@@ -246,18 +239,26 @@ class _WithoutOrigin:
 
 
 class _Cors(CORSMiddleware):
-    """Starlette's, with refused preflights told in JSON like every other fault."""
+    """Starlette's, with refused preflights answered in the dialect of the address like every other fault."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
         if response.status_code < 400:
             return response
-        kept = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        body = {
-            "code": str(Code.APP_QUERY_METHOD_ERROR),
-            "msg": format_message(Code.APP_QUERY_METHOD_ERROR, Language.ZH),
-        }
-        return Response(json_bytes(body), response.status_code, kept, "application/json")
+        return _RefusedPreflight(
+            [(name, value) for name, value in response.raw_headers if not name.startswith(b"content-")]
+        )
+
+
+class _RefusedPreflight(Response):
+    """A preflight that CORS refuses: the answer to a fault of HTTP, with CORS's own header fields."""
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__(status_code=400)
+        self._cors_headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send_error(scope, send, HttpFault(400), headers=self._cors_headers)
 
 
 OPEN = EdgePolicy(TrustedProxies(()), None, 0)
@@ -265,13 +266,19 @@ OPEN = EdgePolicy(TrustedProxies(()), None, 0)
 
 
 def with_middleware(
-    app: ASGIApp, origins: Sequence[str], edge_policy: EdgePolicy = OPEN, *, body_timeout: float = BODY_TIMEOUT
+    app: ASGIApp,
+    origins: Sequence[str],
+    edge_policy: EdgePolicy = OPEN,
+    *,
+    body_timeout: float = BODY_TIMEOUT,
+    dialects: Dialects = DIALECTS,
 ) -> ASGIApp:
     """Put what happens to every request around the application.
 
     Args:
         origins: browsers on these may call what is authorised by header or body; never with credentials (cookies).
         body_timeout: seconds without a byte of a request's body until its sender is cut.
+        dialects: how each address answers errors.
     """
     if edge_policy.rate_limiter is not None:
         app = AddressLimits(app, edge_policy.rate_limiter, edge_policy.address_requests_per_minute)
@@ -285,7 +292,7 @@ def with_middleware(
         expose_headers=["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"],
         max_age=600,
     )
-    with_all = RequestsMiddleware(_WithoutOrigin(checked, cors))
+    with_all = RequestsMiddleware(_WithoutOrigin(checked, cors), dialects)
     return Forwarding(with_all, edge_policy.proxies) if edge_policy.proxies else with_all
 
 

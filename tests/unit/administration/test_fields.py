@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from aiproject.administration.door import Refusals
 from aiproject.administration.fields import audit_filter, flag, optional_text, parsed, profile, required_text, units
 from aiproject.administration.model import Malformed, NotPermitted
+from aiproject.administration.refusals import Refusals
 from aiproject.administration.trial import trial_request
-from aiproject.codes import Code
+from aiproject.codes import Code, Detail
 from aiproject.errors import InvalidInput, NameTaken, NotFound
 
 DIALOG = [{"role": "user", "content": "hi"}]
@@ -104,17 +104,22 @@ class TestTrial:
 
 
 class TestRefusals:
-    REFUSALS = Refusals((Code.ADD_USER_ERROR, "添加用户失败"), {NameTaken: (Code.USER_NAME_REPEAT, "用户名已存在")})
+    REFUSALS = Refusals(
+        (Code.ADD_USER_ERROR, Code.ADD_USER_ERROR), {NameTaken: (Code.USER_NAME_REPEAT, Code.USER_NAME_REPEAT)}
+    )
 
     def test_known(self) -> None:
         assert self.REFUSALS.of(NameTaken()) == (Code.USER_NAME_REPEAT, "用户名已存在")
 
     def test_otherwise(self) -> None:
-        for error in (Malformed(), NotFound(), InvalidInput("in English")):
+        for error in (Malformed(), NotFound(), InvalidInput(Detail.VOUCHER_WORTH_NOTHING)):
             assert self.REFUSALS.of(error) == (Code.ADD_USER_ERROR, "添加用户失败")
 
-    def test_a_reason_in_chinese_is_added(self) -> None:
-        assert self.REFUSALS.of(InvalidInput("密码过短")) == (Code.ADD_USER_ERROR, "添加用户失败：密码过短")
+    def test_a_reason_is_added(self) -> None:
+        assert self.REFUSALS.of(InvalidInput(Detail.PASSWORD_COMMON)) == (
+            Code.ADD_USER_ERROR,
+            "添加用户失败：密码过于常见，请换一个",
+        )
 
     def test_a_role_that_may_not(self) -> None:
         assert self.REFUSALS.of(NotPermitted()) == (Code.PERMISSION_NOT_ALLOW, "权限不足")

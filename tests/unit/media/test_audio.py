@@ -71,11 +71,11 @@ class TestRawPcm:
     @pytest.mark.parametrize("rate", [16000, 8000])
     def test_a_minute_is_accepted_and_not_a_sample_more(self, rate: int) -> None:
         assert prepare_audio(bytes(rate * 2 * 60), rate=rate).duration_ms == 60_000
-        with pytest.raises(UnusableFile, match="60"):
+        with pytest.raises(UnusableFile, match=r"AUDIO_TOO_LONG .*limit=60"):
             prepare_audio(bytes(rate * 2 * 60 + 2), rate=rate)
 
     def test_an_odd_number_of_bytes_is_refused(self) -> None:
-        with pytest.raises(UnusableFile, match="奇数"):
+        with pytest.raises(UnusableFile, match="AUDIO_ODD_LENGTH"):
             prepare_audio(bytes(3201))
 
     @pytest.mark.parametrize("rate", [0, -1, 44100, 48000])
@@ -149,7 +149,7 @@ class TestWav:
     @pytest.mark.parametrize("rate", [16000, 44100])
     def test_a_minute_is_accepted_and_not_a_sample_more(self, rate: int) -> None:
         assert prepare_audio(riff(bytes(rate * 60), bits=8, rate=rate)).duration_ms == 60_000
-        with pytest.raises(UnusableFile, match="60"):
+        with pytest.raises(UnusableFile, match=r"AUDIO_TOO_LONG .*limit=60"):
             prepare_audio(riff(bytes(rate * 60 + 1), bits=8, rate=rate))
 
     @pytest.mark.parametrize(

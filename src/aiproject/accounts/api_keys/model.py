@@ -24,6 +24,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
 from aiproject.accounts.core.meter import MAX_UNITS, Meter
+from aiproject.codes import Detail, Term
 from aiproject.errors import InvalidInput
 
 __all__ = [
@@ -254,7 +255,7 @@ def networks_of(words: Iterable[str]) -> tuple[Network, ...]:
                 raise ValueError
             found.append(ip_network(word.strip(), strict=False))
         except ValueError:
-            raise InvalidInput(f"第 {number} 项不是 IP 地址或网段") from None
+            raise InvalidInput(Detail.ADDRESS_MALFORMED, number=number) from None
     return tuple(dict.fromkeys(found))
 
 
@@ -266,34 +267,34 @@ def check_terms(terms: KeyTerms, *, now: datetime) -> KeyTerms:
     """
     name = terms.name.strip()
     if not name or len(name) > MAX_NAME_LENGTH:
-        raise InvalidInput(f"密钥名称应为 1 到 {MAX_NAME_LENGTH} 个字符")
+        raise InvalidInput(Detail.KEY_NAME_LENGTH, limit=MAX_NAME_LENGTH)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise InvalidInput("密钥名称含有控制字符")
+        raise InvalidInput(Detail.FIELD_HAS_CONTROLS, field=Term.KEY_NAME)
     if terms.expires_at is not None and (terms.expires_at.tzinfo is None or terms.expires_at <= now):
-        raise InvalidInput("过期时间应为将来的时间，并带有时区")
+        raise InvalidInput(Detail.EXPIRY_NOT_IN_FUTURE)
     for word, value, most in (
         ("requests_per_minute", terms.requests_per_minute, MAX_RATE),
         ("concurrent_calls", terms.concurrent_calls, MAX_RATE),
         ("tokens_per_minute", terms.tokens_per_minute, MAX_UNITS),
     ):
         if value is not None and not 1 <= value <= most:
-            raise InvalidInput(f"{word} 应为 1 到 {most} 的整数")
+            raise InvalidInput(Detail.FIELD_OUT_OF_RANGE, field=word, least=1, most=most)
     if terms.capabilities is not None and not terms.capabilities:
-        raise InvalidInput("capabilities 不能为空")
+        raise InvalidInput(Detail.FIELD_EMPTY, field="capabilities")
     if terms.models is not None:
         if not terms.models or not all(map(_MODEL.fullmatch, terms.models)):
-            raise InvalidInput("models 应为模型名称，且不能为空")
+            raise InvalidInput(Detail.MODELS_MALFORMED)
         _check_length("models", terms.models)
     if terms.addresses is not None:
         if not terms.addresses:
-            raise InvalidInput("addresses 不能为空")
+            raise InvalidInput(Detail.FIELD_EMPTY, field="addresses")
         _check_length("addresses", map(str, terms.addresses))
     return replace(terms, name=name)
 
 
 def _check_length(word: str, words: Iterable[str]) -> None:
     if len(" ".join(words)) > MAX_WORDS_LENGTH:
-        raise InvalidInput(f"{word} 过多")
+        raise InvalidInput(Detail.FIELD_TOO_MANY_ITEMS, field=word)
 
 
 def check_caps(caps: Mapping[Meter, SpendCap]) -> None:
@@ -305,4 +306,4 @@ def check_caps(caps: Mapping[Meter, SpendCap]) -> None:
     for capability, cap in caps.items():
         for amount in cap:
             if amount is not None and not 0 <= amount <= MAX_UNITS:
-                raise InvalidInput(f"{capability} 的限额应为 0 到 {MAX_UNITS} 的整数")
+                raise InvalidInput(Detail.SPEND_LIMIT_OUT_OF_RANGE, meter=capability, limit=MAX_UNITS)

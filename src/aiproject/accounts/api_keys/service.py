@@ -30,6 +30,7 @@ from aiproject.adapters.db.schema import new_account_id
 from aiproject.adapters.log import get_logger
 from aiproject.audit.model import AuditContext, Fact, account_origin
 from aiproject.audit.store import record
+from aiproject.codes import Detail
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, NotAllowed, NotFound, NotSignedIn
 
 __all__ = ["ApiKeys"]
@@ -223,7 +224,7 @@ class ApiKeys:
         if not hmac.compare_digest(stored, shown) or account.is_disabled or not key.is_usable(now):
             raise NotSignedIn
         if not key.allows_address(address):
-            raise NotAllowed("该密钥不能从此地址使用")
+            raise NotAllowed(Detail.API_KEY_NOT_FROM_HERE)
         self._note_use(key, now, address)
         return account, key
 
@@ -286,7 +287,7 @@ async def _make_room(connection: Connection, account_id: int) -> None:
     """Refuse one key too many, and delete the keys that were revoked long ago."""
     keys = await key_store.of_account(connection, account_id)
     if sum(key.revoked_at is None for key in keys) >= MAX_KEYS:
-        raise InvalidInput(f"每个账号最多 {MAX_KEYS} 个密钥")
+        raise InvalidInput(Detail.TOO_MANY_KEYS, limit=MAX_KEYS)
     revoked = [(key.revoked_at, key.key_id) for key in keys if key.revoked_at is not None]
     old = [key_id for _, key_id in sorted(revoked)[: max(0, len(revoked) - KEPT_REVOKED + 1)]]
     if old:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.adapters.db.schema import NAME_KEY_LENGTH
+from aiproject.codes import Detail, Term
 from aiproject.errors import InvalidInput
 from aiproject.protocols.names import hides_characters, is_reordering, mixes_digits, mixes_scripts, name_key
 
@@ -111,12 +112,12 @@ def check_name(name: str) -> str:
     """
     name = name.strip()
     if len(name) > MAX_NAME_LENGTH:  # first, see `MAX_ASKED_LENGTH`
-        raise InvalidInput(f"用户名不能超过 {MAX_NAME_LENGTH} 个字符")
+        raise InvalidInput(Detail.FIELD_TOO_LONG, field=Term.USERNAME, limit=MAX_NAME_LENGTH)
     if not name_key(name) or all(unicodedata.category(character) == "Cf" for character in name):
-        raise InvalidInput("用户名不能为空")
-    _refuse_controls("用户名", name)
+        raise InvalidInput(Detail.TERM_EMPTY, field=Term.USERNAME)
+    _refuse_controls(Term.USERNAME, name)
     if len(name_key(name)) > NAME_KEY_LENGTH:
-        raise InvalidInput("用户名展开后过长")  # one character can stand for eighteen: U+FDFA
+        raise InvalidInput(Detail.NAME_EXPANDS_TOO_LONG)  # one character can stand for eighteen: U+FDFA
     return name
 
 
@@ -128,16 +129,16 @@ def refuse_misleading_name(name: str) -> None:
             nobody sees.
     """
     if is_reordering(name):
-        raise InvalidInput("用户名含有改变书写方向的字符")
+        raise InvalidInput(Detail.NAME_REORDERS_TEXT)
     if hides_characters(name):
-        raise InvalidInput("用户名含有看不见的字符或连续的空格")
+        raise InvalidInput(Detail.NAME_HIDES_CHARACTERS)
     if mixes_scripts(name) or mixes_digits(name):
-        raise InvalidInput("用户名混用了容易混淆的文字")
+        raise InvalidInput(Detail.NAME_MIXES_SCRIPTS)
 
 
-def _refuse_controls(field: str, text: str) -> None:
+def _refuse_controls(field: Term, text: str) -> None:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise InvalidInput(f"{field}含有控制字符")
+        raise InvalidInput(Detail.FIELD_HAS_CONTROLS, field=field)
 
 
 def check_new_account(
@@ -160,9 +161,9 @@ def check_new_account(
     username, email = check_name(username), email.strip()
     academy = academy.strip() or None if academy is not None else None
     if len(email) > MAX_EMAIL_LENGTH:
-        raise InvalidInput(f"邮箱不能超过 {MAX_EMAIL_LENGTH} 个字符")
+        raise InvalidInput(Detail.FIELD_TOO_LONG, field=Term.EMAIL, limit=MAX_EMAIL_LENGTH)
     if academy is not None and len(academy) > MAX_ACADEMY_LENGTH:
-        raise InvalidInput(f"学院不能超过 {MAX_ACADEMY_LENGTH} 个字符")
-    _refuse_controls("邮箱", email)
-    _refuse_controls("学院", academy or "")
+        raise InvalidInput(Detail.FIELD_TOO_LONG, field=Term.ACADEMY, limit=MAX_ACADEMY_LENGTH)
+    _refuse_controls(Term.EMAIL, email)
+    _refuse_controls(Term.ACADEMY, academy or "")
     return NewAccount(username, check_new_password(password, username, password_min_length), email, academy)

@@ -10,6 +10,7 @@ from aiproject.accounts.core.model import MAX_ACADEMY_LENGTH, MAX_EMAIL_LENGTH, 
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.mailer import NotMailable, mailable
+from aiproject.codes import Detail, Term
 from aiproject.errors import AccountUnknown, InvalidInput
 
 __all__ = ["Profiles"]
@@ -59,18 +60,18 @@ def _email(text: str) -> str:
     if not text:
         return ""
     if len(text) > MAX_EMAIL_LENGTH:
-        raise InvalidInput(f"邮箱不能超过 {MAX_EMAIL_LENGTH} 个字符")
+        raise InvalidInput(Detail.FIELD_TOO_LONG, field=Term.EMAIL, limit=MAX_EMAIL_LENGTH)
     try:
         mailable(text)
     except NotMailable:
-        raise InvalidInput("邮箱地址格式不正确") from None
+        raise InvalidInput(Detail.EMAIL_MALFORMED) from None
     return text
 
 
 def _academy(text: str) -> str | None:
     text = text.strip()
     if len(text) > MAX_ACADEMY_LENGTH:
-        raise InvalidInput(f"学院不能超过 {MAX_ACADEMY_LENGTH} 个字符")
+        raise InvalidInput(Detail.FIELD_TOO_LONG, field=Term.ACADEMY, limit=MAX_ACADEMY_LENGTH)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise InvalidInput("学院含有控制字符")
+        raise InvalidInput(Detail.FIELD_HAS_CONTROLS, field=Term.ACADEMY)
     return text or None

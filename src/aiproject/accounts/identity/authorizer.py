@@ -9,14 +9,15 @@ from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.accounts.principal.permissions import NEEDS, Action, Requirement
 from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.adapters.http.asgi import client_address
+from aiproject.codes import Detail
 from aiproject.errors import LoginFailed, NotAllowed
 
 __all__ = ["Authorizer"]
 
 REFUSALS = {
-    Credential.API_KEY: "API 密钥不能管理账号",
-    Credential.SESSION: "会话不能进行此操作",
-    Credential.UUID: "此操作需要浏览器会话",
+    Credential.API_KEY: Detail.API_KEY_CANNOT_MANAGE,
+    Credential.SESSION: Detail.SESSION_CANNOT_DO_THIS,
+    Credential.UUID: Detail.BROWSER_SESSION_NEEDED,
 }
 
 
@@ -53,9 +54,9 @@ class Authorizer:
         try:
             found = await self._accounts.login(account.username, password, address=client_address(request.scope))
         except LoginFailed:
-            raise LoginFailed("密码不正确") from None
+            raise LoginFailed(Detail.PASSWORD_WRONG) from None
         if found.account_id != account.account_id:  # renamed at this moment, and the name taken by somebody else
-            raise LoginFailed("密码不正确")
+            raise LoginFailed(Detail.PASSWORD_WRONG)
 
     @staticmethod
     def password(principal: Principal, act: Action, shown: str | None, *, name: str = "password") -> str | None:
@@ -74,7 +75,7 @@ class Authorizer:
         if need is Requirement.REFUSED:
             raise NotAllowed(REFUSALS[principal.credential])
         if not shown:
-            raise NotAllowed(f"此操作需要在 {name} 字段中提供账号密码")
+            raise NotAllowed(Detail.PASSWORD_NEEDED, field=name)
         return shown
 
 

@@ -9,6 +9,7 @@ import functools
 import unicodedata
 
 from aiproject.adapters.db.schema import name_key
+from aiproject.codes import Detail, Term
 from aiproject.errors import InvalidInput
 
 __all__ = [
@@ -41,20 +42,20 @@ def check_new_password(password: str, username: str, min_length: int = MIN_PASSW
     """
     password = password.strip()
     if not password:
-        raise InvalidInput("密码不能为空")
+        raise InvalidInput(Detail.TERM_EMPTY, field=Term.PASSWORD)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in password):
-        raise InvalidInput("密码含有控制字符")
+        raise InvalidInput(Detail.FIELD_HAS_CONTROLS, field=Term.PASSWORD)
     # One character can stand for eighteen, U+FDFA, so a bound before it is expanded keeps the work small.
     length = len(password) if len(password) > 4 * MAX_PASSWORD_LENGTH else len(unicodedata.normalize("NFKC", password))
     if length < min_length:
-        raise InvalidInput(f"密码至少需要 {min_length} 个字符")
+        raise InvalidInput(Detail.PASSWORD_TOO_SHORT, limit=min_length)
     if length > MAX_PASSWORD_LENGTH:
-        raise InvalidInput(f"密码不能超过 {MAX_PASSWORD_LENGTH} 个字符")
+        raise InvalidInput(Detail.FIELD_TOO_LONG, field=Term.PASSWORD, limit=MAX_PASSWORD_LENGTH)
     key = name_key(password)
     if key == name_key(username):
-        raise InvalidInput("密码不能与用户名相同")
+        raise InvalidInput(Detail.PASSWORD_IS_NAME)
     if key in common_passwords():
-        raise InvalidInput("密码过于常见，请换一个")
+        raise InvalidInput(Detail.PASSWORD_COMMON)
     return password
 
 

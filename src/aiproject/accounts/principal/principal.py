@@ -9,6 +9,7 @@ from aiproject.accounts.api_keys.model import ApiKey
 from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.principal.recent import Pair
+from aiproject.codes import Detail
 from aiproject.errors import NotAllowed
 
 __all__ = ["Credential", "Principal"]
@@ -55,4 +56,4 @@ class Principal:
             NotAllowed: the API key is held to other capabilities or models.
         """
         if self.key is not None and not self.key.allows(capability, model):
-            raise NotAllowed("该密钥不能用于此接口或模型")
+            raise NotAllowed(Detail.API_KEY_NOT_FOR_THIS)

@@ -22,8 +22,8 @@ from aiproject.accounts.routes.field_types import (
     Uuid,
 )
 from aiproject.adapters.http.asgi import client_address, client_group, note
+from aiproject.adapters.http.errors import error_response
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
-from aiproject.adapters.http.json import answer_failure
 from aiproject.adapters.http.operation import Answer, BodyOperation, succeed
 from aiproject.codes import Code, Success
 from aiproject.errors import AiProjectError, RegistrationClosed
@@ -127,7 +127,7 @@ class AuthRoutes:
                 address=address,
             )
         except AiProjectError as error:
-            return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
+            return error_response(request, error)
         note(request.scope, account=account.account_id, outcome="ok", has_signup_quota=opening.is_full)
         return succeed(request, Success.REGISTERED if opening.is_full else Success.REGISTERED_WITHOUT_QUOTA)
 
@@ -138,7 +138,7 @@ class AuthRoutes:
             address = client_address(request.scope)
             account = await self._accounts.login(shown.username, shown.password, address=address)
         except AiProjectError as error:
-            return answer_failure(request, error, Code.APP_QUERY_METHOD_ERROR)
+            return error_response(request, error)
         note(request.scope, account=account.account_id, outcome="ok")
         logged_in = LoggedIn(
             uuid=account.uuid,

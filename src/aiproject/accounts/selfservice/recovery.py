@@ -22,6 +22,7 @@ from aiproject.accounts.sessions import store as session_store
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.mailer import Email, MailQueue, NotMailable, mailable
+from aiproject.codes import Detail
 from aiproject.errors import AccountUnknown, InvalidInput, NotFound, TooManyRequests, Unavailable
 
 __all__ = ["Recovery"]
@@ -38,9 +39,6 @@ MAX_ACCOUNTS_OF_ADDRESS = 5
 """Accounts with one verified address that a reset by address writes about."""
 
 TOKEN_FORM = re.compile(r"[0-9A-Za-z_-]{43}", re.ASCII)
-
-NO_MAIL = "本服务未开启邮件功能，请联系管理员"
-BAD_TOKEN = "验证码无效或已过期，请重新申请"  # noqa: S105 - a message
 
 
 class Recovery:
@@ -75,7 +73,7 @@ class Recovery:
             NotFound: there is no mail server.
         """
         if self._mail_queue is None:
-            raise NotFound(NO_MAIL)
+            raise NotFound(Detail.MAIL_NOT_CONFIGURED)
         return self._mail_queue
 
     # -- verification --------------------------------------------------------------------------------------------------
@@ -94,10 +92,10 @@ class Recovery:
         try:
             mailable(account.email)
         except NotMailable:
-            raise InvalidInput("请先填写能收信的邮箱地址") from None
+            raise InvalidInput(Detail.EMAIL_NOT_DELIVERABLE) from None
         token = await self._mint(Purpose.VERIFY, account.account_id, account.email)
         if token is None:
-            raise TooManyRequests(3600, "验证邮件发送次数过多，请稍后再试")
+            raise TooManyRequests(3600, Detail.TOO_MANY_VERIFICATION_MAILS)
         letter = verification_letter(account.email, token, self._public_url)
 
         async def write() -> Sequence[Email]:
@@ -115,7 +113,7 @@ class Recovery:
         self.require_mail()
         token_hash, found = await self._find(Purpose.VERIFY, token, address)
         if not await self._database.transact(_mark_verified, token_hash, found, self._clock()):
-            raise InvalidInput(BAD_TOKEN)
+            raise InvalidInput(Detail.MAIL_TOKEN_INVALID)
         log.info("e-mail address verified", account=found.account_id)
 
     # -- reset ---------------------------------------------------------------------------------------------------------
@@ -156,21 +154,21 @@ class Recovery:
         async with self._database.connect() as connection:
             account = await store.by_account_id(connection, found.account_id)
         if account is None:
-            raise InvalidInput(BAD_TOKEN)
+            raise InvalidInput(Detail.MAIL_TOKEN_INVALID)
 
         async def use(connection: Connection) -> None:
             is_won = await mail_token_store.consume(connection, token_hash, self._clock())
             state = await person_store.lock(connection, found.account_id)
             is_meant = state is not None and not state.is_disabled and state.email_verified_at is not None
             if not is_won or state is None or not is_meant or state.email != found.email:
-                raise InvalidInput(BAD_TOKEN)
+                raise InvalidInput(Detail.MAIL_TOKEN_INVALID)
             await mail_token_store.forget(connection, found.account_id, Purpose.RESET)
             await session_store.end_all(connection, found.account_id)
 
         try:
             await self._accounts.set_password(account, new_password, sign_out_everywhere=True, within=use)
         except AccountUnknown:
-            raise InvalidInput(BAD_TOKEN) from None
+            raise InvalidInput(Detail.MAIL_TOKEN_INVALID) from None
         log.info("password reset by mail", account=found.account_id)
 
     # -- both ----------------------------------------------------------------------------------------------------------
@@ -200,7 +198,7 @@ class Recovery:
                 found = await mail_token_store.found(connection, _hash(token), purpose, self._clock())
         if found is None:
             await self._login_throttle.wrong_guess(ThrottleScope.TOKEN, name=None, address=address)
-            raise InvalidInput(BAD_TOKEN)
+            raise InvalidInput(Detail.MAIL_TOKEN_INVALID)
         return _hash(token), found
 
 

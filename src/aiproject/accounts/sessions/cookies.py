@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiproject.adapters.http.asgi import Scope
+from aiproject.codes import Detail
 from aiproject.errors import NotAllowed
 
 __all__ = ["COOKIE", "CSRF_HEADER", "BrowserRules", "csrf_token"]
@@ -24,8 +25,6 @@ CSRF_HEADER = "X-CSRF-Token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-
-FOREIGN = "请求来自其他网站，已拒绝"
 
 
 def csrf_token(token: str) -> str:
@@ -79,7 +78,7 @@ class BrowserRules:
         """
         site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
         if site not in (None, "same-origin", "none") or (origin is not None and not self._is_own(scope, origin, site)):
-            raise NotAllowed(FOREIGN)
+            raise NotAllowed(Detail.FOREIGN_SITE)
 
     def check_proof(self, scope: Scope, token: str) -> None:
         """Refuse a request with the cookie ``token`` that one of our own pages did not send.
@@ -93,10 +92,10 @@ class BrowserRules:
         if scope["method"] in SAFE_METHODS:
             return
         if _header(scope, b"sec-fetch-site") != "same-origin" and _header(scope, b"origin") is None:
-            raise NotAllowed(FOREIGN)
+            raise NotAllowed(Detail.FOREIGN_SITE)
         shown = _header(scope, CSRF_HEADER.lower().encode()) or ""
         if not hmac.compare_digest(shown.encode("utf-8", "replace"), csrf_token(token).encode()):
-            raise NotAllowed(f"缺少 {CSRF_HEADER} 请求头，或其值不属于当前会话")
+            raise NotAllowed(Detail.CSRF_TOKEN_WRONG, header=CSRF_HEADER)
 
     def _is_own(self, scope: Scope, origin: str, site: str | None) -> bool:
         if site == "same-origin":

@@ -1,4 +1,4 @@
-"""What the endpoints under ``/v1`` share: one route for all methods of an address, and failures in their dialect."""
+"""What the endpoints under ``/v1`` share: one route for all methods of an address, and errors in its dialect."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aiproject.adapters.http.asgi import note
-from aiproject.adapters.http.json import tell
+from aiproject.adapters.http.errors import error_response
 from aiproject.errors import AiProjectError
-from aiproject.protocols.v1 import failure_of
 
 __all__ = ["Handler", "v1_route"]
 
@@ -33,13 +32,8 @@ def v1_route(path: str, handlers: Mapping[str, Handler]) -> Route:
         try:
             response = await handler(request)
         except AiProjectError as error:
-            return answer_v1_failure(request, error)
+            return error_response(request, error)
         note(request.scope, outcome="ok")
         return response
 
     return Route(path, endpoint, methods=list(handlers))
-
-
-def answer_v1_failure(request: Request, error: AiProjectError) -> Response:
-    """Return how ``/v1`` tells ``error``, and leave it in the log's line."""
-    return tell(request, error, failure_of(error))

@@ -20,6 +20,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from aiproject.adapters.http.asgi import Receive
 from aiproject.adapters.http.receiving import forget_body
+from aiproject.codes import Detail
 from aiproject.errors import AiProjectError, BodyTooLarge, FileMissing, Refused
 
 __all__ = ["ClientGone", "header_candidates", "read_body", "read_upload", "refuse_body"]
@@ -97,12 +98,12 @@ async def read_upload(receive: Receive, headers: Headers, *, limit: int, may_be_
     if content_type != b"multipart/form-data":
         content = await read_body(receive, headers, limit=limit)
         if not content:
-            raise FileMissing("请求体为空，没有收到文件")
+            raise FileMissing(Detail.UPLOAD_EMPTY)
         return content
     boundary = {name.strip().lower(): value for name, value in options.items()}.get(b"boundary", b"")
     content = await _read_form(_Body(receive, headers), boundary, limit)
     if not content and not may_be_empty:
-        raise FileMissing("表单字段 file 为空")
+        raise FileMissing(Detail.FORM_FILE_EMPTY)
     return content
 
 
@@ -121,7 +122,7 @@ async def refuse_body(receive: Receive, headers: Headers, refusal: AiProjectErro
 async def _read_form(body: _Body, boundary: bytes, limit: int) -> bytes:
     await body.check_declared(limit + _ENVELOPE_BYTES, limit)
     if not boundary:
-        await body.refuse(FileMissing("multipart 表单缺少 boundary"))
+        await body.refuse(FileMissing(Detail.FORM_WITHOUT_BOUNDARY))
     form = _Form(limit)
     try:
         parser = MultipartParser(boundary, form.callbacks())
@@ -135,14 +136,14 @@ async def _read_form(body: _Body, boundary: bytes, limit: int) -> bytes:
                 parser.write(piece)
     except FormParserError:
         form.content.clear()
-        await body.refuse(FileMissing("multipart 表单格式有误"))
+        await body.refuse(FileMissing(Detail.FORM_MALFORMED))
     except Refused as refusal:
         form.content.clear()
         await body.refuse(refusal)
     if not form.is_complete:
-        raise FileMissing("multipart 表单不完整")
+        raise FileMissing(Detail.FORM_INCOMPLETE)
     if not form.is_file_found:
-        raise FileMissing("表单中没有 file 字段")
+        raise FileMissing(Detail.FORM_WITHOUT_FILE)
     return bytes(form.content)
 
 
@@ -223,7 +224,7 @@ class _Form:
     def _begin_part(self) -> None:
         self._parts += 1
         if self._parts > _MAX_PARTS:
-            raise FileMissing("multipart 表单字段过多")
+            raise FileMissing(Detail.FORM_TOO_MANY_PARTS)
         self._header_bytes = 0
         self._disposition = None
 
@@ -238,7 +239,7 @@ class _Form:
     def _count_header(self, length: int) -> None:
         self._header_bytes += length
         if self._header_bytes > _PART_HEADER_BYTES:
-            raise FileMissing("multipart 表单的字段头过长")
+            raise FileMissing(Detail.FORM_PART_HEADER_TOO_LONG)
 
     def _end_header(self) -> None:
         if bytes(self._name).lower() == b"content-disposition" and self._disposition is None:

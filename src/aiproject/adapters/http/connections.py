@@ -14,15 +14,17 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import unquote
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from aiproject.adapters.http.connection_counts import ConnectionCounts, Entry, Place
+from aiproject.adapters.http.errors import error_answer
 from aiproject.adapters.http.http1 import Http1Connection
-from aiproject.codes import Code
-from aiproject.messages.formatting import Language, format_message
-from aiproject.protocols.legacy import json_bytes
+from aiproject.adapters.http.languages import accept_language_of
+from aiproject.errors import AiProjectError, BodyTooSlow, HttpFault, TooManyRequests, Unavailable
+from aiproject.protocols.dialects import Dialects, FailedRequest
 
 __all__ = ["GuardedConnection", "connection_limit", "guarded"]
 
@@ -43,6 +45,9 @@ MAX_PIECE: Final = 4 * 1024
 """Bytes of a reading that are parsed at once. Those behind them wait while a request waits for its turn, so that some
 hundred requests of one reading become objects at most; they would take thirty times the memory of their bytes."""
 
+RETRY_AFTER: Final = 5
+"""Seconds after which a client whose connection is one too many may try again."""
+
 LINGER: Final = 2.0
 """Seconds for a refused client to read why. Closing on bytes that were not read makes its system forget our answer."""
 
@@ -55,6 +60,7 @@ def guarded(
     head_timeout: float,
     counts: ConnectionCounts,
     reader_timeout: float,
+    dialects: Dialects,
     websocket_paths: frozenset[str] = frozenset(),
 ) -> Callable[..., GuardedConnection]:
     """Return what makes uvicorn's connections.
@@ -64,6 +70,7 @@ def guarded(
             fresh connection may say nothing.
         counts: lets connections in; clients over its limits are told 503, those over the limit of their address 429.
         reader_timeout: seconds after which a client that takes nothing of its answer is cut off.
+        dialects: the form of refusals, by the address where it was read, else that of the path ``/``.
         websocket_paths: where the application accepts websockets; elsewhere an offer of one is answered as if it had
             not been made.
     """
@@ -72,6 +79,7 @@ def guarded(
         head_timeout=head_timeout,
         counts=counts,
         reader_timeout=reader_timeout,
+        dialects=dialects,
         websocket_paths=websocket_paths,
     )
 
@@ -104,11 +112,13 @@ class GuardedConnection(Http1Connection):
         head_timeout: float,
         counts: ConnectionCounts,
         reader_timeout: float,
+        dialects: Dialects,
         websocket_paths: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.websocket_paths = websocket_paths
         self._reader_timeout = reader_timeout
+        self._dialects = dialects
         self._reader_timer: asyncio.TimerHandle | None = None
         self._unread = 0
         self._head_timeout = head_timeout
@@ -121,7 +131,7 @@ class GuardedConnection(Http1Connection):
         self._since_body = 0
         self._unparsed = b""
         self._is_eof_to_come = False
-        self._refusal = (HTTPStatus.BAD_REQUEST, Code.APP_QUERY_METHOD_ERROR)
+        self._refusal: AiProjectError = HttpFault(HTTPStatus.BAD_REQUEST)
         self._is_refused = False
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
@@ -133,9 +143,9 @@ class GuardedConnection(Http1Connection):
             case Entry.ADMITTED:
                 self._await_head()
             case Entry.TOO_MANY:
-                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, Code.SERVICE_UNAVAILABLE)
+                self._refuse(Unavailable("too many connections", retry_after=RETRY_AFTER))
             case Entry.TOO_MANY_OF_ADDRESS:
-                self._refuse(HTTPStatus.TOO_MANY_REQUESTS, Code.TOO_MANY_REQUESTS)
+                self._refuse(TooManyRequests(RETRY_AFTER))
             case Entry.NOT_TOLD:
                 self._is_refused = True
                 self.transport.abort()
@@ -194,9 +204,9 @@ class GuardedConnection(Http1Connection):
         # The first comparison is false for any small request, whose body cannot allow for more.
         if self._beside_body > MAX_BESIDE_BODY and self._is_too_much_beside_body():
             if self.is_in_head:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, Code.APP_QUERY_METHOD_ERROR)
+                self._refuse(HttpFault(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
             else:
-                self._refuse(HTTPStatus.BAD_REQUEST, Code.APP_QUERY_METHOD_ERROR)
+                self._refuse(HttpFault(HTTPStatus.BAD_REQUEST))
         elif self._head_timer is None and (self.exchange is None or self.exchange.response_complete):
             # The limit on idle connections ends with the next byte, be it of a head, a blank line or a body that was
             # answered before its end.
@@ -220,7 +230,7 @@ class GuardedConnection(Http1Connection):
         self._stop_timer()
         if self.head_bytes + len(self.url) > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self.is_in_head = False
-            self._refusal = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, Code.APP_QUERY_METHOD_ERROR)
+            self._refusal = HttpFault(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             raise ValueError("the head is too large")  # ends the parsing; reported by `refuse_request`
         super().on_headers_complete()
 
@@ -250,10 +260,10 @@ class GuardedConnection(Http1Connection):
     # -- refusals -----------------------------------------------------------------------------------------------------
 
     def refuse_request(self) -> None:
-        """Answer bytes that are no HTTP, in JSON."""
-        self._refuse(*self._refusal)
+        """Answer bytes that are no HTTP, or a head that is too large."""
+        self._refuse(self._refusal)
 
-    def _refuse(self, status: HTTPStatus, code: Code) -> None:
+    def _refuse(self, error: AiProjectError) -> None:
         self._is_refused = True
         self._stop_timer()
         if self._is_answering():
@@ -262,23 +272,28 @@ class GuardedConnection(Http1Connection):
         if self.exchange is not None:
             # A call whose body broke off: its endpoint learns that the client is gone, which is what it amounts to.
             self.exchange.disconnect()
-        body = json_bytes({"code": str(code), "msg": format_message(code, Language.ZH)})
-        lines = [
-            b"HTTP/1.1 %d %b" % (status, status.phrase.encode()),
-            *(name + b": " + value for name, value in self.server_state.default_headers),
-            b"content-type: application/json",
-            b"content-length: %d" % len(body),
-            b"cache-control: no-store",
-            b"x-content-type-options: nosniff",
-            b"connection: close",
-        ]
-        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-            lines.append(b"retry-after: 5")
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self.transport.write(self._rendered(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.resume_reading()
         self._head_timer = self.loop.call_later(LINGER, self.transport.close)
+
+    def _rendered(self, error: AiProjectError) -> bytes:
+        """Return the whole answer, in the dialect of the address, as far as the head was read."""
+        path = unquote(self.url.partition(b"?")[0].decode("latin-1")) or "/"
+        answer = error_answer(self._dialects, error, FailedRequest(path, accept_language_of(self.headers)))
+        status = HTTPStatus(answer.status)
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            *(field for field in answer.headers if field[0] != b"connection"),
+            (b"connection", b"close"),
+        ]
+        lines = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode()), *(b"%b: %b" % field for field in headers)]
+        return b"\r\n".join(lines) + b"\r\n\r\n" + answer.body
 
     def _is_answering(self) -> bool:
         """Whether an answer is under way, be it of a request before the one that is being read."""
@@ -294,7 +309,7 @@ class GuardedConnection(Http1Connection):
         if self.transport.is_closing() or (self.exchange is not None and not self.exchange.response_complete):
             return
         if self._beside_body and self.is_in_head:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, Code.REQUEST_TIMEOUT)
+            self._refuse(BodyTooSlow())
         else:
             self.transport.close()
 

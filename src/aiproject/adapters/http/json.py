@@ -1,4 +1,4 @@
-"""What the small JSON endpoints share: a body's fields in, an answer or a failure in the seed's shape out."""
+"""What the small JSON endpoints share: a body's fields in, an answer in the legacy shape out."""
 
 from __future__ import annotations
 
@@ -9,46 +9,25 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aiproject.adapters.http.asgi import note
 from aiproject.adapters.http.bodies import read_body
-from aiproject.codes import Code, Detail
-from aiproject.errors import AiProjectError, InvalidInput
-from aiproject.protocols.legacy import Failure, failure_of, json_bytes
+from aiproject.codes import Detail
+from aiproject.errors import InvalidInput
+from aiproject.protocols.legacy import json_bytes
 
-__all__ = ["answer", "answer_failure", "optional_text_field", "read_fields", "tell", "text_field"]
+__all__ = ["answer", "optional_text_field", "read_fields", "text_field"]
 
 MAX_BODY_BYTES = 64 * 1024
 """Bytes of such a body; the longest legal one, a registration, has about two thousand."""
 
 
 def answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a JSON answer that nobody keeps: most of them tell about an account."""
+    """Return a JSON answer that no cache keeps: most of them are about an account."""
     return Response(
         json_bytes(body),
         status,
         media_type="application/json",
         headers={"Cache-Control": "no-store", **(headers or {})},
     )
-
-
-def answer_failure(request: Request, error: AiProjectError, code: Code) -> Response:
-    """Return how ``error`` is told, and leave it in the log's line.
-
-    Args:
-        code: what this endpoint calls a failure without a code of its own.
-    """
-    return tell(request, error, failure_of(error, code=code, path=request.url.path))
-
-
-def tell(request: Request, error: AiProjectError, failure: Failure) -> Response:
-    """Return the answer to ``error`` that ``failure`` says, and leave it in the log's line."""
-    note(request.scope, outcome=str(failure.code), error=type(error).__name__)
-    headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
-    if failure.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2, asks for one
-    if failure.ends_connection:
-        headers["Connection"] = "close"
-    return answer(failure.body(), failure.status, headers)
 
 
 async def read_fields(request: Request) -> dict[str, Any]:

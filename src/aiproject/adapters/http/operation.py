@@ -18,8 +18,10 @@ from starlette.routing import Route
 from aiproject.adapters.http.account_dialect import Handler, v1_route
 from aiproject.adapters.http.fields import read_fields_as
 from aiproject.adapters.http.json import answer, read_fields
+from aiproject.adapters.http.languages import negotiated_language
 from aiproject.codes import Code, Detail, Param, Success
 from aiproject.messages.formatting import Language, format_message
+from aiproject.protocols.v1 import language_headers
 
 __all__ = [
     "Access",
@@ -178,7 +180,7 @@ def succeed(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the answer of a success.
+    """Return the answer of a success; below ``/v1``, in the language that the request prefers.
 
     Args:
         request: whose answer it is.
@@ -186,14 +188,19 @@ def succeed(
         body: what stands beside both; ``None``: nothing.
         params: fill the placeholders of ``message``.
     """
-    return answer(envelope(message, body, params), status, headers)
+    language = negotiated_language(request.scope)
+    fields = {} if language is None else dict(language_headers(language))
+    return answer(envelope(message, body, params, language or Language.ZH), status, {**fields, **(headers or {})})
 
 
 def envelope(
-    message: Success, body: msgspec.Struct | None = None, params: Mapping[str, Param] | None = None
+    message: Success,
+    body: msgspec.Struct | None = None,
+    params: Mapping[str, Param] | None = None,
+    language: Language = Language.ZH,
 ) -> dict[str, Any]:
     """Return the members of a success: ``code``, ``msg``, and those of ``body``. Arguments are those of `succeed`."""
-    msg = format_message(message, Language.ZH, **(params or {}))
+    msg = format_message(message, language, **(params or {}))
     return {"code": 0, "msg": msg, **({} if body is None else members(body))}
 
 

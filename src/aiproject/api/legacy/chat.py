@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,18 +12,19 @@ from aiproject.accounts.identity.authenticator import Authenticator, bearer_of
 from aiproject.accounts.principal.principal import Principal
 from aiproject.adapters.http.asgi import CHUNKS, ChunkWriter, Receive, Scope, Send, note, send_json
 from aiproject.adapters.http.bodies import read_body
+from aiproject.adapters.http.errors import note_error
 from aiproject.adapters.http.receive_budget import FREE_BYTES
 from aiproject.api.legacy.bodies import BrowserChat, ChatBody, DialogMessage, KeyChat, PairChat
 from aiproject.api.legacy.endpoint import Endpoint, read_identified
 from aiproject.calls.chat import ChatAnswer, ChatCalls, ChatWriter
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.running import RunningCalls
-from aiproject.codes import Code
+from aiproject.codes import Detail, Success
 from aiproject.errors import AiProjectError, InvalidInput
 from aiproject.ledger.model import Meter
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.spark.frames import error_frame, render, with_usage
-from aiproject.protocols.legacy import Failure, error_number, json_bytes, success
+from aiproject.protocols.legacy import error_number, failure_of, json_bytes, success
 
 __all__ = ["ChatDefaults", "TextChat", "TextStream"]
 
@@ -49,8 +50,6 @@ class ChatDefaults(msgspec.Struct, frozen=True):
 
 class _TextEndpoint(Endpoint):
     """Reads a call of either address and has it run."""
-
-    failure_code = Code.MODEL_ERROR
 
     def __init__(
         self, running: RunningCalls, authenticator: Authenticator, calls: ChatCalls, defaults: ChatDefaults
@@ -123,7 +122,7 @@ class TextStream(_TextEndpoint):
     """The answer in Spark frames, each in an HTTP chunk of its own the moment it arrives; or as server-sent events."""
 
     def writer(self, scope: Scope, send: Send) -> ChatWriter:
-        return _FrameWriter(scope, send, self.failure)
+        return _FrameWriter(scope, send)
 
 
 class _WholeWriter:
@@ -138,7 +137,7 @@ class _WholeWriter:
     async def write(self, answer: ChatAnswer) -> None:
         while not answer.is_whole:
             await answer.receive()
-        body = json_bytes(success("文本大模型回复成功", content=answer.text, consume_token=answer.usage.total_tokens))
+        body = json_bytes(success(Success.CHAT_ANSWERED, content=answer.text, consume_token=answer.usage.total_tokens))
         await answer.settle(body)
         note(self._scope, outcome="ok")
         await send_json(self._send, 200, body)
@@ -152,15 +151,12 @@ class _FrameWriter:
 
     Frames of a provider that speaks Spark pass through as they are; for others they are made.
 
-    Args:
-        failure: says how the endpoint renders an error.
     """
 
     passes_on = True
 
-    def __init__(self, scope: Scope, send: Send, failure: Callable[[Scope, BaseException], Failure]) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
-        self._failure = failure
         self._out = _Frames(scope, send)
 
     async def write(self, answer: ChatAnswer) -> None:
@@ -195,8 +191,9 @@ class _FrameWriter:
                 raise
             await answer.fail(error)
             # The status line is gone; the failure stands inside the stream, in the format that its client knows.
-            failure = self._failure(self._scope, error)
-            await out.end([error_frame(code=error_number(error), message=failure.msg, sid=answer.sid)])
+            note_error(self._scope, error)
+            message = failure_of(error, path=self._scope["path"]).msg
+            await out.end([error_frame(code=error_number(error), message=message, sid=answer.sid)])
 
     async def repeat(self, written: bytes) -> None:
         await self._out.end(written.split(b"\n"))
@@ -246,29 +243,31 @@ def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> ChatBody:
         decode = _decode_browser_call if has_cookie else _decode_call
         call = _decode_key_call(body) if has_key else decode(body)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"请求参数错误：{_where(error)}") from None
+        raise _malformed(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidInput("请求体不是合法的 JSON") from None
+        raise InvalidInput(Detail.DIALOG_NOT_JSON) from None
     if not call.dialog:
-        raise InvalidInput("请求参数错误：dialog 不能为空")
+        raise InvalidInput(Detail.DIALOG_EMPTY)
     if len(call.dialog) > MAX_MESSAGES:
-        raise InvalidInput(f"请求参数错误：dialog 不能超过 {MAX_MESSAGES} 条消息")
+        raise InvalidInput(Detail.DIALOG_TOO_LONG, limit=MAX_MESSAGES)
     try:
         for message in call.dialog:
             message.content.encode()
     except UnicodeEncodeError:
-        raise InvalidInput("请求参数错误：content 含有不成对的代理字符") from None
+        raise InvalidInput(Detail.DIALOG_HAS_SURROGATES) from None
     return call
 
 
-def _where(error: msgspec.ValidationError) -> str:
+def _malformed(error: msgspec.ValidationError) -> InvalidInput:
     # msgspec says "Object missing required field `uuid`" or "Expected `str`, got `int` - at `$.dialog[0].content`".
     text = str(error)
     for field in ("uuid", "username", "dialog"):
         if text == f"Object missing required field `{field}`":
-            return f"缺少 {field}"
+            return InvalidInput(Detail.DIALOG_FIELD_MISSING, field=field)
     place = text.rpartition(" - at `$.")[2].rstrip("`") if " - at `$." in text else ""
-    return f"{place} 格式不正确" if place else "应为包含 uuid、username 和 dialog 的对象"
+    if not place:
+        return InvalidInput(Detail.DIALOG_NOT_OBJECT)
+    return InvalidInput(Detail.DIALOG_FIELD_MALFORMED, field=place)
 
 
 def _wants_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -7,12 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from aiproject.adapters.http.asgi import Receive, Scope, Send, note, send_json
+from aiproject.adapters.http.asgi import Receive, Scope, Send, note
 from aiproject.adapters.http.bodies import ClientGone, refuse_body
+from aiproject.adapters.http.errors import send_error
 from aiproject.calls.running import RunningCalls
-from aiproject.codes import Code
-from aiproject.errors import AiProjectError, Unavailable, UpstreamFailed
-from aiproject.protocols.legacy import Failure, failure_of, json_bytes
+from aiproject.errors import AiProjectError, Unavailable
 
 __all__ = ["Endpoint", "read_identified"]
 
@@ -23,13 +22,7 @@ IDENTITY_SECONDS = 5.0
 
 
 class Endpoint(ABC):
-    """An endpoint of the legacy API that runs calls. Subclasses implement `handle`.
-
-    Attributes:
-        failure_code: what this endpoint calls a failure without a code of its own.
-    """
-
-    failure_code: Code
+    """An endpoint of the legacy API that runs calls. Subclasses implement `handle`."""
 
     def __init__(self, running: RunningCalls) -> None:
         self._running = running
@@ -41,7 +34,7 @@ class Endpoint(ABC):
         except ClientGone:
             note(scope, outcome="client gone")
         except AiProjectError as error:
-            await self.refuse(scope, send, error)
+            await send_error(scope, send, error)
         except asyncio.CancelledError:
             # The grace of a stopping server ran out (a stream is ended otherwise, unless its client does not read).
             task = asyncio.current_task()
@@ -54,28 +47,6 @@ class Endpoint(ABC):
     @abstractmethod
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call. Whatever `AiProjectError` it raises before it sent anything becomes a JSON answer."""
-
-    def failure(self, scope: Scope, error: BaseException) -> Failure:
-        """Return how ``error`` is rendered, and note it for the log line."""
-        failure = failure_of(error, code=self.failure_code, path=scope["path"])
-        note(scope, outcome=str(failure.code), error=type(error).__name__)
-        if isinstance(error, UpstreamFailed):
-            note(scope, vendor_code=error.code, detail=error.detail)
-            if error.sid:
-                note(scope, sid=error.sid)
-        return failure
-
-    async def refuse(self, scope: Scope, send: Send, error: AiProjectError) -> None:
-        """Answer with the failure as JSON."""
-        failure = self.failure(scope, error)
-        headers = []
-        if failure.retry_after is not None:
-            headers.append((b"retry-after", str(failure.retry_after).encode()))
-        if failure.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110, section 15.5.2, asks for one
-        if failure.ends_connection:
-            headers.append((b"connection", b"close"))
-        await send_json(send, failure.status, json_bytes(failure.body()), headers=headers)
 
 
 async def read_identified(

@@ -13,7 +13,7 @@ from aiproject.api.legacy.endpoint import Endpoint, read_identified
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.running import RunningCalls
 from aiproject.calls.unary import ClipCalls, PictureCalls
-from aiproject.codes import Code
+from aiproject.codes import Detail, Success
 from aiproject.errors import AccountUnknown, InvalidInput
 from aiproject.ledger.model import Meter
 from aiproject.protocols.legacy import json_bytes, success
@@ -29,13 +29,11 @@ class behind one address takes turns."""
 
 
 def _render(text: str) -> bytes:
-    return json_bytes(success("请求成功", content=text))
+    return json_bytes(success(Success.DONE, content=text))
 
 
 class PictureText(Endpoint):
     """Read the text in a picture; takes one of ``picTimes``, only on success."""
-
-    failure_code = Code.PICTURE_TO_TEXT_ERROR
 
     def __init__(self, running: RunningCalls, authenticator: Authenticator, calls: PictureCalls) -> None:
         super().__init__(running)
@@ -65,8 +63,6 @@ class VoiceText(Endpoint):
     Args:
         anonymous: whether callers without (valid) headers are served, limited by their address.
     """
-
-    failure_code = Code.AUDIO_TO_TEXT_ERROR
 
     def __init__(
         self,
@@ -114,5 +110,5 @@ class VoiceText(Endpoint):
 def _rate(scope: Scope) -> int:
     values = parse_qs(scope["query_string"].decode("latin-1")).get("rate", ["16000"])
     if values[-1] not in ("8000", "16000"):
-        raise InvalidInput("rate 只能是 8000 或 16000")
+        raise InvalidInput(Detail.RATE_INVALID)
     return int(values[-1])

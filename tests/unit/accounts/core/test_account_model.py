@@ -43,7 +43,7 @@ def test_email_and_academy_may_be_empty() -> None:
 @pytest.mark.parametrize("blank", ["", "   ", "\u3000", "\n"])
 def test_name_and_password_may_not(blank: str) -> None:
     assert complaint(username=blank) == "用户名不能为空"
-    with pytest.raises(InvalidInput, match="密码不能为空"):
+    with pytest.raises(InvalidInput, match="TERM_EMPTY field='PASSWORD'"):
         check(password=blank)
 
 

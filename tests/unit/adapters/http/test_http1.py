@@ -20,6 +20,8 @@ import virtual_time
 from aiproject.adapters.http.asgi import CHUNKS, ASGIApp, Receive, Scope, Send, send_json
 from aiproject.adapters.http.connection_counts import ConnectionCounts
 from aiproject.adapters.http.connections import GuardedConnection
+from aiproject.adapters.http.errors import STANDARD_DIALECTS
+from aiproject.protocols.dialects import Dialects
 
 OFFERS = [
     b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n",
@@ -139,7 +141,14 @@ def connect(app: ASGIApp) -> tuple[GuardedConnection, FakeTransport, ServerState
     config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", interface="asgi3")
     state = ServerState()
     connection = GuardedConnection(
-        config, state, {}, asyncio.get_running_loop(), head_timeout=30, counts=ConnectionCounts(10), reader_timeout=30
+        config,
+        state,
+        {},
+        asyncio.get_running_loop(),
+        head_timeout=30,
+        counts=ConnectionCounts(10),
+        reader_timeout=30,
+        dialects=Dialects(STANDARD_DIALECTS),
     )
     transport = FakeTransport()
     connection.connection_made(transport)

@@ -1,0 +1,13 @@
+"""The dialects of this server: which form errors have below which addresses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiproject.adapters.http.errors import STANDARD_DIALECTS
+from aiproject.administration.dialect import AdministrationDialect
+from aiproject.protocols.dialects import Dialects
+
+__all__ = ["DIALECTS"]
+
+DIALECTS: Final = Dialects((*STANDARD_DIALECTS, AdministrationDialect()))
