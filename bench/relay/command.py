@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> None:
     results = report.load()
     if not results:
         sys.exit("nothing was measured yet")
-    report.write_document(results)
+    report.write_documents(results)
     if BENCH_PYTHON.exists():
         report.plot(str(BENCH_PYTHON))
     else:

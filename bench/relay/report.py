@@ -14,13 +14,14 @@ import rich.box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from bench.relay.chinese import in_chinese
 from bench.relay.processes import CLONE
 from bench.relay.tables import Table, markdown, tables
 
-__all__ = ["DOCUMENT", "RESULTS", "keep", "load", "plot", "show", "with_figures", "write_document"]
+__all__ = ["DOCUMENTS", "RESULTS", "keep", "load", "plot", "show", "with_figures", "write_documents"]
 
 RESULTS = CLONE / "bench" / "results" / "relay.json"
-DOCUMENT = CLONE / "docs" / "en" / "explanation" / "performance.md"
+DOCUMENTS = {language: CLONE / "docs" / language / "explanation" / "performance.md" for language in ("en", "zh")}
 BEGIN = "<!-- figures: written by `python -m bench relay`, begin -->"
 END = "<!-- figures: end -->"
 DIGITS = 6
@@ -51,31 +52,33 @@ def show(results: Mapping[str, Any], console: Console) -> None:
             console.print(table.note)
 
 
-def write_document(results: Mapping[str, Any]) -> None:
-    """Put the tables in their place in the document."""
-    DOCUMENT.write_text(with_figures(DOCUMENT.read_text(encoding="utf-8"), results), encoding="utf-8")
+def write_documents(results: Mapping[str, Any]) -> None:
+    """Put the tables in their place in the page of each language."""
+    for language, document in DOCUMENTS.items():
+        text = with_figures(document.read_text(encoding="utf-8"), results, language)
+        document.write_text(text, encoding="utf-8")
 
 
-def with_figures(text: str, results: Mapping[str, Any]) -> str:
-    """Return the document ``text`` with the tables of ``results`` between its marks.
+def with_figures(text: str, results: Mapping[str, Any], language: str = "en") -> str:
+    """Return the page ``text`` with the tables of ``results`` between its marks.
 
     Raises:
         ValueError: it has no such marks.
+        Untranslated: the tables have a text that has no Chinese.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError("the document has no place for figures")
     runs = [
-        f"| {name} | {found['run']['measured']} | {found['run']['revision']} | {found['run']['load']} |"
+        (name, str(found["run"]["measured"]), str(found["run"]["revision"]), str(found["run"]["load"]))
         for name, found in results.items()
     ]
-    parts = [markdown(table) for table in tables(results)]
-    parts.append(
-        "\n".join(
-            ["### When", "", "| scenario | day | revision | load average at its end |", "|---|---|---|---|", *runs]
-        )
-    )
+    found_tables = [*tables(results), Table("When", ("scenario", "day", "revision", "load average at its end"), runs)]
+    if language == "zh":
+        found_tables = [in_chinese(table) for table in found_tables]
+    parts = [markdown(table) for table in found_tables]
+    parts[-1] = parts[-1].rstrip("\n")
     return "".join([before, begin, "\n\n", "\n".join(parts), "\n\n", end, after])
 
 

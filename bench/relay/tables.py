@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.relay.aims import CHAT, STREAM, judge
 
-__all__ = ["Table", "markdown", "tables"]
+__all__ = ["RENDERERS", "Table", "markdown", "tables"]
 
 Results = Mapping[str, Any]
 
@@ -204,7 +204,7 @@ def _growth(results: Results) -> Table:
         for scale in results["scales"]
     ]
     columns = ("accounts", "ledger entries", "database MiB", "CPU µs a chat", "ratio", "p50 ms")
-    return Table("Growing books (SQLite)", columns, rows)
+    return Table("Growing ledger (SQLite)", columns, rows)
 
 
 def _soak(results: Results) -> Table:

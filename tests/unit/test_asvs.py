@@ -99,11 +99,17 @@ REQUIRED = [
     if f"{section}.{number}" not in LEVEL_3
 ]
 
-ROWS = [
-    tuple(cell.strip() for cell in line.strip("|").split("|"))
-    for line in (CLONE / "docs" / "en" / "explanation" / "asvs.md").read_text("utf-8").splitlines()
-    if re.match(r"\| \d", line)
-]
+
+def rows(language: str) -> list[tuple[str, ...]]:
+    page = CLONE / "docs" / language / "explanation" / "asvs.md"
+    return [
+        tuple(cell.strip() for cell in line[1:-1].split("|"))
+        for line in page.read_text("utf-8").splitlines()
+        if re.match(r"\| \d", line)
+    ]
+
+
+ROWS = rows("en")
 
 
 def test_every_requirement_of_levels_1_and_2_has_a_row_in_order() -> None:
@@ -124,3 +130,9 @@ def test_a_row_says_whether_it_is_met_and_what_shows_it(row: tuple[str, ...]) ->
         path = CLONE / "tests" / file
         assert path.is_file(), file
         assert re.search(rf"^\s*(async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE), (file, name)
+
+
+def test_the_chinese_page_says_the_same_of_each_requirement() -> None:
+    met = {"是": "yes", "部分": "partly", "否": "no", "运营者": "operator", "不适用": "n/a"}
+    chinese = [(number, level, met[word], tests.replace("、", ", ")) for number, level, _, word, _, tests in rows("zh")]
+    assert chinese == [(number, level, word, tests) for number, level, _, word, _, tests in ROWS]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from aiproject import errors
 from aiproject.accounts.principal.permissions import NEEDS, Action
 from aiproject.accounts.principal.principal import Credential
 from aiproject.accounts.routes import legacy as accounts_routes
@@ -15,10 +15,8 @@ from aiproject.accounts.routes import mail as mail_routes
 from aiproject.adapters.http.event_limits import Rate
 from aiproject.administration import routes as administration_routes
 from aiproject.api.legacy import files as relay_files
-from aiproject.codes import Code
 from aiproject.config.settings import Settings
 from aiproject.protocols.iflytek.spark.models import known_domains
-from aiproject.protocols.legacy import INTERNAL_ERROR_NUMBER, error_number, failure_of
 from aiproject.vouchers import routes as vouchers_routes
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -157,55 +155,14 @@ def test_the_table_of_credentials_is_the_one_in_force() -> None:
     assert [[words[cell] for cell in row] for row in chinese] == list(shown.values())
 
 
-class TestArchitecture:
-    EXAMPLES: tuple[errors.AiProjectError, ...] = (
-        errors.InvalidInput(),
-        errors.NameTaken(),
-        errors.LoginFailed(),
-        errors.AccountUnknown(),
-        errors.RegistrationClosed(),
-        errors.NotSignedIn(),
-        errors.NotAllowed(),
-        errors.NotFound(),
-        errors.SpendLimitReached("tokens"),
-        errors.QuotaExhausted("tokens"),
-        errors.QuotaBusy("tokens"),
-        errors.FileMissing(),
-        errors.UnusableFile(),
-        errors.BodyTooLarge(1),
-        errors.BodyTooSlow(),
-        errors.BodyEncoded(),
-        errors.VoucherUnusable(),
-        errors.VoucherRedeemed(),
-        errors.ReceiptUnknown(),
-        errors.TooManyRequests(1),
-        errors.HttpFault(404),
-        errors.UpstreamUnreachable(),
-        errors.UpstreamRefused(),
-        errors.UpstreamTimeout("gap", 1),
-        errors.UpstreamTruncated(),
-        errors.UpstreamNonsense(),
-        errors.Unavailable(""),
-        errors.Misconfigured(),
-    )
-
-    def test_every_leaf_of_the_error_tree_is_among_the_examples(self) -> None:
-        exported = [getattr(errors, name) for name in errors.__all__]
-        tree = [kind for kind in exported if issubclass(kind, errors.AiProjectError)]  # Reason stands beside the tree
-        leaves = {kind for kind in tree if not any(other is not kind and issubclass(other, kind) for other in tree)}
-        # QuotaExhausted is raised itself, too.
-        assert {type(error) for error in self.EXAMPLES} == leaves | {errors.QuotaExhausted}
-
-    @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-    def test_the_table_of_errors_and_answers_is_the_code_s(self, error: errors.AiProjectError) -> None:
-        (row,) = rows(read("docs/en/explanation/architecture.md"), f"`{type(error).__name__}`")
-        _, status, code, inside, _ = row
-        # REGISTER_ERROR stands for "the endpoint's own code": nothing else answers it.
-        failure = failure_of(error, code=Code.REGISTER_ERROR)
-        assert status == str(failure.status)
-        assert code.startswith("the endpoint's own" if failure.code is Code.REGISTER_ERROR else f"`{failure.code}`")
-        number = error_number(error)
-        assert inside in (str(number), "–") or (inside.startswith("the vendor's") and number == INTERNAL_ERROR_NUMBER)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_table_of_packages_is_the_contract_of_imports(language: str) -> None:
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    declared = [sorted(layer.replace("aiproject.", "").split(" | ")) for layer in layers[1:]]  # without __main__
+    table = read(f"docs/{language}/explanation/architecture.md").split("|---|---|\n")[1].split("\n\n")[0]
+    shown = [sorted(re.findall(r"`(\w+)`", line.split(" | ")[0])) for line in table.splitlines()]
+    assert shown == declared
 
 
 def _with_limits(text: str) -> list[list[str]]:

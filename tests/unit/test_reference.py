@@ -9,14 +9,18 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 
+from aiproject import errors
 from aiproject.cli.common import EXIT_STATUSES
+from aiproject.codes import Code, Detail
 from aiproject.config.iflytek import SettingGroup
 from aiproject.config.settings import Settings
 from aiproject.config.sources import setting_fields
 from aiproject.config.types import Unit
+from aiproject.protocols.iflytek.error_codes import TABLES
 from tools.reference import settings
 from tools.reference.catalogue import Catalogue, Untranslated, english
 from tools.reference.commands import EXIT_MEANINGS, all_commands
+from tools.reference.errors import EXAMPLES
 from tools.reference.pages import pages
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -48,6 +52,21 @@ def test_every_command_and_option_stands_on_the_page(written: dict[str, str]) ->
 
 def test_every_exit_status_has_a_meaning() -> None:
     assert {status for _, status in EXIT_STATUSES} <= EXIT_MEANINGS.keys()
+
+
+def test_every_error_that_callers_can_meet_is_on_the_page() -> None:
+    exported = [getattr(errors, name) for name in errors.__all__]
+    tree = [kind for kind in exported if issubclass(kind, errors.AiProjectError)]  # Reason stands beside the tree
+    leaves = {kind for kind in tree if not any(other is not kind and issubclass(other, kind) for other in tree)}
+    # QuotaExhausted is raised itself, too.
+    assert {type(error) for error in EXAMPLES} == leaves | {errors.QuotaExhausted}
+
+
+def test_every_code_and_the_platform_s_codes_are_on_the_page(written: dict[str, str]) -> None:
+    for language in ("en", "zh"):
+        page = written[f"docs/{language}/reference/errors.md"]
+        assert all(f"\n| `{code.value}` | " in page for code in [*Code, *Detail])
+        assert all(f"\n| {number} | `" in page for table in TABLES.values() for number in table)
 
 
 def test_every_setting_and_command_is_described() -> None:

@@ -8,12 +8,13 @@ from typing import Final
 
 from tools.reference.catalogue import Catalogue, Translate, english
 from tools.reference.commands import commands_page
+from tools.reference.errors import errors_page
 from tools.reference.settings import settings_page
 
 __all__ = ["PAGES", "pages"]
 
 PAGES: Final[Mapping[str, Callable[[Translate], str]]] = MappingProxyType(
-    {"settings.md": settings_page, "commands.md": commands_page}
+    {"settings.md": settings_page, "commands.md": commands_page, "errors.md": errors_page}
 )
 
 NOTICE: Final = "<!-- Written by `python -m tools.reference` from the code. Do not edit this page. -->\n\n"

@@ -8,6 +8,7 @@ import pytest
 
 from bench.relay import report
 from bench.relay.aims import Aim, judge
+from bench.relay.chinese import Untranslated, in_chinese
 from bench.relay.load import Target, request_bytes
 from bench.relay.measuring import by_quantile, quantile
 from bench.relay.tables import Table, markdown, tables
@@ -162,9 +163,20 @@ class TestDocument:
         with pytest.raises(ValueError, match="no place"):
             report.with_figures("text", RESULTS)
 
-    def test_the_document_shows_what_is_kept(self) -> None:
-        text = report.DOCUMENT.read_text(encoding="utf-8")
-        assert report.with_figures(text, report.load()) == text
+    @pytest.mark.parametrize("language", ["en", "zh"])
+    def test_the_page_shows_what_is_kept(self, language: str) -> None:
+        text = report.DOCUMENTS[language].read_text(encoding="utf-8")
+        assert report.with_figures(text, report.load(), language) == text
+
+    def test_every_text_of_the_tables_has_its_chinese(self) -> None:
+        for table in tables(RESULTS):
+            chinese = in_chinese(table)
+            assert chinese.title != table.title
+            assert [len(row) for row in chinese.rows] == [len(row) for row in table.rows]
+
+    def test_a_text_without_chinese_is_an_error(self) -> None:
+        with pytest.raises(Untranslated, match="a new title"):
+            in_chinese(Table("a new title", ("ratio",), [("1.00",)]))
 
 
 class TestRequests:
