@@ -46,6 +46,7 @@ from types import MappingProxyType
 from typing import Final
 
 from aiproject.codes import Code, Detail, Param
+from aiproject.meters import Meter
 
 __all__ = [
     "AccountUnknown",
@@ -161,24 +162,17 @@ class NotFound(Refused):
     answer_code = Code.ITEM_NOT_FOUND
 
 
-_QUOTA_CODES: Final = {
-    "tokens": Code.TOKEN_NOT_ENOUGH,
-    "pic_times": Code.PIC_TIMES_NOT_ENOUGH,
-    "voice_seconds": Code.VOICE_SECONDS_NOT_ENOUGH,
-}
-
-
 class QuotaExhausted(Refused):
     """Not enough of a capability's quota.
 
     Args:
-        capability: ``tokens``, ``pic_times`` or ``voice_seconds``.
+        capability: the name of a meter, see `aiproject.meters`.
     """
 
     def __init__(self, capability: str, detail: Detail | None = None) -> None:
         super().__init__(detail)
         self.capability = capability
-        self.answer_code = _QUOTA_CODES[capability]
+        self.answer_code = Meter(capability).spec.exhausted
 
 
 class QuotaBusy(QuotaExhausted):
@@ -192,7 +186,7 @@ class SpendLimitReached(Refused):
     """The API key may not spend as much, whatever its account has.
 
     Args:
-        capability: ``tokens``, ``pic_times`` or ``voice_seconds``.
+        capability: the name of a meter, see `aiproject.meters`.
         retry_after: seconds until its next day begins; ``None``: it is the limit of its whole life.
     """
 

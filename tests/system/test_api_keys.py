@@ -17,7 +17,7 @@ import pytest
 import program
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit, draw_key, networks_of
 from aiproject.accounts.api_keys.service import ApiKeys
-from aiproject.accounts.core.meter import Meter
+from aiproject.meters import Meter
 from system import wire
 from system.harness import (
     LocalServer,

@@ -94,7 +94,16 @@ class People:
     async def _open_books(
         self, new: NewProfile, origin: AuditContext, connection: Connection, account_id: int
     ) -> None:  # fmt: skip
-        orders = grants_of(account_id, new.tokens, new.pic_times, self._voice_ms, Kind.GRANT, origin.request_id)
+        orders = grants_of(
+            account_id,
+            {
+                Meter.TOKENS: new.tokens or None,
+                Meter.PIC_TIMES: new.pic_times or None,
+                Meter.VOICE_SECONDS: self._voice_ms,
+            },
+            Kind.GRANT,
+            origin.request_id,
+        )
         if orders:
             await apply_grants(connection, orders, dialect=self._database.dialect, origin=origin)
 

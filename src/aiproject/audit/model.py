@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aiproject.meters import Meter
+
 __all__ = [
     "CHANGED",
     "MAX_ACTION_LENGTH",
@@ -46,9 +48,7 @@ FIELDS = frozenset(
         "username",
         "email",
         "academy",
-        "tokens",
-        "pic_times",
-        "voice_seconds",
+        *map(str, Meter),  # balances, in what operators grant
         "is_disabled",
         "password",  # only ever "changed", see `Fact`
         "uuid",  # only ever "changed"

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from aiproject.accounts.api_keys.model import PREFIX_LENGTH, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
 from aiproject.accounts.api_keys.service import ApiKeys
-from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Accounts
 from aiproject.cli.common import complain, origin, out, print_table, read_settings, run, tables
 from aiproject.cli.users import MOST, Name, rooms
 from aiproject.config.settings import Settings
 from aiproject.ledger.key_limits import day_of
+from aiproject.meters import Meter
 
 __all__ = ["app"]
 
@@ -28,9 +28,6 @@ app = typer.Typer(no_args_is_help=True)
 
 LARGEST = MOST // 1000
 """Of any amount: far over what anybody sells, and within the books' bounds also in milliseconds."""
-
-UNITS = {Meter.VOICE_SECONDS: 1000}
-"""What the books count of one that people speak of."""
 
 
 @asynccontextmanager
@@ -108,14 +105,15 @@ def list_(account: Name) -> None:
             now = datetime.now(UTC)
             today = day_of(int(now.timestamp() * 1000), zone)
             whole = Column("prefix", no_wrap=True, min_width=PREFIX_LENGTH)  # to be copied, also from a narrow terminal
-            table = Table(whole, "name", "state", "tokens", "picTimes", "voice s", "last use", "from", box=None)
+            spent = (meter.spec.heading for meter in Meter)
+            table = Table(whole, "name", "state", *spent, "last use", "from", box=None)
             for stored in await keys.list(owner.account_id):
                 key = stored.key
                 table.add_row(
                     key.prefix,
                     Text(key.name),  # a plain string would be read as markup
                     _state(stored, now, zone),
-                    *(_spent(stored.limits.get(capability), today, UNITS.get(capability, 1)) for capability in Meter),
+                    *(_spent(stored.limits.get(capability), today, capability.spec.scale) for capability in Meter),
                     f"{key.last_used_at.astimezone(zone):%Y-%m-%d %H:%M}" if key.last_used_at else "never",
                     key.last_used_address or "",
                 )

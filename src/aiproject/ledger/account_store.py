@@ -12,18 +12,11 @@ from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import user as users
 from aiproject.ledger.model import Meter
 
-__all__ = ["BALANCE", "HELD", "Balance", "name_and_balances", "read_balances"]
+__all__ = ["BALANCE", "HELD", "USED", "Balance", "name_and_balances", "read_balances"]
 
-BALANCE = {
-    Meter.TOKENS: users.c.Tokens,
-    Meter.PIC_TIMES: users.c.PicTimes,
-    Meter.VOICE_SECONDS: users.c.VoiceMs,
-}
-HELD = {
-    Meter.TOKENS: users.c.HeldTokens,
-    Meter.PIC_TIMES: users.c.HeldPicTimes,
-    Meter.VOICE_SECONDS: users.c.HeldVoiceMs,
-}
+BALANCE = {meter: users.c[meter.spec.balance] for meter in Meter}
+HELD = {meter: users.c[meter.spec.held] for meter in Meter}
+USED = {meter: users.c[meter.spec.used] for meter in Meter if meter.spec.used is not None}
 
 
 class Balance(NamedTuple):

@@ -27,7 +27,7 @@ from aiproject.adapters.db.schema import ledger_entry, operator_loss
 from aiproject.adapters.db.schema import user as users
 from aiproject.codes import Detail
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, QuotaBusy, QuotaExhausted, Unavailable
-from aiproject.ledger.account_store import BALANCE, HELD
+from aiproject.ledger.account_store import BALANCE, HELD, USED
 from aiproject.ledger.chain import seal
 from aiproject.ledger.idempotency import IdempotencyKeys
 from aiproject.ledger.key_limits import KeyHold, Spending
@@ -68,7 +68,7 @@ Result = Hold | Settled | Refunded | ClaimResult | int | AiProjectError | None
 ACCOUNT_COLUMNS = (
     *(column.name for column in BALANCE.values()),
     *(column.name for column in HELD.values()),
-    "VoiceUsedMs",
+    *(column.name for column in USED.values()),
     "LedgerSeq",
     "LedgerHash",
     "AccountId",
@@ -77,7 +77,8 @@ ACCOUNT_COLUMNS = (
 ACCOUNT_READ = (*ACCOUNT_COLUMNS, "Id", "NameKey", "DisabledAt")
 BALANCE_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, column in BALANCE.items()}
 HELD_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, column in HELD.items()}
-VOICE_USED, SEQ, HASH, ACCOUNT_ID = range(len(ACCOUNT_COLUMNS) - 4, len(ACCOUNT_COLUMNS))
+USED_AT = {str(capability): ACCOUNT_COLUMNS.index(column.name) for capability, column in USED.items()}
+SEQ, HASH, ACCOUNT_ID = range(len(ACCOUNT_COLUMNS) - 3, len(ACCOUNT_COLUMNS))
 DISABLED = 2  # among an account's owners
 
 HOLD_KEY = ("request_id", "attempt")
@@ -438,8 +439,8 @@ class _Batch:
             batcher[balance_at] = balance - units
         if of_key is not None:
             self._spending.spend(of_key, units)
-        if row.capability == Meter.VOICE_SECONDS:
-            batcher[VOICE_USED] += units
+        if (used_at := USED_AT.get(row.capability)) is not None:
+            batcher[used_at] += units
         rule = settled_rule(
             row.rule, amount=row.amount, outcome=str(order.outcome), stage=str(order.stage), reported=order.reported
         )

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from aiproject.accounts.core.meter import MAX_UNITS, Meter
 from aiproject.errors import Unavailable
+from aiproject.meters import MAX_UNITS, Meter
 
 __all__ = [
     "MAX_UNITS",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
@@ -44,11 +44,11 @@ def read_digits(text: Any) -> int:
     return int(text)
 
 
-Unit = Literal["token", "picture", "millisecond"]
-
-UNITS: dict[Meter, Unit] = {Meter.TOKENS: "token", Meter.PIC_TIMES: "picture", Meter.VOICE_SECONDS: "millisecond"}
-"""What the amounts of a capability count; whole numbers, so that they add up on any machine."""
-
+if TYPE_CHECKING:
+    Unit = str
+else:
+    # The words are those of the table of meters, so that a new meter is named once.
+    Unit = Literal[tuple(meter.spec.unit for meter in Meter)]
 
 MeterField = Annotated[Meter, Meta(description="消耗的能力")]
 UnitField = Annotated[Unit, Meta(description="数量的单位")]
@@ -263,7 +263,7 @@ def _entry(entry: Entry) -> UsageEntry:
         time=told_ms(entry.created_at),
         kind=entry.kind,
         capability=entry.capability,
-        unit=UNITS[entry.capability],
+        unit=entry.capability.spec.unit,
         amount=entry.amount,
         balance=entry.balance,
         request_id=entry.request_id if is_of_call else UNSET,
@@ -279,7 +279,7 @@ def _attempt(receipt: Receipt) -> UsageAttempt:
     return UsageAttempt(
         attempt=receipt.attempt,
         capability=receipt.capability,
-        unit=UNITS[receipt.capability],
+        unit=receipt.capability.spec.unit,
         state=receipt.state,
         stage=receipt.stage,
         outcome=receipt.outcome,

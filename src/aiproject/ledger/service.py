@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from functools import partial
 from types import MappingProxyType
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -56,6 +57,8 @@ from aiproject.ledger.waiting import HoldQueue, Watch
 __all__ = ["LeaseTimes", "Quotas", "apply_grants", "grants_of"]
 
 log = get_logger("quotas")
+
+A = TypeVar("A", int, int | None)
 
 SWEEP_LIMIT = 200
 """Orphans closed in one transaction."""
@@ -293,8 +296,7 @@ class Quotas:
         basis = CHARGES[outcome][stage]
         if basis is Basis.REPORTED or basis is Basis.ESTIMATED or not is_billable(outcome, stage):
             return None
-        # A picture or a clip is answered whole or not at all: of one that failed nothing was seen.
-        counts = basis is Basis.BOUNDED and hold.capability is Meter.TOKENS
+        counts = basis is Basis.BOUNDED and hold.capability.spec.is_gradual
         seen = min(max(seen, 0), MAX_UNITS) if counts else 0
         return Unpaid(min(max(used, seen), MAX_UNITS), seen, self._unpaid_per_day, self._zone)
 
@@ -348,35 +350,28 @@ class Quotas:
 
     # -- grants ---------------------------------------------------------------------------------------------------
 
-    async def grant(
-        self,
-        account: Account,
-        *,
-        tokens: int = 0,
-        pic_times: int = 0,
-        voice_seconds: int = 0,
-        origin: AuditContext | None = None,
-    ) -> None:
+    async def grant(self, account: Account, *, origin: AuditContext | None = None, **amounts: int) -> None:
         """Add to the balances in one transaction; negative numbers take away what is not held, never below zero.
 
         Args:
             origin: whose act it is: an entry of the audit log, with the balances before and after, which the ledger's
                 entries name; ``None``: the server's own.
+            amounts: by the meters' names, in what operators grant: ``tokens=500, voice_seconds=60``.
 
         Raises:
             AccountUnknown: there is no such account.
+            InvalidInput: a balance would grow too large.
         """
         by = server_origin() if origin is None else origin
-        voice_ms = voice_seconds * 1000 or None
-        orders = grants_of(account.account_id, tokens, pic_times, voice_ms, Kind.GRANT, by.request_id)
+        named = _by_meter({str(meter): meter for meter in Meter}, amounts)
+        units = {meter: meter.stored(amount) for meter, amount in named.items() if amount}
+        orders = grants_of(account.account_id, units, Kind.GRANT, by.request_id)
         if not orders:
             return
         await self._database.transact(apply_grants, orders, dialect=self._database.dialect, origin=by)
         for order in orders:
             self._queue.freed(order.account_id, order.capability)
-        log.info(
-            "quota granted", account=account.account_id, tokens=tokens, pic_times=pic_times, voice_seconds=voice_seconds
-        )
+        log.info("quota granted", account=account.account_id, **amounts)
 
     async def refund(
         self, account: Account, request_id: str, *, attempt: int | None = None, origin: AuditContext | None = None
@@ -399,15 +394,18 @@ class Quotas:
         log.info("charge refunded", account=account.account_id, request_id=request_id, amount=result.amount)
         return result
 
-    async def open_books(
-        self, connection: Connection, account_id: int, *, tokens: int, pic_times: int, voice_ms: int | None
-    ) -> None:
+    async def open_books(self, connection: Connection, account_id: int, **balances: int | None) -> None:
         """Give a new account what it starts with, inside the transaction that opens it.
+
+        Args:
+            balances: units by the meters' fields: ``tokens=500, voice_ms=60_000``; ``None`` or not named: unmetered
+                where a balance can be, else 0.
 
         Raises:
             InvalidInput: it is more than a balance may hold.
         """
-        orders = grants_of(account_id, tokens, pic_times, voice_ms, Kind.SIGNUP, "signup")
+        units = _by_meter({meter.spec.field: meter for meter in Meter}, balances)
+        orders = grants_of(account_id, units, Kind.SIGNUP, "signup")
         if orders:
             await apply_grants(connection, orders, dialect=self._database.dialect)
 
@@ -470,8 +468,8 @@ class Quotas:
 
 
 def _asked(hold: Hold, rule: str) -> int:
-    """Return what a call consumed at least whose process is dead: of a chat, its prompt."""
-    if hold.capability is not Meter.TOKENS:
+    """Return what a call consumed at least whose process is dead: of one that is answered gradually, its prompt."""
+    if not hold.capability.spec.is_gradual:
         return hold.amount
     prompt = rule_facts(rule).get("prompt_estimate")
     return min(max(prompt, 0), hold.amount) if isinstance(prompt, int) else 0
@@ -484,16 +482,20 @@ def _storable(sid: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in sid[:MAX_SID_LENGTH])
 
 
-def grants_of(
-    account_id: int, tokens: int, pic_times: int, voice_ms: int | None, kind: Kind, reference: str
-) -> list[Grant]:
-    """Return the orders for what is not zero; voice of ``None`` stays unmetered, voice of 0 becomes metered."""
-    amounts = {
-        Meter.TOKENS: tokens or None,
-        Meter.PIC_TIMES: pic_times or None,
-        Meter.VOICE_SECONDS: voice_ms,
-    }
-    return [Grant(account_id, capability, n, kind, reference) for capability, n in amounts.items() if n is not None]
+def grants_of(account_id: int, units: Mapping[Meter, int | None], kind: Kind, reference: str) -> list[Grant]:
+    """Return the grants of what is not ``None``. A grant of 0 makes an unmetered balance a metered one of 0."""
+    return [Grant(account_id, meter, n, kind, reference) for meter, n in units.items() if n is not None]
+
+
+def _by_meter(names: Mapping[str, Meter], amounts: Mapping[str, A]) -> dict[Meter, A]:
+    """Return amounts by meter, in the table's order, whatever order they were named in.
+
+    Args:
+        names: of all meters.
+    """
+    if unknown := amounts.keys() - names.keys():
+        raise ValueError(f"there are no such meters: {sorted(unknown)}")
+    return {meter: amounts[name] for name, meter in names.items() if name in amounts}
 
 
 async def apply_grants(
@@ -543,10 +545,6 @@ async def _record_balances(
     `aiproject.ledger.verify` compares it with the ledger: by the account's number, since names are changed.
     """
     name, now = await name_and_balances(connection, account_id)
-    before: dict[str, Fact] = {str(each): _shown(each, now[each] - amount) for each, amount in changes.items()}
-    after: dict[str, Fact] = {str(each): _shown(each, now[each]) for each in changes}
+    before: dict[str, Fact] = {str(each): each.shown(now[each] - amount) for each, amount in changes.items()}
+    after: dict[str, Fact] = {str(each): each.shown(now[each]) for each in changes}
     await record(connection, origin, action, name, before=before, after={**after, "account": account_id, **facts})
-
-
-def _shown(capability: Meter, units: int) -> int | float:
-    return units / 1000 if capability is Meter.VOICE_SECONDS else units

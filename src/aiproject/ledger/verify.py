@@ -24,7 +24,7 @@ from aiproject.adapters.db.schema import hold as holds
 from aiproject.adapters.db.schema import ledger_entry as entries
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import user as users
-from aiproject.ledger.account_store import BALANCE, HELD
+from aiproject.ledger.account_store import BALANCE, HELD, USED
 from aiproject.ledger.batch import database_now
 from aiproject.ledger.findings import Difference
 from aiproject.ledger.model import HoldState, Kind
@@ -179,22 +179,23 @@ class _Page:
         rows = await connection.execute(
             select(
                 users.c.AccountId, *BALANCE.values(), *HELD.values(),
-                users.c.VoiceUsedMs, users.c.LedgerSeq, users.c.LedgerHash, users.c.Id,
+                *USED.values(), users.c.LedgerSeq, users.c.LedgerHash, users.c.Id,
                 users.c.DeletedAt.is_not(None),
             )
             .where(*_within(users.c.AccountId, self._after, self._upto))
             .order_by(users.c.AccountId)
         )  # fmt: skip
-        for row in rows:
-            self._accounts[row[0]] = AccountAudit(
-                row[0],
-                balances=dict(zip(BALANCE, row[1:4], strict=True)),
-                held=dict(zip(HELD, row[4:7], strict=True)),
-                voice_used_ms=row[7],
-                newest_seq=row[8],
-                newest_hash=row[9],
-                uuid=row[10],
-                is_deleted=bool(row[11]),
+        for account_id, *numbers, newest_seq, newest_hash, uuid, is_deleted in rows:
+            numbers_of = iter(numbers)
+            self._accounts[account_id] = AccountAudit(
+                account_id,
+                balances=dict(zip(BALANCE, numbers_of, strict=False)),
+                held=dict(zip(HELD, numbers_of, strict=False)),
+                used=dict(zip(USED, numbers_of, strict=True)),
+                newest_seq=newest_seq,
+                newest_hash=newest_hash,
+                uuid=uuid,
+                is_deleted=bool(is_deleted),
             )
         async for account_id, limit in limits_of_keys(
             connection, *_within(api_key.c.account_id, self._after, self._upto)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiproject.accounts.core.fingerprints import uuid_fingerprint
-from aiproject.adapters.db.schema import user as users
-from aiproject.ledger.account_store import BALANCE, HELD
+from aiproject.ledger.account_store import BALANCE, HELD, USED
 from aiproject.ledger.chain import seal
 from aiproject.ledger.findings import Findings
 from aiproject.ledger.model import HoldState, Kind, Meter, Outcome, Stage
@@ -23,6 +22,8 @@ from aiproject.ledger.verify_unpaid import check_unpaid, is_unpaid
 __all__ = ["AccountAudit", "CallSettlement", "charge_of_entry", "charge_of_hold"]
 
 CAPABILITIES = frozenset(map(str, Meter))
+UNMETERED = frozenset(str(meter) for meter, column in BALANCE.items() if column.nullable)
+"""Meters of which an account may have no balance, and as much as it likes."""
 KINDS = frozenset(map(str, Kind))
 OUTCOMES = frozenset(map(str, Outcome))
 STAGES = frozenset(map(str, Stage))
@@ -63,7 +64,7 @@ class AccountAudit:
         *,
         balances: Mapping[Meter, int | None],
         held: Mapping[Meter, int],
-        voice_used_ms: int,
+        used: Mapping[Meter, int],
         newest_seq: int,
         newest_hash: str,
         uuid: str,
@@ -75,7 +76,7 @@ class AccountAudit:
         self.captures = _Charges()
         self._balances = balances
         self._held = held
-        self._voice_used_ms = voice_used_ms
+        self._used = used
         self._newest_seq = newest_seq
         self._newest_hash = newest_hash
         self._uuid = uuid
@@ -85,15 +86,15 @@ class AccountAudit:
         self._hash = ""
         self._sums: Counter[str] = Counter()
         self._running: dict[str, int] = {}
-        self._voice_charged = 0
-        self._voice_metered_at: int | None = None
+        self._charged: Counter[str] = Counter()
+        self._metered_at: dict[str, int] = {}
         self._refunded: tuple[str, int] | None = None  # the call of the last refund
         self._first_kind: str | None = ""  # of all entries until now; ``None``: another kind has come
         self._first_capabilities: set[tuple[str, bool]] = set()
         self._uuid_at_signup: str | None = None
         # From the holds.
         self._open: Counter[str] = Counter()
-        self._open_unmetered = 0
+        self._open_unmetered: Counter[str] = Counter()
         self._limits: dict[tuple[int, str], Limit] = {}
 
     def limit(self, limit: Limit) -> None:
@@ -124,14 +125,12 @@ class AccountAudit:
         self._check_kind(row, what)
         if not self.findings.check_known(f"capability {what}", row.capability, CAPABILITIES):
             return
-        is_voice = row.capability == Meter.VOICE_SECONDS
         if row.balance is None:
-            # Unmetered: dictation until its first grant.
-            if not is_voice or row.capability in self._running:
+            # Unmetered, where a balance can be: until the first grant.
+            if row.capability not in UNMETERED or row.capability in self._running:
                 check(f"balance {what}", self._running.get(row.capability, 0) + row.amount, None)
         else:
-            if is_voice and self._voice_metered_at is None:
-                self._voice_metered_at = row.created_at
+            self._metered_at.setdefault(row.capability, row.created_at)
             self._sums[row.capability] += row.amount
             check(f"balance {what}", self._running.get(row.capability, 0) + row.amount, row.balance)
             self._running[row.capability] = row.balance
@@ -139,8 +138,8 @@ class AccountAudit:
                 check(f"balance {what}", "0 or more", row.balance)
         if row.kind == Kind.CHARGE:
             self.charges.add(charge_of_entry(row))
-        if is_voice and (row.kind == Kind.CHARGE or (row.kind == Kind.OPENING and row.balance is None)):
-            self._voice_charged -= row.amount
+        if row.kind == Kind.CHARGE or (row.kind == Kind.OPENING and row.balance is None):
+            self._charged[row.capability] -= row.amount
 
     def _check_kind(self, row: Any, what: str) -> None:
         """Whether an entry of this kind can stand here; other records that it must have are compared elsewhere."""
@@ -190,11 +189,10 @@ class AccountAudit:
         match row.state:
             case HoldState.OPEN:
                 self._open[row.capability] += row.amount
-                if row.capability == Meter.VOICE_SECONDS and (
-                    self._voice_metered_at is None or row.opened_at <= self._voice_metered_at
-                ):
+                metered_at = self._metered_at.get(row.capability)
+                if row.capability in UNMETERED and (metered_at is None or row.opened_at <= metered_at):
                     # It was held when there was no balance that it could have exceeded.
-                    self._open_unmetered += row.amount
+                    self._open_unmetered[row.capability] += row.amount
                 if row.lease_until < overdue_before:
                     check(f"open hold {what}: lease until", f"{overdue_before} or later", row.lease_until)
                 check(f"charge of the open hold {what}", 0, charged)
@@ -253,10 +251,10 @@ class AccountAudit:
             check(held, self._open[capability], self._held[capability])
             if not (isinstance(balance, int) and isinstance(self._held[capability], int)):
                 continue  # unmetered, or told above
-            unmetered = self._open_unmetered if capability is Meter.VOICE_SECONDS else 0
-            if self._held[capability] - unmetered > balance:
+            if self._held[capability] - self._open_unmetered[capability] > balance:
                 check(held, f"at most {balance}", self._held[capability])
-        check(users.c.VoiceUsedMs.name, self._voice_charged, self._voice_used_ms)
+        for capability, used in USED.items():
+            check(used.name, self._charged[capability], self._used[capability])
         for limit in self._limits.values():
             limit.close(check)
 

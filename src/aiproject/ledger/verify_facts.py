@@ -343,6 +343,4 @@ def _number(value: object) -> int:
 
 def _units(capability: str, value: object) -> int:
     """Return what the ledger counts of a balance as the log shows it: dictation stands there in seconds."""
-    if not isinstance(value, int | float):
-        return 0
-    return round(value * 1000) if capability == Meter.VOICE_SECONDS else int(value)
+    return Meter(capability).stored(value) if isinstance(value, int | float) else 0

@@ -59,6 +59,7 @@ CODES: Final[Mapping[Code, Text]] = {
     Code.SERVICE_UNAVAILABLE: Text(
         "服务暂时不可用，请稍后再试", "The service is temporarily unavailable, please try again later"
     ),
+    Code.QUOTA_NOT_ENOUGH: Text("用户可用额度不足", "Not enough quota left"),
     Code.VOICE_SECONDS_NOT_ENOUGH: Text("用户语音识别可用时长不足", "Not enough seconds of speech recognition left"),
     Code.REGISTRATION_CLOSED: Text("当前不开放注册", "Registration is closed"),
     Code.RECEIPT_NOT_FOUND: Text("找不到该次调用的记录", "There is no record of this call"),

@@ -23,9 +23,9 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-from aiproject.accounts.core.meter import MAX_UNITS, Meter
 from aiproject.codes import Detail, Term
 from aiproject.errors import InvalidInput
+from aiproject.meters import MAX_UNITS, Meter
 
 __all__ = [
     "MAX_KEYS",

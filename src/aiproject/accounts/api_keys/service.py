@@ -22,7 +22,6 @@ from aiproject.accounts.api_keys.model import (
     hash_of,
     prefix_of,
 )
-from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import UniqueViolation
@@ -32,6 +31,7 @@ from aiproject.audit.model import AuditContext, Fact, account_origin
 from aiproject.audit.store import record
 from aiproject.codes import Detail
 from aiproject.errors import AccountUnknown, AiProjectError, InvalidInput, NotAllowed, NotFound, NotSignedIn
+from aiproject.meters import Meter
 
 __all__ = ["ApiKeys"]
 

@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.api_keys.model import ApiKey, KeyTerms, SpendCap, SpendLimit, networks_of
 from aiproject.accounts.core.fingerprints import key_fingerprint
-from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.store import COLUMNS as ACCOUNT_COLUMNS
 from aiproject.adapters.db.schema import EditedDateTime, UtcDateTime, api_key, spend_limit
 from aiproject.adapters.db.schema import user as users
+from aiproject.meters import Meter
 
 __all__ = [
     "KeyState",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aiproject.accounts.api_keys.model import ApiKey
-from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.principal.recent import Pair
 from aiproject.codes import Detail
 from aiproject.errors import NotAllowed
+from aiproject.meters import Meter
 
 __all__ = ["Credential", "Principal"]
 

@@ -13,7 +13,6 @@ from starlette.routing import Route
 
 from aiproject.accounts.api_keys.model import KeyTerms, StoredKey
 from aiproject.accounts.api_keys.service import ApiKeys
-from aiproject.accounts.core.meter import Meter
 from aiproject.accounts.identity.authorizer import Authorizer
 from aiproject.accounts.principal.permissions import Action
 from aiproject.accounts.routes.field_types import Confirmation
@@ -34,6 +33,7 @@ from aiproject.adapters.http.asgi import note
 from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, routes_of, succeed
 from aiproject.codes import Success
 from aiproject.errors import AccountUnknown, NotFound, NotSignedIn
+from aiproject.meters import Meter
 
 __all__ = ["OPERATIONS", "KeyRoutes"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, structs
 
 from aiproject.accounts.api_keys.model import MAX_NAME_LENGTH, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
-from aiproject.accounts.core.meter import MAX_UNITS, Meter
 from aiproject.accounts.routes.field_types import Confirmation
 from aiproject.adapters.http.fields import document, reads
 from aiproject.adapters.http.timestamps import Timestamp, read_timestamp, told
+from aiproject.meters import MAX_UNITS, Meter
 
 __all__ = [
     "LIMIT_NAMES",
@@ -29,7 +29,7 @@ __all__ = [
     "terms_with",
 ]
 
-LIMIT_NAMES = {"tokens": Meter.TOKENS, "pic_times": Meter.PIC_TIMES, "voice_ms": Meter.VOICE_SECONDS}
+LIMIT_NAMES = {meter.spec.field: meter for meter in Meter}
 """The members of ``limits``, by the unit that they count."""
 
 MAX_ITEMS = 100

@@ -22,10 +22,10 @@ from aiproject.accounts.api_keys.model import (
     networks_of,
     prefix_of,
 )
-from aiproject.accounts.core.meter import MAX_UNITS, Meter
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.errors import InvalidInput, NotAllowed
+from aiproject.meters import MAX_UNITS, Meter
 
 NOW = datetime(2026, 5, 5, tzinfo=UTC)
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
