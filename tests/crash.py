@@ -705,8 +705,8 @@ def _judge_losses(
 ) -> None:
     """Look for what failed chats used: a loss for each, and within the bound what counts of them."""
     for identity, row in holds.items():
-        is_asked = row["stage"] != "held" or row["outcome"] == "server killed"
-        if row["capability"] == "tokens" and row["outcome"] in UNPAID_ENDS and is_asked:
+        has_key = row["stage"] != "held" or row["outcome"] == "server killed"
+        if row["capability"] == "tokens" and row["outcome"] in UNPAID_ENDS and has_key:
             reason = losses[identity]["reason"] if identity in losses else None
             verdict.expect(reason == row["outcome"], f"hold {identity} ended as {row['outcome']}, its loss as {reason}")
     counted = Counter[tuple[int, int]]()

@@ -114,7 +114,7 @@ def wav(sound: Pcm) -> bytes:
 def check() -> int:
     failures = 0
     for name, sentence, _, _ in SENTENCES:
-        failures += compare(f"{name}.wav", [sentence], [hear((EXAMPLES / f"{name}.wav").read_bytes())])
+        failures += compare(f"{name}.wav", [sentence], [transcribe((EXAMPLES / f"{name}.wav").read_bytes())])
     failures += compare("receipt.jpg", [line for _, line in RECEIPT], read((EXAMPLES / "receipt.jpg").read_bytes()))
     return min(failures, 1)
 
@@ -127,7 +127,7 @@ def compare(name: str, expected: list[str], found: list[str]) -> int:
     return 1
 
 
-def hear(data: bytes) -> str:
+def transcribe(data: bytes) -> str:
     from pocketsphinx import Decoder
 
     decoder = Decoder(samprate=16000, loglevel="FATAL")

@@ -18,7 +18,7 @@ from typing import ClassVar, cast
 import httptools
 import uvloop
 
-from bench.relay.upstream import parse_orders
+from bench.relay.upstream import parse_fault_requests
 
 __all__ = ["events", "main", "piece", "response", "whole"]
 
@@ -82,7 +82,7 @@ class _Conversation(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         is_stream = bool(json.loads(self._body).get("stream"))
-        count = parse_orders(self._body).frames
+        count = parse_fault_requests(self._body).frames
         answer = self.answers.get((count, is_stream))
         if answer is None:
             answer = self.answers[count, is_stream] = response(count, is_stream=is_stream)

@@ -28,7 +28,7 @@ from typing import ClassVar
 import picows
 import uvloop
 
-__all__ = ["Orders", "main", "parse_orders", "render"]
+__all__ = ["Orders", "main", "parse_fault_requests", "render"]
 
 ORDER = re.compile(rb"(frames|every|delay|stamps)=(\d+)")
 PIECE = "twenty characters of"
@@ -46,7 +46,7 @@ class Orders:
         self.stamps = stamps
 
 
-def parse_orders(question: bytes) -> Orders:
+def parse_fault_requests(question: bytes) -> Orders:
     """Read the last order of each kind in a question."""
     orders = Orders()
     for name, value in ORDER.findall(question):
@@ -75,7 +75,7 @@ class _Conversation(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         if frame.msg_type == picows.WSMsgType.TEXT:
-            orders = parse_orders(frame.get_payload_as_bytes())
+            orders = parse_fault_requests(frame.get_payload_as_bytes())
             self._later(lambda: self._begin(transport, orders))
         elif frame.msg_type == picows.WSMsgType.CLOSE:
             with contextlib.suppress(Exception):  # the other side may be gone already

@@ -102,7 +102,7 @@ class _Server(uvicorn.Server):
             server.close()
         if self._calls is not None:
             log.info("stopping", running_calls=len(self._calls))
-            await self._calls.drain(self._serving.settings.shutdown_grace, in_a_hurry=lambda: self.force_exit)
+            await self._calls.drain(self._serving.settings.shutdown_grace, skip_grace=lambda: self.force_exit)
         await super().shutdown(sockets)
 
 

@@ -60,7 +60,7 @@ from aiproject.assembly import open_database, opening, password_profile, prepare
 from aiproject.audit.service import AuditLog
 from aiproject.calls.chat import CallTimes, ChatCalls
 from aiproject.calls.idempotency import IdempotencyStore
-from aiproject.calls.limits import CallLimits, Ceilings
+from aiproject.calls.limits import CallLimits, GlobalLimits
 from aiproject.calls.running import RunningCalls
 from aiproject.calls.services import CallServices
 from aiproject.calls.unary import ClipCalls, PictureCalls
@@ -157,9 +157,9 @@ async def open_rate_limiter(settings: Settings, link: RedisLink | None) -> Async
             yield SharedRateLimiter(shared, MemoryRateLimiter())
 
 
-def ceilings(settings: Settings) -> Ceilings:
+def global_limits(settings: Settings) -> GlobalLimits:
     """Return the limits on everybody's calls."""
-    return Ceilings(
+    return GlobalLimits(
         settings.account_requests_per_minute, settings.account_concurrent_calls, settings.address_concurrent_calls
     )
 
@@ -245,7 +245,7 @@ def call_services(
     workers: Workers,
 ) -> CallServices:
     """Return what the APIs run their calls with."""
-    call_limits = CallLimits(limits.requests, ceilings(settings))
+    call_limits = CallLimits(limits.requests, global_limits(settings))
     return CallServices(
         running,
         authenticator,
@@ -295,7 +295,7 @@ async def open_application(
         limits = await open_limits(stack, settings)
         running = RunningCalls()
         quotas = await open_quotas(stack, settings, database)
-        running.at_drain(quotas.stop_waiting)
+        running.on_drain(quotas.stop_waiting)
         login_throttle = LoginThrottle(database, guards_addresses=settings.limits == "on")
         accounts = Accounts(
             database,

@@ -16,7 +16,7 @@ from aiproject import __version__
 from aiproject.accounts.api_keys.model import prefix_of
 from aiproject.adapters import log
 from aiproject.cli.main import app
-from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.faults import parse_fault_requests
 from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST
 from services import Redis
@@ -478,7 +478,7 @@ class TestDoctor:
         self, run: Run, sandbox: tuple[SandboxThread, SandboxAddress], order: dict[str, object], words: str
     ) -> None:
         sandbox[0].faults.clear()
-        sandbox[0].faults.add(parse_orders({"service": "chat", **order}))
+        sandbox[0].faults.add(parse_fault_requests({"service": "chat", **order}))
         result = run("doctor", **settings(sandbox), UPSTREAM_FIRST_FRAME_TIMEOUT="0.5")
         assert result.exit_code == 1
         line = finding(result, "upstream")
@@ -489,7 +489,7 @@ class TestDoctor:
 
     def test_a_clock_that_is_off(self, run: Run, sandbox: tuple[SandboxThread, SandboxAddress]) -> None:
         sandbox[0].faults.clear()
-        sandbox[0].faults.add(parse_orders({"service": "chat", "fault": "clock", "seconds": 600.0, "times": 0}))
+        sandbox[0].faults.add(parse_fault_requests({"service": "chat", "fault": "clock", "seconds": 600.0, "times": 0}))
         try:
             result = run("doctor", **settings(sandbox))
         finally:

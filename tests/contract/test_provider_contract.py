@@ -20,7 +20,7 @@ from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
 from aiproject.providers.iflytek.dictation import IflytekDictation
 from aiproject.providers.iflytek.ocr import IflytekOcr
 from aiproject.providers.iflytek.spark import IflytekSpark
-from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.faults import parse_fault_requests
 from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from provider_suite import ChatProviderSuite, UnaryProviderSuite
 from sandbox_client import FAST
@@ -70,7 +70,7 @@ class SparkSubject:
         self.provider = IflytekSpark(connector(address), url=address.spark_url, domain="generalv3.5")
 
     def _order(self, fault: str, *, times: int = 1, **options: object) -> None:
-        self._sandbox.faults.add(parse_orders({"service": "chat", "fault": fault, "times": times, **options}))
+        self._sandbox.faults.add(parse_fault_requests({"service": "chat", "fault": fault, "times": times, **options}))
 
     def refuse_next(self, reason: Reason) -> None:
         self._sandbox.faults.clear()

@@ -31,7 +31,7 @@ from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
 from aiproject.providers.iflytek.dictation import IflytekDictation
 from aiproject.providers.iflytek.ocr import IflytekOcr
 from aiproject.providers.iflytek.spark import IflytekSpark
-from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.faults import parse_fault_requests
 from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST
 
@@ -58,7 +58,7 @@ class Bench:
         self.http = http
 
     def order(self, service: str, fault: str, **options: object) -> None:
-        self.sandbox.faults.add(parse_orders({"service": service, "fault": fault, **options}))
+        self.sandbox.faults.add(parse_fault_requests({"service": service, "fault": fault, **options}))
 
     def link(self, limits: TimeLimits = LIMITS, *, secret: str | None = None) -> IflytekConnector:
         address = self.address
@@ -273,38 +273,38 @@ class TestDictation:
         if fault:
             bench.order("dictation", fault)
         upstream = bench.dictation(url=url, dynamic_correction=bool(fault))
-        heard = await upstream.hear(SECOND)
+        heard = await upstream.transcribe(SECOND)
         assert heard.text == TEXT.format(1)
         assert heard.sid
         assert bench.last("dictation")["audio_seconds"] == 1.0
         assert bench.last("dictation")["dynamic_correction"] is bool(fault)
 
     async def test_the_longest_clip_and_the_lowest_rate(self, bench: Bench) -> None:
-        heard = await bench.dictation().hear(Pcm(b"\x00\x10\x00\xf0" * (16000 * 30), 16000))
+        heard = await bench.dictation().transcribe(Pcm(b"\x00\x10\x00\xf0" * (16000 * 30), 16000))
         assert heard.text == TEXT.format(60)
-        heard = await bench.dictation().hear(Pcm(b"\x00\x10\x00\xf0" * 4000, 8000))
+        heard = await bench.dictation().transcribe(Pcm(b"\x00\x10\x00\xf0" * 4000, 8000))
         assert heard.text == TEXT.format(1)
         assert bench.last("dictation")["sample_rate"] == 8000
 
     async def test_silence(self, bench: Bench) -> None:
         bench.order("dictation", "silence")
-        assert (await bench.dictation().hear(SECOND)).text == ""
+        assert (await bench.dictation().transcribe(SECOND)).text == ""
 
     @pytest.mark.serial
     async def test_an_early_end_of_speech_ends_the_sending(self, bench: Bench) -> None:
         bench.order("dictation", "vad", seconds=0.2)
         began = time.monotonic()
-        heard = await bench.dictation(pace=0.25, frame_bytes=9600).hear(Pcm(SECOND.samples * 10, 16000))
+        heard = await bench.dictation(pace=0.25, frame_bytes=9600).transcribe(Pcm(SECOND.samples * 10, 16000))
         assert time.monotonic() - began < 1  # the next frame alone would be due after 1.2 s
         assert "这段录音长" in heard.text
 
     @pytest.mark.serial
     async def test_pace(self, bench: Bench) -> None:
         began = time.monotonic()
-        await bench.dictation(pace=4.0, frame_bytes=3200).hear(SECOND)
+        await bench.dictation(pace=4.0, frame_bytes=3200).transcribe(SECOND)
         paced = time.monotonic() - began
         began = time.monotonic()
-        await bench.dictation(frame_bytes=3200).hear(SECOND)
+        await bench.dictation(frame_bytes=3200).transcribe(SECOND)
         assert 0.2 < paced < 1.2
         assert time.monotonic() - began < paced
         assert bench.last("dictation")["frames"] in (10, 11)
@@ -312,7 +312,7 @@ class TestDictation:
     async def test_a_paced_clip_may_take_longer_than_the_limit_of_a_gap(self, bench: Bench) -> None:
         bench.order("dictation", "silence")  # so that the platform says nothing in between
         limits = replace(LIMITS, first_frame=0.4, gap=0.4)
-        await bench.dictation(bench.link(limits), pace=1.0, frame_bytes=1600).hear(SECOND)
+        await bench.dictation(bench.link(limits), pace=1.0, frame_bytes=1600).transcribe(SECOND)
         assert bench.last("dictation")["audio_seconds"] == 1.0
 
     @pytest.mark.parametrize("at", ["first", "middle"])
@@ -320,7 +320,7 @@ class TestDictation:
         bench.order("dictation", "stall", at=at)
         began = time.monotonic()
         with pytest.raises(UpstreamTimeout) as caught:
-            await bench.dictation(bench.link(IMPATIENT)).hear(SECOND)
+            await bench.dictation(bench.link(IMPATIENT)).transcribe(SECOND)
         assert caught.value.phase in ("first frame", "gap")
         assert time.monotonic() - began < 2
 
@@ -340,17 +340,17 @@ class TestDictation:
         url = bench.address.dictation_url if dialect == "classic" else bench.address.large_model_dictation_url
         bench.order("dictation", fault, **({"code": 10105} if fault == "error" else {}))
         with pytest.raises(kind) as caught:
-            await bench.dictation(url=url).hear(SECOND)
+            await bench.dictation(url=url).transcribe(SECOND)
         assert caught.value.retryable == is_retryable
         assert caught.value.code == (10105 if fault == "error" else None)
 
     async def test_ten_megabytes_are_survived(self, bench: Bench) -> None:
         bench.order("dictation", "huge")
         with pytest.raises(UpstreamFailed):
-            await bench.dictation().hear(SECOND)
+            await bench.dictation().transcribe(SECOND)
 
     async def test_cancelled_while_it_sends(self, bench: Bench) -> None:
-        hearing = asyncio.create_task(bench.dictation(pace=1.0).hear(Pcm(SECOND.samples * 10, 16000)))
+        hearing = asyncio.create_task(bench.dictation(pace=1.0).transcribe(Pcm(SECOND.samples * 10, 16000)))
         await asyncio.sleep(0.3)
         hearing.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -423,7 +423,7 @@ async def _chat(bench: Bench, link: IflytekConnector) -> object:
 
 CALLS: Calls = {
     "chat": _chat,
-    "dictation": lambda bench, link: bench.dictation(link).hear(SECOND),
+    "dictation": lambda bench, link: bench.dictation(link).transcribe(SECOND),
     "ocr": lambda bench, link: bench.ocr(link).read(picture()),
 }
 EACH = pytest.mark.parametrize("service", CALLS)

@@ -360,10 +360,10 @@ class TestAtTheSameMoment:
     ) -> None:
         account = await opened(database, voice_ms=10_000)
 
-        async def hear(engine: Quotas) -> int:
+        async def transcribe(engine: Quotas) -> int:
             return await capture(engine, await hold(engine, account, VOICE, 3000), 3000)
 
-        outcomes = await asyncio.gather(*(hear((quotas, rival)[n % 2]) for n in range(8)), return_exceptions=True)
+        outcomes = await asyncio.gather(*(transcribe((quotas, rival)[n % 2]) for n in range(8)), return_exceptions=True)
         assert outcomes.count(3000) == 3
         assert sum(isinstance(outcome, QuotaExhausted) for outcome in outcomes) == 5
         after = await now(database)

@@ -101,8 +101,8 @@ class TestAnswer:
         for domain in domains:
             frames, _ = await say(address, chat_request(address, domain=domain), url=url)
             assert frames[-1]["header"]["status"] == 2
-            thinks = any("reasoning_content" in f["payload"]["choices"]["text"][0] for f in frames)
-            assert thinks == (path in ("/v1/x1", "/x2"))
+            has_reasoning = any("reasoning_content" in f["payload"]["choices"]["text"][0] for f in frames)
+            assert has_reasoning == (path in ("/v1/x1", "/x2"))
         frames, _ = await say(address, chat_request(address, domain="no-such"), url=url)
         assert codes(frames) == [10003]
         assert "invalid model domain" in frames[0]["header"]["message"]

@@ -47,7 +47,7 @@ class Parrot:
         self.breaks = breaks
         self.heard: list[float] = []
 
-    async def hear(self, pcm: bytes) -> list[Word]:
+    async def transcribe(self, pcm: bytes) -> list[Word]:
         if self.breaks:
             raise EngineFailed("broken on purpose")
         self.heard.append(len(pcm) / SECOND)
@@ -261,18 +261,18 @@ class TestEngine:
 
 
 class TestFaults:
-    async def hear(self, address: SandboxAddress, **order: Any) -> list[dict[str, Any]]:
+    async def transcribe(self, address: SandboxAddress, **order: Any) -> list[dict[str, Any]]:
         control(address, "POST", "/faults", {"service": "dictation", **order})
         return (await dictate(address, dictation_frames(address, noise(1))))[0]
 
     async def test_error(self, address: SandboxAddress) -> None:
-        (result,) = await self.hear(address, fault="error", code=11201, message="auth no enough license")
+        (result,) = await self.transcribe(address, fault="error", code=11201, message="auth no enough license")
         assert (result["code"], result["message"]) == (11201, "auth no enough license")
-        results = await self.hear(address, fault="error", code=10222, at="middle", after=3)
+        results = await self.transcribe(address, fault="error", code=10222, at="middle", after=3)
         assert results[-1]["code"] == 10222
 
     async def test_corrections_though_nobody_asked(self, address: SandboxAddress) -> None:
-        results = await self.hear(address, fault="wpgs")
+        results = await self.transcribe(address, fault="wpgs")
         ranges = [result["data"]["result"].get("rg") for result in results]
         assert any(ranges)
         assert transcript(results) == "【沙盒】没有安装语音识别引擎，这段录音长 1.0 秒"
@@ -283,17 +283,17 @@ class TestFaults:
         assert not any("pgs" in result["data"]["result"] for result in results)
 
     async def test_early_end(self, address: SandboxAddress) -> None:
-        results = await self.hear(address, fault="vad", seconds=0.5)
+        results = await self.transcribe(address, fault="vad", seconds=0.5)
         assert results[-1]["data"]["status"] == 2
         assert float(transcript(results).split()[-2]) < 0.8
 
     async def test_silence(self, address: SandboxAddress) -> None:
-        (only,) = await self.hear(address, fault="silence")
+        (only,) = await self.transcribe(address, fault="silence")
         assert only["data"]["status"] == 2
         assert transcript([only]) == ""
 
     async def test_truncated(self, address: SandboxAddress) -> None:
-        results = await self.hear(address, fault="truncate")
+        results = await self.transcribe(address, fault="truncate")
         assert results
         assert all(result["data"]["status"] != 2 for result in results)
 
@@ -320,9 +320,9 @@ class TestFaults:
         assert (seen == 0) == (at == "first")
 
     async def test_frames_that_are_none(self, address: SandboxAddress) -> None:
-        assert any("data" not in result for result in await self.hear(address, fault="no_payload"))
+        assert any("data" not in result for result in await self.transcribe(address, fault="no_payload"))
         assert any(
-            len(json.dumps(result)) > 10**6 for result in await self.hear(address, fault="huge", bytes=2 * 10**6)
+            len(json.dumps(result)) > 10**6 for result in await self.transcribe(address, fault="huge", bytes=2 * 10**6)
         )
         with pytest.raises(json.JSONDecodeError):
-            await self.hear(address, fault="not_json")
+            await self.transcribe(address, fault="not_json")

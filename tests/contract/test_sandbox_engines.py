@@ -61,27 +61,27 @@ def pictures() -> Iterator[ProcessPictures]:
 @hears
 class TestPocketSphinx:
     async def test_hears_the_example_the_same_each_time(self, speech: ProcessSpeech) -> None:
-        first = await speech.hear(hello())
-        second = await speech.hear(hello())
+        first = await speech.transcribe(hello())
+        second = await speech.transcribe(hello())
         assert " ".join(word.text for word in first) == HELLO
         assert first == second
         assert all(0 <= word.start_ms < word.end_ms <= 2100 for word in first)
 
     @pytest.mark.parametrize("sound", [b"", b"\x01\x00", bytes(3001), bytes(range(256)) * 20 + b"\x01"])
     async def test_survives_what_is_no_speech(self, speech: ProcessSpeech, sound: bytes) -> None:
-        assert isinstance(await speech.hear(sound), list)
+        assert isinstance(await speech.transcribe(sound), list)
 
     async def test_noise_of_one_call_does_not_change_what_the_next_is_heard_as(self, speech: ProcessSpeech) -> None:
-        before = await speech.hear(hello())
-        await speech.hear(bytes(range(256)) * 20 + b"\x01")
-        assert await speech.hear(hello()) == before
+        before = await speech.transcribe(hello())
+        await speech.transcribe(bytes(range(256)) * 20 + b"\x01")
+        assert await speech.transcribe(hello()) == before
 
     @pytest.mark.serial
     async def test_other_work_goes_on(self, speech: ProcessSpeech) -> None:
         """The reason for a process: in a thread, PocketSphinx stops every stream of the server while it decodes."""
-        await speech.hear(b"")  # the start of the process is over
+        await speech.transcribe(b"")  # the start of the process is over
         gaps = []
-        job = asyncio.create_task(speech.hear(hello() * 2))
+        job = asyncio.create_task(speech.transcribe(hello() * 2))
         while not job.done():
             before = time.monotonic()
             await asyncio.sleep(0.005)
@@ -93,23 +93,23 @@ class TestPocketSphinx:
     async def test_a_dead_process_is_replaced(self) -> None:
         engine = ProcessSpeech("pocketsphinx")
         try:
-            await engine.hear(b"")
+            await engine.transcribe(b"")
             process = engine._process._process
             assert process is not None
             process.kill()
             process.wait()
-            assert " ".join(word.text for word in await engine.hear(hello())) == HELLO
+            assert " ".join(word.text for word in await engine.transcribe(hello())) == HELLO
             assert engine._process._process is not process
         finally:
             engine.close()
         with pytest.raises(EngineFailed):
-            await engine.hear(b"")
+            await engine.transcribe(b"")
 
     async def test_close_while_it_works(self) -> None:
         engine = ProcessSpeech("pocketsphinx")
-        await engine.hear(b"")
+        await engine.transcribe(b"")
         process = engine._process._process
-        job = asyncio.create_task(engine.hear(hello() * 20))
+        job = asyncio.create_task(engine.transcribe(hello() * 20))
         await asyncio.sleep(0.2)
         engine.close()
         with pytest.raises(EngineFailed):
@@ -256,6 +256,6 @@ class TestSpeechModels:
         engine = ProcessSpeech("sherpa", tmp_path)
         try:
             with pytest.raises(EngineFailed, match="cannot be loaded"):
-                await engine.hear(bytes(32000))
+                await engine.transcribe(bytes(32000))
         finally:
             engine.close()

@@ -273,7 +273,7 @@ async def test_dictation_hears_nothing_that_comes_with_the_handshake() -> None:
             pace=0.0,
             frame_bytes=8000,
         )
-        assert (await dictation.hear(Pcm(bytes(3200), 16000))).text == "new"
+        assert (await dictation.transcribe(Pcm(bytes(3200), 16000))).text == "new"
     assert platform.questions == [0, 1]
 
 

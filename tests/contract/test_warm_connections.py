@@ -23,7 +23,7 @@ from aiproject.errors import UpstreamRefused
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
 from aiproject.providers.iflytek.spark import IflytekSpark
-from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.faults import parse_fault_requests
 from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from sandbox_client import FAST
 
@@ -85,7 +85,7 @@ async def test_one_that_died_unnoticed_costs_neither_a_try_nor_a_pause(
         assert not await ask(upstream)
         await until_one_waits(upstream, 1)
         # The platform hangs up at the very moment that it is asked: the question goes out on a fresh connection.
-        thread.faults.add(parse_orders({"service": "chat", "fault": "truncate", "after": 0}))
+        thread.faults.add(parse_fault_requests({"service": "chat", "fault": "truncate", "after": 0}))
         began = asyncio.get_running_loop().time()
         assert not await ask(upstream)
         assert asyncio.get_running_loop().time() - began < 1
@@ -97,7 +97,7 @@ async def test_a_platform_that_counts_too_many_is_relieved(running: tuple[Sandbo
     async with spark(address) as upstream:
         await asyncio.gather(*(ask(upstream) for _ in range(3)))
         await until_one_waits(upstream, 3)
-        thread.faults.add(parse_orders({"service": "chat", "fault": "error", "code": 11203}))
+        thread.faults.add(parse_fault_requests({"service": "chat", "fault": "error", "code": 11203}))
         with pytest.raises(UpstreamRefused):
             await ask(upstream)
         assert upstream.warm_pool.counts.wasted >= 2

@@ -38,7 +38,7 @@ from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
 from aiproject.protocols.chat import ChatMessage
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
-from aiproject.sandbox.faults import parse_orders
+from aiproject.sandbox.faults import parse_fault_requests
 from aiproject.sandbox.running import SandboxAddress, SandboxThread
 from aiproject.server import CLIENT_TIMEOUT, Serving, bind, make_server
 from system import wire
@@ -164,7 +164,7 @@ class Platform:
 
     def order(self, service: str, fault: str, *, times: int = 1, **options: object) -> None:
         """Order a fault for the next ``times`` calls; 0: for every call until `forget`."""
-        self.thread.faults.add(parse_orders({"service": service, "fault": fault, "times": times, **options}))
+        self.thread.faults.add(parse_fault_requests({"service": service, "fault": fault, "times": times, **options}))
 
     def forget(self) -> None:
         """Take every order back."""

@@ -229,7 +229,7 @@ class ChatCalls:
 
     def confirms_principal(self, scope: Scope) -> bool:
         """Whether the call's hold finds out that the caller's account still exists, so that nobody else need to."""
-        return not self._idempotency.is_asked(scope)
+        return not self._idempotency.has_key(scope)
 
     async def run(self, call: IncomingCall[Principal], request: ChatRequest, writer: ChatWriter) -> None:
         """Admit a call, ask the provider and have the answer written; charge it.

@@ -85,7 +85,7 @@ class IdempotencyStore:
         """
         await store.delete_answers(connection, _scope_name(account_id))
 
-    def is_asked(self, scope: Scope) -> bool:
+    def has_key(self, scope: Scope) -> bool:
         """Whether the request has a key, good or not."""
         return any(name == b"idempotency-key" for name, _ in scope["headers"])
 
@@ -101,17 +101,17 @@ class IdempotencyStore:
             TooManyRequests: on entering: the first call still runs.
             Unavailable: on entering: the database is away.
         """
-        given = None if account_id is None else _key(scope)
-        return nullcontext(IdempotencyClaim()) if given is None else self._claimed(scope, account_id, given, body)
+        value = None if account_id is None else _key(scope)
+        return nullcontext(IdempotencyClaim()) if value is None else self._claimed(scope, account_id, value, body)
 
     @asynccontextmanager
     async def _claimed(
-        self, scope: Scope, account_id: int | None, given: bytes, body: bytes
+        self, scope: Scope, account_id: int | None, value: bytes, body: bytes
     ) -> AsyncIterator[IdempotencyClaim]:
-        key = Key(_scope_name(account_id), hashlib.sha256(given).hexdigest())
-        asked = hashlib.sha256(scope["path"].encode() + b"\n" + scope["query_string"] + b"\n" + body).hexdigest()
+        key = Key(_scope_name(account_id), hashlib.sha256(value).hexdigest())
+        body_hash = hashlib.sha256(scope["path"].encode() + b"\n" + scope["query_string"] + b"\n" + body).hexdigest()
         identity = request_id(scope)
-        answer = await self._await_turn(key, asked, identity)
+        answer = await self._claim_or_wait(key, body_hash, identity)
         claim = IdempotencyClaim(key, answer)
         if answer is not None:
             note(scope, outcome="repeated", replayed=True)
@@ -126,9 +126,9 @@ class IdempotencyStore:
             else:
                 await self._quotas.give_key_up(key, identity)
 
-    async def _await_turn(self, key: Key, body_hash: str, identity: str) -> bytes | None:
+    async def _claim_or_wait(self, key: Key, body_hash: str, identity: str) -> bytes | None:
         """Return the stored answer, or ``None`` once the key is ours."""
-        until = asyncio.get_running_loop().time() + WAIT_SECONDS
+        give_up_at = asyncio.get_running_loop().time() + WAIT_SECONDS
         while True:
             match await self._quotas.claim_key(key, body_hash=body_hash, request_id=identity):
                 case ClaimResult.OURS:
@@ -139,17 +139,17 @@ class IdempotencyStore:
                     answer = await self._answer(key, body_hash)
                     if answer is not None:
                         return answer
-            await self._await_change(key, until)
+            await self._await_change(key, give_up_at)
 
     async def _answer(self, key: Key, body_hash: str) -> bytes | None:
         """Return the stored answer; ``None``: it is a day old in this moment, and forgotten."""
         async with self._database.connect() as connection:
             return await store.stored_body(connection, key, body_hash)
 
-    async def _await_change(self, key: Key, until: float) -> None:
+    async def _await_change(self, key: Key, give_up_at: float) -> None:
         """Return when it is worth claiming again; mere reads, since many may wait."""
         loop = asyncio.get_running_loop()
-        while loop.time() <= until:
+        while loop.time() <= give_up_at:
             await asyncio.sleep(POLL_SECONDS)
             async with self._database.connect() as connection:
                 found = await store.claim_state(connection, key, self._database.dialect)

@@ -34,14 +34,14 @@ class ClaimState:
 async def claim_state(connection: AsyncConnection, key: Key, dialect: Dialect) -> ClaimState | None:
     """Return the state of a key; ``None``: nobody has claimed it."""
     columns: tuple[Any, ...] = (_row.state, _row.lease_until < database_now(dialect))
-    row = (await connection.execute(select(*columns).where(_is(key)))).one_or_none()
+    row = (await connection.execute(select(*columns).where(_matches(key)))).one_or_none()
     return None if row is None else ClaimState(row[0] == "done", bool(row[1]))
 
 
 async def stored_body(connection: AsyncConnection, key: Key, body_hash: str) -> bytes | None:
     """Return the stored answer to the request with this key and body; ``None``: there is none (any more)."""
-    is_it = and_(_is(key), _row.body_hash == body_hash, _row.state == "done")
-    answer = (await connection.execute(select(_row.answer).where(is_it))).scalar_one_or_none()
+    is_stored = and_(_matches(key), _row.body_hash == body_hash, _row.state == "done")
+    answer = (await connection.execute(select(_row.answer).where(is_stored))).scalar_one_or_none()
     return None if answer is None else bytes(answer)
 
 
@@ -50,5 +50,5 @@ async def delete_answers(connection: AsyncConnection, scope: str) -> None:
     await connection.execute(delete(stored_answer).where(_row.scope == scope, _row.state == "done"))
 
 
-def _is(key: Key) -> ColumnElement[bool]:
+def _matches(key: Key) -> ColumnElement[bool]:
     return and_(_row.scope == key.scope, _row.key_hash == key.key_hash)

@@ -13,13 +13,13 @@ from aiproject.accounts.principal.principal import Principal
 from aiproject.adapters.http.asgi import Scope, client_group
 from aiproject.adapters.http.rate_limiter import Admission, LimitRequest, RateLimiter, admit
 
-__all__ = ["CallLimits", "Ceilings", "RunningCall"]
+__all__ = ["CallLimits", "GlobalLimits", "RunningCall"]
 
 KEY_TOKENS = "key-tokens"
 
 
 @dataclass(frozen=True, slots=True)
-class Ceilings:
+class GlobalLimits:
     """What the operator allows everybody."""
 
     account_requests_per_minute: int
@@ -34,9 +34,9 @@ class CallLimits:
         gate: ``None`` (``AIPROJECT_LIMITS=off``) lets every call in.
     """
 
-    def __init__(self, rate_limiter: RateLimiter | None, ceilings: Ceilings) -> None:
+    def __init__(self, rate_limiter: RateLimiter | None, global_limits: GlobalLimits) -> None:
         self._rate_limiter = rate_limiter
-        self._ceilings = ceilings
+        self._global_limits = global_limits
 
     def enter(
         self, scope: Scope, principal: Principal | None, *, tokens: Callable[[], int] | None = None
@@ -58,16 +58,18 @@ class CallLimits:
     def _limit_requests(
         self, scope: Scope, principal: Principal | None, tokens: Callable[[], int] | None
     ) -> list[LimitRequest]:
-        ceilings = self._ceilings
+        global_limits = self._global_limits
         limit_requests = [
-            LimitRequest("address-calls", client_group(scope), ceilings.address_concurrent_calls, is_concurrent=True)
+            LimitRequest(
+                "address-calls", client_group(scope), global_limits.address_concurrent_calls, is_concurrent=True
+            )
         ]
         if principal is None:
             return limit_requests
         account = str(principal.account.account_id)
         limit_requests += (
-            LimitRequest("account", account, ceilings.account_requests_per_minute),
-            LimitRequest("account-calls", account, ceilings.account_concurrent_calls, is_concurrent=True),
+            LimitRequest("account", account, global_limits.account_requests_per_minute),
+            LimitRequest("account-calls", account, global_limits.account_concurrent_calls, is_concurrent=True),
         )
         key = principal.key
         if key is not None:
@@ -79,7 +81,9 @@ class CallLimits:
             if key.tokens_per_minute is not None and tokens is not None:
                 limit_requests.append(
                     # The header fields' quota units know no tokens.
-                    LimitRequest(KEY_TOKENS, name, key.tokens_per_minute, tokens(), guards_money=True, is_told=False)
+                    LimitRequest(
+                        KEY_TOKENS, name, key.tokens_per_minute, tokens(), guards_money=True, is_reported=False
+                    )
                 )
         return limit_requests
 

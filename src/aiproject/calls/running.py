@@ -21,22 +21,22 @@ class Abortable(Protocol):
 T = TypeVar("T")
 
 
-class _Inside(Generic[T]):
+class _Membership(Generic[T]):
     """Keeps something in a collection while inside."""
 
-    __slots__ = ("_all", "_one")
+    __slots__ = ("_collection", "_member")
 
-    def __init__(self, everyone: dict[T, None], one: T) -> None:
-        self._all = everyone
-        self._one = one
+    def __init__(self, collection: dict[T, None], member: T) -> None:
+        self._collection = collection
+        self._member = member
 
     def __enter__(self) -> None:
-        self._all[self._one] = None
+        self._collection[self._member] = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._all.pop(self._one, None)
+        self._collection.pop(self._member, None)
 
 
 class RunningCalls:
@@ -46,7 +46,7 @@ class RunningCalls:
         self._streams: dict[Abortable, None] = {}
         self._tasks: dict[asyncio.Task[object], None] = {}
         self._is_draining = False
-        self._at_drain: list[Callable[[], object]] = []
+        self._on_drain: list[Callable[[], object]] = []
 
     @property
     def is_draining(self) -> bool:
@@ -56,7 +56,7 @@ class RunningCalls:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def enter(self) -> _Inside[asyncio.Task[object]]:
+    def enter(self) -> _Membership[asyncio.Task[object]]:
         """Count the current task as a running call while inside: ``with calls.enter(): …``.
 
         Raises:
@@ -67,28 +67,28 @@ class RunningCalls:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a call runs in a task")
-        return _Inside(self._tasks, task)
+        return _Membership(self._tasks, task)
 
-    def at_drain(self, callback: Callable[[], object]) -> None:
+    def on_drain(self, callback: Callable[[], object]) -> None:
         """Have ``callback`` called when the server begins to stop, before the running calls get their grace."""
-        self._at_drain.append(callback)
+        self._on_drain.append(callback)
 
-    def streaming(self, stream: Abortable) -> _Inside[Abortable]:
+    def streaming(self, stream: Abortable) -> _Membership[Abortable]:
         """While inside, `drain` ends the call by waking ``stream``, so that its client gets an error frame."""
-        return _Inside(self._streams, stream)
+        return _Membership(self._streams, stream)
 
-    async def drain(self, grace: float, *, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
+    async def drain(self, grace: float, *, skip_grace: Callable[[], bool] = lambda: False) -> None:
         """Let no new call in, give the running ones ``grace`` seconds, then end those that are left with a reason.
 
         Args:
             in_a_hurry: asked a few times a second; true ends the grace (a second Ctrl-C).
         """
         self._is_draining = True
-        for callback in self._at_drain:
+        for callback in self._on_drain:
             callback()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
-        while self._tasks and loop.time() < deadline and not in_a_hurry():
+        while self._tasks and loop.time() < deadline and not skip_grace():
             await asyncio.wait(list(self._tasks), timeout=min(0.25, deadline - loop.time()))
         for stream in list(self._streams):
             stream.abort(Unavailable("the server is stopping", retry_after=5))

@@ -19,7 +19,7 @@ __all__ = ["CallSettlement", "outcome_of"]
 log = get_logger("relay")
 
 
-_POINTS = {stage: f"at {stage}" for stage in Stage}
+_FAULT_POINTS = {stage: f"at {stage}" for stage in Stage}
 
 
 class CallSettlement:
@@ -71,7 +71,7 @@ class CallSettlement:
         self._stage = stage
         self._sid = sid or self._sid
         self._quotas.note(self.hold, stage)
-        fault_point(_POINTS[stage])
+        fault_point(_FAULT_POINTS[stage])
 
     async def settle(
         self, outcome: Outcome, *, reported: int | None = None, answer: tuple[str, str, bytes] | None = None

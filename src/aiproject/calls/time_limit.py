@@ -13,11 +13,11 @@ from aiproject.providers.base import ChatStream
 
 __all__ = ["CallTimeLimit"]
 
-TOLERATED_DELAY = 1.0
+MAX_READER_DELAY = 1.0
 """Seconds that an answer may wait for its reader, in all, before a call that runs out of time is the reader's doing:
 bursts fill a quick reader's buffers, too."""
 
-LAST_WORDS = 5.0
+ERROR_WRITE_SECONDS = 5.0
 """Seconds within which an error must have been written to the client of a call that ran out of time."""
 
 
@@ -62,11 +62,11 @@ class CallTimeLimit:
         reader = reader_of(self._scope)
         if self._client.is_gone:
             self._stream.abort(ClientGone())
-        elif reader is not None and (reader.is_behind or reader.seconds_behind > TOLERATED_DELAY):
+        elif reader is not None and (reader.is_behind or reader.seconds_behind > MAX_READER_DELAY):
             note(self._scope, seconds_behind=round(reader.seconds_behind, 1))
             self._stream.abort(ClientGone())
             reader.cut()
         else:
             self._stream.abort(UpstreamTimeout("call", self._seconds, sid=self._stream.sid))
             if reader is not None:
-                self._timer = self._loop.call_later(LAST_WORDS, reader.cut)
+                self._timer = self._loop.call_later(ERROR_WRITE_SECONDS, reader.cut)

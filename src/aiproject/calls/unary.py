@@ -48,7 +48,7 @@ class _UnaryCalls:
 
     def confirms_principal(self, scope: Scope) -> bool:
         """Whether the call's hold finds out that the caller's account still exists, so that nobody else need to."""
-        return not self._idempotency.is_asked(scope)
+        return not self._idempotency.has_key(scope)
 
     async def _run(
         self,
@@ -87,9 +87,9 @@ class _UnaryCalls:
         )
 
 
-async def _ask(scope: Scope, settlement: CallSettlement, asked: Awaitable[RecognizedText]) -> RecognizedText:
+async def _ask(scope: Scope, settlement: CallSettlement, recognition: Awaitable[RecognizedText]) -> RecognizedText:
     settlement.reached(Stage.SENT)
-    recognized = await asked
+    recognized = await recognition
     note(scope, sid=recognized.sid)
     settlement.reached(Stage.LAST_FRAME, sid=recognized.sid)
     return recognized
@@ -164,10 +164,12 @@ class ClipCalls(_UnaryCalls):
             # The length is what is held, so that the file is decoded first.
             audio = await self._workers.run(prepare_audio, call.body, rate=rate)
             note(call.scope, voice_ms=audio.duration_ms)
-            return await self._run(call, audio.duration_ms, lambda held: self._hear(call.scope, held, audio), render)
+            return await self._run(
+                call, audio.duration_ms, lambda held: self._transcribe(call.scope, held, audio), render
+            )
 
-    async def _hear(self, scope: Scope, settlement: CallSettlement, audio: Pcm) -> RecognizedText:
+    async def _transcribe(self, scope: Scope, settlement: CallSettlement, audio: Pcm) -> RecognizedText:
         if not audio.samples:
             # Somebody only tapped the recorder's button. An existing app ends if that is refused.
             return SILENCE
-        return await _ask(scope, settlement, self._provider.hear(audio))
+        return await _ask(scope, settlement, self._provider.transcribe(audio))

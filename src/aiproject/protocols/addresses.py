@@ -20,7 +20,7 @@ IPV6_PREFIX = 64
 IPV6_SITE_PREFIX = 48
 """Bits of an IPv6 address that name a site: the most that one customer is given (RFC 6177, section 2)."""
 
-REMEMBERED = 65_536
+CACHED_ADDRESSES = 65_536
 """Addresses whose spelling is kept: parsing one takes about two microseconds, looking it up a tenth of one."""
 
 
@@ -52,14 +52,14 @@ def parse_network(text: str) -> Network:
     return network
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHED_ADDRESSES)
 def normalised(text: str) -> str:
     """Return the one spelling of an address; what is none is returned as it came."""
     address = parse_address(text)
     return text if address is None else str(address)
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHED_ADDRESSES)
 def address_group(text: str) -> str:
     """Return the name under which limits count an address: an IPv4 address itself, an IPv6 address's /64."""
     address = parse_address(text)

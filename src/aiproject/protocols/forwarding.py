@@ -27,8 +27,8 @@ MAX_HOPS = 32
 MAX_HEADER_BYTES = 4096
 """Bytes of a list that are read; over it, it is not believed at all."""
 
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PAIR = re.compile(rf'[ \t]*({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*)")[ \t]*')
+_UNQUOTED = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PAIR = re.compile(rf'[ \t]*({_UNQUOTED})=(?:({_UNQUOTED})|"((?:[^"\\]|\\.)*)")[ \t]*')
 _NODE = re.compile(r"\[([^\]]+)\](?::[\w.-]+)?|([^:]+)(?::[\w.-]+)?")
 
 
@@ -63,14 +63,14 @@ class TrustedProxies:
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks: list[Network] = [parse_network(text) for text in networks]
-        self._knows = lru_cache(4096)(self._look_up)
+        self._is_trusted = lru_cache(4096)(self._look_up)
 
     def __bool__(self) -> bool:
         return bool(self._networks)
 
     def trusts(self, peer: str) -> bool:
         """Whether this address is a trusted proxy's."""
-        return self._knows(peer)
+        return self._is_trusted(peer)
 
     def origin(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> ForwardedClient:
         """Return who calls.
@@ -79,16 +79,16 @@ class TrustedProxies:
             peer: the address at the other end of the connection.
             headers: of the request, names in lower case.
         """
-        if not self._knows(peer):
+        if not self._is_trusted(peer):
             return ForwardedClient(peer)
-        told_for = _values(headers, b"x-forwarded-for")
-        told = _values(headers, b"forwarded")
+        forwarded_for = _values(headers, b"x-forwarded-for")
+        forwarded = _values(headers, b"forwarded")
         scheme = _scheme(_values(headers, b"x-forwarded-proto"))
         chains = []
-        if told_for is not None:
-            chains.append(self._follow(peer, [_Hop(_node(item), scheme) for item in told_for.split(",")]))
-        if told is not None:
-            chains.append(self._follow(peer, _parse_forwarded(told)))
+        if forwarded_for is not None:
+            chains.append(self._follow(peer, [_Hop(_node(item), scheme) for item in forwarded_for.split(",")]))
+        if forwarded is not None:
+            chains.append(self._follow(peer, _parse_forwarded(forwarded)))
         if not chains:
             return ForwardedClient(peer, scheme)
         first, *others = chains
@@ -102,7 +102,7 @@ class TrustedProxies:
             if hop.client is None:  # "unknown", hidden, or nonsense: what stands before it is nobody's word
                 break
             origin = ForwardedClient(str(hop.client), hop.scheme)
-            if not self._knows(origin.address):
+            if not self._is_trusted(origin.address):
                 break
         return origin
 

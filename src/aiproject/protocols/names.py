@@ -34,10 +34,10 @@ ranges include reserved code points, so that later characters of this kind are i
 _REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """Embeddings, overrides and isolates: what stands after one may be displayed from right to left."""
 
-_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 """Of what is left without the ignorable characters: controls, annotation marks, private use, separators of lines."""
 
-_UNSEEN = re.compile(
+_INVISIBLE = re.compile(
     " {2}"  # a page shows two blanks as one
     "|[\u1680\u2800\ufffc\U00016fe4\U0001107f\U00013441-\U00013442\U0001d159]"  # blanks, fillers, joiners with a script
 )
@@ -98,7 +98,7 @@ def exact_name_key(name: str) -> str:
 def lookup_keys(name: str) -> tuple[str, ...]:
     """Return the keys under which an existing name may be stored, the one that wins first."""
     exact, key = (name_key(name),) * 2 if name.isascii() else (exact_name_key(name), name_key(name))
-    return tuple(dict.fromkeys(each for each in (exact, key) if each))
+    return tuple(dict.fromkeys(form for form in (exact, key) if form))
 
 
 def is_reordering(name: str) -> bool:
@@ -112,18 +112,20 @@ def hides_characters(name: str) -> bool:
     Blanks that look like one or like none, format controls, private characters, a mark that covers the same mark, or
     the dot of an ``"i"`` once more.
     """
-    shown = unicodedata.normalize("NFKC", _IGNORABLE.sub("", name))
-    if _UNSEEN.search(shown) or any(unicodedata.category(character) in _UNSEEN_CATEGORIES for character in shown):
+    visible = unicodedata.normalize("NFKC", _IGNORABLE.sub("", name))
+    if _INVISIBLE.search(visible) or any(
+        unicodedata.category(character) in _INVISIBLE_CATEGORIES for character in visible
+    ):
         return True
-    if shown.isascii():
+    if visible.isascii():
         return False
-    taken_apart = unicodedata.normalize("NFD", shown)
-    return _HIDDEN_DOT.search(taken_apart) is not None or _piles_marks(taken_apart)
+    decomposed = unicodedata.normalize("NFD", visible)
+    return _HIDDEN_DOT.search(decomposed) is not None or _stacks_marks(decomposed)
 
 
-def _piles_marks(taken_apart: str) -> bool:
+def _stacks_marks(decomposed: str) -> bool:
     last, count = "", 0
-    for character in taken_apart:
+    for character in decomposed:
         count = count + 1 if unicodedata.category(character) == "Mn" else 0
         if count > _MAX_MARKS or (count and character == last):
             return True
@@ -135,8 +137,8 @@ def mixes_digits(name: str) -> bool:
     """Whether a name has digits of several kinds, which may look like other ones: an Arabic one like an ASCII one."""
     if _PLAIN.fullmatch(name):
         return False
-    digits = (each for each in unicodedata.normalize("NFKC", name) if each.isdecimal())
-    return len({ord(each) - unicodedata.decimal(each) for each in digits}) > 1
+    digits = (character for character in unicodedata.normalize("NFKC", name) if character.isdecimal())
+    return len({ord(character) - unicodedata.decimal(character) for character in digits}) > 1
 
 
 def mixes_scripts(name: str) -> bool:

@@ -19,7 +19,7 @@ __all__ = [
     "WINDOW_SECONDS",
     "LimitStatus",
     "policy_field",
-    "standing_field",
+    "status_field",
     "waiting_time",
     "weighted_count",
     "whole_seconds",
@@ -46,7 +46,7 @@ class LimitStatus(NamedTuple):
     remaining: int
     seconds: int | None
     is_concurrent: bool = False
-    is_told: bool = True
+    is_reported: bool = True
 
 
 def weighted_count(previous: int, current: int, elapsed: float) -> float:
@@ -67,9 +67,9 @@ def waiting_time(previous: int, current: int, elapsed: float, limit: int, cost: 
     """
     if weighted_count(previous, current, elapsed) + cost <= limit:
         return 0.0
-    room = limit - cost - current
-    if room >= 0:  # enough of the minute before must pass out of sight
-        return WINDOW_SECONDS * (1 - room / previous) - elapsed
+    free = limit - cost - current
+    if free >= 0:  # enough of the minute before must pass out of sight
+        return WINDOW_SECONDS * (1 - free / previous) - elapsed
     # Not in this minute: in the next one, this one's count is the one that passes.
     return WINDOW_SECONDS - elapsed + WINDOW_SECONDS * (1 - (limit - cost) / current)
 
@@ -87,12 +87,12 @@ def policy_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
         [
             _policy(limit_status.policy, limit_status.limit, limit_status.is_concurrent)
             for limit_status in limit_statuses
-            if limit_status.is_told
+            if limit_status.is_reported
         ]
     ).encode()
 
 
-def standing_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
+def status_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
     """Return the value of ``RateLimit``; empty where nothing can be told."""
     return ", ".join(
         [
@@ -100,7 +100,7 @@ def standing_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
             if limit_status.seconds is None
             else f'"{limit_status.policy}";r={limit_status.remaining};t={limit_status.seconds}'
             for limit_status in limit_statuses
-            if limit_status.is_told
+            if limit_status.is_reported
         ]
     ).encode()
 

@@ -124,7 +124,7 @@ class RecognizedText:
 class DictationProvider(Protocol):
     """Speech to text, one clip of at most 60 s a call."""
 
-    async def hear(self, audio: Pcm) -> RecognizedText:
+    async def transcribe(self, audio: Pcm) -> RecognizedText:
         """Return what was said.
 
         Raises:

@@ -26,7 +26,7 @@ from aiproject.sandbox.answers import (
     split_frames,
 )
 from aiproject.sandbox.counters import Call, Calls
-from aiproject.sandbox.faults import Fault, FaultBook, without_orders
+from aiproject.sandbox.faults import Fault, FaultRegistry, strip_fault_markers
 from aiproject.sandbox.images import parse_image_question
 from aiproject.sandbox.wire import ERROR_CLOSE_DELAY, close_with, new_sid, reset_connection, send_frame
 
@@ -69,15 +69,15 @@ class Question:
     prompt_tokens: int
     max_tokens: int
     answer: str
-    thinks: bool = False
+    has_reasoning: bool = False
     shows_sources: bool = False
-    noted: dict[str, Any] = field(default_factory=dict)
+    recorded: dict[str, Any] = field(default_factory=dict)
 
 
 def read_question(frame: bytes, *, app_id: str, path: str) -> Question:
     """Read a chat question. Raises SparkRequestError as `parse_question` does."""
-    asked = parse_question(frame, app_id=app_id, path=path)
-    request = asked.request
+    parsed = parse_question(frame, app_id=app_id, path=path)
+    request = parsed.request
     prompt = request.messages[-1].text
     roles = tuple(message.role for message in request.messages)
     options = msgspec.json.decode(frame)["parameter"]["chat"]
@@ -88,39 +88,39 @@ def read_question(frame: bytes, *, app_id: str, path: str) -> Question:
         roles,
         sum(estimate_tokens(message.text) for message in request.messages),
         request.max_tokens,
-        make_answer(without_orders(prompt), turn=roles.count("user")),
-        thinks=path in REASONING_PATHS and not is_thinking_off,
+        make_answer(strip_fault_markers(prompt), turn=roles.count("user")),
+        has_reasoning=path in REASONING_PATHS and not is_thinking_off,
         shows_sources=_shows_sources(options.get("tools")),
-        noted={
+        recorded={
             "path": path,
-            "domain": asked.domain,
+            "domain": parsed.domain,
             "messages": len(roles),
             "roles": roles,
             "contents": [message.content for message in request.messages],
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "top_k": request.top_k,
-            "has_uid": asked.uid is not None,
+            "has_uid": parsed.uid is not None,
         },
     )
 
 
 def read_image_question(frame: bytes, *, app_id: str) -> Question:
     """Read a question about a picture. Raises SparkRequestError as `parse_image_question` does."""
-    asked = parse_image_question(frame, app_id=app_id)
+    parsed = parse_image_question(frame, app_id=app_id)
     return Question(
-        asked.prompt,
-        asked.roles,
-        asked.prompt_tokens,
-        asked.max_tokens,
-        describe_picture(asked.image, asked.kind, asked.size, without_orders(asked.prompt)),
-        noted={
-            "domain": asked.domain,
-            "messages": len(asked.roles),
-            "roles": asked.roles,
-            "max_tokens": asked.max_tokens,
-            "image_bytes": len(asked.image),
-            "image_size": list(asked.size),
+        parsed.prompt,
+        parsed.roles,
+        parsed.prompt_tokens,
+        parsed.max_tokens,
+        describe_picture(parsed.image, parsed.kind, parsed.size, strip_fault_markers(parsed.prompt)),
+        recorded={
+            "domain": parsed.domain,
+            "messages": len(parsed.roles),
+            "roles": parsed.roles,
+            "max_tokens": parsed.max_tokens,
+            "image_bytes": len(parsed.image),
+            "image_size": list(parsed.size),
         },
     )
 
@@ -191,58 +191,58 @@ class Script:
 
 def write_script(question: Question, faults: Sequence[Fault], *, sid: str) -> Script:
     """Write the script of an answer. No I/O, no chance: the same arguments give the same script."""
-    ordered = {fault.kind: fault for fault in reversed(faults)}
-    events = _events(question, ordered)
+    active = {fault.kind: fault for fault in reversed(faults)}
+    events = _events(question, active)
     frames = [render(event, sid=sid, seq=seq, first=seq == 0) for seq, event in enumerate(events)]
-    if "wide" in ordered:
+    if "wide" in active:
         frames = [_as_utf8(frame) for frame in frames]
-    if usage := ordered.get("usage"):
-        frames[-1] = _spoil_usage(frames[-1], usage.text("value"))
+    if usage := active.get("usage"):
+        frames[-1] = _corrupt_usage(frames[-1], usage.text("value"))
     steps: list[Step] = [Send(frame) for frame in frames]
-    if "null" in ordered:
+    if "null" in active:
         steps.insert(1 if len(steps) > 1 else 0, Send(_null_frame(sid, is_first=len(steps) == 1)))
-    if question.shows_sources or "plugins" in ordered:
+    if question.shows_sources or "plugins" in active:
         steps.insert(0, Send(_plugins_frame(sid)))
-    slow = ordered.get("slow")
+    slow = active.get("slow")
     return Script(
-        tuple(_break_down(steps, ordered, sid)),
+        tuple(_apply_faults(steps, active, sid)),
         gap=slow.number("seconds") if slow else None,
-        closes=False if "no_close" in ordered else None,
+        closes=False if "no_close" in active else None,
     )
 
 
-def _events(question: Question, ordered: dict[str, Fault]) -> list[ChatEvent]:
+def _events(question: Question, active: dict[str, Fault]) -> list[ChatEvent]:
     prompt_tokens = max(1, question.prompt_tokens)
-    asked_tokens = max(1, estimate_tokens(question.prompt))
-    if call := ordered.get("function_call"):
+    question_tokens = max(1, estimate_tokens(question.prompt))
+    if call := active.get("function_call"):
         return [
             ChatEvent(
                 tool_calls=(ToolCallDelta(0, call.text("name"), call.text("arguments")),),
-                usage=Usage(prompt_tokens, 0, prompt_tokens, asked_tokens),
+                usage=Usage(prompt_tokens, 0, prompt_tokens, question_tokens),
                 is_last=True,
             )
         ]
-    thoughts = ""
-    if question.thinks or "reasoning" in ordered:
-        thoughts = cut_to_tokens(
-            make_reasoning(without_orders(question.prompt)), question.max_tokens // 2, estimate_tokens
+    reasoning = ""
+    if question.has_reasoning or "reasoning" in active:
+        reasoning = cut_to_tokens(
+            make_reasoning(strip_fault_markers(question.prompt)), question.max_tokens // 2, estimate_tokens
         )
-    text = _EMOJI if "emoji" in ordered else question.answer
-    text = cut_to_tokens(text, max(1, question.max_tokens - estimate_tokens(thoughts)), estimate_tokens)
-    deltas = split_frames(text, size=1 if "emoji" in ordered else 6)
-    if frames := ordered.get("frames"):
+    text = _EMOJI if "emoji" in active else question.answer
+    text = cut_to_tokens(text, max(1, question.max_tokens - estimate_tokens(reasoning)), estimate_tokens)
+    deltas = split_frames(text, size=1 if "emoji" in active else 6)
+    if frames := active.get("frames"):
         deltas = _spread(text, frames.whole("n"))
-    if wide := ordered.get("wide"):
+    if wide := active.get("wide"):
         size = wide.whole("bytes")
         deltas.insert(len(deltas) // 2, "宽" * (size // 3) if is_chinese(question.prompt) else "é" * (size // 2))
-    if "single" in ordered:
+    if "single" in active:
         deltas = ["".join(deltas)]
-    if "empty" in ordered:
+    if "empty" in active:
         deltas = ["", *itertools.chain.from_iterable((delta, "") for delta in deltas)]
     deltas = deltas or [""]
-    completion = estimate_tokens("".join(deltas)) + estimate_tokens(thoughts)
-    usage = Usage(prompt_tokens, completion, prompt_tokens + completion, asked_tokens)
-    events = [ChatEvent(reasoning=thought) for thought in split_frames(thoughts)]
+    completion = estimate_tokens("".join(deltas)) + estimate_tokens(reasoning)
+    usage = Usage(prompt_tokens, completion, prompt_tokens + completion, question_tokens)
+    events = [ChatEvent(reasoning=delta) for delta in split_frames(reasoning)]
     events += [ChatEvent(text=delta) for delta in deltas[:-1]]
     events.append(ChatEvent(text=deltas[-1], usage=usage, is_last=True))
     return events
@@ -256,10 +256,10 @@ def _spread(text: str, frames: int) -> list[str]:
     return list(itertools.islice(itertools.cycle(text or "x"), frames))
 
 
-def _break_down(steps: list[Step], ordered: dict[str, Fault], sid: str) -> Iterable[Step]:
+def _apply_faults(steps: list[Step], active: dict[str, Fault], sid: str) -> Iterable[Step]:
     """Let happen what does not depend on the answer's content; the last frame is never sent before it."""
 
-    def place(fault: Fault, *, may_be_first: bool = False) -> int:
+    def position(fault: Fault, *, may_be_first: bool = False) -> int:
         if may_be_first and fault.text("at") == "first":
             return 0
         return min(fault.whole("after"), len(steps) - 1)
@@ -274,17 +274,17 @@ def _break_down(steps: list[Step], ordered: dict[str, Fault], sid: str) -> Itera
         ),
     }
     for kind, make in inserted.items():
-        if fault := ordered.get(kind):
-            steps.insert(place(fault), make(fault))
-    if stall := ordered.get("stall"):
-        steps.insert(place(stall, may_be_first=True), Stall(stall.number("seconds")))
-    if error := ordered.get("error"):
+        if fault := active.get(kind):
+            steps.insert(position(fault), make(fault))
+    if stall := active.get("stall"):
+        steps.insert(position(stall, may_be_first=True), Stall(stall.number("seconds")))
+    if error := active.get("error"):
         failure = Fail(error.whole("code"), error.text("message") or "ordered by a fault")
-        return [*steps[: place(error, may_be_first=True)], failure]
-    if truncate := ordered.get("truncate"):
-        return [*steps[: place(truncate)], Close(truncate.whole("code"))]
-    if reset := ordered.get("reset"):
-        return [*steps[: place(reset)], Reset()]
+        return [*steps[: position(error, may_be_first=True)], failure]
+    if truncate := active.get("truncate"):
+        return [*steps[: position(truncate)], Close(truncate.whole("code"))]
+    if reset := active.get("reset"):
+        return [*steps[: position(reset)], Reset()]
     return steps
 
 
@@ -293,16 +293,16 @@ def _as_utf8(frame: bytes) -> bytes:
     return msgspec.json.encode(json.loads(frame))
 
 
-def _spoil_usage(frame: bytes, how: str) -> bytes:
+def _corrupt_usage(frame: bytes, variant: str) -> bytes:
     loaded = json.loads(frame)
     numbers = loaded["payload"]["usage"]["text"]
-    if how == "missing":
+    if variant == "missing":
         del loaded["payload"]["usage"]
-    elif how == "negative":
+    elif variant == "negative":
         numbers.update(dict.fromkeys(numbers, -7))
-    elif how == "absurd":
+    elif variant == "absurd":
         numbers.update(dict.fromkeys(numbers, 10**18))
-    elif how == "text":
+    elif variant == "text":
         numbers.update({name: str(value) for name, value in numbers.items()})
     else:  # "total": a sum that is none
         numbers["total_tokens"] = 1
@@ -359,7 +359,7 @@ class ChatCall:
         read: Callable[[bytes], Question],
         *,
         service: str,
-        book: FaultBook,
+        registry: FaultRegistry,
         pause: tuple[float, float],
         closes: bool,
         request_timeout: float,
@@ -369,7 +369,7 @@ class ChatCall:
         self._ws = ws
         self._read = read
         self._service = service
-        self._book = book
+        self._registry = registry
         self._first_pause, self._gap = pause
         self._closes = closes
         self._request_timeout = request_timeout
@@ -394,8 +394,8 @@ class ChatCall:
             with contextlib.suppress(ConnectionError):
                 await self._fail(call, refusal.code, refusal.message)
             return
-        calls.note(self._service, **question.noted)
-        faults = self._book.take(self._service, "call") + self._book.take_from_prompt(question.prompt)
+        calls.note(self._service, **question.recorded)
+        faults = self._registry.take(self._service, "call") + self._registry.take_from_prompt(question.prompt)
         script = write_script(question, faults, sid=self._sid)
         player = asyncio.create_task(self._play(script, call))
         reader = asyncio.create_task(self._ws.receive())

@@ -17,7 +17,15 @@ from aiproject.protocols.iflytek.dictation.server import DictationRequestError, 
 from aiproject.sandbox.counters import Call, Calls
 from aiproject.sandbox.engines import EngineFailed, EngineRefused, SpeechEngine
 from aiproject.sandbox.faults import Fault
-from aiproject.sandbox.hearing import RATE, CannedHearing, EngineHearing, Hearing, Piece, SilenceWatch, To16k
+from aiproject.sandbox.recognition import (
+    RATE,
+    CannedRecognition,
+    EngineRecognition,
+    Piece,
+    Recognition,
+    To16k,
+    TrailingSilence,
+)
 from aiproject.sandbox.wire import ERROR_CLOSE_DELAY, close_with, new_sid, reset_connection, send_frame
 
 __all__ = ["DictationCall", "ResultWriter"]
@@ -121,10 +129,10 @@ class DictationCall:
         self._sid = new_sid("iat")
         self._frames = 0
         self._results: asyncio.Task[None] | None = None
-        self._silence = SilenceWatch()
+        self._silence = TrailingSilence()
         self._convert = To16k(RATE)
-        self._hearing: Hearing = CannedHearing(in_chinese=True)
-        self._is_heard_out = False
+        self._recognition: Recognition = CannedRecognition(in_chinese=True)
+        self._is_input_over = False
 
     async def run(self, calls: Calls, call: Call) -> None:
         """Serve the connection until it is closed."""
@@ -148,7 +156,7 @@ class DictationCall:
                 if call.is_complete:
                     await close_with(self._ws, "server read msg timeout")
                     return
-                if self._is_heard_out:
+                if self._is_input_over:
                     continue  # we are the slow one: the engine is still at work
                 raise DictationRequestError(10200, "read data timeout") from None
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
@@ -163,19 +171,19 @@ class DictationCall:
         self._frames += 1
         if self._frames == 1:
             await self._open(calls, call)
-        if await self._break_down(call, is_last=piece.is_last):
+        if await self._apply_counted_faults(call, is_last=piece.is_last):
             return
-        if self._is_heard_out:
+        if self._is_input_over:
             return  # ended by silence; what still comes before the last frame is out is not heard
         samples = self._convert.convert(piece.pcm, is_last=piece.is_last)
         self._silence.feed(samples)
-        self._hearing.feed(samples)
+        self._recognition.feed(samples)
         vad = self._faults.get("vad")
         is_silent = self._silence.milliseconds >= self._session.end_of_speech_ms > 0
         is_cut = vad is not None and self._session.audio_seconds >= vad.number("seconds")
         if piece.is_last or is_silent or is_cut:
-            self._is_heard_out = True
-            self._hearing.finish()
+            self._is_input_over = True
+            self._recognition.finish()
             calls.note("dictation", **self._parameters())
 
     async def _open(self, calls: Calls, call: Call) -> None:
@@ -183,17 +191,17 @@ class DictationCall:
         calls.note("dictation", **self._parameters())
         error = self._faults.get("error")
         if error is not None and error.text("at") == "first":
-            raise _ordered_error(error)
+            raise _requested_error(error)
         if self._round_trip:
             await asyncio.sleep(self._round_trip)
         corrects = session.dynamic_correction and self._is_wpgs_licensed and "no_pgs" not in self._faults
         corrects = corrects or "wpgs" in self._faults
         writer = ResultWriter(session, self._sid, corrects=corrects, is_elaborate="wpgs" in self._faults)
         self._convert = To16k(session.sample_rate)
-        self._hearing = (
-            CannedHearing(in_chinese=session.language != "en_us")
+        self._recognition = (
+            CannedRecognition(in_chinese=session.language != "en_us")
             if self._engine is None
-            else EngineHearing(self._engine, wants_interim=corrects)
+            else EngineRecognition(self._engine, wants_interim=corrects)
         )
         stall = self._faults.get("stall")
         if stall is None or stall.text("at") != "first":
@@ -204,7 +212,7 @@ class DictationCall:
 
     async def _send_results(self, writer: ResultWriter, call: Call) -> None:
         try:
-            async for piece in self._hearing.pieces():
+            async for piece in self._recognition.pieces():
                 if "silence" not in self._faults:
                     for frame in writer.write(piece):
                         await send_frame(self._ws, frame)
@@ -234,14 +242,14 @@ class DictationCall:
         call.is_complete = True
         await send_frame(self._ws, last)
 
-    async def _break_down(self, call: Call, *, is_last: bool) -> bool:
+    async def _apply_counted_faults(self, call: Call, *, is_last: bool) -> bool:
         """Carry out a fault that waits for a number of client frames; whether the connection is gone."""
         for kind in ("reset", "error"):
             fault = self._faults.get(kind)
             if fault is not None and (self._frames >= max(1, fault.whole("after")) or is_last):
                 call.has_failed = True
                 if kind == "error":
-                    raise _ordered_error(fault)
+                    raise _requested_error(fault)
                 reset_connection(self._request.transport)
                 return True
         return False
@@ -269,5 +277,5 @@ class DictationCall:
         }
 
 
-def _ordered_error(fault: Fault) -> DictationRequestError:
+def _requested_error(fault: Fault) -> DictationRequestError:
     return DictationRequestError(fault.whole("code"), fault.text("message") or "ordered by a fault")

@@ -30,7 +30,7 @@ __all__ = ["main", "read_message", "write_message"]
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """No message comes near: a minute of audio has 2 MB, a picture at most 4 MB."""
 
-_SHORTEST_SOUND = 3200
+_MIN_PCM_BYTES = 3200
 """A tenth of a second; less holds no word, and PocketSphinx fails on nothing at all."""
 
 Work = Callable[[bytes], list[list[Any]]]
@@ -85,8 +85,8 @@ def _pocketsphinx(_model: str) -> Work:
 
     decoder = Decoder(samprate=16000, loglevel="FATAL")  # the en-us model of its own package
 
-    def hear(pcm: bytes) -> list[list[Any]]:
-        if len(pcm) < _SHORTEST_SOUND:
+    def transcribe(pcm: bytes) -> list[list[Any]]:
+        if len(pcm) < _MIN_PCM_BYTES:
             return []
         # What it has learnt of the noise goes from one utterance to the next as long as the stream is the same.
         decoder.start_stream()
@@ -102,7 +102,7 @@ def _pocketsphinx(_model: str) -> Work:
                 words.append([text, segment.start_frame * 10, (segment.end_frame + 1) * 10])
         return words
 
-    return hear
+    return transcribe
 
 
 def _sherpa(folder: str) -> Work:
@@ -113,7 +113,7 @@ def _sherpa(folder: str) -> Work:
     make = getattr(sherpa_onnx.OfflineRecognizer, model.factory)
     recognizer = make(**model.arguments, num_threads=max(1, min(4, os.cpu_count() or 1)))
 
-    def hear(pcm: bytes) -> list[list[Any]]:
+    def transcribe(pcm: bytes) -> list[list[Any]]:
         samples = np.frombuffer(pcm, dtype="<i2").astype(np.float32) / 32768.0
         stream = recognizer.create_stream()
         stream.accept_waveform(16000, samples)
@@ -122,7 +122,7 @@ def _sherpa(folder: str) -> Work:
         duration = len(samples) // 16
         return [[text, 0, duration]] if text else []
 
-    return hear
+    return transcribe
 
 
 def _rapidocr(_model: str) -> Work:

@@ -74,7 +74,7 @@ class SpeechEngine(Protocol):
 
     name: str
 
-    async def hear(self, pcm: bytes) -> list[Word]:
+    async def transcribe(self, pcm: bytes) -> list[Word]:
         """Write down speech: PCM, 16 kHz, 16-bit, mono. Raises `EngineFailed` or `EngineRefused`."""
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class ProcessSpeech:
         }[kind]
         self._process = _EngineProcess([kind] if model is None else [kind, str(model)])
 
-    async def hear(self, pcm: bytes) -> list[Word]:
+    async def transcribe(self, pcm: bytes) -> list[Word]:
         return [Word(str(text), int(start), int(end)) for text, start, end in await self._process.work(pcm)]
 
     def close(self) -> None:

@@ -20,12 +20,12 @@ __all__ = [
     "GATEWAY_REFUSALS",
     "SERVICES",
     "Fault",
-    "FaultBook",
     "FaultKind",
-    "Order",
-    "UnknownFault",
-    "parse_orders",
-    "without_orders",
+    "FaultRegistry",
+    "FaultRequest",
+    "InvalidFault",
+    "parse_fault_requests",
+    "strip_fault_markers",
 ]
 
 SERVICES: Final = ("chat", "image", "dictation", "ocr")
@@ -36,7 +36,7 @@ _CHAT: Final = ("chat", "image")
 Value = int | float | str
 
 
-class UnknownFault(ValueError):
+class InvalidFault(ValueError):
     """An order that cannot be carried out; the text says what is wrong with it."""
 
 
@@ -52,7 +52,7 @@ class Choice:
 
     def read(self, value: object) -> Value:
         if value not in self.values:
-            raise UnknownFault(f"must be one of {', '.join(self.values)}")
+            raise InvalidFault(f"must be one of {', '.join(self.values)}")
         return str(value)
 
 
@@ -70,11 +70,11 @@ class Number:
             try:
                 value = int(value) if whole else float(value)
             except ValueError:
-                raise UnknownFault("must be a number") from None
+                raise InvalidFault("must be a number") from None
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise UnknownFault("must be a whole number" if whole else "must be a number")
+            raise InvalidFault("must be a whole number" if whole else "must be a number")
         if not self.low <= value <= self.high:
-            raise UnknownFault(f"must be between {self.low:g} and {self.high:g}")
+            raise InvalidFault(f"must be between {self.low:g} and {self.high:g}")
         return int(value) if whole else float(value)
 
 
@@ -83,11 +83,11 @@ class Text:
     """A free text of bounded length."""
 
     default: Value = ""
-    longest: int = 500
+    max_length: int = 500
 
     def read(self, value: object) -> Value:
-        if not isinstance(value, str) or len(value) > self.longest:
-            raise UnknownFault(f"must be a text of at most {self.longest} characters")
+        if not isinstance(value, str) or len(value) > self.max_length:
+            raise InvalidFault(f"must be a text of at most {self.max_length} characters")
         return value
 
 
@@ -204,39 +204,39 @@ class Fault:
 def _make_fault(kind: str, given: Mapping[str, object]) -> Fault:
     known = FAULTS.get(kind)
     if known is None:
-        raise UnknownFault(f"no fault is named {kind[:40]!r}; there are {', '.join(FAULTS)}")
+        raise InvalidFault(f"no fault is named {kind[:40]!r}; there are {', '.join(FAULTS)}")
     values = {name: option.default for name, option in known.options.items()}
     for name, value in given.items():
         option = known.options.get(name)
         if option is None:
             names = ", ".join(known.options) or "none"
-            raise UnknownFault(f"{kind} has no option {name[:40]!r}; it has {names}")
+            raise InvalidFault(f"{kind} has no option {name[:40]!r}; it has {names}")
         try:
             values[name] = option.read(value)
-        except UnknownFault as wrong:
-            raise UnknownFault(f"{kind}: {name} {wrong}") from None
+        except InvalidFault as wrong:
+            raise InvalidFault(f"{kind}: {name} {wrong}") from None
     return Fault(kind, values)
 
 
 # -- orders in a prompt ------------------------------------------------------------------------------------------------
 
-_ORDER: Final = re.compile(r"\[\[fault:([^\[\]\n]{1,400})\]\]")
+_MARKER: Final = re.compile(r"\[\[fault:([^\[\]\n]{1,400})\]\]")
 _PAIR: Final = re.compile(r'([a-z_]+)=("[^"]*"|\S+)\Z')
 
 
-def without_orders(prompt: str) -> str:
-    """The prompt without what `faults_in_prompt` reads in it."""
-    return _ORDER.sub("", prompt).strip()
+def strip_fault_markers(prompt: str) -> str:
+    """The prompt without what `parse_fault_markers` reads in it."""
+    return _MARKER.sub("", prompt).strip()
 
 
-def faults_in_prompt(prompt: str) -> list[tuple[Fault, int]]:
+def parse_fault_markers(prompt: str) -> list[tuple[Fault, int]]:
     """Read the orders in a prompt: each with the number of calls that it is for, 0 for every call.
 
     ``[[fault:KIND option=value …]]``, where KIND may be left out if ``code=`` is given; a value with blanks is quoted.
     Orders that make no sense are skipped: a prompt is no place for a syntax error.
     """
     found: list[tuple[Fault, int]] = []
-    for match in _ORDER.finditer(prompt):
+    for match in _MARKER.finditer(prompt):
         kind, given = "", dict[str, object]()
         parts = re.findall(r'[^\s"]*"[^"]*"|\S+', match[1])
         for part in parts:
@@ -250,7 +250,7 @@ def faults_in_prompt(prompt: str) -> list[tuple[Fault, int]]:
         try:
             times = int(Number(0, 0, 1_000_000).read(given.pop("times", 0)))
             fault = _make_fault(kind, given)
-        except UnknownFault:
+        except InvalidFault:
             continue
         if FAULTS[kind].stage == "call" and "chat" in FAULTS[kind].services:
             found.append((fault, times))
@@ -261,7 +261,7 @@ def faults_in_prompt(prompt: str) -> list[tuple[Fault, int]]:
 
 
 @dataclass
-class Order:
+class FaultRequest:
     """A fault that waits in the book.
 
     Attributes:
@@ -274,55 +274,55 @@ class Order:
     remaining: int | None
 
 
-def parse_orders(body: object) -> list[Order]:
+def parse_fault_requests(body: object) -> list[FaultRequest]:
     """Read what was posted to the control API: one order or a list of them.
 
     Raises:
         UnknownFault: an order is malformed; none of them was taken.
     """
-    orders = []
+    requests = []
     for entry in body if isinstance(body, list) else [body]:
         if not isinstance(entry, dict):
-            raise UnknownFault('an order is an object such as {"service": "chat", "fault": "stall", "times": 1}')
+            raise InvalidFault('an order is an object such as {"service": "chat", "fault": "stall", "times": 1}')
         given = dict(entry)
         service, kind, times = given.pop("service", "any"), given.pop("fault", None), given.pop("times", 1)
         if service not in (*SERVICES, "any"):
-            raise UnknownFault(f"service must be one of {', '.join(SERVICES)} or any")
+            raise InvalidFault(f"service must be one of {', '.join(SERVICES)} or any")
         if not isinstance(kind, str):
-            raise UnknownFault(f"fault must be one of {', '.join(FAULTS)}")
+            raise InvalidFault(f"fault must be one of {', '.join(FAULTS)}")
         fault = _make_fault(kind, given)
         if service != "any" and service not in FAULTS[kind].services:
-            raise UnknownFault(f"{kind} can be ordered for {', '.join(FAULTS[kind].services)}, not for {service}")
+            raise InvalidFault(f"{kind} can be ordered for {', '.join(FAULTS[kind].services)}, not for {service}")
         try:
             count = int(Number(1, 0, 1_000_000).read(1 if times is None else times))
-        except UnknownFault as wrong:
-            raise UnknownFault(f"times {wrong}; 0 is every call") from None
-        orders.append(Order(service, fault, count or None))
-    return orders
+        except InvalidFault as wrong:
+            raise InvalidFault(f"times {wrong}; 0 is every call") from None
+        requests.append(FaultRequest(service, fault, count or None))
+    return requests
 
 
-class FaultBook:
+class FaultRegistry:
     """The orders that wait, first come first served; safe to use from any thread."""
 
-    _MAX_ORDERS = 1000
+    _MAX_REQUESTS = 1000
     _MAX_PROMPTS = 1000
 
     def __init__(self) -> None:
-        self._orders: list[Order] = []
+        self._requests: list[FaultRequest] = []
         self._prompts: OrderedDict[bytes, int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, orders: Sequence[Order]) -> None:
-        """Put orders in. Raises `UnknownFault` if the book is full."""
+    def add(self, requests: Sequence[FaultRequest]) -> None:
+        """Put orders in. Raises `InvalidFault` if the book is full."""
         with self._lock:
-            if len(self._orders) + len(orders) > self._MAX_ORDERS:
-                raise UnknownFault(f"at most {self._MAX_ORDERS} orders can wait")
-            self._orders.extend(orders)
+            if len(self._requests) + len(requests) > self._MAX_REQUESTS:
+                raise InvalidFault(f"at most {self._MAX_REQUESTS} orders can wait")
+            self._requests.extend(requests)
 
     def clear(self) -> None:
         """Take every order back, and forget how often prompts with ``times`` came."""
         with self._lock:
-            self._orders.clear()
+            self._requests.clear()
             self._prompts.clear()
 
     def pending(self) -> list[dict[str, Any]]:
@@ -330,7 +330,7 @@ class FaultBook:
         with self._lock:
             return [
                 {"service": o.service, "fault": o.fault.kind, "times": o.remaining or 0, **o.fault.options}
-                for o in self._orders
+                for o in self._requests
             ]
 
     def take(self, service: str, stage: Literal["gateway", "call"]) -> list[Fault]:
@@ -339,35 +339,35 @@ class FaultBook:
         taken: list[Fault] = []
         with self._lock:
             has_counted = False
-            for order in list(self._orders):
-                kind = FAULTS[order.fault.kind]
-                if kind.stage != stage or service not in kind.services or order.service not in (service, "any"):
+            for request in list(self._requests):
+                kind = FAULTS[request.fault.kind]
+                if kind.stage != stage or service not in kind.services or request.service not in (service, "any"):
                     continue
-                if order.remaining is None:
-                    taken.append(order.fault)
+                if request.remaining is None:
+                    taken.append(request.fault)
                 elif not has_counted:
                     has_counted = True
-                    taken.append(order.fault)
-                    order.remaining -= 1
-                    if order.remaining == 0:
-                        self._orders.remove(order)
+                    taken.append(request.fault)
+                    request.remaining -= 1
+                    if request.remaining == 0:
+                        self._requests.remove(request)
         return taken
 
     def take_from_prompt(self, prompt: str) -> list[Fault]:
         """Take what a prompt orders. ``times=2`` makes the same prompt fail twice, then succeed, then start anew."""
-        orders = faults_in_prompt(prompt)
-        if not orders:
+        requests = parse_fault_markers(prompt)
+        if not requests:
             return []
-        most = max(times for _, times in orders)
-        count = self._count(prompt, most) if most else 1
-        return [fault for fault, times in orders if not times or count <= times]
+        max_times = max(times for _, times in requests)
+        count = self._count(prompt, max_times) if max_times else 1
+        return [fault for fault, times in requests if not times or count <= times]
 
-    def _count(self, prompt: str, most: int) -> int:
-        """How often this prompt came in its present round of ``most`` + 1 calls, this time included."""
+    def _count(self, prompt: str, max_times: int) -> int:
+        """How often this prompt came in its present round of ``max_times`` + 1 calls, this time included."""
         key = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             count = self._prompts.pop(key, 0) + 1
-            if count <= most:
+            if count <= max_times:
                 self._prompts[key] = count
             if len(self._prompts) > self._MAX_PROMPTS:
                 self._prompts.popitem(last=False)

@@ -51,7 +51,7 @@ class _Payload(msgspec.Struct):
     message: _Message
 
 
-class _Asked(msgspec.Struct):
+class _Request(msgspec.Struct):
     parameter: _Parameter
     payload: _Payload
 
@@ -100,10 +100,10 @@ def parse_image_question(frame: bytes, *, app_id: str) -> ImageQuestion:
     if given != app_id:
         raise SparkRequestError(10313, "app_id and api_key does not match")
     try:
-        asked = msgspec.convert(loaded, _Asked)
+        parsed = msgspec.convert(loaded, _Request)
     except msgspec.ValidationError as error:
         raise SparkRequestError(10163, f"param validate error: {error}") from None
-    chat, dialog = asked.parameter.chat, asked.payload.message.text
+    chat, dialog = parsed.parameter.chat, parsed.payload.message.text
     _check(chat, dialog)
     image, kind, size = _read_picture(dialog[0].content)
     if max(size) > _MAX_SIDE:
@@ -152,7 +152,7 @@ def _check(chat: _Chat, dialog: list[_Text]) -> None:
     if not dialog or dialog[0].content_type != "image" or dialog[0].role != "user":
         raise SparkRequestError(10004, "schema error: the first element must be the image")
     turns = dialog[1:]
-    in_turn = all(text.role == ("user", "assistant")[place % 2] for place, text in enumerate(turns))
+    in_turn = all(text.role == ("user", "assistant")[position % 2] for position, text in enumerate(turns))
     if len(turns) % 2 == 0 or not in_turn:
         raise SparkRequestError(10004, "schema error: user and assistant must alternate and the last must be user")
     if any(text.content_type != "text" or not text.content for text in turns):

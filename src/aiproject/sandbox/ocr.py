@@ -28,28 +28,28 @@ async def answer_ocr(
     call: Call,
 ) -> web.Response:
     """Answer one request that the gateway let in."""
-    ordered = {fault.kind: fault for fault in reversed(faults)}
+    active = {fault.kind: fault for fault in reversed(faults)}
     sid = new_sid("ase")
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
         call.has_failed = True
         return _json(413, b'{"message":"request entity too large"}')
-    if slow := ordered.get("slow"):
+    if slow := active.get("slow"):
         await asyncio.sleep(slow.number("seconds"))
-    if stall := ordered.get("stall"):
+    if stall := active.get("stall"):
         await asyncio.sleep(stall.number("seconds"))
-    if "reset" in ordered:
+    if "reset" in active:
         call.has_failed = True
         reset_connection(request.transport)
         return _json(502, b"{}")  # never leaves: its connection is gone
-    if "not_json" in ordered:
+    if "not_json" in active:
         call.has_failed = True
         return _json(200, b'{"header":{"code":0,')
-    if huge := ordered.get("huge"):
+    if huge := active.get("huge"):
         call.has_failed = True
         return _json(200, b" " * huge.whole("bytes"))
-    if error := ordered.get("error"):
+    if error := active.get("error"):
         call.has_failed = True
         message = error.text("message") or "ordered by a fault"
         code, is_flat = error.whole("code"), error.whole("flat") == 1
@@ -59,7 +59,7 @@ async def answer_ocr(
         calls.note(
             "ocr", service=service.name, bytes=len(picture), kind=kind, sha256=hashlib.sha256(picture).hexdigest()
         )
-        lines = [] if "empty" in ordered else [line.text for line in await engine.read(picture)]
+        lines = [] if "empty" in active else [line.text for line in await engine.read(picture)]
     except OcrRequestError as refusal:
         call.has_failed = True
         return _json(refusal.http_status, error_body(refusal.code, refusal.message, sid))
@@ -70,14 +70,14 @@ async def answer_ocr(
         call.has_failed = True
         return _json(502, error_body(10700, "engine exception", sid))
     call.is_complete = True
-    nul = ordered.get("nul")
+    nul = active.get("nul")
     return _json(
         200,
         answer_body(
             service,
             lines,
             sid=sid,
-            has_payload="no_payload" not in ordered,
+            has_payload="no_payload" not in active,
             nul_padding=nul.whole("n") if nul else 0,
         ),
     )

@@ -24,7 +24,7 @@ from aiproject.sandbox.chat import ChatCall, read_image_question, read_question
 from aiproject.sandbox.counters import Call, Calls
 from aiproject.sandbox.dictation import DictationCall
 from aiproject.sandbox.engines import PictureEngine, SpeechEngine, find_picture_engine, find_speech_engine
-from aiproject.sandbox.faults import GATEWAY_REFUSALS, FaultBook, UnknownFault, parse_orders
+from aiproject.sandbox.faults import GATEWAY_REFUSALS, FaultRegistry, InvalidFault, parse_fault_requests
 from aiproject.sandbox.ocr import answer_ocr
 from aiproject.sandbox.wire import reset_connection
 
@@ -117,7 +117,7 @@ class Platform:
     def __init__(self, options: SandboxOptions) -> None:
         """Raises `Misconfigured` if a speech model is named that cannot be used."""
         self.options = options
-        self.faults = FaultBook()
+        self.faults = FaultRegistry()
         self.calls = Calls()
         self._own_engines: list[SpeechEngine | PictureEngine] = []
         self.speech = options.speech
@@ -144,7 +144,7 @@ class Platform:
         """The sandbox's clock, as the request in hand sees it."""
         return datetime.fromtimestamp(self.options.clock() + _clock_offset.get(), tz=UTC)
 
-    async def let_in(self, request: web.Request, service: str) -> web.Response | None:
+    async def admit(self, request: web.Request, service: str) -> web.Response | None:
         """Do what the gateway does before a service sees the request; ``None``: it is let in."""
         _clock_offset.set(0.0)  # a connection that is kept alive has one context for all its requests
         for fault in self.faults.take(service, "gateway"):
@@ -183,7 +183,7 @@ class Platform:
             if task is not None:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            refusal = await self.let_in(request, service)
+            refusal = await self.admit(request, service)
             if refusal is not None:
                 self.calls.refuse(service)
                 return refusal
@@ -216,7 +216,7 @@ class Platform:
             ws,
             read,
             service=service,
-            book=self.faults,
+            registry=self.faults,
             pause=(options.first_frame_delay + options.round_trip, options.frame_gap),
             closes=options.server_closes,
             request_timeout=options.request_timeout,
@@ -270,15 +270,15 @@ class Platform:
 
     # -- the control API -----------------------------------------------------------------------------------------------
 
-    async def order_faults(self, request: web.Request) -> web.Response:
+    async def add_faults(self, request: web.Request) -> web.Response:
         """``POST /sandbox/faults``."""
         # A page in a browser cannot send this media type across origins unasked, and nobody answers its question.
         if request.content_type != "application/json":
             return _json(415, {"message": "content-type must be application/json"})
         try:
-            orders = parse_orders(msgspec.json.decode(await request.read()))
-            self.faults.add(orders)
-        except UnknownFault as wrong:
+            requests = parse_fault_requests(msgspec.json.decode(await request.read()))
+            self.faults.add(requests)
+        except InvalidFault as wrong:
             return _json(400, {"message": str(wrong)})
         except (ValueError, RecursionError):
             return _json(400, {"message": "the body is not JSON"})
@@ -336,18 +336,18 @@ def build_app(options: SandboxOptions) -> web.Application:
         app.router.add_get(path, platform.serve("dictation", platform.dictation), allow_head=False)
     for path in OCR_PATHS:
         app.router.add_post(path, platform.serve("ocr", platform.ocr))
-    app.router.add_post("/sandbox/faults", _for_this_machine(platform.order_faults))
-    app.router.add_get("/sandbox/faults", _for_this_machine(platform.list_faults))
-    app.router.add_delete("/sandbox/faults", _for_this_machine(platform.clear_faults))
-    app.router.add_get("/sandbox/calls", _for_this_machine(platform.count_calls))
+    app.router.add_post("/sandbox/faults", _loopback_only(platform.add_faults))
+    app.router.add_get("/sandbox/faults", _loopback_only(platform.list_faults))
+    app.router.add_delete("/sandbox/faults", _loopback_only(platform.clear_faults))
+    app.router.add_get("/sandbox/calls", _loopback_only(platform.count_calls))
     app.router.add_route("*", "/{path:.*}", _not_found)
-    app.on_response_prepare.append(_tell_date)
+    app.on_response_prepare.append(_add_date_header)
     app.on_shutdown.append(platform.end_calls)
     app.on_cleanup.append(platform.close)
     return app
 
 
-async def _tell_date(request: web.Request, response: web.StreamResponse) -> None:
+async def _add_date_header(request: web.Request, response: web.StreamResponse) -> None:
     """The platform's clock goes out with each answer: from it a client learns how far off its own is."""
     response.headers["Date"] = http_date(platform_of(request.app).now())
     response.headers["Server"] = "aiproject-sandbox"
@@ -357,7 +357,7 @@ async def _not_found(_request: web.Request) -> web.Response:
     return _refusal(404, "not found")
 
 
-def _for_this_machine(
+def _loopback_only(
     handler: Callable[[web.Request], Awaitable[web.Response]],
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     """The control API answers callers on this machine only, wherever the sandbox listens."""

@@ -16,7 +16,7 @@ import uvloop
 from aiohttp import web
 
 from aiproject.errors import Misconfigured
-from aiproject.sandbox.faults import FaultBook
+from aiproject.sandbox.faults import FaultRegistry
 from aiproject.sandbox.platform import Platform, SandboxOptions, build_app, platform_of
 
 __all__ = ["SandboxAddress", "SandboxThread", "run_forever"]
@@ -126,7 +126,7 @@ class SandboxThread:
         self._failure: BaseException | None = None
 
     @property
-    def faults(self) -> FaultBook:
+    def faults(self) -> FaultRegistry:
         """The book of orders of the running sandbox."""
         return self._running().faults
 

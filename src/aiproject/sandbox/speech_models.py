@@ -88,9 +88,9 @@ def _choose(models: Iterable[Path], word: str) -> Path | None:
 
 
 def _named_layout(folder: Path, files: Iterable[Path]) -> str:
-    said = folder.resolve().name
+    name = folder.resolve().name
     for path in files:
         if path.name == "layout.txt":
-            said = path.read_text(encoding="utf-8", errors="replace")[:200]
-    said = said.lower().replace("_", "-").replace("sensevoice", "sense-voice")
-    return next((layout for layout in ("sense-voice", "paraformer") if layout in said), "")
+            name = path.read_text(encoding="utf-8", errors="replace")[:200]
+    name = name.lower().replace("_", "-").replace("sensevoice", "sense-voice")
+    return next((layout for layout in ("sense-voice", "paraformer") if layout in name), "")

@@ -12,22 +12,22 @@ from aiproject.protocols.iflytek.spark.answer import SparkAnswer
 from aiproject.protocols.iflytek.spark.request import build_request
 from bench.relay import openai_upstream
 from bench.relay.load import STAMP
-from bench.relay.upstream import PIECE, parse_orders, render
+from bench.relay.upstream import PIECE, parse_fault_requests, render
 
 
 class TestOrders:
     def test_a_question_without_orders_has_the_usual_answer(self) -> None:
-        orders = parse_orders(b'{"content":"what is 2 + 2?"}')
+        orders = parse_fault_requests(b'{"content":"what is 2 + 2?"}')
         assert (orders.frames, orders.every, orders.delay, orders.stamps) == (50, 0, 0, 0)
 
     def test_each_is_read_out_of_our_own_question(self) -> None:
         text = "please frames=7 every=100 delay=300 stamps=1"
         request = ChatRequest((ChatMessage("user", text),))
-        orders = parse_orders(build_request(request, app_id="bench", domain="generalv3.5"))
+        orders = parse_fault_requests(build_request(request, app_id="bench", domain="generalv3.5"))
         assert (orders.frames, orders.every, orders.delay, orders.stamps) == (7, 100, 300, 1)
 
     def test_the_last_one_counts(self) -> None:
-        assert parse_orders(b"frames=7, then frames=9").frames == 9
+        assert parse_fault_requests(b"frames=7, then frames=9").frames == 9
 
 
 class TestSparkFrames:

@@ -11,7 +11,7 @@ from aiproject.accounts.core.model import Account
 from aiproject.accounts.principal.principal import Credential, Principal
 from aiproject.adapters.http.asgi import Scope
 from aiproject.adapters.http.rate_limiter import MemoryRateLimiter
-from aiproject.calls.limits import CallLimits, Ceilings, RunningCall
+from aiproject.calls.limits import CallLimits, GlobalLimits, RunningCall
 from aiproject.errors import TooManyRequests
 
 ACCOUNT = Account(7, "the-uuid", "小明", "", None, 0, 0, None, 0, None, None)
@@ -43,7 +43,7 @@ class Clock:
 
 
 def limits(requests: int = 100, calls: int = 100, address_calls: int = 100) -> CallLimits:
-    return CallLimits(MemoryRateLimiter(Clock()), Ceilings(requests, calls, address_calls))
+    return CallLimits(MemoryRateLimiter(Clock()), GlobalLimits(requests, calls, address_calls))
 
 
 async def passes(call: RunningCall) -> bool:
@@ -151,7 +151,7 @@ async def test_a_call_that_consumes_no_tokens_needs_none() -> None:
 
 
 async def test_without_a_gate_everybody_passes() -> None:
-    off = CallLimits(None, Ceilings(1, 1, 1))
+    off = CallLimits(None, GlobalLimits(1, 1, 1))
     answer = scope()
     async with off.enter(answer, CALLER), off.enter(answer, CALLER):
         pass

@@ -137,7 +137,7 @@ def test_a_second_signal_ends_the_grace() -> None:
         task = asyncio.create_task(stream.play(calls))
         await asyncio.sleep(0)
         began = now()
-        await calls.drain(3600, in_a_hurry=lambda: now() - began > 1)
+        await calls.drain(3600, skip_grace=lambda: now() - began > 1)
         assert task.result() == "told why"
         assert now() - began < 2
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from aiproject.protocols.rate_limits import LimitStatus, policy_field, standing_field, waiting_time, weighted_count
+from aiproject.protocols.rate_limits import LimitStatus, policy_field, status_field, waiting_time, weighted_count
 
 COUNTS = st.integers(0, 2000)
 
@@ -47,8 +47,8 @@ def test_the_fields_are_those_of_the_draft() -> None:
     standings = [
         LimitStatus("account", 600, 599, 60),
         LimitStatus("account-calls", 50, 48, None, is_concurrent=True),
-        LimitStatus("key-tokens", 1000, 10, 60, is_told=False),
+        LimitStatus("key-tokens", 1000, 10, 60, is_reported=False),
     ]
     assert policy_field(standings) == b'"account";q=600;w=60, "account-calls";q=50;qu="concurrent-requests"'
-    assert standing_field(standings) == b'"account";r=599;t=60, "account-calls";r=48'
-    assert policy_field(standings[2:]) == standing_field(standings[2:]) == b""
+    assert status_field(standings) == b'"account";r=599;t=60, "account-calls";r=48'
+    assert policy_field(standings[2:]) == status_field(standings[2:]) == b""

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from aiproject.sandbox.faults import (
     FAULTS,
     SERVICES,
-    FaultBook,
-    UnknownFault,
-    faults_in_prompt,
-    parse_orders,
-    without_orders,
+    FaultRegistry,
+    InvalidFault,
+    parse_fault_markers,
+    parse_fault_requests,
+    strip_fault_markers,
 )
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "en" / "reference" / "sandbox.md"
@@ -24,12 +24,12 @@ DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "en" / "reference" / "
 
 class TestPrompt:
     def test_options_quotes_and_default_kind(self) -> None:
-        ((fault, times),) = faults_in_prompt('hi [[fault:code=10013 at=first message="a b" times=3]]')
+        ((fault, times),) = parse_fault_markers('hi [[fault:code=10013 at=first message="a b" times=3]]')
         assert (fault.kind, times) == ("error", 3)
         assert (fault.whole("code"), fault.text("at"), fault.text("message")) == (10013, "first", "a b")
 
     def test_several(self) -> None:
-        assert [fault.kind for fault, _ in faults_in_prompt("[[fault:slow]] [[fault:emoji]]")] == ["slow", "emoji"]
+        assert [fault.kind for fault, _ in parse_fault_markers("[[fault:slow]] [[fault:emoji]]")] == ["slow", "emoji"]
 
     @pytest.mark.parametrize(
         "prompt",
@@ -43,19 +43,19 @@ class TestPrompt:
         ],
     )
     def test_what_makes_no_sense_is_skipped(self, prompt: str) -> None:
-        assert faults_in_prompt(prompt) == []
+        assert parse_fault_markers(prompt) == []
 
     def test_orders_are_not_part_of_the_question(self) -> None:
-        assert without_orders("[[fault:single]] hello [[fault:slow seconds=1]]") == "hello"
+        assert strip_fault_markers("[[fault:single]] hello [[fault:slow seconds=1]]") == "hello"
 
     @given(st.text(alphabet='[]:= "abcdefault0123456789_\n', max_size=200))
     def test_any_text(self, prompt: str) -> None:
-        faults_in_prompt(prompt)
-        faults_in_prompt(f"[[fault:{prompt}]]")
+        parse_fault_markers(prompt)
+        parse_fault_markers(f"[[fault:{prompt}]]")
 
     def test_times_counts_rounds(self) -> None:
-        book = FaultBook()
-        taken = [len(book.take_from_prompt("[[fault:single times=2]][[fault:slow]]")) for _ in range(6)]
+        registry = FaultRegistry()
+        taken = [len(registry.take_from_prompt("[[fault:single times=2]][[fault:slow]]")) for _ in range(6)]
         assert taken == [2, 2, 1] * 2
 
 
@@ -63,8 +63,8 @@ class TestControl:
     @pytest.mark.parametrize("kind", FAULTS)
     def test_every_fault_with_its_defaults(self, kind: str) -> None:
         for service in FAULTS[kind].services:
-            (order,) = parse_orders({"service": service, "fault": kind})
-            assert (order.service, order.fault.kind, order.remaining) == (service, kind, 1)
+            (request,) = parse_fault_requests({"service": service, "fault": kind})
+            assert (request.service, request.fault.kind, request.remaining) == (service, kind, 1)
 
     @pytest.mark.parametrize(
         "body",
@@ -75,7 +75,7 @@ class TestControl:
         ],
     )
     def test_accepted(self, body: object) -> None:
-        FaultBook().add(parse_orders(body))
+        FaultRegistry().add(parse_fault_requests(body))
 
     @pytest.mark.parametrize(
         "body",
@@ -94,28 +94,30 @@ class TestControl:
         ],
     )
     def test_refused(self, body: object) -> None:
-        with pytest.raises(UnknownFault):
-            parse_orders(body)
+        with pytest.raises(InvalidFault):
+            parse_fault_requests(body)
 
     def test_counted_orders_come_one_at_a_time_and_standing_ones_every_time(self) -> None:
-        book = FaultBook()
-        book.add(parse_orders([{"fault": "slow", "times": 0}, {"fault": "single", "times": 2}, {"fault": "emoji"}]))
-        taken = [[fault.kind for fault in book.take("chat", "call")] for _ in range(4)]
+        registry = FaultRegistry()
+        registry.add(
+            parse_fault_requests([{"fault": "slow", "times": 0}, {"fault": "single", "times": 2}, {"fault": "emoji"}])
+        )
+        taken = [[fault.kind for fault in registry.take("chat", "call")] for _ in range(4)]
         assert taken == [["slow", "single"], ["slow", "single"], ["slow", "emoji"], ["slow"]]
-        assert [order["fault"] for order in book.pending()] == ["slow"]
-        book.clear()
-        assert book.pending() == []
+        assert [request["fault"] for request in registry.pending()] == ["slow"]
+        registry.clear()
+        assert registry.pending() == []
 
     def test_an_order_waits_for_its_service_and_stage(self) -> None:
-        book = FaultBook()
-        book.add(parse_orders([{"service": "ocr", "fault": "stall"}, {"fault": "refuse"}]))
-        assert book.take("chat", "call") == []
-        assert book.take("ocr", "gateway")[0].kind == "refuse"
-        assert book.take("ocr", "call")[0].kind == "stall"
+        registry = FaultRegistry()
+        registry.add(parse_fault_requests([{"service": "ocr", "fault": "stall"}, {"fault": "refuse"}]))
+        assert registry.take("chat", "call") == []
+        assert registry.take("ocr", "gateway")[0].kind == "refuse"
+        assert registry.take("ocr", "call")[0].kind == "stall"
 
     def test_the_book_is_bounded(self) -> None:
-        with pytest.raises(UnknownFault, match="at most"):
-            FaultBook().add(parse_orders([{"fault": "stall"}] * 1001))
+        with pytest.raises(InvalidFault, match="at most"):
+            FaultRegistry().add(parse_fault_requests([{"fault": "stall"}] * 1001))
 
 
 def test_the_document_lists_every_fault_with_its_options() -> None:

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject.sandbox.chat import Close, Fail, Question, Reset, Script, Send, Stall, write_script
-from aiproject.sandbox.faults import FAULTS, parse_orders
+from aiproject.sandbox.faults import FAULTS, parse_fault_requests
 
 QUESTION = Question("你好", ("user",), 3, 4096, "【沙盒】" + "固定的回答" * 10)
 
 
 def script(*orders: dict[str, Any], question: Question = QUESTION) -> Script:
-    return write_script(question, [order.fault for order in parse_orders(list(orders))], sid="cht1")
+    return write_script(question, [order.fault for order in parse_fault_requests(list(orders))], sid="cht1")
 
 
 def sent(written: Script) -> list[dict[str, Any]]:
@@ -63,8 +63,10 @@ def test_stall_is_followed_by_the_rest() -> None:
     st.integers(1, 60),
     st.booleans(),
 )
-def test_any_combination_gives_a_script(kinds: list[str], max_tokens: int, thinks: bool) -> None:
-    question = Question("你好", ("user",), 3, max_tokens, QUESTION.answer, thinks=thinks, shows_sources=thinks)
+def test_any_combination_gives_a_script(kinds: list[str], max_tokens: int, has_reasoning: bool) -> None:
+    question = Question(
+        "你好", ("user",), 3, max_tokens, QUESTION.answer, has_reasoning=has_reasoning, shows_sources=has_reasoning
+    )
     orders = [{"fault": kind} | ({"bytes": 100} if kind == "huge" else {}) for kind in kinds]
     steps = script(*orders, question=question).steps
     assert steps

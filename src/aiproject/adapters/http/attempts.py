@@ -78,7 +78,7 @@ class AttemptLimit:
             return None
         rate = self._rate
         limit_request = LimitRequest(
-            rate.name, subject, rate.item.amount, guards_money=rate.guards_money, is_told=False
+            rate.name, subject, rate.item.amount, guards_money=rate.guards_money, is_reported=False
         )
         for _ in range(RETRIES):
             try:

@@ -18,7 +18,7 @@ from aiproject.protocols.rate_limits import (
     WINDOW_SECONDS,
     LimitStatus,
     policy_field,
-    standing_field,
+    status_field,
     waiting_time,
     weighted_count,
     whole_seconds,
@@ -51,7 +51,7 @@ class LimitRequest(NamedTuple):
     cost: int = 1
     is_concurrent: bool = False
     guards_money: bool = False
-    is_told: bool = True
+    is_reported: bool = True
 
 
 class OverLimit(TooManyRequests):
@@ -117,7 +117,7 @@ async def admit(scope: Scope, rate_limiter: RateLimiter, limit_requests: Sequenc
 
 
 def _tell(fields: dict[bytes, bytes], limit_statuses: Sequence[LimitStatus]) -> None:
-    policies, state = policy_field(limit_statuses), standing_field(limit_statuses)
+    policies, state = policy_field(limit_statuses), status_field(limit_statuses)
     if policies:
         # One field each, though a list may be split: not every client joins them.
         before = fields.get(POLICY_FIELD)
@@ -178,7 +178,7 @@ class MemoryRateLimiter(RateLimiter):
         return elapsed
 
     def _look(self, limit_request: LimitRequest, elapsed: float) -> tuple[LimitStatus, float]:
-        policy, subject, limit, cost, is_concurrent, _, is_told = limit_request
+        policy, subject, limit, cost, is_concurrent, _, is_reported = limit_request
         key = (policy, subject)
         if is_concurrent:
             remaining = limit - self._seats.get(key, 0) - 1
@@ -188,9 +188,9 @@ class MemoryRateLimiter(RateLimiter):
         previous, current = self._previous.get(key, 0), self._current.get(key, 0)
         left = limit - cost - weighted_count(previous, current, elapsed)
         if left >= 0:
-            return LimitStatus(policy, limit, int(left), WINDOW_SECONDS, is_told=is_told), 0.0
+            return LimitStatus(policy, limit, int(left), WINDOW_SECONDS, is_reported=is_reported), 0.0
         wait = waiting_time(previous, current, elapsed, limit, cost)
-        return LimitStatus(policy, limit, 0, WINDOW_SECONDS, is_told=is_told), wait
+        return LimitStatus(policy, limit, 0, WINDOW_SECONDS, is_reported=is_reported), wait
 
     def correct(self, minute: int, limit_request: LimitRequest, cost: int) -> None:
         """Change what a request of ``minute`` was counted for; what is out of sight stays as it is."""

@@ -165,7 +165,7 @@ class RedisRateLimiter(RateLimiter):
                 left,
                 None if limit_request.is_concurrent else WINDOW_SECONDS,
                 limit_request.is_concurrent,
-                limit_request.is_told,
+                limit_request.is_reported,
             )
             for limit_request, left in zip(limit_requests, remaining, strict=True)
         ]

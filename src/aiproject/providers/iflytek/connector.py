@@ -77,8 +77,8 @@ class IflytekConnector:
     def signed(self, url: str, method: Literal["GET", "POST"]) -> str:
         """Return ``url`` signed for this moment. A secret for the next 300 s: never log it."""
         moment = (self._clock() + self._offset).replace(microsecond=0)
-        asked = (url, method, moment)
-        if self._latest is None or self._latest[0] != asked:
+        signed_for = (url, method, moment)
+        if self._latest is None or self._latest[0] != signed_for:
             # What is signed is the address and the second, nothing else: all calls of a second have the same signature.
             signed = sign_url(
                 url,
@@ -87,7 +87,7 @@ class IflytekConnector:
                 api_secret=self.credentials.api_secret,
                 date=http_date(moment),
             )
-            self._latest = (asked, signed)
+            self._latest = (signed_for, signed)
         return self._latest[1]
 
     async def open(self, url: str) -> WebSocketConnection:
@@ -106,7 +106,7 @@ class IflytekConnector:
                 dialer=self._dialer,
             )
         except UpstreamUnreachable as error:
-            self.learn_clock(error)
+            self.correct_clock(error)
             raise
 
     def redact(self, failure: UpstreamFailed) -> None:
@@ -121,7 +121,7 @@ class IflytekConnector:
                 failure.sid = failure.sid and failure.sid.replace(secret, "…")
         failure.args = (failure.detail or type(failure).__name__,)
 
-    def learn_clock(self, refusal: UpstreamUnreachable) -> None:
+    def correct_clock(self, refusal: UpstreamUnreachable) -> None:
         """Set our idea of the platform's clock from a 403's ``Date`` header, and make that refusal retryable.
 
         Source: auth chapters 3 and 4: a clock that is off by more than 300 s is refused with 403 and a body about the

@@ -36,11 +36,11 @@ class IflytekDictation:
         self._pace = pace
         self._frame_bytes = frame_bytes
 
-    async def hear(self, audio: Pcm) -> RecognizedText:
-        """Implements `DictationProvider.hear`."""
-        return await self._connector.attempt(lambda: self._hear_once(audio), service="dictation")
+    async def transcribe(self, audio: Pcm) -> RecognizedText:
+        """Implements `DictationProvider.transcribe`."""
+        return await self._connector.attempt(lambda: self._transcribe_once(audio), service="dictation")
 
-    async def _hear_once(self, audio: Pcm) -> RecognizedText:
+    async def _transcribe_once(self, audio: Pcm) -> RecognizedText:
         conversation = dictation_conversation(
             self._dialect, app_id=self._connector.credentials.app_id, options=self._options
         )
@@ -54,7 +54,7 @@ class IflytekDictation:
             progress = loop.time()
 
         sender = asyncio.create_task(self._send(connection, conversation, audio, note_progress))
-        sender.add_done_callback(lambda task: _pass_on(task, connection))
+        sender.add_done_callback(lambda task: _forward_failure(task, connection))
         phase, limit = "first frame", self._connector.limits.first_frame
         try:
             while not conversation.finished:
@@ -112,7 +112,7 @@ class IflytekDictation:
                 await asyncio.sleep(0)  # lets answers and other callers in between
 
 
-def _pass_on(sender: asyncio.Task[None], connection: WebSocketConnection) -> None:
+def _forward_failure(sender: asyncio.Task[None], connection: WebSocketConnection) -> None:
     """Wake the receiving side if the sender broke; it would wait for answers to nothing."""
     error = None if sender.cancelled() else sender.exception()
     if error is not None:

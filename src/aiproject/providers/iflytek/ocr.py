@@ -45,9 +45,9 @@ class IflytekOcr:
             app_id=self._connector.credentials.app_id,
             uid=None,
         )
-        return await self._connector.attempt(lambda: self._read_once(request), service="ocr")
+        return await self._connector.attempt(lambda: self._recognize_once(request), service="ocr")
 
-    async def _read_once(self, request: bytes) -> RecognizedText:
+    async def _recognize_once(self, request: bytes) -> RecognizedText:
         limits = self._connector.limits
         try:
             async with self._http.post(
@@ -78,6 +78,6 @@ class IflytekOcr:
             read = self._service.read_answer(status, bytes(body))
         except UpstreamUnreachable as error:
             error.server_date = error.server_date or server_date
-            self._connector.learn_clock(error)
+            self._connector.correct_clock(error)
             raise
         return RecognizedText(read.text, read.sid)

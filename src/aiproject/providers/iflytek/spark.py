@@ -19,7 +19,7 @@ from aiproject.providers.iflytek.warm_pool import WarmConnectionPool
 __all__ = ["IflytekSpark"]
 
 
-TOO_MANY = frozenset({10006, 11203})
+CONNECTION_LIMIT_CODES = frozenset({10006, 11203})
 """What the platform says when more connections are open than the application may have (chat chapter A8)."""
 
 
@@ -37,7 +37,7 @@ class IflytekSpark:
         self._connector = connector
         self._url = url
         self._domain = domain
-        self.warm_pool = WarmConnectionPool(lambda: connector.open(url), most=warm, concurrency=concurrency)
+        self.warm_pool = WarmConnectionPool(lambda: connector.open(url), max_waiting=warm, concurrency=concurrency)
 
     def close(self) -> None:
         """Let go of the connections that wait."""
@@ -73,18 +73,18 @@ class IflytekSpark:
                     # pause, nor one of the tries.
             return await self._begin(await self._connector.open(self._url), question, on_sent, is_warm=False)
         except UpstreamRefused as refusal:
-            if refusal.code in TOO_MANY:
-                self.warm_pool.too_many()
-            self.warm_pool.done()
+            if refusal.code in CONNECTION_LIMIT_CODES:
+                self.warm_pool.limit_reached()
+            self.warm_pool.release()
             raise
         except BaseException:
-            self.warm_pool.done()
+            self.warm_pool.release()
             raise
 
     async def _begin(
         self, connection: WebSocketConnection, question: bytes, on_sent: Callable[[], None], *, is_warm: bool
     ) -> SparkStream:
-        stream = SparkStream(connection, self._connector, is_warm=is_warm, on_close=self.warm_pool.done)
+        stream = SparkStream(connection, self._connector, is_warm=is_warm, on_close=self.warm_pool.release)
         try:
             await stream.start(question, on_sent)
         except BaseException:

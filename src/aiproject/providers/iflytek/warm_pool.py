@@ -24,13 +24,13 @@ log = get_logger("upstreams")
 MAX_AGE = 45.0
 """Seconds that a connection waits at most. The platform closes after 60, and our question must still reach it."""
 
-QUIET = 30.0
+IDLE_SECONDS = 30.0
 """Seconds without a call after which nothing is kept open."""
 
-LOOK_EVERY = 5.0
+CHECK_INTERVAL = 5.0
 """Seconds between two looks at the stock."""
 
-PAUSE = 10.0
+RETRY_PAUSE = 10.0
 """Seconds without a new connection after one could not be opened, or the platform said that there are too many."""
 
 
@@ -54,7 +54,7 @@ class WarmPoolCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _WaitingConnection:
     connection: WebSocketConnection
     since: float
 
@@ -76,24 +76,24 @@ class WarmConnectionPool:
     """
 
     def __init__(
-        self, open_one: Callable[[], Awaitable[WebSocketConnection]], *, most: int, concurrency: int | None = None
+        self, connect: Callable[[], Awaitable[WebSocketConnection]], *, max_waiting: int, concurrency: int | None = None
     ) -> None:
         self.counts = WarmPoolCounts()
-        self._open_one = open_one
-        self._most = most
+        self._connect = connect
+        self._max_waiting = max_waiting
         self._concurrency = concurrency
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_WaitingConnection] = deque()
         self._opening: set[asyncio.Task[None]] = set()
         self._busy = 0
         self._target = 0
-        self._least_waiting = 0
+        self._min_waiting = 0
         self._last_call = 0.0
         self._paused_until = 0.0
-        self._looking: asyncio.TimerHandle | None = None
+        self._check_timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     def take(self) -> WebSocketConnection | None:
-        """Return a connection that waits, the oldest first; ``None``: open your own. `done` ends either."""
+        """Return a connection that waits, the oldest first; ``None``: open your own. `release` ends either."""
         now = asyncio.get_running_loop().time()
         self._last_call = now
         self._busy += 1
@@ -106,37 +106,37 @@ class WarmConnectionPool:
                 self._drop(waiting)
         if found is None:
             self.counts.misses += 1
-            self._target = min(self._most, self._target + 1)
+            self._target = min(self._max_waiting, self._target + 1)
         else:
             self.counts.hits += 1
-        self._least_waiting = min(self._least_waiting, len(self._waiting))
-        self._make_room()
+        self._min_waiting = min(self._min_waiting, len(self._waiting))
+        self._respect_concurrency()
         self._refill(now)
         return found
 
-    def done(self) -> None:
+    def release(self) -> None:
         """Say that a call's connection is closed."""
         self._busy -= 1
 
-    def too_many(self) -> None:
+    def limit_reached(self) -> None:
         """The platform says that too many are open: let the waiting ones go, and wait before there are new ones."""
-        self._paused_until = asyncio.get_running_loop().time() + PAUSE
+        self._paused_until = asyncio.get_running_loop().time() + RETRY_PAUSE
         self._target = 0
         self._empty()
 
     def close(self) -> None:
         """Let go of everything; harmless when repeated."""
         self._is_closed = True
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+            self._check_timer = None
         for task in self._opening:
             task.cancel()
         self._empty()
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _make_room(self) -> None:
+    def _respect_concurrency(self) -> None:
         """A call's own connection goes before those that would only wait."""
         while self._concurrency is not None and self._open_now() > self._concurrency:
             if self._waiting:
@@ -159,52 +159,52 @@ class WarmConnectionPool:
             task = asyncio.get_running_loop().create_task(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
-        if self._looking is None and self._target:
-            self._look_later()
+        if self._check_timer is None and self._target:
+            self._schedule_check()
 
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            connection = await self._open_one()
+            connection = await self._connect()
         except UpstreamFailed as failure:
             # The call that needs one will meet the same and tell it; here it only stops us from trying on and on.
             self.counts.failed += 1
-            self._paused_until = loop.time() + PAUSE
+            self._paused_until = loop.time() + RETRY_PAUSE
             log.info("no connection to keep ready", error=type(failure).__name__)
             return
         self.counts.opened += 1
-        waiting = _Waiting(connection, loop.time())
+        waiting = _WaitingConnection(connection, loop.time())
         if self._is_closed or len(self._waiting) >= self._target:
             self._drop(waiting)  # nobody wants it any more: it was ordered before a quiet while, or a word of too many
         else:
             self._waiting.append(waiting)
 
-    def _look_later(self) -> None:
-        self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+    def _schedule_check(self) -> None:
+        self._check_timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Renew what grows old, give up what was not needed."""
-        self._looking = None
+        self._check_timer = None
         now = asyncio.get_running_loop().time()
-        if now - self._last_call > QUIET:
+        if now - self._last_call > IDLE_SECONDS:
             self._target = 0
             self._empty()
             return
         # What waited all the time since the last look was one too many, at least.
-        self._target -= min(self._target, self._least_waiting // 2)
+        self._target -= min(self._target, self._min_waiting // 2)
         for waiting in list(self._waiting):
             if len(self._waiting) > self._target or not waiting.is_usable(now):
                 self._waiting.remove(waiting)
                 self._drop(waiting)
-        self._least_waiting = len(self._waiting)
+        self._min_waiting = len(self._waiting)
         self._refill(now)
-        if self._looking is None:
-            self._look_later()
+        if self._check_timer is None:
+            self._schedule_check()
 
     def _empty(self) -> None:
         while self._waiting:
             self._drop(self._waiting.popleft())
 
-    def _drop(self, waiting: _Waiting) -> None:
+    def _drop(self, waiting: _WaitingConnection) -> None:
         self.counts.wasted += 1
         waiting.connection.close()

@@ -22,7 +22,7 @@ from aiproject.api.legacy.chat import ChatDefaults, TextChat, TextStream
 from aiproject.calls.chat import CallTimes, ChatCalls
 from aiproject.calls.client_watch import ClientWatch
 from aiproject.calls.idempotency import IdempotencyClaim, IdempotencyStore
-from aiproject.calls.limits import CallLimits, Ceilings
+from aiproject.calls.limits import CallLimits, GlobalLimits
 from aiproject.calls.running import RunningCalls
 from aiproject.errors import (
     AccountUnknown,
@@ -100,7 +100,7 @@ class World:
     request: ChatRequest | None = None
     record: dict[str, Any] = field(default_factory=lambda: {"request_id": "r1"})
     calls: RunningCalls = field(default_factory=RunningCalls)
-    call_limits: CallLimits = field(default_factory=lambda: CallLimits(None, Ceilings(1, 1, 1)))
+    call_limits: CallLimits = field(default_factory=lambda: CallLimits(None, GlobalLimits(1, 1, 1)))
     stream: Stream | None = None
     reader: Reader = field(default_factory=lambda: Reader())
     facts: dict[str, int | str] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class World:
             if claim.is_wanted and not claim.is_settled:
                 self.journal.append("give the key up")
 
-    def is_asked(self, scope: Scope) -> bool:
+    def has_key(self, scope: Scope) -> bool:
         return bool(self.key)
 
     # -- upstream --

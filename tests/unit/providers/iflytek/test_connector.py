@@ -175,7 +175,7 @@ class TestClock:
         way = link()
         assert date_of(way.signed("wss://host/v2/iat", "GET")) == http_date(NOW)
         refusal = refused(skew)
-        way.learn_clock(refusal)
+        way.correct_clock(refusal)
         assert refusal.retryable
         assert way.clock_offset_seconds == pytest.approx(skew, abs=1)
         assert date_of(way.signed("wss://host/v2/iat", "GET")) == http_date(NOW + timedelta(seconds=skew))
@@ -194,7 +194,7 @@ class TestClock:
     )
     def test_nothing_to_learn(self, refusal: UpstreamUnreachable) -> None:
         way = link()
-        way.learn_clock(refusal)
+        way.correct_clock(refusal)
         assert way.clock_offset_seconds == 0
         assert not refusal.retryable
 
@@ -202,8 +202,8 @@ class TestClock:
         """The second was signed before the first one learned of it."""
         way = link()
         first, second = refused(600), refused(601)
-        way.learn_clock(first)
-        way.learn_clock(second)
+        way.correct_clock(first)
+        way.correct_clock(second)
         assert first.retryable
         assert second.retryable
         assert way.clock_offset_seconds == pytest.approx(600, abs=1)
@@ -211,10 +211,10 @@ class TestClock:
     def test_it_is_learned_anew_when_our_clock_is_set_right(self) -> None:
         times = [NOW]
         way = link(clock=lambda: times[0])
-        way.learn_clock(refused(600))
+        way.correct_clock(refused(600))
         times[0] += timedelta(seconds=600)
         refusal = refused(600)
-        way.learn_clock(refusal)
+        way.correct_clock(refusal)
         assert refusal.retryable
         assert way.clock_offset_seconds == pytest.approx(0, abs=1)
 

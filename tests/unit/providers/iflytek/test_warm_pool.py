@@ -1,4 +1,4 @@
-"""The stock of open connections: sized by demand, bounded, renewed, empty when nobody calls."""
+"""The pool of open connections: sized by demand, bounded, renewed, empty when nobody calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from aiproject.adapters.net.websocket import WebSocketConnection
 from aiproject.errors import UpstreamUnreachable
-from aiproject.providers.iflytek.warm_pool import LOOK_EVERY, MAX_AGE, PAUSE, QUIET, WarmConnectionPool
+from aiproject.providers.iflytek.warm_pool import CHECK_INTERVAL, IDLE_SECONDS, MAX_AGE, RETRY_PAUSE, WarmConnectionPool
 from virtual_time import run
 
 HANDSHAKE = 0.1
@@ -45,28 +45,28 @@ class Platform:
         return sum(line.is_open for line in self.lines)
 
 
-def stock_of(platform: Platform, most: int = 4, concurrency: int | None = None) -> WarmConnectionPool:
-    return WarmConnectionPool(platform.open, most=most, concurrency=concurrency)
+def pool_of(platform: Platform, max_waiting: int = 4, concurrency: int | None = None) -> WarmConnectionPool:
+    return WarmConnectionPool(platform.open, max_waiting=max_waiting, concurrency=concurrency)
 
 
-async def call(stock: WarmConnectionPool, *, seconds: float = 1.0) -> bool:
+async def call(pool: WarmConnectionPool, *, seconds: float = 1.0) -> bool:
     """One call; says whether it found a connection."""
-    line = stock.take()
+    line = pool.take()
     await asyncio.sleep(seconds)
     if line is not None:
         line.close()
-    stock.done()
+    pool.release()
     return line is not None
 
 
 def test_the_first_call_opens_its_own_and_the_next_finds_one() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
-        assert not await call(stock)
-        assert await call(stock)
-        assert await call(stock)
-        assert (stock.counts.hits, stock.counts.misses) == (2, 1)
+        pool = pool_of(platform)
+        assert not await call(pool)
+        assert await call(pool)
+        assert await call(pool)
+        assert (pool.counts.hits, pool.counts.misses) == (2, 1)
 
     run(scenario())
 
@@ -74,10 +74,10 @@ def test_the_first_call_opens_its_own_and_the_next_finds_one() -> None:
 def test_calls_at_once_make_it_grow_to_its_bound() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform, most=3)
-        await asyncio.gather(*(call(stock) for _ in range(8)))
+        pool = pool_of(platform, max_waiting=3)
+        await asyncio.gather(*(call(pool) for _ in range(8)))
         assert platform.waiting == 3
-        found = await asyncio.gather(*(call(stock) for _ in range(8)))
+        found = await asyncio.gather(*(call(pool) for _ in range(8)))
         assert sum(found) == 3
         assert platform.waiting == 3
 
@@ -87,9 +87,9 @@ def test_calls_at_once_make_it_grow_to_its_bound() -> None:
 def test_without_a_bound_of_its_own_nothing_is_kept() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform, most=0)
-        assert not await call(stock)
-        assert not await call(stock)
+        pool = pool_of(platform, max_waiting=0)
+        assert not await call(pool)
+        assert not await call(pool)
         assert platform.lines == []
 
     run(scenario())
@@ -98,8 +98,8 @@ def test_without_a_bound_of_its_own_nothing_is_kept() -> None:
 def test_never_more_than_the_vendor_allows_with_those_that_answer() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform, most=10, concurrency=4)
-        calls = [asyncio.create_task(call(stock, seconds=5)) for _ in range(3)]
+        pool = pool_of(platform, max_waiting=10, concurrency=4)
+        calls = [asyncio.create_task(call(pool, seconds=5)) for _ in range(3)]
         await asyncio.sleep(1)
         assert platform.waiting == 1
         await asyncio.gather(*calls)
@@ -110,16 +110,16 @@ def test_never_more_than_the_vendor_allows_with_those_that_answer() -> None:
 def test_a_connection_is_used_before_it_is_too_old_or_renewed() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
+        pool = pool_of(platform)
         # Calls that leave one connection waiting all the time: it must never be older than the platform allows.
-        await asyncio.gather(call(stock), call(stock))
+        await asyncio.gather(call(pool), call(pool))
         for _ in range(20):
-            await asyncio.sleep(QUIET - 1)
+            await asyncio.sleep(IDLE_SECONDS - 1)
             began = len(platform.lines)
-            assert await call(stock, seconds=0)
+            assert await call(pool, seconds=0)
             await asyncio.sleep(2 * HANDSHAKE)
             assert len(platform.lines) > began  # replaced at once
-        assert stock.counts.misses == 2
+        assert pool.counts.misses == 2
 
     run(scenario())
 
@@ -127,14 +127,14 @@ def test_a_connection_is_used_before_it_is_too_old_or_renewed() -> None:
 def test_one_that_speaks_before_it_is_asked_is_dropped() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
-        await call(stock)
+        pool = pool_of(platform)
+        await call(pool)
         platform.lines[0].has_spoken = True
-        await call(stock)
+        await call(pool)
         assert not platform.lines[0].is_open
-        assert (stock.counts.hits, stock.counts.misses, stock.counts.wasted) == (0, 2, 1)
+        assert (pool.counts.hits, pool.counts.misses, pool.counts.wasted) == (0, 2, 1)
         platform.lines[1].has_spoken = True
-        await asyncio.sleep(LOOK_EVERY + HANDSHAKE)
+        await asyncio.sleep(CHECK_INTERVAL + HANDSHAKE)
         assert not platform.lines[1].is_open, "it waits on, although nobody may ask it"
 
     run(scenario())
@@ -143,13 +143,13 @@ def test_one_that_speaks_before_it_is_asked_is_dropped() -> None:
 def test_old_ones_are_not_used_even_if_nobody_has_looked() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
-        await call(stock)
+        pool = pool_of(platform)
+        await call(pool)
         assert platform.waiting == 1
-        stock._last_call += MAX_AGE  # as if it were called all the time
-        await asyncio.sleep(MAX_AGE - LOOK_EVERY)
+        pool._last_call += MAX_AGE  # as if it were called all the time
+        await asyncio.sleep(MAX_AGE - CHECK_INTERVAL)
         first = platform.lines[0]
-        await asyncio.sleep(2 * LOOK_EVERY)
+        await asyncio.sleep(2 * CHECK_INTERVAL)
         assert not first.is_open
 
     run(scenario())
@@ -158,10 +158,10 @@ def test_old_ones_are_not_used_even_if_nobody_has_looked() -> None:
 def test_nothing_is_kept_when_nobody_calls() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
-        await asyncio.gather(*(call(stock) for _ in range(4)))
+        pool = pool_of(platform)
+        await asyncio.gather(*(call(pool) for _ in range(4)))
         assert platform.waiting == 4
-        await asyncio.sleep(QUIET + 2 * LOOK_EVERY)
+        await asyncio.sleep(IDLE_SECONDS + 2 * CHECK_INTERVAL)
         assert platform.waiting == 0
         opened = len(platform.lines)
         await asyncio.sleep(600)
@@ -173,11 +173,11 @@ def test_nothing_is_kept_when_nobody_calls() -> None:
 def test_what_a_while_of_calls_does_not_need_is_given_up() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform, most=16)
-        await asyncio.gather(*(call(stock) for _ in range(16)))
+        pool = pool_of(platform, max_waiting=16)
+        await asyncio.gather(*(call(pool) for _ in range(16)))
         assert platform.waiting == 16
         for _ in range(60):
-            assert await call(stock, seconds=0.5)
+            assert await call(pool, seconds=0.5)
         assert platform.waiting <= 3
 
     run(scenario())
@@ -186,11 +186,11 @@ def test_what_a_while_of_calls_does_not_need_is_given_up() -> None:
 def test_one_that_the_platform_ended_is_passed_over() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
-        await asyncio.gather(call(stock), call(stock))
+        pool = pool_of(platform)
+        await asyncio.gather(call(pool), call(pool))
         platform.lines[0].is_open = False
-        assert await call(stock)
-        assert stock.counts.wasted == 1
+        assert await call(pool)
+        assert pool.counts.wasted == 1
 
     run(scenario())
 
@@ -199,14 +199,14 @@ def test_a_platform_that_is_down_is_not_hammered() -> None:
     async def scenario() -> None:
         platform = Platform()
         platform.is_down = True
-        stock = stock_of(platform)
+        pool = pool_of(platform)
         for _ in range(50):
-            await call(stock, seconds=PAUSE / 100)
-        assert stock.counts.failed <= 4
+            await call(pool, seconds=RETRY_PAUSE / 100)
+        assert pool.counts.failed <= 4
         platform.is_down = False
-        await asyncio.sleep(PAUSE)
-        await call(stock)
-        assert await call(stock)
+        await asyncio.sleep(RETRY_PAUSE)
+        await call(pool)
+        assert await call(pool)
 
     run(scenario())
 
@@ -214,14 +214,14 @@ def test_a_platform_that_is_down_is_not_hammered() -> None:
 def test_a_platform_that_says_too_many_is_relieved_at_once() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
-        await asyncio.gather(*(call(stock) for _ in range(4)))
-        stock.too_many()
+        pool = pool_of(platform)
+        await asyncio.gather(*(call(pool) for _ in range(4)))
+        pool.limit_reached()
         assert platform.waiting == 0
-        await call(stock)
+        await call(pool)
         assert platform.waiting == 0
-        await asyncio.sleep(PAUSE)
-        await call(stock)
+        await asyncio.sleep(RETRY_PAUSE)
+        await call(pool)
         assert platform.waiting > 0
 
     run(scenario())
@@ -230,10 +230,10 @@ def test_a_platform_that_says_too_many_is_relieved_at_once() -> None:
 def test_what_was_being_opened_when_the_platform_said_too_many_does_not_wait() -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
-        stock.take()
+        pool = pool_of(platform)
+        pool.take()
         await asyncio.sleep(HANDSHAKE / 2)
-        stock.too_many()
+        pool.limit_reached()
         await asyncio.sleep(HANDSHAKE)
         assert len(platform.lines) == 1
         assert platform.waiting == 0
@@ -245,14 +245,14 @@ def test_what_was_being_opened_when_the_platform_said_too_many_does_not_wait() -
 def test_closed_it_lets_go_of_all(pause: float) -> None:
     async def scenario() -> None:
         platform = Platform()
-        stock = stock_of(platform)
-        stock.take()
+        pool = pool_of(platform)
+        pool.take()
         await asyncio.sleep(pause)
-        stock.close()
-        stock.close()
+        pool.close()
+        pool.close()
         await asyncio.sleep(1)
         assert platform.waiting == 0
-        assert stock.take() is None
+        assert pool.take() is None
         await asyncio.sleep(1)
         assert platform.waiting == 0
 

@@ -27,13 +27,13 @@ MAX_TRANSCRIPT = 65_536
 
 
 class _Piece(msgspec.Struct, frozen=True):
-    place: int
+    position: int
     arrival: int
     sn: int
     text: str
 
 
-_order = attrgetter("place", "arrival")
+_order = attrgetter("position", "arrival")
 
 
 class Transcript:
@@ -77,13 +77,13 @@ class Transcript:
                 raise errors.UpstreamNonsense("dictation: a correctable piece without its number")
             first, last = _range_to_drop(sn, pgs, rg)
             pieces = [piece for piece in self._pieces if piece.sn != sn and not first <= piece.sn <= last]
-            place = sn
+            position = sn
         else:
             pieces = self._pieces.copy()
-            place = max(sn or 0, pieces[-1].place if pieces else 0)
+            position = max(sn or 0, pieces[-1].position if pieces else 0)
         if text:  # silence takes no place
             self._arrivals += 1
-            insort(pieces, _Piece(place, self._arrivals, place if sn is None else sn, text), key=_order)
+            insort(pieces, _Piece(position, self._arrivals, position if sn is None else sn, text), key=_order)
         if len(pieces) > MAX_PIECES or sum(len(piece.text) for piece in pieces) > MAX_TRANSCRIPT:
             raise errors.UpstreamNonsense(
                 f"dictation: more text than {MAX_TRANSCRIPT} characters in {MAX_PIECES} pieces"

@@ -111,7 +111,7 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
     top_k = DEFAULT_TOP_K if request.top_k is None else request.top_k
     if not math.isfinite(temperature):
         raise InvalidInput(Detail.TEMPERATURE_NOT_NUMBER)
-    highest = max_temperature(domain)
+    max_value = max_temperature(domain)
     header = {"app_id": app_id}
     if uid:
         header["uid"] = uid
@@ -121,7 +121,7 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
             "chat": {
                 "domain": domain,
                 # The range excludes 0, which callers use for "as steady as can be".
-                "temperature": min(max(temperature, 0.01), highest),
+                "temperature": min(max(temperature, 0.01), max_value),
                 "max_tokens": min(max(request.max_tokens, 1), completion_limit(domain)),
                 "top_k": min(max(top_k, 1), 6),
                 "auditing": "default",

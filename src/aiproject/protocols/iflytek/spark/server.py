@@ -50,39 +50,39 @@ class SparkQuestion(msgspec.Struct, frozen=True):
     uid: str | None = None
 
 
-class _AskedHeader(msgspec.Struct):
+class _RequestHeader(msgspec.Struct):
     app_id: str
     uid: str | None = None
 
 
-class _AskedChat(msgspec.Struct):
+class _RequestChat(msgspec.Struct):
     domain: str
     temperature: float | None = None
     max_tokens: int | None = None
     top_k: int | None = None
 
 
-class _AskedParameter(msgspec.Struct):
-    chat: _AskedChat
+class _RequestParameter(msgspec.Struct):
+    chat: _RequestChat
 
 
-class _AskedText(msgspec.Struct):
+class _RequestText(msgspec.Struct):
     role: str
     content: str
 
 
-class _AskedMessage(msgspec.Struct):
-    text: list[_AskedText]
+class _RequestMessage(msgspec.Struct):
+    text: list[_RequestText]
 
 
-class _AskedPayload(msgspec.Struct):
-    message: _AskedMessage
+class _RequestPayload(msgspec.Struct):
+    message: _RequestMessage
 
 
-class _Asked(msgspec.Struct):
-    header: _AskedHeader
-    parameter: _AskedParameter
-    payload: _AskedPayload
+class _Request(msgspec.Struct):
+    header: _RequestHeader
+    parameter: _RequestParameter
+    payload: _RequestPayload
 
 
 def parse_question(frame: bytes, *, app_id: str, path: str) -> SparkQuestion:
@@ -110,31 +110,31 @@ def parse_question(frame: bytes, *, app_id: str, path: str) -> SparkQuestion:
     if given_app_id != app_id:
         raise SparkRequestError(10313, "app_id and api_key does not match")
     try:
-        asked = msgspec.convert(loaded, _Asked)
+        parsed = msgspec.convert(loaded, _Request)
     except msgspec.ValidationError as error:  # its text names the member and the types, never the value
         raise SparkRequestError(10163, f"param validate error: {error}") from None
-    chat = asked.parameter.chat
+    chat = parsed.parameter.chat
     if chat.domain not in domains_of_path(path):
         raise SparkRequestError(10003, "ClientMsgError: invalid model domain")
-    dialog = asked.payload.message.text
+    dialog = parsed.payload.message.text
     request = _checked_request(chat, dialog)
-    if len(asked.header.uid or "") > MAX_UID:
+    if len(parsed.header.uid or "") > MAX_UID:
         raise SparkRequestError(10005, f"param validate error: uid has more than {MAX_UID} characters")
     if sum(estimate_tokens(text.content) for text in dialog) > context_limit(chat.domain):
         raise SparkRequestError(10907, "the dialog is over the token limit of the model")
-    return SparkQuestion(request, chat.domain, asked.header.uid)
+    return SparkQuestion(request, chat.domain, parsed.header.uid)
 
 
-def _checked_request(chat: _AskedChat, dialog: list[_AskedText]) -> ChatRequest:
+def _checked_request(chat: _RequestChat, dialog: list[_RequestText]) -> ChatRequest:
     """Check ranges and roles and fill in the platform's defaults."""
-    highest = max_temperature(chat.domain)
+    max_value = max_temperature(chat.domain)
     limit = completion_limit(chat.domain)
-    is_reasoning = highest > 1.0
+    is_reasoning = max_value > 1.0
     temperature = chat.temperature if chat.temperature is not None else 1.2 if is_reasoning else 0.5
     max_tokens = chat.max_tokens if chat.max_tokens is not None else limit if is_reasoning else 4096
     top_k = chat.top_k if chat.top_k is not None else 4
-    if not 0.0 < temperature <= highest:
-        raise SparkRequestError(10005, f"param validate error: temperature must be in (0, {highest:g}]")
+    if not 0.0 < temperature <= max_value:
+        raise SparkRequestError(10005, f"param validate error: temperature must be in (0, {max_value:g}]")
     if not 1 <= max_tokens <= limit:
         raise SparkRequestError(10005, f"param validate error: max_tokens must be in [1, {limit}]")
     if not 1 <= top_k <= 6:
@@ -152,6 +152,6 @@ def _checked_request(chat: _AskedChat, dialog: list[_AskedText]) -> ChatRequest:
         raise SparkRequestError(10004, "schema error: this model takes no system role")
     turns = [message.role for message in messages[has_system:]]
     # User and assistant in turn, user first and last: an odd number, "user" at the even places.
-    if len(turns) % 2 == 0 or any(role != ("user", "assistant")[place % 2] for place, role in enumerate(turns)):
+    if len(turns) % 2 == 0 or any(role != ("user", "assistant")[position % 2] for position, role in enumerate(turns)):
         raise SparkRequestError(10004, "schema error: user and assistant must alternate and the last must be user")
     return ChatRequest(tuple(messages), max_tokens, temperature, top_k)

@@ -19,7 +19,7 @@ import soxr
 
 from aiproject.sandbox.engines import SpeechEngine
 
-__all__ = ["RATE", "CannedHearing", "EngineHearing", "Hearing", "Piece", "SilenceWatch", "To16k"]
+__all__ = ["RATE", "CannedRecognition", "EngineRecognition", "Piece", "Recognition", "To16k", "TrailingSilence"]
 
 RATE: Final = 16_000
 """Samples a second that the engines take."""
@@ -47,7 +47,7 @@ class Piece:
     is_interim: bool = False
 
 
-class Hearing(Protocol):
+class Recognition(Protocol):
     """One recording: `feed` and `finish` are called as sound arrives, `pieces` is read beside them, once."""
 
     def feed(self, samples: Samples) -> None:
@@ -79,7 +79,7 @@ class To16k:
         return converted
 
 
-class SilenceWatch:
+class TrailingSilence:
     """Measures the silence at the end of what was heard so far.
 
     Silence is what the simulator rules take for it: samples of zero, give or take a dither of 2 steps.
@@ -104,7 +104,7 @@ class Utterances:
 
     def __init__(self) -> None:
         self._sound: Samples = np.zeros(0, dtype=np.int16)  # the open utterance and what was not judged yet
-        self._judged = 0  # frames of _sound that were judged
+        self._measured = 0  # frames of _sound that were judged
         self._levels: list[float] = []
         self._last_loud = -1  # the last frame that is no pause
         self.complete: deque[Samples] = deque()
@@ -117,29 +117,29 @@ class Utterances:
     def feed(self, samples: Samples) -> None:
         """Take more sound; finished utterances appear in ``complete``."""
         self._sound = np.concatenate([self._sound, samples])
-        while len(self._sound) >= (self._judged + 1) * _FRAME:
-            frame = self._sound[self._judged * _FRAME : (self._judged + 1) * _FRAME].astype(np.float64)
+        while len(self._sound) >= (self._measured + 1) * _FRAME:
+            frame = self._sound[self._measured * _FRAME : (self._measured + 1) * _FRAME].astype(np.float64)
             level = float(np.sqrt(np.mean(frame * frame)))
             self._levels.append(level)
             if level >= _QUIET:
-                self._last_loud = self._judged
-            self._judged += 1
+                self._last_loud = self._measured
+            self._measured += 1
             if self._last_loud < 0:
                 # A pause before speech: keep 0.2 s of it, engines like to see a word begin.
-                if self._judged > 10:
+                if self._measured > 10:
                     self._drop(1)
-            elif self._judged - self._last_loud > _PAUSE_FRAMES:
-                self._cut(self._judged)
-            elif self._judged >= _MAX_FRAMES:
+            elif self._measured - self._last_loud > _PAUSE_FRAMES:
+                self._cut(self._measured)
+            elif self._measured >= _MAX_FRAMES:
                 tail = self._levels[-100:]  # 2 s
-                self._cut(self._judged - len(tail) + 1 + int(np.argmin(tail)))
+                self._cut(self._measured - len(tail) + 1 + int(np.argmin(tail)))
 
     def finish(self) -> None:
         """Declare the end: what is open becomes complete."""
         if self._last_loud >= 0:
             self.complete.append(self._sound)
         self._sound = np.zeros(0, dtype=np.int16)
-        self._drop(self._judged)
+        self._drop(self._measured)
 
     def _cut(self, frames: int) -> None:
         self.complete.append(self._sound[: frames * _FRAME].copy())
@@ -148,12 +148,12 @@ class Utterances:
     def _drop(self, frames: int) -> None:
         self._sound = self._sound[frames * _FRAME :]
         self._levels = self._levels[frames:]
-        self._judged -= frames
+        self._measured -= frames
         loud = [i for i, level in enumerate(self._levels) if level >= _QUIET]
         self._last_loud = loud[-1] if loud else -1
 
 
-class EngineHearing:
+class EngineRecognition:
     """Hears with an engine.
 
     Args:
@@ -166,7 +166,7 @@ class EngineHearing:
         self._wants_interim = wants_interim
         self._utterances = Utterances()
         self._is_finished = False
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._started = time.monotonic()
         self._fed = 0
         self._interim_at = 0
@@ -174,31 +174,31 @@ class EngineHearing:
     def feed(self, samples: Samples) -> None:
         self._utterances.feed(samples)
         self._fed += len(samples)
-        self._news.set()
+        self._changed.set()
 
     def finish(self) -> None:
         self._utterances.finish()
         self._is_finished = True
-        self._news.set()
+        self._changed.set()
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        heard_any = False
+        has_text = False
         while True:
             if self._utterances.complete:
-                words = await self._hear(self._utterances.complete.popleft(), after_text=heard_any)
+                words = await self._transcribe(self._utterances.complete.popleft(), after_text=has_text)
                 if words or self._wants_interim:  # an interim text that turned out to be noise is taken back
                     yield Piece(words)
-                heard_any = heard_any or bool(words)
+                has_text = has_text or bool(words)
             elif self._is_finished:
                 return
             elif (sound := self._sound_for_interim()) is not None:
                 self._interim_at = self._fed
-                words = await self._hear(sound, after_text=heard_any)
+                words = await self._transcribe(sound, after_text=has_text)
                 if words:
                     yield Piece(words, is_interim=True)
             else:
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
 
     def _sound_for_interim(self) -> Samples | None:
         if not self._wants_interim or self._fed - self._interim_at < _INTERIM:
@@ -209,27 +209,27 @@ class EngineHearing:
         sound = self._utterances.open_sound
         return sound.copy() if sound is not None and len(sound) <= _MAX_INTERIM else None
 
-    async def _hear(self, sound: Samples, *, after_text: bool) -> tuple[str, ...]:
-        words = [word.text for word in await self._engine.hear(sound.astype("<i2").tobytes())]
-        return with_blanks([word for word in words if word], after_text=after_text)
+    async def _transcribe(self, sound: Samples, *, after_text: bool) -> tuple[str, ...]:
+        words = [word.text for word in await self._engine.transcribe(sound.astype("<i2").tobytes())]
+        return insert_spaces([word for word in words if word], after_text=after_text)
 
 
-class CannedHearing:
+class CannedRecognition:
     """Hears nothing: a labelled transcript that states the length of the recording, a word every 0.4 s of sound."""
 
     def __init__(self, *, in_chinese: bool) -> None:
         self._in_chinese = in_chinese
         self._fed = 0
         self._is_finished = False
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def feed(self, samples: Samples) -> None:
         self._fed += len(samples)
-        self._news.set()
+        self._changed.set()
 
     def finish(self) -> None:
         self._is_finished = True
-        self._news.set()
+        self._changed.set()
 
     async def pieces(self) -> AsyncIterator[Piece]:
         known = (
@@ -243,15 +243,15 @@ class CannedHearing:
                 yield Piece((known[said],))
                 said += 1
             else:
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
         for word in known[said:]:
             yield Piece((word,))
         seconds = self._fed / RATE
         yield Piece((f" {seconds:.1f} ", "秒") if self._in_chinese else (f" {seconds:.1f}", " seconds"))
 
 
-def with_blanks(words: Sequence[str], *, after_text: bool = False) -> tuple[str, ...]:
+def insert_spaces(words: Sequence[str], *, after_text: bool = False) -> tuple[str, ...]:
     """Put a blank before each word that needs one: between Latin words, not between Chinese ones.
 
     Args:

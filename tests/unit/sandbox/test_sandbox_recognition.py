@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aiproject.protocols.iflytek.dictation.dialect import DictationDialect
 from aiproject.protocols.iflytek.dictation.server import DictationServerSession
 from aiproject.sandbox.dictation import ResultWriter
-from aiproject.sandbox.hearing import RATE, Piece, SilenceWatch, To16k, Utterances, with_blanks
+from aiproject.sandbox.recognition import RATE, Piece, To16k, TrailingSilence, Utterances, insert_spaces
 
 Samples = npt.NDArray[np.int16]
 
@@ -61,7 +61,7 @@ class TestUtterances:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3000)), max_size=6))
 def test_silence_at_the_end(parts: list[tuple[bool, int]]) -> None:
-    watch = SilenceWatch()
+    watch = TrailingSilence()
     silent = 0
     for is_loud, length in parts:
         watch.feed(np.full(length, 900 if is_loud else 1, dtype=np.int16))
@@ -97,7 +97,7 @@ class TestResampling:
     ],
 )
 def test_blanks(words: list[str], after_text: bool, text: str) -> None:
-    assert "".join(with_blanks(words, after_text=after_text)) == text
+    assert "".join(insert_spaces(words, after_text=after_text)) == text
 
 
 class TestResultWriter:
