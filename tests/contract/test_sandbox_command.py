@@ -16,7 +16,8 @@ from aiproject.sandbox.running import SandboxAddress
 from sandbox_client import chat_request, say
 
 START = (
-    "from aiproject.sandbox import SandboxOptions, run_forever;"
+    "from aiproject.sandbox.platform import SandboxOptions;"
+    "from aiproject.sandbox.running import run_forever;"
     "run_forever(SandboxOptions(frame_gap=0, use_engines=False), 0)"
 )
 
