@@ -110,7 +110,9 @@ class RecognitionSubject:
         return await self._recognize()
 
     def _order(self, fault: str, *, times: int = 1, **options: object) -> None:
-        self._sandbox.faults.add(parse_orders({"service": self._service, "fault": fault, "times": times, **options}))
+        self._sandbox.faults.add(
+            parse_fault_requests({"service": self._service, "fault": fault, "times": times, **options})
+        )
 
     def refuse_next(self, reason: Reason) -> None:
         self._sandbox.faults.clear()
