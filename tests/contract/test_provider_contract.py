@@ -145,7 +145,7 @@ class TestDictation(UnaryProviderSuite):
             Reason.TOO_LONG: 10114,
             Reason.BUSY: 10110,
         }
-        return RecognitionSubject(thread, address, "dictation", codes, "silence", lambda: provider.hear(clip))
+        return RecognitionSubject(thread, address, "dictation", codes, "silence", lambda: provider.transcribe(clip))
 
 
 class TestOcr(UnaryProviderSuite):
