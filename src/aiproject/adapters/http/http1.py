@@ -139,7 +139,8 @@ class Http1Connection(asyncio.Protocol):
         self.resume_writing()
         if exc is None:
             self.transport.close()
-        self.parser = None  # it leads back here: a reference cycle
+        # What leads back here is let go of, so that nothing of a connection waits for the garbage collector.
+        self.parser = self.exchange = self._answering = None
         on_hang_up, self.on_hang_up = self.on_hang_up, None
         if on_hang_up is not None:
             on_hang_up()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -606,3 +608,31 @@ class TestTrailers:
         pieces = [b"x"] * 50_000
         served = serve(self.HEAD + b"".join(b"1\r\nx\r\n" for _ in pieces) + b"0\r\nX-T: 1\r\n\r\n")
         assert [len(body) for _, body in served.asked] == [len(pieces)]
+
+
+class Marker:
+    """Something that a request's scope holds."""
+
+
+def test_an_answered_request_leaves_nothing_for_the_garbage_collector() -> None:
+    held: list[weakref.ref[Marker]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["marker"] = Marker()
+        held.append(weakref.ref(scope["marker"]))
+        await send_json(send, 200, b"{}")
+
+    async def scenario() -> None:
+        connection, _, state = connect(app)
+        for _ in range(3):
+            connection.data_received(NEXT)
+            await settle()
+        assert [marker() is None for marker in held] == [True, True, False], "the connection knows its last request"
+        await finish(connection, state)
+        assert held[-1]() is None
+
+    gc.disable()
+    try:
+        virtual_time.run(scenario())
+    finally:
+        gc.enable()
