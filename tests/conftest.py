@@ -141,6 +141,19 @@ def service_program() -> Callable[[str], str]:
     return find
 
 
+@pytest.fixture
+def machine_program() -> Callable[[str], str]:
+    """Find a program that the machine brings itself, as ``node``."""
+
+    def find(name: str) -> str:
+        found = shutil.which(name)
+        if found is None:
+            _do_without(name, ServerMissing(f"{name} is not on this machine"))
+        return found
+
+    return find
+
+
 @pytest.fixture(params=["sqlite", "mariadb", "mysql", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
     """Which of the four databases the test runs on."""
