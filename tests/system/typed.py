@@ -55,7 +55,7 @@ def type_in(typed: list[Step], folder: Path, environment: dict[str, str]) -> lis
         f"{{ :\n{step.commands}\n}} >'{records}/{number}.out' 2>&1 </dev/null\necho $? >'{records}/{number}.status'\n"
         for number, step in enumerate(typed)
     )
-    subprocess.run(["bash"], input=script, text=True, cwd=folder, env=environment, check=False, timeout=100)
+    subprocess.run(["bash"], input=script, text=True, cwd=folder, env=environment, check=False, timeout=300)
     return [
         (int((records / f"{number}.status").read_text()), (records / f"{number}.out").read_text("utf-8"))
         for number in range(len(typed))
