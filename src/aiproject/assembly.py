@@ -17,6 +17,7 @@ from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import argon2id
+from aiproject.codes import Detail
 from aiproject.config.settings import Settings
 from aiproject.errors import Misconfigured
 from aiproject.ledger.service import Quotas
@@ -50,9 +51,7 @@ async def prepare_schema(database: Database) -> None:
     if status.is_current:
         return
     if status.is_newer:
-        raise Misconfigured(
-            f"the database has schema {status.current}, of a later release; this one knows {status.head}"
-        )
+        raise Misconfigured(Detail.SCHEMA_NEWER, found=str(status.current), known=str(status.head))
     if status.is_empty or (database.dialect == "sqlite" and not status.is_foreign):
         report = await migrations.upgrade(database)
         log.info("database brought up to date", revision=report.to_revision)
@@ -61,11 +60,9 @@ async def prepare_schema(database: Database) -> None:
     status = await migrations.settled_status(database)
     if status.is_current:
         return
-    raise Misconfigured(
-        "the database holds the original project's accounts; adopt them with: aiproject db upgrade"
-        if status.is_foreign
-        else f"the database is at revision {status.current}, this release needs {status.head}: run aiproject db upgrade"
-    )
+    if status.is_foreign:
+        raise Misconfigured(Detail.SCHEMA_FOREIGN)
+    raise Misconfigured(Detail.SCHEMA_OLDER, found=str(status.current), needed=str(status.head))
 
 
 def password_profile(settings: Settings) -> argon2.Parameters:

@@ -30,9 +30,11 @@ from aiproject.adapters.http.connections import connection_limit, guarded
 from aiproject.adapters.log import get_logger
 from aiproject.administration.setup import SetupCode
 from aiproject.calls.running import RunningCalls
+from aiproject.codes import Detail
 from aiproject.config.iflytek import IflytekCredentials
 from aiproject.config.settings import Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
+from aiproject.messages.formatting import Language, format_error
 from aiproject.web.dialects import DIALECTS
 from aiproject.wiring import connection_counts, open_application
 
@@ -137,7 +139,7 @@ def bind(host: str, port: int, *, client_timeout: float = CLIENT_TIMEOUT) -> soc
         listener.listen(BACKLOG)
         listener.set_inheritable(True)
     except OSError as error:
-        raise Misconfigured(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+        raise Misconfigured(Detail.PORT_UNUSABLE, host=host, port=port, reason=error.strerror or str(error)) from None
     return listener
 
 
@@ -196,7 +198,7 @@ def _run(serving: Serving, listener: socket.socket, on_ready: Callable[[], None]
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.serve([listener]))
     except Misconfigured as error:
-        log.error("cannot start", mend=str(error))
+        log.error("cannot start", fix=format_error(error, Language.EN))
         return EXIT_MISCONFIGURED
     except Unavailable as error:
         log.error("cannot start", error=error.detail)

@@ -64,6 +64,7 @@ from aiproject.calls.limits import CallLimits, GlobalLimits
 from aiproject.calls.running import RunningCalls
 from aiproject.calls.services import CallServices
 from aiproject.calls.unary import ClipCalls, PictureCalls
+from aiproject.codes import Detail
 from aiproject.config.iflytek import IflytekCredentials
 from aiproject.config.settings import Settings
 from aiproject.errors import AiProjectError, Misconfigured
@@ -131,7 +132,7 @@ def open_outbox(settings: Settings) -> MailQueue | None:
     if not url and not settings.mail_from:
         return None
     if not url or not settings.mail_from:
-        raise Misconfigured("AIPROJECT_SMTP_URL and AIPROJECT_MAIL_FROM: give both, or none for no mail")
+        raise Misconfigured(Detail.SMTP_INCOMPLETE)
     return MailQueue(Mailer(parse_smtp_url(url), settings.mail_from))
 
 

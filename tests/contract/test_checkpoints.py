@@ -151,7 +151,7 @@ class TestSignatures:
         (tmp_path / "other").mkdir()
         private_key(tmp_path / "other")
         (data_dir / PRIVATE_FILE).write_bytes((tmp_path / "other" / PRIVATE_FILE).read_bytes())
-        with pytest.raises(Misconfigured, match="no pair"):
+        with pytest.raises(Misconfigured, match="CHECKPOINT_KEYS_NO_PAIR"):
             await Checkpoints(small_database, data_dir).write()
 
     async def test_a_key_is_made_once(self, data_dir: Path) -> None:

@@ -238,7 +238,7 @@ class TestSpeechModels:
     def test_layout_said_in_a_file(self, tmp_path: Path) -> None:
         for name in ("model.onnx", "tokens.txt"):
             (tmp_path / name).write_bytes(b"")
-        with pytest.raises(Misconfigured, match="no sherpa-onnx model"):
+        with pytest.raises(Misconfigured, match="SPEECH_MODEL_UNKNOWN"):
             find_speech_model(tmp_path)
         (tmp_path / "layout.txt").write_text("paraformer\n")
         assert find_speech_model(tmp_path).layout == "paraformer"
@@ -249,7 +249,7 @@ class TestSpeechModels:
         for name in ("model.onnx", "tokens.txt"):
             (home / name).write_bytes(b"")
         monkeypatch.setattr("aiproject.sandbox.engines._installed", lambda module: False)
-        with pytest.raises(Misconfigured, match="sherpa-onnx is not installed"):
+        with pytest.raises(Misconfigured, match="SPEECH_PACKAGE_MISSING"):
             find_speech_engine(home)
 
     async def test_engine_that_cannot_be_loaded_says_why(self, tmp_path: Path) -> None:

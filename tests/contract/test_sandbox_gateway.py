@@ -228,11 +228,11 @@ class TestControl:
 
 class TestThread:
     def test_port_that_is_taken(self, address: SandboxAddress) -> None:
-        with pytest.raises(Misconfigured, match=f"port {address.port} is taken"):
+        with pytest.raises(Misconfigured, match=f"SANDBOX_PORT_TAKEN port={address.port}"):
             SandboxThread(FAST, port=address.port).start()
 
     def test_speech_model_that_is_none(self) -> None:
-        with pytest.raises(Misconfigured, match="no folder"):
+        with pytest.raises(Misconfigured, match="SPEECH_FOLDER_MISSING"):
             SandboxThread(replace(FAST, use_engines=True, speech_model=Path("/nowhere/at/all"))).start()
 
     async def test_stop_ends_stalled_calls(self) -> None:

@@ -16,6 +16,7 @@ from aiproject.adapters.db.errors import ConstraintViolation
 from aiproject.adapters.db.migrations import MigrationBlocked
 from aiproject.adapters.db.schema import metadata, user
 from aiproject.ledger.verify import verify
+from aiproject.messages.formatting import Language, format_error
 from power_cut import PowerCut, between_cuts, power_cut_before
 
 # As the seed's document spells it. Unquoted names are folded by PostgreSQL; the table's name it does not take unquoted.
@@ -282,7 +283,7 @@ class TestWhatBlocks:
             await migrations.upgrade(old.database)
         assert await old.dump() == before
         assert (await migrations.status(old.database)).is_foreign
-        return str(caught.value)
+        return format_error(caught.value, Language.EN)
 
 
 class TestBrokenOff:

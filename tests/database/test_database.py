@@ -457,12 +457,12 @@ class TestSqliteFile:
 
     async def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(Misconfigured, match="cannot be made"):
+        with pytest.raises(Misconfigured, match="SQLITE_FILE_UNUSABLE"):
             await Database.open(f"sqlite:///{tmp_path}/file/a.db")
 
     async def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         (tmp_path / "a.db").write_bytes(b"a letter to somebody, certainly longer than SQLite's header is" * 20)
-        with pytest.raises(Misconfigured, match="no SQLite database"):
+        with pytest.raises(Misconfigured, match="SQLITE_FILE_NOT_DATABASE"):
             await Database.open(f"sqlite:///{tmp_path}/a.db")
 
     async def test_a_lock_of_another_program_is_a_conflict(

@@ -160,7 +160,7 @@ class TestUpgrade:
                 await prepare_schema(database)
                 assert (await migrations.status(database)).is_current
             else:
-                with pytest.raises(Misconfigured, match="revision 0002"):
+                with pytest.raises(Misconfigured, match="SCHEMA_OLDER found='0002'"):
                     await prepare_schema(database)
                 assert (await migrations.status(database)).current == "0002"
         finally:
@@ -170,7 +170,7 @@ class TestUpgrade:
         async with database.begin() as connection:
             await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
         assert (await migrations.status(database)).is_newer
-        with pytest.raises(Misconfigured, match="later release"):
+        with pytest.raises(Misconfigured, match="SCHEMA_NEWER"):
             await migrations.upgrade(database)
 
 

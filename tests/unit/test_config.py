@@ -16,6 +16,7 @@ from aiproject.config.loading import load_settings
 from aiproject.config.settings import Settings
 from aiproject.config.sources import setting_fields
 from aiproject.errors import Misconfigured
+from aiproject.messages.formatting import Language, format_error
 
 SECRET = "hunter2-hunter2-hunter2"
 
@@ -34,7 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Set:
 def complaints() -> list[str]:
     with pytest.raises(Misconfigured) as caught:
         load_settings()
-    return str(caught.value).splitlines()
+    return format_error(caught.value, Language.EN).splitlines()
 
 
 # The table of names that stay, with what each is worth where nobody says anything.

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured
 
 __all__ = ["FAULT_POINTS", "arm", "fault_point"]
@@ -45,11 +46,11 @@ def arm(order: str | None) -> None:
         return
     name, _, probability = order.partition(":")
     if name not in FAULT_POINTS:
-        raise Misconfigured(f"AIPROJECT_FAULT_POINT: there is no point {name!r}; there are: {', '.join(FAULT_POINTS)}")
+        raise Misconfigured(Detail.FAULT_POINT_UNKNOWN, name=repr(name), names=tuple(FAULT_POINTS))
     try:
         _probability = float(probability or 1.0)
     except ValueError:
-        raise Misconfigured(f"AIPROJECT_FAULT_POINT: {probability!r} is no probability") from None
+        raise Misconfigured(Detail.FAULT_PROBABILITY_MALFORMED, probability=repr(probability)) from None
     _armed = name
 
 

@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import aiosmtplib
 
 from aiproject.adapters.log import get_logger
+from aiproject.codes import Detail
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 
 __all__ = ["Email", "MailQueue", "MailServer", "Mailer", "NotMailable", "Security", "mailable", "parse_smtp_url"]
@@ -111,11 +112,11 @@ def parse_smtp_url(text: str) -> MailServer:
         options = parse_qs(parts.query, strict_parsing=bool(parts.query))
         port = parts.port
     except ValueError:
-        raise Misconfigured("AIPROJECT_SMTP_URL is not a URL, such as smtp://user:password@mail.example.com") from None
+        raise Misconfigured(Detail.SMTP_NOT_URL) from None
     if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-        raise Misconfigured("AIPROJECT_SMTP_URL must be a smtp:// or smtps:// address with a host")
+        raise Misconfigured(Detail.SMTP_SCHEME_WRONG)
     if parts.path not in ("", "/") or parts.fragment or set(options) - {"ca_file"}:
-        raise Misconfigured("AIPROJECT_SMTP_URL: only ?ca_file=… may follow the host and port")
+        raise Misconfigured(Detail.SMTP_OPTION_UNKNOWN)
     ca_file = options.get("ca_file", [None])[-1]
     if parts.scheme == "smtps":
         security = Security.TLS
@@ -174,11 +175,11 @@ class Mailer:
             name, address = found[0] if len(found) == 1 else ("", "")
             self._sender = Address(display_name=name, addr_spec=mailable(address))
         except (NotMailable, MessageError, ValueError):
-            raise Misconfigured("AIPROJECT_MAIL_FROM is not an address, such as noreply@example.com") from None
+            raise Misconfigured(Detail.MAIL_FROM_NOT_ADDRESS) from None
         try:
             self._tls = ssl.create_default_context(cafile=server.ca_file)
         except (OSError, ssl.SSLError):
-            raise Misconfigured("AIPROJECT_SMTP_URL: ca_file cannot be read") from None
+            raise Misconfigured(Detail.SMTP_CA_FILE_UNREADABLE) from None
 
     async def send(self, letter: Email) -> None:
         """Hand a letter in.

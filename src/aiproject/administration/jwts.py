@@ -168,14 +168,9 @@ def read_key(data_dir: Path, key_file: Path | None) -> bytes:
             key = file.read(MAX_KEY_BYTES + 1).strip()
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except OSError as error:
-        raise Misconfigured(
-            f"the key of administrators' tokens, {path}, cannot be read or made: {error.strerror}"
-        ) from None
+        raise Misconfigured(Detail.ADMIN_KEY_UNREADABLE, path=str(path), reason=error.strerror or "") from None
     if not KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
-        raise Misconfigured(
-            f"the key of administrators' tokens, {path}, must have {KEY_BYTES} to {MAX_KEY_BYTES} bytes; "
-            "for example: openssl rand -hex 32"
-        )
+        raise Misconfigured(Detail.ADMIN_KEY_LENGTH, path=str(path), least=KEY_BYTES, most=MAX_KEY_BYTES)
     if mode & 0o077:
         log.warning("the key of administrators' tokens can be read by others", mode=f"{mode:o}")
     return key

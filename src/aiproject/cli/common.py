@@ -21,14 +21,27 @@ from aiproject.administration.model import AdministratorUnknown
 from aiproject.assembly import open_database, prepare_schema
 from aiproject.audit.model import Actor, ActorKind, AuditContext, Fact
 from aiproject.audit.store import record
+from aiproject.codes import Detail
 from aiproject.config.loading import load_settings
 from aiproject.config.settings import Settings
-from aiproject.errors import AccountUnknown, AiProjectError, Misconfigured, NameTaken, NotFound, Refused, Unavailable
-from aiproject.messages.formatting import Language, format_error
+from aiproject.errors import (
+    AccountUnknown,
+    AiProjectError,
+    Misconfigured,
+    NameTaken,
+    NotFound,
+    Refused,
+    Unavailable,
+    UpstreamFailed,
+)
+from aiproject.messages.formatting import Language, format_error, format_message
+from aiproject.protocols.languages import locale_language
 
 __all__ = [
     "complain",
+    "error_text",
     "errors",
+    "language",
     "noting",
     "origin",
     "out",
@@ -54,6 +67,15 @@ EXIT_STATUSES: tuple[tuple[type[AiProjectError], int], ...] = (
 )
 
 
+ABSENCES: tuple[tuple[type[AiProjectError], Detail], ...] = (
+    (AccountUnknown, Detail.NO_SUCH_ACCOUNT),
+    (AdministratorUnknown, Detail.NO_SUCH_ADMINISTRATOR),
+    (NotFound, Detail.NO_SUCH_THING),
+    (NameTaken, Detail.NAME_IS_TAKEN),
+)
+"""What a command says of errors that name nothing: the name stands on its command line."""
+
+
 def print_table(table: Table) -> None:
     """Print a table, as wide as the terminal, or whole where there is none."""
     if out.is_terminal:
@@ -68,20 +90,28 @@ def errors() -> Iterator[None]:
     try:
         yield
     except AiProjectError as error:
-        text = str(error) or type(error).__name__
-        if isinstance(error, Refused | Misconfigured) and error.detail:
-            text = format_error(error, Language.EN)
-        if isinstance(error, AccountUnknown):
-            text = "there is no account of this name"
-        elif isinstance(error, AdministratorUnknown):
-            text = "there is no administrator of this name"
-        elif isinstance(error, NotFound):
-            text = "there is no such thing"
-        elif isinstance(error, NameTaken):
-            text = "this name is taken"
+        text = error_text(error)
         complain.print(f"aiproject: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
         status = next((status for kind, status in EXIT_STATUSES if isinstance(error, kind)), 70)
         raise typer.Exit(status) from None
+
+
+def language() -> Language:
+    """Return the language of whoever runs this command, as the locale's variables say."""
+    return locale_language(os.environ)
+
+
+def error_text(error: AiProjectError) -> str:
+    """Return what a command prints of an error: with the diagnostics, which callers over HTTP never see."""
+    if isinstance(error, Unavailable | UpstreamFailed):
+        if language() is Language.EN:
+            return error.detail
+        return f"{format_error(error, Language.ZH)}（{error.detail}）"
+    if isinstance(error, Refused) and error.detail is None:
+        for kind, detail in ABSENCES:
+            if isinstance(error, kind):
+                return format_message(detail, language())
+    return format_error(error, language())
 
 
 def read_settings(*, is_server: bool = False, **overrides: Any) -> Settings:

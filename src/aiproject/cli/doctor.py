@@ -14,7 +14,7 @@ from aiproject.adapters.db import migrations
 from aiproject.adapters.net.redis import COMMAND_SECONDS, RedisAway
 from aiproject.adapters.passwords import PasswordHasher
 from aiproject.assembly import open_database, password_profile
-from aiproject.cli.common import errors, out, read_settings
+from aiproject.cli.common import error_text, errors, out, read_settings
 from aiproject.cli.findings import (
     Finding,
     examine_configuration_file,
@@ -131,7 +131,7 @@ def examine_configuration(settings: Settings) -> list[Finding]:
         ocr_service(settings.iflytek.ocr.url)
         findings.append(Finding("ok", "picture text", _place(settings.iflytek.ocr.url)))
     except AiProjectError as error:
-        findings.append(Finding("mend", "picture text", str(error)))
+        findings.append(Finding("mend", "picture text", error_text(error)))
     for name, url in (
         ("spark", settings.iflytek.spark.url),
         ("dictation", settings.iflytek.dictation.url),
@@ -195,7 +195,7 @@ async def examine_redis(settings: Settings) -> Finding:
             "money is refused; see AIPROJECT_REDIS_URL",
         )
     except Misconfigured as error:
-        return Finding("mend", "limits", str(error))
+        return Finding("mend", "limits", error_text(error))
     return Finding("ok", "limits", f"counted in Redis, which answered in {took * 1000:.0f} ms")
 
 
@@ -245,7 +245,7 @@ async def examine_database(settings: Settings) -> list[Finding]:
             state = await migrations.status(database)
             names = await examine_names(database) if state.is_current else []
     except AiProjectError as error:
-        return [Finding("mend", "database", str(error))]
+        return [Finding("mend", "database", error_text(error))]
     if state.is_current:
         return [Finding("ok", "database", f"{database.dialect}, schema {state.current}"), *names]
     if state.is_empty:
@@ -272,7 +272,7 @@ async def examine_upstream(settings: Settings) -> list[Finding]:
     except UpstreamUnreachable as error:
         findings.append(Finding("mend", "upstream", f"{error.detail}; check the credentials and the network"))
     except (UpstreamFailed, InvalidInput) as error:
-        findings.append(Finding("mend", "upstream", str(error)))
+        findings.append(Finding("mend", "upstream", error_text(error)))
     offset = link.clock_offset_seconds
     if abs(offset) > 1:
         findings.append(Finding("mend", "clock", f"this machine's clock is off by {-offset:.0f} s; switch NTP on"))

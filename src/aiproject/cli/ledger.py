@@ -22,6 +22,7 @@ from aiproject.adapters.db.engine import Database
 from aiproject.assembly import open_database
 from aiproject.cli.common import origin, out, print_table, read_settings, run
 from aiproject.cli.users import rooms
+from aiproject.codes import Detail
 from aiproject.config.settings import Settings
 from aiproject.errors import InvalidInput, Misconfigured
 from aiproject.ledger.checkpoint import CheckpointReader
@@ -100,7 +101,7 @@ def _opened(path: Path | None, key: Path) -> Iterator[CheckpointReader | None]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+        raise InvalidInput(Detail.FILE_UNREADABLE, path=str(path), reason=error.strerror or "") from None
     with file:
         yield CheckpointReader(file, public_key(key))
 
@@ -126,7 +127,7 @@ def checkpoint_command(
             try:
                 signed = await Checkpoints(database, settings.data_dir).write(to)
             except OSError as error:
-                raise Misconfigured(f"the checkpoint cannot be written: {error.strerror}") from None
+                raise Misconfigured(Detail.CHECKPOINT_NOT_WRITTEN, reason=error.strerror or "") from None
         for name, value in (
             ("file", signed.path),
             ("accounts", signed.accounts),
@@ -180,7 +181,7 @@ def losses(
 
     async def command() -> None:
         if reason is not None and reason not in REASONS:
-            raise InvalidInput(f"--reason is one of: {', '.join(REASONS)}")
+            raise InvalidInput(Detail.LOSS_REASON_UNKNOWN, names=REASONS)
         settings = read_settings()
         async with _books(settings) as database:
             account_id = None
@@ -242,7 +243,7 @@ async def _books(settings: Settings) -> AsyncIterator[Database]:
     """Open the database as it is: whoever checks books must not change their tables."""
     async with open_database(settings) as database:
         if not (await migrations.status(database)).is_current:
-            raise Misconfigured("the database's tables are not this release's: run aiproject db upgrade")
+            raise Misconfigured(Detail.SCHEMA_OTHER)
         yield database
 
 

@@ -18,6 +18,7 @@ from aiproject.assembly import opening, password_profile
 from aiproject.audit.model import CHANGED
 from aiproject.audit.service import AuditLog
 from aiproject.cli.common import noting, origin, out, print_table, read_password, read_settings, run, tables
+from aiproject.codes import Detail
 from aiproject.config.settings import Settings
 from aiproject.errors import InvalidInput
 from aiproject.ledger.service import LeaseTimes, Quotas
@@ -178,7 +179,7 @@ def grant(
 
     async def command() -> None:
         if not (tokens or pic_times or voice_seconds):
-            raise InvalidInput("nothing to grant: give --tokens, --pic-times or --voice-seconds")
+            raise InvalidInput(Detail.NOTHING_TO_GRANT)
         async with _rooms() as (accounts, quotas):
             account = await accounts.named(name)
             await quotas.grant(

@@ -12,6 +12,7 @@ import typer
 from rich.table import Column, Table
 
 from aiproject.cli.common import origin, out, print_table, read_settings, run, tables
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, VoucherUnusable
 from aiproject.vouchers.model import MAX_UNITS, Voucher
 from aiproject.vouchers.service import Vouchers
@@ -104,7 +105,7 @@ def _switch(name: str, is_available: bool) -> None:
             try:
                 voucher = await vouchers.set_available(name, is_available, origin=origin())
             except VoucherUnusable:
-                raise InvalidInput("there is no voucher with this name or code") from None
+                raise InvalidInput(Detail.NO_SUCH_VOUCHER) from None
         out.print(f"{voucher.title} is {voucher.state(datetime.now(UTC))}", markup=False, highlight=False)
 
     run(command)
@@ -119,7 +120,7 @@ def _end(text: str) -> datetime:
             moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidInput("--expires takes a day or a moment, for example 2026-12-31 or 2026-12-31T18:00") from None
+        raise InvalidInput(Detail.EXPIRES_MALFORMED) from None
 
 
 def _cells(voucher: Voucher, now: datetime) -> list[str]:

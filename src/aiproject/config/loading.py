@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from aiproject.codes import Detail
 from aiproject.config.settings import Settings
 from aiproject.config.sources import config_path, setting_fields
 from aiproject.errors import Misconfigured
@@ -29,18 +30,23 @@ def load_settings(**overrides: Any) -> Settings:
     path = config_path()
     complaints = list(unknown_variables(os.environ, _NAMES.values()))
     if path and not Path(path).is_file():
-        raise Misconfigured("\n".join([*complaints, f"AIPROJECT_CONFIG: there is no file {path}"]))
+        raise _refusal([*complaints, f"AIPROJECT_CONFIG: there is no file {path}"])
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
         complaints += [complaint for fault in error.errors(include_url=False) for complaint in _complaints(fault, path)]
-        raise Misconfigured("\n".join(complaints)) from None
+        raise _refusal(complaints) from None
     except ValueError as error:  # a TOML file that is no TOML
         complaints.append(f"AIPROJECT_CONFIG: {path} cannot be read: {error}")
-        raise Misconfigured("\n".join(complaints)) from None
+        raise _refusal(complaints) from None
     if complaints:
-        raise Misconfigured("\n".join(complaints))
+        raise _refusal(complaints)
     return settings
+
+
+def _refusal(complaints: Iterable[str]) -> Misconfigured:
+    """Return the error with all complaints, which are in English as pydantic's own are."""
+    return Misconfigured(Detail.SETTINGS_REFUSED, complaints="\n".join(complaints))
 
 
 def _complaints(fault: ErrorDetails, path: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured
 
 __all__ = ["PRIVATE_FILE", "PUBLIC_FILE", "private_key", "public_key", "public_text"]
@@ -46,14 +47,11 @@ def private_key(data_dir: Path) -> Ed25519PrivateKey:
             raise ValueError
         _create(data_dir / PUBLIC_FILE, public_text(key.public_key()).encode("ascii"), 0o644)
     except OSError as error:
-        raise Misconfigured(f"the key of checkpoints, {path}, cannot be read or made: {error.strerror}") from None
+        raise Misconfigured(Detail.CHECKPOINT_KEY_UNREADABLE, path=str(path), reason=error.strerror or "") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Misconfigured(f"the key of checkpoints, {path}, is not an Ed25519 private key in PEM") from None
+        raise Misconfigured(Detail.CHECKPOINT_KEY_NOT_PRIVATE, path=str(path)) from None
     if public_text(public_key(data_dir / PUBLIC_FILE)) != public_text(key.public_key()):
-        raise Misconfigured(
-            f"{path} and {PUBLIC_FILE} beside it are no pair, so that nobody could check what is signed: put the right "
-            "ones there, or remove both to have a new pair made"
-        )
+        raise Misconfigured(Detail.CHECKPOINT_KEYS_NO_PAIR, path=str(path), public=PUBLIC_FILE)
     return key
 
 
@@ -66,11 +64,13 @@ def public_key(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
     except OSError as error:
-        raise Misconfigured(f"the public key of checkpoints, {path}, cannot be read: {error.strerror}") from None
+        raise Misconfigured(
+            Detail.CHECKPOINT_PUBLIC_KEY_UNREADABLE, path=str(path), reason=error.strerror or ""
+        ) from None
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
-        raise Misconfigured(f"{path} is not an Ed25519 public key in PEM")
+        raise Misconfigured(Detail.CHECKPOINT_KEY_NOT_PUBLIC, path=str(path))
     return key
 
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 
 import msgspec
 
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured
 from aiproject.sandbox.engine_worker import read_message, write_message
 from aiproject.sandbox.speech_models import find_speech_model
@@ -278,7 +279,7 @@ def find_speech_engine(model: Path | None = None) -> SpeechEngine | None:
     if model is not None:
         find_speech_model(model)
         if not _installed("sherpa_onnx"):
-            raise Misconfigured("AIPROJECT_SANDBOX_SPEECH_MODEL is set but the package sherpa-onnx is not installed")
+            raise Misconfigured(Detail.SPEECH_PACKAGE_MISSING)
         return ProcessSpeech("sherpa", model)
     return ProcessSpeech("pocketsphinx") if _installed("pocketsphinx") else None
 

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import uvloop
 from aiohttp import web
 
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured
 from aiproject.sandbox.faults import FaultRegistry
 from aiproject.sandbox.platform import Platform, SandboxOptions, build_app, platform_of
@@ -95,8 +96,9 @@ class _Runner:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
-            raise Misconfigured(f"the sandbox's port {self._port} {why}") from error
+            if error.errno == errno.EADDRINUSE:
+                raise Misconfigured(Detail.SANDBOX_PORT_TAKEN, port=self._port) from error
+            raise Misconfigured(Detail.SANDBOX_PORT_UNUSABLE, port=self._port, reason=error.strerror or "") from error
         port = int(self._runner.addresses[0][1])
         return SandboxAddress(port, self._options.app_id, self._options.api_key, self._options.api_secret)
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured
 
 __all__ = ["SpeechModel", "find_speech_model"]
@@ -49,7 +50,7 @@ def find_speech_model(folder: Path) -> SpeechModel:
         Misconfigured: there is no folder, or no layout that we understand in it.
     """
     if not folder.is_dir():
-        raise Misconfigured(f"AIPROJECT_SANDBOX_SPEECH_MODEL: there is no folder {folder}")
+        raise Misconfigured(Detail.SPEECH_FOLDER_MISSING, path=str(folder))
     files = sorted(path for path in folder.iterdir() if path.is_file())
     models = [path for path in files if path.suffix == ".onnx"]
     tokens = [path for path in files if path.name.endswith("tokens.txt")]
@@ -75,10 +76,7 @@ def find_speech_model(folder: Path) -> SpeechModel:
             return SpeechModel(layout, "from_sense_voice", {"model": str(single), "use_itn": True, **shared})
         if single and layout == "paraformer":
             return SpeechModel(layout, "from_paraformer", {"paraformer": str(single), **shared})
-    raise Misconfigured(
-        f"AIPROJECT_SANDBOX_SPEECH_MODEL: {folder} holds no sherpa-onnx model of a known layout "
-        "(transducer, sense-voice, paraformer or whisper, with its tokens.txt)"
-    )
+    raise Misconfigured(Detail.SPEECH_MODEL_UNKNOWN, path=str(folder))
 
 
 def _choose(models: Iterable[Path], word: str) -> Path | None:

@@ -6,6 +6,7 @@ import pytest
 
 from aiproject.adapters.mailer import Mailer, MailServer, NotMailable, Security, mailable, parse_smtp_url
 from aiproject.errors import Misconfigured
+from aiproject.messages.formatting import Language, format_error
 
 
 class TestUrl:
@@ -51,7 +52,7 @@ class TestUrl:
     def test_what_is_refused_is_not_quoted(self, url: str) -> None:
         with pytest.raises(Misconfigured) as caught:
             parse_smtp_url(url)
-        assert "AIPROJECT_SMTP_URL" in str(caught.value)
+        assert "AIPROJECT_SMTP_URL" in format_error(caught.value, Language.EN)
         assert "hunter2" not in str(caught.value)
 
     def test_the_password_does_not_show(self) -> None:
@@ -85,5 +86,5 @@ class TestAddress:
 
     @pytest.mark.parametrize("sender", ["", "nobody", "AiProject", "a@b.cn\r\nBcc: c@d.cn", "a@b.cn, c@d.cn"])
     def test_a_sender_that_is_none(self, sender: str) -> None:
-        with pytest.raises(Misconfigured, match="AIPROJECT_MAIL_FROM"):
+        with pytest.raises(Misconfigured, match="MAIL_FROM_NOT_ADDRESS"):
             Mailer(MailServer("localhost", 25, Security.NONE), sender)

@@ -128,7 +128,7 @@ class TestKey:
         assert not content or content.decode() not in str(caught.value)
 
     def test_a_missing_one_is_said(self, tmp_path: Path) -> None:
-        with pytest.raises(Misconfigured, match="cannot be read"):
+        with pytest.raises(Misconfigured, match="ADMIN_KEY_UNREADABLE"):
             read_key(tmp_path, tmp_path / "missing")
 
     def test_one_that_others_read_is_warned_of(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from aiproject.adapters.db import schema
+from aiproject.codes import Detail
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 
 __all__ = [
@@ -237,7 +238,7 @@ def _translate_mysql(error: Exception) -> AiProjectError | None:
     if number in _MYSQL_TRANSIENT:
         return TransientConflict(f"MySQL error {number}")
     if number in _MYSQL_MISCONFIGURED:
-        return Misconfigured(f"the database refuses us: {message[:300]} (error {number})")
+        return Misconfigured(Detail.DATABASE_REFUSES, reason=message[:300], number=number)
     if number in _MYSQL_UNAVAILABLE:
         condition = Condition.AWAY
         if number in _MYSQL_READ_ONLY:
@@ -261,7 +262,7 @@ def _translate_postgresql(error: Exception) -> AiProjectError | None:
     if state in _POSTGRES_TRANSIENT:
         return TransientConflict(f"PostgreSQL error {state}")
     if state.startswith(_POSTGRES_MISCONFIGURED):
-        return Misconfigured(f"the database refuses us: {getattr(original, 'message', '')} (error {state})")
+        return Misconfigured(Detail.DATABASE_REFUSES, reason=str(getattr(original, "message", "")), number=state)
     if state.startswith(_POSTGRES_UNAVAILABLE):
         condition = _POSTGRES_CONDITIONS.get(state, Condition.AWAY)
         return DatabaseUnavailable(f"database not available: PostgreSQL error {state}", condition)
@@ -295,7 +296,7 @@ def _translate_sqlite(error: Exception) -> AiProjectError | None:
         condition = _SQLITE_CONDITIONS.get(primary, Condition.AWAY)
         return DatabaseUnavailable(f"database not available: {message}", condition)
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return Misconfigured(f"the database file is damaged or none: {message}")
+        return Misconfigured(Detail.DATABASE_FILE_DAMAGED, reason=message)
     return None
 
 

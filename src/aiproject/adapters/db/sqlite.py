@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from aiproject.adapters.db.url import connect_arguments
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured, Unavailable
 
 __all__ = [
@@ -43,7 +44,7 @@ def prepare_sqlite(path: Path) -> None:
         # SQLite gives its -wal and -shm files the mode of the database file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        raise Misconfigured(f"the database file {path} cannot be made or opened: {error.strerror}") from error
+        raise Misconfigured(Detail.SQLITE_FILE_UNUSABLE, path=str(path), reason=error.strerror or "") from error
     deadline = time.monotonic() + QUEUE_SECONDS
     while True:
         try:
@@ -54,11 +55,11 @@ def prepare_sqlite(path: Path) -> None:
                 raise Unavailable(f"the database file {path} stays locked: {error}") from error
             time.sleep(0.02)
         except sqlite3.DatabaseError as error:
-            raise Misconfigured(f"{path} is no SQLite database: {error}") from error
+            raise Misconfigured(Detail.SQLITE_FILE_NOT_DATABASE, path=str(path), reason=str(error)) from error
         else:
             break
     if mode != "wal":
-        raise Misconfigured(f"SQLite cannot keep a write-ahead log beside {path}; is it on a network drive?")
+        raise Misconfigured(Detail.SQLITE_WITHOUT_WAL, path=str(path))
 
 
 def file_identity(path: str) -> tuple[int, int] | None:

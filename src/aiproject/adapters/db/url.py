@@ -8,6 +8,7 @@ from typing import Any, cast
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured
 
 __all__ = ["CONNECT_SECONDS", "connect_arguments", "parse_database_url"]
@@ -49,37 +50,30 @@ def parse_database_url(text: str) -> URL:
     scheme, separator, _ = text.strip().partition("://")
     kind = scheme.lower().partition("+")[0]
     if not separator:
-        raise Misconfigured(
-            "AIPROJECT_DATABASE_URL is not a URL; it looks like mysql://name:password@host:3306/database"
-        )
+        raise Misconfigured(Detail.DATABASE_URL_NOT_URL)
     if kind not in _DRIVERS:
-        raise Misconfigured(
-            f"AIPROJECT_DATABASE_URL: {scheme[:30]!r} is no database that AiProject knows; "
-            "sqlite, mysql, mariadb and postgresql are"
-        )
+        raise Misconfigured(Detail.DATABASE_KIND_UNKNOWN, scheme=repr(scheme[:30]))
     try:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
         # Not chained: the parser's complaint quotes what it could not read.
-        raise Misconfigured(
-            "AIPROJECT_DATABASE_URL cannot be read; characters like @ : / # in name or password must be percent-encoded"
-        ) from None
+        raise Misconfigured(Detail.DATABASE_URL_MALFORMED) from None
     url = url.set(drivername=_DRIVERS[kind])
     dialect = url.get_backend_name()
     if unknown := sorted(set(url.query) - _OPTIONS[dialect]):
-        raise Misconfigured(f"AIPROJECT_DATABASE_URL: unknown option {', '.join(unknown)[:100]}")
+        raise Misconfigured(Detail.DATABASE_OPTION_UNKNOWN, options=", ".join(unknown)[:100])
     if any(not isinstance(value, str) for value in url.query.values()):
-        raise Misconfigured("AIPROJECT_DATABASE_URL: an option is given twice")
+        raise Misconfigured(Detail.DATABASE_OPTION_REPEATED)
     if dialect == "sqlite":
         if url.host or url.username:
-            raise Misconfigured("AIPROJECT_DATABASE_URL: SQLite's form is sqlite:///relative or sqlite:////absolute")
+            raise Misconfigured(Detail.SQLITE_URL_MALFORMED)
         if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-            raise Misconfigured("AIPROJECT_DATABASE_URL: SQLite needs a file; books in memory are lost at the end")
+            raise Misconfigured(Detail.SQLITE_NEEDS_FILE)
     elif not url.database:
-        raise Misconfigured("AIPROJECT_DATABASE_URL: the name of the database is missing behind the host")
+        raise Misconfigured(Detail.DATABASE_NAME_MISSING)
     mode = url.query.get("sslmode")
     if mode is not None and mode not in _SSL_MODES:
-        raise Misconfigured(f"AIPROJECT_DATABASE_URL: sslmode is one of {', '.join(sorted(_SSL_MODES))}")
+        raise Misconfigured(Detail.SSLMODE_UNKNOWN, modes=sorted(_SSL_MODES))
     return url
 
 

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from aiproject.adapters.log import get_logger
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured, Unavailable
 from aiproject.protocols.rate_limits import whole_seconds
 
@@ -89,9 +90,7 @@ class RedisLink:
                 retry=Retry(NoBackoff(), 1),
             )
         except (ValueError, TypeError):  # their texts may quote the address
-            raise Misconfigured(
-                "AIPROJECT_REDIS_URL cannot be read: redis://[:password@]host[:port][/number]"
-            ) from None
+            raise Misconfigured(Detail.REDIS_URL_MALFORMED) from None
         try:
             yield cls(pool)
         finally:

@@ -12,6 +12,7 @@ from aiproject.adapters.db.errors import TransientConflict
 from aiproject.adapters.db.retry import retry_transient
 from aiproject.adapters.db.url import connect_arguments, parse_database_url
 from aiproject.errors import Misconfigured
+from aiproject.messages.formatting import Language, format_error
 
 
 class TestForms:
@@ -72,8 +73,9 @@ class TestComplaints:
         ],
     )
     def test_say_what_is_wrong_and_never_the_password(self, text: str, complaint: str) -> None:
-        with pytest.raises(Misconfigured, match=complaint) as caught:
+        with pytest.raises(Misconfigured) as caught:
             parse_database_url(text)
+        assert complaint in format_error(caught.value, Language.EN)
         assert "s3cret" not in str(caught.value)
         assert caught.value.__cause__ is None
 

@@ -65,14 +65,14 @@ class TestDialect:
             dictation_dialect("wss://[broken/v1")
 
     def test_silence_beyond_what_a_dialect_takes_is_misconfigured(self) -> None:
-        with pytest.raises(errors.Misconfigured, match="1 to 10000 ms"):
+        with pytest.raises(errors.Misconfigured, match="least=1 most=10000"):
             conversation(CLASSIC, end_of_speech_ms=10_001)
-        with pytest.raises(errors.Misconfigured, match="600 to 60000 ms"):
+        with pytest.raises(errors.Misconfigured, match="least=600 most=60000"):
             conversation(LARGE_MODEL, end_of_speech_ms=599)
         assert conversation(LARGE_MODEL, end_of_speech_ms=60_000).text == ""
 
     def test_language_is_needed(self) -> None:
-        with pytest.raises(errors.Misconfigured, match="language"):
+        with pytest.raises(errors.Misconfigured, match="DICTATION_LANGUAGE_MISSING"):
             conversation(CLASSIC, language="")
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproject import errors
+from aiproject.messages.formatting import Language, format_error
 from aiproject.protocols.iflytek.ocr.client import (
     MAX_BODY_BYTES,
     MAX_IMAGE_BASE64,
@@ -59,8 +60,9 @@ class TestChoice:
 
     @pytest.mark.parametrize("url", ["https://api.xf-yun.com/v1/private/other", "https://api.xf-yun.com", ""])
     def test_unknown_service_names_the_known_ones(self, url: str) -> None:
-        with pytest.raises(errors.Misconfigured, match="hh_ocr_recognize_doc, sf8e6aca1, se75ocrbm"):
+        with pytest.raises(errors.Misconfigured) as caught:
             ocr_service(url)
+        assert "hh_ocr_recognize_doc, sf8e6aca1, se75ocrbm" in format_error(caught.value, Language.EN)
 
     def test_no_url(self) -> None:
         with pytest.raises(errors.Misconfigured):

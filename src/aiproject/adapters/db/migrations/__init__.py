@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.errors import TransientConflict
 from aiproject.adapters.db.sqlite import MAINTENANCE_SECONDS
+from aiproject.codes import Detail
 from aiproject.errors import Misconfigured, Unavailable
 
 __all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "settled_status", "status", "upgrade"]
@@ -115,9 +116,7 @@ async def upgrade(database: Database) -> UpgradeReport:
         async with _exclusive(connection, database):
             before = await connection.run_sync(_status)
             if before.is_newer:
-                raise Misconfigured(
-                    f"the database has schema {before.current}, of a later release; this release knows {before.head}"
-                )
+                raise Misconfigured(Detail.SCHEMA_NEWER, found=str(before.current), known=str(before.head))
             notes: list[str] = []
             if not before.is_current:
                 await connection.run_sync(_migrate, notes)
@@ -189,7 +188,7 @@ async def _exclusive(connection: AsyncConnection, database: Database) -> AsyncIt
                 violations = await _foreign_key_violations(connection)
                 yield
                 if await _foreign_key_violations(connection) > violations:
-                    raise MigrationBlocked("the upgrade would break references of other tables to the table user")
+                    raise MigrationBlocked(Detail.UPGRADE_BREAKS_REFERENCES)
         case "postgresql":
             async with connection.begin():
                 await connection.execute(sa.text(f"SET LOCAL lock_timeout = '{MAINTENANCE_SECONDS}s'"))

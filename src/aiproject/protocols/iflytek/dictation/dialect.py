@@ -11,6 +11,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from aiproject import errors
+from aiproject.codes import Detail
 
 __all__ = [
     "BYTES_PER_SAMPLE",
@@ -77,11 +78,14 @@ class DictationOptions:
         low, high = _END_OF_SPEECH_MS[dialect]
         if not low <= self.end_of_speech_ms <= high:
             raise errors.Misconfigured(
-                f"dictation: the silence that ends an utterance must be {low} to {high} ms for the {dialect.value} "
-                f"protocol, not {self.end_of_speech_ms}"
+                Detail.DICTATION_SILENCE_OUT_OF_RANGE,
+                least=low,
+                most=high,
+                dialect=dialect.value,
+                milliseconds=self.end_of_speech_ms,
             )
         if not self.language:
-            raise errors.Misconfigured("dictation: a language is needed, for example zh_cn")
+            raise errors.Misconfigured(Detail.DICTATION_LANGUAGE_MISSING)
 
     def domain_for(self, dialect: DictationDialect) -> str:
         """The domain as it is sent."""
@@ -102,7 +106,7 @@ def dictation_dialect(url: str) -> DictationDialect:
     try:
         path = urlsplit(url).path.rstrip("/")
     except ValueError as broken:
-        raise errors.Misconfigured("dictation: the URL cannot be parsed") from broken
+        raise errors.Misconfigured(Detail.DICTATION_URL_MALFORMED) from broken
     if path.endswith("/v1"):
         return DictationDialect.LARGE_MODEL
     return DictationDialect.CLASSIC

@@ -277,11 +277,10 @@ def ocr_service(url: str) -> OcrService:
     try:
         name = urlsplit(url).path.rstrip("/").rpartition("/")[2]
     except ValueError as broken:
-        raise errors.Misconfigured("ocr: the URL cannot be parsed") from broken
+        raise errors.Misconfigured(Detail.OCR_URL_MALFORMED) from broken
     service = OCR_SERVICES.get(name)
     if service is None:
-        known = ", ".join(OCR_SERVICES)
-        raise errors.Misconfigured(f"ocr: no service named {name[:64]!r}; the URL must end in one of {known}")
+        raise errors.Misconfigured(Detail.OCR_SERVICE_UNKNOWN, name=repr(name[:64]), names=tuple(OCR_SERVICES))
     return service
 
 

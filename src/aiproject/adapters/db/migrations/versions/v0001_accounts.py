@@ -20,6 +20,7 @@ from sqlalchemy.schema import CreateColumn
 
 from aiproject.adapters.db.migrations import MigrationBlocked
 from aiproject.adapters.db.schema import UtcDateTime, binary_text, new_account_id
+from aiproject.codes import Detail
 from aiproject.protocols.names import exact_name_key
 
 revision = "0001"
@@ -133,10 +134,7 @@ class Found:
 def survey(connection: sa.Connection, found: Found) -> None:
     """Look for everything that would need a decision. Changes nothing; raises MigrationBlocked with all complaints."""
     if missing := [name for name in REQUIRED if name not in found.columns]:
-        raise MigrationBlocked(
-            f"the table user in this database is not AiProject's: it has no {', '.join(missing)}. Nothing was changed. "
-            "Give AiProject a database of its own"
-        )
+        raise MigrationBlocked(Detail.USER_TABLE_FOREIGN, columns=missing)
     complaints = []
     if [name.lower() for name in found.primary_key] != ["id"]:
         complaints.append("Id is not its primary key")
@@ -153,9 +151,7 @@ def survey(connection: sa.Connection, found: Found) -> None:
                 complaints.append(f"{column.name} is longer than {limit} characters in {count} rows; shorten it")
     complaints += name_complaints(connection, found)
     if complaints:
-        raise MigrationBlocked(
-            "the table user cannot be adopted as it is, and nothing was changed: " + "; ".join(complaints)
-        )
+        raise MigrationBlocked(Detail.USER_TABLE_BLOCKED, complaints="; ".join(complaints))
 
 
 def name_complaints(connection: sa.Connection, found: Found) -> Iterator[str]:
