@@ -13,8 +13,10 @@ from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.services import CallServices
 from aiproject.errors import AiProjectError
 from aiproject.protocols.chat import ChatMessage, ChatRequest
+from aiproject.protocols.dialects import ErrorAnswer, FailedRequest
+from aiproject.wiring import Api
 
-__all__ = ["toy_api"]
+__all__ = ["TOY_API"]
 
 
 class PlainWriter:
@@ -55,7 +57,7 @@ class PlainWriter:
 
 
 class Ask:
-    """``POST /toy/ask``; errors before the first word are left to whatever renders them for this address."""
+    """``POST /toy/ask``; errors before the first word are left to the dialect."""
 
     def __init__(self, services: CallServices) -> None:
         self._services = services
@@ -69,6 +71,19 @@ class Ask:
             await services.chats.run(IncomingCall(scope, receive, principal, body), request, PlainWriter(send))
 
 
-def toy_api(services: CallServices) -> Sequence[BaseRoute]:
-    """Return the routes."""
+class PlainDialect:
+    """Implements `Dialect`: an error is its name, with a status of two kinds."""
+
+    prefix = "/toy/"
+
+    def render(self, error: BaseException, request: FailedRequest) -> ErrorAnswer:
+        is_ours = not isinstance(error, AiProjectError)
+        name = "oops" if is_ours else type(error).__name__
+        return ErrorAnswer(500 if is_ours else 400, f"{name}\n".encode(), name, b"text/plain")
+
+
+def _routes(services: CallServices) -> Sequence[BaseRoute]:
     return [Route("/toy/ask", Ask(services), methods=["POST"])]
+
+
+TOY_API = Api(PlainDialect(), _routes)

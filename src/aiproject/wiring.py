@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from starlette.routing import BaseRoute
@@ -72,19 +73,31 @@ from aiproject.ledger.checkpoints import Checkpoints
 from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.ledger.service import LeaseTimes, Quotas
+from aiproject.protocols.dialects import Dialect
 from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.providers.wiring import OpenProviders, Providers
 from aiproject.providers.wiring import open_providers as open_all_providers
 from aiproject.vouchers.routes import VoucherRoutes
 from aiproject.vouchers.service import Vouchers
 from aiproject.web.app import Endpoints, Readiness, build_app
+from aiproject.web.dialects import DIALECTS
 from aiproject.web.mail_pages import mail_pages
 from aiproject.web.middleware import EdgePolicy
 
 __all__ = ["Application", "connection_counts", "open_application", "open_redis"]
 
-Api = Callable[[CallServices], Sequence[BaseRoute]]
-"""Makes the routes of an API out of what it runs its calls with."""
+
+class Api(NamedTuple):
+    """An API beside those that are always there.
+
+    Attributes:
+        dialect: renders errors below its addresses.
+        routes: makes its routes out of what it runs its calls with.
+    """
+
+    dialect: Dialect
+    routes: Callable[[CallServices], Sequence[BaseRoute]]
+
 
 MEDIA_THREADS = 2
 """Threads that decode pictures and sound."""
@@ -388,7 +401,7 @@ async def open_application(
                         *mail_routes.routes(),
                         *mail_pages(settings.password_min_length),
                         *administration.routes(),
-                        *(route for api in apis for route in api(services)),
+                        *(route for api in apis for route in api.routes(services)),
                     ],
                 ),
                 readiness=readiness,
@@ -401,6 +414,7 @@ async def open_application(
                     receive_budget(settings),
                 ),
                 body_timeout=settings.body_timeout,
+                dialects=DIALECTS.with_more(api.dialect for api in apis),
             ),
             running,
         )

@@ -21,7 +21,7 @@ from aiproject.config.settings import Settings
 from aiproject.errors import Reason, UpstreamFailed, UpstreamTruncated
 from aiproject.providers.wiring import Providers
 from aiproject.wiring import open_application
-from toy_api import toy_api
+from toy_api import TOY_API
 from toy_provider import EchoProvider
 
 PERSON = {"username": "toy", "password": "a good passphrase", "email": "", "academy": ""}
@@ -57,7 +57,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
     settings = load_settings(data_dir=tmp_path, argon2_memory=19_456, argon2_passes=1, signup_tokens=1000)
     credentials = IflytekCredentials("app", "key", "secret")
-    opened = open_application(settings, credentials, is_sandbox=True, open_providers=open_toy, apis=[toy_api])
+    opened = open_application(settings, credentials, is_sandbox=True, open_providers=open_toy, apis=[TOY_API])
     async with opened as application:
         transport = httpx.ASGITransport(cast("Any", application.asgi))
         async with httpx.AsyncClient(transport=transport, base_url="http://toy") as client:
@@ -87,7 +87,7 @@ async def test_a_failure_before_the_first_word_is_rendered_and_free(world: World
     before = await world.balance()
     world.provider.fails = (0, UpstreamFailed("away", reason=Reason.BUSY))
     answer = await world.ask()
-    assert answer.json()["msg"]
+    assert (answer.status_code, answer.text) == (400, "UpstreamFailed\n")
     assert await world.balance() == before
 
 
@@ -98,8 +98,19 @@ async def test_a_failure_amid_the_answer_stands_in_it_and_is_settled(world: Worl
     assert not world.provider.open
 
 
+async def test_faults_of_http_and_defects_are_rendered_in_its_dialect_too(world: World) -> None:
+    for method, path in (("GET", "/toy/ask"), ("POST", "/toy/nowhere")):
+        answer = await world.client.request(method, path)
+        assert (answer.status_code, answer.text) == (400, "HttpFault\n")
+    world.provider.fails = (0, ZeroDivisionError("a defect"))
+    answer = await world.ask()
+    assert (answer.status_code, answer.text) == (500, "oops\n")
+
+
 async def test_nobody_is_let_in_without_credentials_nor_beyond_the_balance(world: World) -> None:
-    assert "code" in (await world.client.post("/toy/ask", content=QUESTION)).json()
+    nobody = await world.client.post("/toy/ask", content=QUESTION)
+    assert (nobody.status_code, nobody.text) == (400, "AccountUnknown\n")
     before = await world.balance()
-    assert "code" in (await world.ask("x" * 1001)).json()
+    poor = await world.ask("x" * 1001)
+    assert (poor.status_code, poor.text) == (400, "QuotaExhausted\n")
     assert await world.balance() == before

@@ -77,6 +77,14 @@ class Dialects:
         if "/" not in prefixes or len(set(prefixes)) < len(prefixes):
             raise ValueError(f"each prefix must be there once, and one must be /: {prefixes}")
 
+    def with_more(self, more: Iterable[Dialect]) -> Dialects:
+        """Return these dialects and others.
+
+        Raises:
+            ValueError: two have the same prefix.
+        """
+        return Dialects((*self._dialects, *more))
+
     def of(self, path: str) -> Dialect:
         """Return the dialect of an address."""
         return next((each for each in self._dialects if path.startswith(each.prefix)), self._dialects[-1])
