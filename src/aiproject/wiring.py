@@ -21,6 +21,7 @@ from aiproject.accounts.core.signups import SignupQuota
 from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.accounts.identity.authorizer import Authorizer
 from aiproject.accounts.identity.cookie import CookieIdentity
+from aiproject.accounts.identity.reauthentication import PasswordReauthentication
 from aiproject.accounts.login.password_policy import common_passwords
 from aiproject.accounts.login.throttle import LoginThrottle
 from aiproject.accounts.routes.account import AccountRoutes
@@ -330,7 +331,7 @@ async def open_application(
         mail_queue = open_outbox(settings)
         if mail_queue is not None:
             await stack.enter_async_context(mail_queue.running())
-        access = Authorizer(authenticator, accounts)
+        access = Authorizer(authenticator, [PasswordReauthentication(accounts)])
         zone = ZoneInfo(settings.time_zone)
         session_routes = SessionRoutes(accounts, sessions, browser_rules, access)
         closing = Closing(database, forget=[idempotency.forget])

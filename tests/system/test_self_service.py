@@ -104,9 +104,9 @@ async def test_who_may_do_what(server: LocalServer, method: str, path: str, act:
             continue
         wrong = await send(method, address, {**body, password: "not the password"})
         without = await send(method, address, body or None)
-        assert (wrong.status, without.status) == (401 if need is Requirement.PASSWORD else 403, 403), credential
+        assert (wrong.status, without.status) == (401 if need is Requirement.REAUTHENTICATION else 403, 403), credential
         right = await send(method, address, {**body, password: PASSWORD})
-        assert right.status in (done if need is Requirement.PASSWORD else (403,)), (credential, right.body)
+        assert right.status in (done if need is Requirement.REAUTHENTICATION else (403,)), (credential, right.body)
 
 
 async def _holder(server: LocalServer, credential: Credential, path: str) -> tuple[Send, str]:

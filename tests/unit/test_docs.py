@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aiproject.accounts.principal.permissions import NEEDS, Action
+from aiproject.accounts.principal.permissions import NEEDS, Action, Requirement
 from aiproject.accounts.principal.principal import Credential
 from aiproject.accounts.routes import legacy as accounts_routes
 from aiproject.accounts.routes import mail as mail_routes
@@ -149,7 +149,9 @@ def test_the_table_of_credentials_is_the_one_in_force() -> None:
     table = rows(read("docs/en/explanation/accounts.md"), "")
     shown = {row[0]: row[1:] for row in table if len(row) == 4 and row[0] in set(Action)}
     credentials = (Credential.UUID, Credential.SESSION, Credential.API_KEY)
-    assert shown == {str(act): [str(NEEDS[act, credential]) for credential in credentials] for act in Action}
+    # The password is the one way to reauthenticate that there is.
+    said = {Requirement.NOTHING: "yes", Requirement.REAUTHENTICATION: "with the password", Requirement.REFUSED: "no"}
+    assert shown == {str(act): [said[NEEDS[act, credential]] for credential in credentials] for act in Action}
     words = {"可以": "yes", "需要密码": "with the password", "不可以": "no"}
     chinese = [row[1:] for row in rows(read("docs/zh/explanation/accounts.md"), "") if {*row[1:]} <= words.keys()]
     assert [[words[cell] for cell in row] for row in chinese] == list(shown.values())

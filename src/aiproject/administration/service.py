@@ -11,10 +11,11 @@ from typing import Any
 from aiproject.accounts.core.model import check_name, is_askable, refuse_misleading_name
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
+from aiproject.accounts.login.verifier import PasswordVerifier, StoredPassword, Verified
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import PRIMARY, UniqueViolation
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
-from aiproject.adapters.passwords import MAX_PASSWORD, PasswordService
+from aiproject.adapters.passwords import PasswordService
 from aiproject.administration import store
 from aiproject.administration.jwts import SESSION_LIFETIME, Claims, Kind, Signer
 from aiproject.administration.model import (
@@ -28,7 +29,6 @@ from aiproject.audit.model import CHANGED, Actor, ActorKind, AuditContext, Fact
 from aiproject.audit.store import record
 from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken
-from aiproject.protocols.names import lookup_keys
 
 __all__ = ["Administrators", "Change", "Session", "SignedIn"]
 
@@ -64,6 +64,26 @@ class Change:
     role: Role | None = None
 
 
+class AdministratorPasswords:
+    """The passwords of administrators, for `PasswordVerifier`."""
+
+    scope = ThrottleScope.ADMIN
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def stored_key(self, name: str) -> str | None:
+        """Return the key under which the administrator that the name means is stored."""
+        async with self._database.connect() as connection:
+            return await store.stored_key(connection, name)
+
+    async def find(self, name: str) -> StoredPassword[Administrator] | None:
+        """Return the administrator that the name means, and the password."""
+        async with self._database.connect() as connection:
+            found = await store.password_of(connection, name)
+        return None if found is None else StoredPassword(*found)
+
+
 class Administrators:
     """Making, changing and recognising administrators.
 
@@ -86,6 +106,8 @@ class Administrators:
         self._passwords = passwords
         self._signer = signer
         self._login_throttle = login_throttle or LoginThrottle(database)
+        self._verifier = PasswordVerifier(passwords, self._login_throttle)
+        self._directory = AdministratorPasswords(database)
         self._password_min_length = password_min_length
         self._clock = clock
 
@@ -175,7 +197,7 @@ class Administrators:
             _refuse_unless_permitted(by, change, is_own=name_key(by.name) == name_key(target))
         columns = await self._columns(change, target)
         # Asked before the name changes: that of another administrator may then be the only one left for ``target``.
-        key = await self._stored_key(target)
+        key = await self._directory.stored_key(target)
         changed = await self._database.transact(self._modify, target, change, columns, by, origin, session_id)
         if change.password is not None:
             await self._login_throttle.unlock(ThrottleScope.ADMIN, target, stored_key=key)
@@ -267,21 +289,13 @@ class Administrators:
             LoginFailed: never says why.
             TooManyRequests: failures before it, of the name or the address, or logins at this moment; no work is done.
         """
-        name, password = name.strip(), password.strip()
-        if not name or not password or len(name) > NAME_LENGTH or len(password) > MAX_PASSWORD:
-            raise LoginFailed
-        key, turn = await self._stored_key(name), self._passwords.turn(address)
-        with self._passwords.place(address):
-            async with self._login_throttle.attempt(
-                ThrottleScope.ADMIN, name=name, stored_key=key, address=address, turn=turn
-            ):
-                administrator, stored, better = await self._verified(name, password)
-        session_id = secrets.token_hex(16)
+        verified = await self._verifier.verify(self._directory, name, password, address=address)
+        administrator, session_id = verified.owner, secrets.token_hex(16)
         origin = AuditContext(Actor(ActorKind.ADMINISTRATOR, administrator.name), address, request_id)
         try:
-            await self._database.transact(self._open_session, administrator, session_id, stored, better, origin)
+            await self._database.transact(self._open_session, verified, session_id, origin)
         except LoginFailed:
-            if better is None:
+            if verified.rehashed is None:
                 raise
             # Another login at this moment may have renewed the hash; whether it is still this password is asked anew.
             return await self.login(name, password, address, request_id)
@@ -295,18 +309,15 @@ class Administrators:
     async def _open_session(
         self,
         connection: Connection,
-        administrator: Administrator,
+        verified: Verified[Administrator],
         session_id: str,
-        stored: str,
-        better: str | None,
         origin: AuditContext,
     ) -> None:
-        """Args: stored: the password's hash that was verified; better: what to store instead of it."""
-        now = self._clock()
-        if await store.stored_password(connection, administrator.admin_id) != stored:
-            raise LoginFailed  # changed, or removed, while we were hashing
-        if better is not None:
-            await store.set_columns(connection, administrator.admin_id, password=better)
+        now, administrator = self._clock(), verified.owner
+        if await store.stored_password(connection, administrator.admin_id) != verified.stored:
+            raise LoginFailed  # changed, or removed, while it was being hashed
+        if verified.rehashed is not None:
+            await store.set_columns(connection, administrator.admin_id, password=verified.rehashed)
         await store.forget_sessions(connection, administrator.admin_id, now)
         await store.add_session(
             connection,
@@ -343,29 +354,6 @@ class Administrators:
     async def _end_session(self, connection: Connection, session: Session, origin: AuditContext) -> None:
         await store.end_session(connection, session.session_id, self._clock())
         await record(connection, origin, "admin.logout", session.administrator.name)
-
-    async def _stored_key(self, name: str) -> str | None:
-        """Return the key of the administrator that a name means, if the name has several; see
-        `LoginThrottle.attempt`."""
-        if not is_askable(name) or len(lookup_keys(name)) < 2:
-            return None
-        async with self._database.connect() as connection:
-            return await store.stored_key(connection, name)
-
-    async def _verified(self, name: str, password: str) -> tuple[Administrator, str, str | None]:
-        """Return who the password opens, what is stored, and a better hash of it where that is not today's form."""
-        found = None
-        if is_askable(name):
-            async with self._database.connect() as connection:
-                found = await store.password_of(connection, name)
-        if found is None:
-            await self._passwords.dummy_verify()
-            raise LoginFailed
-        administrator, stored = found
-        verdict = await self._passwords.verify(stored, password)
-        if not verdict.ok:
-            raise LoginFailed
-        return administrator, stored, await self._passwords.hash(password) if verdict.needs_rehash else None
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

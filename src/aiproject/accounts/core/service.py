@@ -12,11 +12,12 @@ from aiproject.accounts.core.fingerprints import uuid_fingerprint
 from aiproject.accounts.core.model import Account, NewAccount, check_new_account, is_askable, refuse_misleading_name
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
 from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
+from aiproject.accounts.login.verifier import PasswordVerifier, StoredPassword
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.db.errors import UniqueViolation
 from aiproject.adapters.db.schema import NAME_LENGTH, name_key, new_account_id
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.passwords import MAX_PASSWORD, PasswordService
+from aiproject.adapters.passwords import PasswordService
 from aiproject.audit.model import CHANGED, ActorKind, AuditContext, Fact, account_origin
 from aiproject.audit.store import record
 from aiproject.errors import AccountUnknown, LoginFailed, NameTaken
@@ -49,6 +50,49 @@ def new_uuid() -> str:
     return secrets.token_hex(16)
 
 
+class AccountPasswords:
+    """The passwords of all accounts, for `PasswordVerifier`."""
+
+    scope = ThrottleScope.LOGIN
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def stored_key(self, name: str) -> str | None:
+        """Return the key under which the account that the name means is stored."""
+        async with self._database.connect() as connection:
+            found = await store.by_name(connection, name)
+        return None if found is None else found[0].name_key
+
+    async def find(self, name: str) -> StoredPassword[Account] | None:
+        """Return the account that the name means, and its password."""
+        async with self._database.connect() as connection:
+            found = await store.by_name(connection, name)
+        return None if found is None else StoredPassword(*found, is_disabled=found[0].is_disabled)
+
+
+class OwnPassword:
+    """The password of one account, by its number: its name may be another at this moment."""
+
+    scope = ThrottleScope.LOGIN
+
+    def __init__(self, database: Database, account: Account) -> None:
+        self._database = database
+        self._account = account
+
+    async def stored_key(self, _name: str) -> str | None:
+        """Return the account's key."""
+        return self._account.name_key
+
+    async def find(self, _name: str) -> StoredPassword[Account] | None:
+        """Return the account and its password; ``None``: it was deleted."""
+        async with self._database.connect() as connection:
+            stored = await store.stored_password(connection, self._account.account_id)
+        if stored is None:
+            return None
+        return StoredPassword(self._account, stored, is_disabled=self._account.is_disabled)
+
+
 class Accounts:
     """Registration, login and identity.
 
@@ -68,6 +112,8 @@ class Accounts:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._login_throttle = login_throttle or LoginThrottle(database)
+        self._verifier = PasswordVerifier(passwords, self._login_throttle)
+        self._directory = AccountPasswords(database)
         self._database = database
         self._passwords = passwords
         self._open_books = open_books
@@ -136,41 +182,14 @@ class Accounts:
             LoginFailed: unknown name, wrong password or disabled account; never says which.
             TooManyRequests: failures before it, of the name or the address, or logins at this moment; no work is done.
         """
-        username, password = username.strip(), password.strip()
-        if not username or not password or len(username) > NAME_LENGTH or len(password) > MAX_PASSWORD:
-            raise LoginFailed
-        key, turn = await self._stored_key(username), self._passwords.turn(address)
-        with self._passwords.place(address):
-            async with self._login_throttle.attempt(
-                ThrottleScope.LOGIN, name=username, stored_key=key, address=address, turn=turn
-            ):  # fmt: skip
-                return await self._verified(username, password)
-
-    async def _stored_key(self, username: str) -> str | None:
-        """Return the key of the account that a name means, if the name has several; see `LoginThrottle.attempt`."""
-        if not is_askable(username) or len(lookup_keys(username)) < 2:
-            return None
-        async with self._database.connect() as connection:
-            found = await store.by_name(connection, username)
-        return None if found is None else found[0].name_key
-
-    async def _verified(self, username: str, password: str) -> Account:
-        found = None
-        if is_askable(username):
-            async with self._database.connect() as connection:
-                found = await store.by_name(connection, username)
-        if found is None:
-            await self._passwords.dummy_verify()
-            raise LoginFailed
-        account, stored = found
-        verdict = await self._passwords.verify(stored, password)
-        if not verdict.ok or account.is_disabled:
-            raise LoginFailed
-        if verdict.needs_rehash:
-            new = await self._passwords.hash(password)
-            await self._database.transact(store.set_password, account.account_id, old=stored, new=new)
-            log.info("password hash upgraded", account=account.account_id)
-        return account
+        async with self._verifier.verified(self._directory, username, password, address=address) as found:
+            account = found.owner
+            if found.rehashed is not None:
+                await self._database.transact(
+                    store.set_password, account.account_id, old=found.stored, new=found.rehashed
+                )
+                log.info("password hash upgraded", account=account.account_id)
+            return account
 
     async def change_password(
         self,
@@ -197,21 +216,13 @@ class Accounts:
             InvalidInput: see `check_new_password`.
             TooManyRequests: see `login`.
         """
-        current = current.strip()
         new = check_new_password(new, account.username, self._password_min_length)
-        if not current or len(current) > MAX_PASSWORD:
-            raise LoginFailed
-        turn = self._passwords.turn(address)
-        with self._passwords.place(address):
-            async with self._login_throttle.attempt(
-                ThrottleScope.LOGIN, name=account.username, stored_key=account.name_key, address=address, turn=turn
-            ):
-                async with self._database.connect() as connection:
-                    stored = await store.stored_password(connection, account.account_id)
-                verdict = None if stored is None else await self._passwords.verify(stored, current)
-                if verdict is None or not verdict.ok or account.is_disabled:
-                    raise LoginFailed
-                return await self._store_password(account, new, old=stored, rotates=sign_out_everywhere, within=within)
+        async with self._verifier.verified(
+            OwnPassword(self._database, account), account.username, current, address=address, rehashes=False
+        ) as found:
+            return await self._store_password(
+                account, new, old=found.stored, rotates=sign_out_everywhere, within=within
+            )
 
     async def set_password(
         self, account: Account, new: str, *, sign_out_everywhere: bool = False, within: Within | None = None
@@ -286,9 +297,8 @@ class Accounts:
 
     async def unlock(self, username: str) -> bool:
         """Forget the failed logins of a name, whether anybody has it or not; say whether there were any."""
-        return await self._login_throttle.unlock(
-            ThrottleScope.LOGIN, username, stored_key=await self._stored_key(username)
-        )
+        key = await self._directory.stored_key(username) if is_askable(username) else None
+        return await self._login_throttle.unlock(ThrottleScope.LOGIN, username, stored_key=key)
 
     async def unlock_account(self, account: Account) -> None:
         """Forget the failed logins of an account, under the name that it has in ``account``."""

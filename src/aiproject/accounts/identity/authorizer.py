@@ -1,16 +1,17 @@
-"""The one gate of ``/v1/account``: who calls, whether that credential may, and the password where it is needed."""
+"""Authorization of ``/v1/account``: who calls, whether the credential may, and a reauthentication where needed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 
-from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.identity.authenticator import Authenticator
+from aiproject.accounts.identity.reauthentication import Evidence, Reauthentication
 from aiproject.accounts.principal.permissions import NEEDS, Action, Requirement
 from aiproject.accounts.principal.principal import Credential, Principal
-from aiproject.adapters.http.asgi import client_address
 from aiproject.codes import Detail
-from aiproject.errors import LoginFailed, NotAllowed
+from aiproject.errors import NotAllowed
 
 __all__ = ["Authorizer"]
 
@@ -22,62 +23,54 @@ REFUSALS = {
 
 
 class Authorizer:
-    """Lets callers through, or not."""
+    """Decides what callers may do to their account.
 
-    def __init__(self, authenticator: Authenticator, accounts: Accounts) -> None:
+    Args:
+        methods: ways of reauthentication, at least one; a request that brings nothing for any of them is refused with
+            what the first one asks for.
+    """
+
+    def __init__(self, authenticator: Authenticator, methods: Sequence[Reauthentication]) -> None:
         self._authenticator = authenticator
-        self._accounts = accounts
+        self._methods = tuple(methods)
 
-    async def enter(self, request: Request, act: Action) -> Principal:
+    async def enter(self, request: Request, action: Action) -> Principal:
         """Return who calls, if the credential may do this at all.
 
         Raises:
-            AccountUnknown, NotSignedIn: nobody that we know.
+            AccountUnknown, NotSignedIn: the credential is nobody's.
             NotAllowed: the credential is not for this, or another site sent the request.
         """
         principal = await self._authenticator.of_headers(request.scope)
-        if _need(principal, act) is Requirement.REFUSED:
+        if _need(principal, action) is Requirement.REFUSED:
             raise NotAllowed(REFUSALS[principal.credential])
         return principal
 
-    async def confirm(self, request: Request, principal: Principal, act: Action, shown: str | None) -> None:
-        """Check the password ``shown``, where the credential needs it for this.
-
-        Raises:
-            NotAllowed: it is needed and not there.
-            LoginFailed: it is wrong.
-            TooManyRequests: it was wrong too often, here or at the login.
-        """
-        if (password := self.password(principal, act, shown)) is None:
-            return
-        account = principal.account
-        try:
-            found = await self._accounts.login(account.username, password, address=client_address(request.scope))
-        except LoginFailed:
-            raise LoginFailed(Detail.PASSWORD_WRONG) from None
-        if found.account_id != account.account_id:  # renamed at this moment, and the name taken by somebody else
-            raise LoginFailed(Detail.PASSWORD_WRONG)
-
-    @staticmethod
-    def password(principal: Principal, act: Action, shown: str | None, *, name: str = "password") -> str | None:
-        """Return the password that the credential needs for this, unchecked; ``None``: it needs none.
+    async def confirm(
+        self, request: Request, principal: Principal, action: Action, password: str | None, *, field: str = "password"
+    ) -> None:
+        """Have the owner reauthenticate, where the credential needs it for this action.
 
         Args:
-            shown: the password in the body; ``None``: there is none.
-            name: the body's field for it.
+            password: of the body; ``None``: it names none.
+            field: where it stands in the body.
 
         Raises:
-            NotAllowed: it is needed and not there.
+            NotAllowed: a reauthentication is needed, and the request brings none.
+            LoginFailed: what it brings is wrong.
+            TooManyRequests: it was wrong too often, here or at the login.
         """
-        need = _need(principal, act)
+        need = _need(principal, action)
         if need is Requirement.NOTHING:
-            return None
+            return
         if need is Requirement.REFUSED:
             raise NotAllowed(REFUSALS[principal.credential])
-        if not shown:
-            raise NotAllowed(Detail.PASSWORD_NEEDED, field=name)
-        return shown
+        evidence = Evidence(request, principal, password)
+        for method in self._methods:
+            if await method.confirm(evidence):
+                return
+        raise self._methods[0].missing(field)
 
 
-def _need(principal: Principal, act: Action) -> Requirement:
-    return NEEDS.get((act, principal.credential), Requirement.REFUSED)
+def _need(principal: Principal, action: Action) -> Requirement:
+    return NEEDS.get((action, principal.credential), Requirement.REFUSED)

@@ -1,4 +1,4 @@
-"""Which credential may do what to an account: the one table, told in docs/en/explanation/accounts.md. No I/O."""
+"""Which credential may do what to an account: the table that docs/en/explanation/accounts.md explains. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["NEEDS", "Action", "Requirement"]
 
 
 class Action(StrEnum):
-    """What somebody may want to do to an account over ``/v1/account``."""
+    """What can be done to an account over ``/v1/account``."""
 
     READ = "read the profile, the sessions and the keys"
     EDIT = "change the academy"
@@ -27,33 +27,38 @@ class Action(StrEnum):
 
 
 class Requirement(StrEnum):
-    """What a credential needs beside itself."""
+    """What a credential needs beside itself.
+
+    A reauthentication is one of the ways of `aiproject.accounts.identity.reauthentication`, of which the password is
+    the only one today.
+    """
 
     NOTHING = "yes"
-    PASSWORD = "with the password"  # noqa: S105
+    REAUTHENTICATION = "after a reauthentication"
     REFUSED = "no"
 
 
-# (uuid and username, session). What opens a new door, or closes the owner's, needs the password, so that neither a
-# browser left open nor a copied file of the app is enough. An API key is handed to programs: it manages nothing.
+# (uuid and username, session). What gives access to others, or takes it from the owner, needs a reauthentication, so
+# that neither a browser that was left open nor a copied file of the app is enough. An API key is handed to programs: it
+# manages nothing.
 _TABLE: dict[Action, tuple[Requirement, Requirement]] = {
     Action.READ: (Requirement.NOTHING, Requirement.NOTHING),
-    Action.EDIT: (Requirement.PASSWORD, Requirement.NOTHING),
-    Action.CHANGE_EMAIL: (Requirement.PASSWORD, Requirement.PASSWORD),
-    Action.VERIFY_EMAIL: (Requirement.PASSWORD, Requirement.NOTHING),
-    Action.CHANGE_PASSWORD: (Requirement.PASSWORD, Requirement.PASSWORD),
-    Action.ROTATE_UUID: (Requirement.PASSWORD, Requirement.PASSWORD),
-    Action.DELETE: (Requirement.PASSWORD, Requirement.PASSWORD),
+    Action.EDIT: (Requirement.REAUTHENTICATION, Requirement.NOTHING),
+    Action.CHANGE_EMAIL: (Requirement.REAUTHENTICATION, Requirement.REAUTHENTICATION),
+    Action.VERIFY_EMAIL: (Requirement.REAUTHENTICATION, Requirement.NOTHING),
+    Action.CHANGE_PASSWORD: (Requirement.REAUTHENTICATION, Requirement.REAUTHENTICATION),
+    Action.ROTATE_UUID: (Requirement.REAUTHENTICATION, Requirement.REAUTHENTICATION),
+    Action.DELETE: (Requirement.REAUTHENTICATION, Requirement.REAUTHENTICATION),
     Action.USE_SESSION: (Requirement.REFUSED, Requirement.NOTHING),
-    Action.END_SESSIONS: (Requirement.PASSWORD, Requirement.NOTHING),
-    Action.CREATE_KEY: (Requirement.PASSWORD, Requirement.PASSWORD),
-    Action.EDIT_KEY: (Requirement.PASSWORD, Requirement.PASSWORD),
-    Action.REVOKE_KEY: (Requirement.PASSWORD, Requirement.NOTHING),
+    Action.END_SESSIONS: (Requirement.REAUTHENTICATION, Requirement.NOTHING),
+    Action.CREATE_KEY: (Requirement.REAUTHENTICATION, Requirement.REAUTHENTICATION),
+    Action.EDIT_KEY: (Requirement.REAUTHENTICATION, Requirement.REAUTHENTICATION),
+    Action.REVOKE_KEY: (Requirement.REAUTHENTICATION, Requirement.NOTHING),
 }
 
 NEEDS: dict[tuple[Action, Credential], Requirement] = {
-    **{(act, Credential.UUID): by_uuid for act, (by_uuid, _) in _TABLE.items()},
-    **{(act, Credential.SESSION): by_session for act, (_, by_session) in _TABLE.items()},
-    **{(act, Credential.API_KEY): Requirement.REFUSED for act in Action},
+    **{(action, Credential.UUID): by_uuid for action, (by_uuid, _) in _TABLE.items()},
+    **{(action, Credential.SESSION): by_session for action, (_, by_session) in _TABLE.items()},
+    **{(action, Credential.API_KEY): Requirement.REFUSED for action in Action},
 }
 """What is not listed is refused."""

@@ -224,17 +224,27 @@ class AccountRoutes:
         """Change the password; all other sessions end, and, unless it is refused, the uuid is another."""
         principal = await self._access.enter(request, Action.CHANGE_PASSWORD)
         change = await CHANGE_PASSWORD.read(request)
-        current = self._access.password(
-            principal, Action.CHANGE_PASSWORD, change.current_password, name="current_password"
-        )
+        account = await self._replace_password(request, principal, change)
+        return await self._with_credentials(request, principal, account, Success.PASSWORD_CHANGED)
 
+    async def _replace_password(self, request: Request, principal: Principal, change: ChangePassword) -> Account:
         async def end_sessions(connection: Connection) -> None:
             await session_store.end_all(connection, principal.account.account_id)
 
-        try:
-            account = await self._accounts.change_password(
+        if not change.current_password:
+            # Refuses, unless the owner reauthenticates by another way than the password.
+            await self._access.confirm(request, principal, Action.CHANGE_PASSWORD, None, field="current_password")
+            return await self._accounts.set_password(
                 principal.account,
-                current or "",
+                change.new_password,
+                sign_out_everywhere=change.sign_out_everywhere,
+                within=end_sessions,
+            )
+        try:
+            # Not by `confirm` and `set_password`: of two changes at once only the one that knows what is stored wins.
+            return await self._accounts.change_password(
+                principal.account,
+                change.current_password,
                 change.new_password,
                 sign_out_everywhere=change.sign_out_everywhere,
                 address=client_address(request.scope),
@@ -242,7 +252,6 @@ class AccountRoutes:
             )
         except LoginFailed:
             raise LoginFailed(Detail.CURRENT_PASSWORD_WRONG) from None
-        return await self._with_credentials(request, principal, account, Success.PASSWORD_CHANGED)
 
     async def rotate_uuid(self, request: Request) -> Response:
         """Give the account another uuid; every app has to sign in again."""

@@ -18,7 +18,7 @@ TAG: Final = "账号自助"
 
 REQUIREMENTS: Final = {
     Requirement.NOTHING: "可以",
-    Requirement.PASSWORD: "需要密码",
+    Requirement.REAUTHENTICATION: "需要密码",
     Requirement.REFUSED: "不可以",
 }
 CREDENTIALS: Final = {
@@ -81,7 +81,7 @@ def owner(action: Action, *, changes: bool = True) -> Access:
     """
     needs = {credential: NEEDS[action, credential] for credential in CREDENTIALS}
     refusals: list[AiProjectError] = [InvalidInput(), NotSignedIn(), NotAllowed()]
-    if Requirement.PASSWORD in needs.values():
+    if Requirement.REAUTHENTICATION in needs.values():
         refusals.append(LoginFailed())
     said = "；".join(f"{CREDENTIALS[each]}：{REQUIREMENTS[need]}" for each, need in needs.items())
     return Access(
