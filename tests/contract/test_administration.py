@@ -213,7 +213,7 @@ class TestSessions:
             else:
                 await found.modify("ann", change, None, ORIGIN)
             for token in (tokens.access_token, tokens.refresh_token):
-                with pytest.raises(JwtRefused, match="revoked"):
+                with pytest.raises(JwtRefused, match="JWT_REVOKED"):
                     await found.authenticate(token, "access" if token == tokens.access_token else "refresh")
             if change is not None:
                 await found.remove("ann", ORIGIN, owners_too=False)
