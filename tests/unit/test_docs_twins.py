@@ -64,3 +64,16 @@ def _code_words(text: str) -> set[str]:
 
 def _without_comments(code: str) -> list[str]:
     return [line for line in (re.sub(r"\s*(?<!\S)# .*$", "", line).rstrip() for line in code.splitlines()) if line]
+
+
+def _named_files(text: str) -> set[str]:
+    """Files that a page names in code: with a folder, and with the ending of a file of this repository."""
+    words = CODE.findall(prose(text))
+    return {word for word in words if re.fullmatch(r"[\w./-]+/[\w-]+\.(py|md|toml|txt|json|sh)", word)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_files_that_a_page_names_exist(page: str) -> None:
+    clone = DOCS.parent
+    for name in _named_files(both(page)[0]):
+        assert any((root / name).exists() for root in (clone, clone / "src" / "aiproject", clone / "tests")), name

@@ -140,7 +140,7 @@ class TestCatalogue:
         catalogue("New.")
         with pytest.raises(Untranslated) as caught:
             catalogue.check()
-        assert "no Chinese for: 'New.'" in str(caught.value)
+        assert "no translation of: 'New.'" in str(caught.value)
         assert "no page uses: 'Old.'" in str(caught.value)
 
     def test_a_text_stands_in_it_once(self, tmp_path: Path) -> None:

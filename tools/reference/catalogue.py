@@ -1,4 +1,4 @@
-"""Looks up the Chinese of an English text, and keeps account of what is missing and what is no longer used."""
+"""Looks texts up in the other language, and keeps account of what is missing and what is no longer used."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import tomllib
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["CATALOGUE", "Catalogue", "Translate", "Untranslated", "english", "paragraphs"]
+__all__ = ["CHINESE", "ENGLISH", "Catalogue", "Translate", "Untranslated", "english", "paragraphs"]
 
-CATALOGUE = Path(__file__).with_name("zh.toml")
+CHINESE = Path(__file__).with_name("zh.toml")
+"""The Chinese of the English texts of settings, commands and the pages themselves."""
+
+ENGLISH = Path(__file__).with_name("en.toml")
+"""The English of the Chinese texts of the OpenAPI description."""
 
 
 class Untranslated(Exception):
-    """Texts of the code have no Chinese in the catalogue, or the catalogue has texts that the code no longer has."""
+    """A catalogue lacks texts that the code has, or has texts that the code no longer has."""
 
 
 class Translate(Protocol):
@@ -32,16 +36,17 @@ def paragraphs(text: str) -> list[str]:
 
 
 class Catalogue:
-    """The Chinese texts of ``zh.toml``, by their English.
+    """Texts in one language, by the text in the other as it stands in the code.
 
     Args:
-        path: a TOML file whose tables group the texts for the reader only: keys are English, values Chinese.
+        path: a TOML file whose tables group the texts for the reader only.
 
     Raises:
-        Untranslated: an English text stands in two tables.
+        Untranslated: a text stands in two tables.
     """
 
-    def __init__(self, path: Path = CATALOGUE) -> None:
+    def __init__(self, path: Path = CHINESE) -> None:
+        self._name = path.name
         self._texts: dict[str, str] = {}
         self._used: set[str] = set()
         self._missing: list[str] = []
@@ -52,7 +57,7 @@ class Catalogue:
             self._texts |= table
 
     def __call__(self, text: str, **parameters: object) -> str:
-        """Return the Chinese of ``text``; the English, noted as missing, where there is none."""
+        """Return the translation of ``text``; the text itself, noted as missing, where there is none."""
         self._used.add(text)
         if text not in self._texts:
             self._missing.append(text)
@@ -64,7 +69,9 @@ class Catalogue:
         Raises:
             Untranslated: with a line for each.
         """
-        complaints = [f"zh.toml has no Chinese for: {text!r}" for text in dict.fromkeys(self._missing)]
-        complaints += [f"zh.toml has a text that no page uses: {text!r}" for text in self._texts.keys() - self._used]
+        complaints = [f"{self._name} has no translation of: {text!r}" for text in dict.fromkeys(self._missing)]
+        complaints += [
+            f"{self._name} has a text that no page uses: {text!r}" for text in self._texts.keys() - self._used
+        ]
         if complaints:
             raise Untranslated("\n".join(sorted(complaints)))
