@@ -32,7 +32,7 @@ def tables(text: str) -> list[list[int]]:
 
 
 def test_every_page_exists_in_both_languages() -> None:
-    assert PAGES == sorted(path.relative_to(DOCS / "en").as_posix() for path in (DOCS / "en").rglob("*.md"))
+    assert sorted(path.relative_to(DOCS / "en").as_posix() for path in (DOCS / "en").rglob("*.md")) == PAGES
 
 
 @pytest.mark.parametrize("page", PAGES)
