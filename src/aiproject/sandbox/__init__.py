@@ -1,23 +1,24 @@
-"""The sandbox: a local stand-in of the iFlytek platform, shipped with the product.
+"""The sandbox: a local implementation of the iFlytek platform, shipped with the product.
 
-It lets a fresh clone chat, dictate and read pictures without credentials, and lets tests meet every way in which the
-real platform answers, or fails to.
+It lets a fresh clone chat, transcribe speech and read pictures without credentials. Tests use it to reproduce every way
+in which the real platform answers or fails to answer.
 
-**Real**: the protocols, as strict as the documents: signed URLs with the 300 s clock window and the ``Date`` header,
-the gateway's 401, 403 and 404 before the upgrade, every Spark path with its domain and limits, image understanding,
-both dictation protocols, three picture text services, error codes, frame order, and how connections end. Pictures are
-read by RapidOCR and English speech is heard by PocketSphinx where the extra ``aiproject[local]`` is installed;
-PocketSphinx is rough, and a sherpa-onnx model named by ``AIPROJECT_SANDBOX_SPEECH_MODEL`` hears better
-(`aiproject.sandbox.speech_models` lists the layouts). Both run offline, in a child process each, started by the first
-call that needs it.
+**Implemented**: the protocols, as strictly as the documents define them: signed URLs with the clock window of 300 s and
+the ``Date`` header, the gateway's 401, 403 and 404 before the upgrade, every Spark path with its domain and limits,
+image understanding, both dictation protocols, three OCR services, error codes, the order of frames, and the way
+connections end. Where the extra ``aiproject[local]`` is installed, RapidOCR reads pictures and PocketSphinx transcribes
+English speech. PocketSphinx makes many errors; a sherpa-onnx model named by ``AIPROJECT_SANDBOX_SPEECH_MODEL`` is more
+accurate (`aiproject.sandbox.speech_models` lists the supported layouts). Each engine works offline in a child process
+of its own, which the first call that needs it starts.
 
-**Canned**: chat answers, labelled 【沙盒】 or ``[sandbox]``, the same each time for the same question, in its language;
-token counts are estimates. Image understanding tells size and hash of the picture. Without an engine, dictation states
-the length of the clip and picture text the hash of the file, both labelled.
+**Canned**: chat answers, labelled 【沙盒】 or ``[sandbox]``. The same question always gets the same answer, in its own
+language; token counts are estimates. Image understanding reports the size and the hash of the picture. Without an
+engine, dictation states the length of the clip and OCR the hash of the file; both texts are labelled.
 
-**Missing**: fine-tuned models, Speex and MP3 audio, billing, daily and per-second limits (order those as faults).
+**Not implemented**: fine-tuned models, Speex and MP3 audio, billing, daily and per-second limits (request those as
+faults).
 
-**Faults** are ordered in the last user message, ``[[fault:error code=10014 at=middle]]``, or over HTTP from this
+**Faults** are requested in the last user message, ``[[fault:error code=10014 at=middle]]``, or over HTTP from this
 machine::
 
     curl -X POST http://127.0.0.1:$PORT/sandbox/faults -H 'Content-Type: application/json' \\
@@ -25,5 +26,5 @@ machine::
     curl http://127.0.0.1:$PORT/sandbox/calls
     curl -X DELETE http://127.0.0.1:$PORT/sandbox/faults
 
-`aiproject.sandbox.faults.FAULTS` is the whole list; ``docs/en/reference/sandbox.md`` explains it.
+`aiproject.sandbox.faults.FAULTS` is the complete list; ``docs/en/reference/sandbox.md`` describes each fault.
 """

@@ -1,7 +1,7 @@
-"""What the sandbox says to a question: canned, labelled, the same each time, in the language of the question.
+"""The sandbox's canned answers: labelled, deterministic, and in the language of the question.
 
-Nothing here thinks. An answer repeats a bounded piece of the question, so that a person sees that the question arrived,
-and says plainly that no model was asked.
+No model is involved. An answer repeats a bounded part of the question, which shows that the question arrived, and
+states that no model was asked.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final
 
 __all__ = ["cut_to_tokens", "describe_picture", "is_chinese", "make_answer", "make_reasoning", "split_frames"]
 
-_MAX_ECHO: Final = 120  # code points of the question that come back
+_MAX_ECHO: Final = 120  # code points of the question that an answer repeats
 _CJK: Final = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 
-# Chosen by the question's hash, so that two questions do not look like one answer served twice.
+# Selected by the question's hash, so that answers to two questions can be told apart.
 _CLOSINGS_ZH: Final = (
     "填好讯飞控制台的三项凭据后，同样的请求就会由星火大模型来回答。",
     "沙盒按星火的协议逐帧返回这段文字，您的程序可以照常联调。",
@@ -30,16 +30,16 @@ _CLOSINGS_EN: Final = (
 
 
 def is_chinese(text: str) -> bool:
-    """Whether a text holds a Chinese character, which decides the language of the answer."""
+    """Whether a text contains a Chinese character; this decides the language of the answer."""
     return _CJK.search(text) is not None
 
 
 def make_answer(question: str, *, turn: int) -> str:
-    """Answer a question.
+    """Return the canned answer to a question.
 
     Args:
         question: the last user message.
-        turn: which question of the dialog this is, from 1.
+        turn: the number of this question in the dialog, from 1.
     """
     echo = _echo(question)
     closing = _pick(question, 3)
@@ -55,14 +55,14 @@ def make_answer(question: str, *, turn: int) -> str:
 
 
 def make_reasoning(question: str) -> str:
-    """The thinking that a reasoning model would stream before its answer; canned as well."""
+    """Return the canned text that a reasoning model streams as its reasoning before the answer."""
     if is_chinese(question):
         return f"【沙盒】这里是固定的思考过程：先看问题“{_echo(question)}”，再按协议给出固定的回答。"
     return f'[sandbox] Canned reasoning: read the question "{_echo(question)}", then give the canned answer.'
 
 
 def describe_picture(image: bytes, kind: str, size: tuple[int, int], question: str) -> str:
-    """Answer a question about a picture from what is sure without looking: its kind, size and hash."""
+    """Return the answer to a question about a picture, which states the picture's kind, size and hash."""
     digest = hashlib.sha256(image).hexdigest()[:12]
     if is_chinese(question):
         return (
@@ -77,11 +77,11 @@ def describe_picture(image: bytes, kind: str, size: tuple[int, int], question: s
 
 
 def split_frames(text: str, *, at_least: int = 3, size: int = 6) -> list[str]:
-    """Cut a text at code points into the deltas of a stream.
+    """Split a text at code points into the deltas of a stream.
 
     Args:
-        at_least: number of pieces wanted; a shorter text gives fewer, never an empty one.
-        size: code points in a piece, where the text is long enough for that.
+        at_least: the number of pieces wanted; a shorter text gives fewer pieces, none of them empty.
+        size: code points in a piece, where the text is long enough.
     """
     if not text:
         return []
@@ -90,10 +90,11 @@ def split_frames(text: str, *, at_least: int = 3, size: int = 6) -> list[str]:
 
 
 def cut_to_tokens(text: str, max_tokens: int, count: Callable[[str], int]) -> str:
-    """Return the longest beginning of a text that has at most ``max_tokens`` tokens by ``count``.
+    """Return the longest prefix of a text that has at most ``max_tokens`` tokens by ``count``.
 
     Args:
-        count: grows with the text.
+        count: returns the tokens of a text. It must not decrease as the text grows, because the prefix is found by
+            bisection.
     """
     if count(text) <= max_tokens:
         return text

@@ -1,4 +1,4 @@
-"""Chat and image understanding in the sandbox: a script of frames for each question, and who plays it."""
+"""Chat and image understanding in the sandbox: each question becomes a script of frames, which is then performed."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ _EMOJI: Final = "[sandbox] 👩‍👩‍👧‍👦 🎉 🇨🇳 👍🏽 汉�
 
 @dataclass(frozen=True)
 class Question:
-    """A question that was accepted, of either service.
+    """An accepted question of either service.
 
     Attributes:
-        prompt: the last user message, with the orders in it.
-        roles: of all messages.
-        prompt_tokens: estimated, history included.
-        max_tokens: limit of the answer.
-        answer: the full canned answer.
-        thinks: whether reasoning comes first.
-        shows_sources: whether web search was asked to return its sources.
-        noted: what `Calls.note` keeps.
+        prompt: the last user message, fault markers included.
+        roles: the roles of all messages.
+        prompt_tokens: an estimate, history included.
+        max_tokens: the limit of the answer, in tokens.
+        answer: the complete canned answer.
+        has_reasoning: whether the model streams reasoning first.
+        shows_sources: whether the request asks web search to return its sources.
+        recorded: the parameters for `Calls.note`.
     """
 
     prompt: str
@@ -75,7 +75,7 @@ class Question:
 
 
 def read_question(frame: bytes, *, app_id: str, path: str) -> Question:
-    """Read a chat question. Raises SparkRequestError as `parse_question` does."""
+    """Parse a chat question. Raises `SparkRequestError` as `parse_question` does."""
     parsed = parse_question(frame, app_id=app_id, path=path)
     request = parsed.request
     prompt = request.messages[-1].text
@@ -106,7 +106,7 @@ def read_question(frame: bytes, *, app_id: str, path: str) -> Question:
 
 
 def read_image_question(frame: bytes, *, app_id: str) -> Question:
-    """Read a question about a picture. Raises SparkRequestError as `parse_image_question` does."""
+    """Parse a question about a picture. Raises `SparkRequestError` as `parse_image_question` does."""
     parsed = parse_image_question(frame, app_id=app_id)
     return Question(
         parsed.prompt,
@@ -146,7 +146,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Stall:
-    """Say nothing for so many seconds."""
+    """Send nothing for this many seconds."""
 
     seconds: float
 
@@ -158,14 +158,14 @@ class Reset:
 
 @dataclass(frozen=True)
 class Close:
-    """Close without a last frame."""
+    """Close the connection without a last frame."""
 
     code: int
 
 
 @dataclass(frozen=True)
 class Fail:
-    """Send an error frame and close."""
+    """Send an error frame and close the connection."""
 
     code: int
     message: str
@@ -176,12 +176,12 @@ Step = Send | Stall | Reset | Close | Fail
 
 @dataclass(frozen=True)
 class Script:
-    """What happens on the wire, in order.
+    """The steps of an answer on the wire, in order.
 
     Attributes:
-        steps: the answer is complete when all are done, unless one of them ends the connection.
-        gap: seconds between frames, where a fault sets it.
-        closes: whether the sandbox closes after the last frame, where a fault says so.
+        steps: the answer is complete after the last of them, unless one of them ends the connection.
+        gap: seconds between frames, if a fault sets it.
+        closes: whether the sandbox closes after the last frame, if a fault sets it.
     """
 
     steps: tuple[Step, ...]
@@ -190,7 +190,8 @@ class Script:
 
 
 def write_script(question: Question, faults: Sequence[Fault], *, sid: str) -> Script:
-    """Write the script of an answer. No I/O, no chance: the same arguments give the same script."""
+    """Return the script of an answer. It is deterministic: the same arguments give the same script."""
+    # Reversed, so that the first of two faults of a kind wins.
     active = {fault.kind: fault for fault in reversed(faults)}
     events = _events(question, active)
     frames = [render(event, sid=sid, seq=seq, first=seq == 0) for seq, event in enumerate(events)]
@@ -249,7 +250,7 @@ def _events(question: Question, active: dict[str, Fault]) -> list[ChatEvent]:
 
 
 def _spread(text: str, frames: int) -> list[str]:
-    """A text over exactly so many frames: repeated where it is too short, in longer pieces where it is too long."""
+    """Split a text over exactly ``frames`` frames: repeated if it is too short, in longer pieces if it is too long."""
     if len(text) >= frames:
         cuts = [len(text) * i // frames for i in range(frames + 1)]
         return [text[a:b] for a, b in itertools.pairwise(cuts)]
@@ -257,7 +258,7 @@ def _spread(text: str, frames: int) -> list[str]:
 
 
 def _apply_faults(steps: list[Step], active: dict[str, Fault], sid: str) -> Iterable[Step]:
-    """Let happen what does not depend on the answer's content; the last frame is never sent before it."""
+    """Apply the faults that do not depend on the answer's content; none comes after the last frame."""
 
     def position(fault: Fault, *, may_be_first: bool = False) -> int:
         if may_be_first and fault.text("at") == "first":
@@ -289,7 +290,7 @@ def _apply_faults(steps: list[Step], active: dict[str, Fault], sid: str) -> Iter
 
 
 def _as_utf8(frame: bytes) -> bytes:
-    """The frame in plain UTF-8, as the platform sends it, also where `render` escapes."""
+    """Return the frame in plain UTF-8, as the platform sends it, where `render` would escape."""
     return msgspec.json.encode(json.loads(frame))
 
 
@@ -304,7 +305,7 @@ def _corrupt_usage(frame: bytes, variant: str) -> bytes:
         numbers.update(dict.fromkeys(numbers, 10**18))
     elif variant == "text":
         numbers.update({name: str(value) for name, value in numbers.items()})
-    else:  # "total": a sum that is none
+    else:  # "total": smaller than its parts
         numbers["total_tokens"] = 1
     return msgspec.json.encode(loaded)
 
@@ -322,7 +323,7 @@ def _null_frame(sid: str, *, is_first: bool) -> bytes:
 
 
 def _plugins_frame(sid: str) -> bytes:
-    """Search sources: a frame without ``choices``."""
+    """Return a frame with search sources, which has no ``choices``."""
     invoked = {"namespace": "ifly_search", "plugin_id": "ifly_search", "plugin_ver": "", "status_code": 200}
     source = {
         "name": "ifly_search",
@@ -344,10 +345,10 @@ class ChatCall:
     """One connection to a chat service, from the upgrade to the close.
 
     Args:
-        read: reads the one question; raises SparkRequestError.
-        faults: ordered through the control API; orders in the prompt are found here.
+        read: parses the question; raises `SparkRequestError`.
+        registry: the faults requested through the control API; faults in the prompt are found here.
         pause: seconds before the first frame, and between frames.
-        closes: whether the sandbox closes after the last frame; else it waits for the client to.
+        closes: whether the sandbox closes after the last frame or waits for the client to close.
         request_timeout: seconds to wait for the question.
         linger: seconds to wait for the client's close.
     """
@@ -399,6 +400,7 @@ class ChatCall:
         script = write_script(question, faults, sid=self._sid)
         player = asyncio.create_task(self._play(script, call))
         reader = asyncio.create_task(self._ws.receive())
+        # Reading while the answer is sent detects a client that closes, or that asks a second question (10007).
         try:
             await asyncio.wait({player, reader}, return_when=asyncio.FIRST_COMPLETED)
             if not player.done() and reader.result().type in (WSMsgType.TEXT, WSMsgType.BINARY):
@@ -411,7 +413,7 @@ class ChatCall:
         finally:
             for task in (player, reader):
                 task.cancel()
-            # What a cancelled or broken task has to say was said by the counters.
+            # The counters have recorded how the call ended; the exceptions of the tasks add nothing.
             await asyncio.gather(player, reader, return_exceptions=True)
 
     async def _wait_for_close(self, reader: asyncio.Task[Any]) -> None:
@@ -429,7 +431,8 @@ class ChatCall:
                 await asyncio.sleep(pause)
                 pause = gap
                 if number == len(script.steps):
-                    call.is_complete = True  # before the frame: a client may act on it before we run again
+                    # Set before sending: a client may react to the frame before this task runs again.
+                    call.is_complete = True
                 await send_frame(self._ws, step.frame, is_binary=step.is_binary)
             elif isinstance(step, Stall):
                 await asyncio.sleep(step.seconds)

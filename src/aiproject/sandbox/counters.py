@@ -1,4 +1,4 @@
-"""What the sandbox counted, for tests and for the curious: ``GET /sandbox/calls``."""
+"""The sandbox's call counters, published by ``GET /sandbox/calls``."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Call:
     """One call in progress.
 
     Attributes:
-        is_complete: the last frame, or the whole body, was sent.
-        has_failed: an error frame was sent, or a fault ended the call.
+        is_complete: whether the last frame, or the whole body, has been sent.
+        has_failed: whether an error frame has been sent or a fault has ended the call.
     """
 
     is_complete: bool = False
@@ -43,9 +43,10 @@ class Call:
 class Calls:
     """Counters of each service.
 
-    ``open``: in progress now; ``most_open``: at once, at most; ``seen``: let in by the gateway; ``refused``: not let
-    in; ``completed``: answered to the end; ``errors``: ended by an error or an ordered fault; ``closed_early``: left
-    by the client before the end.
+    ``open``: calls in progress; ``most_open``: the largest number of simultaneous calls; ``seen``: calls that the
+    gateway admitted; ``refused``: calls that it did not; ``completed``: calls answered to the end; ``errors``: calls
+    ended by an error or a requested fault; ``closed_early``: calls that the client ended before the answer was
+    complete.
     """
 
     _counts: dict[str, _Counts] = field(default_factory=lambda: {service: _Counts() for service in SERVICES})
@@ -53,7 +54,7 @@ class Calls:
 
     @contextmanager
     def call(self, service: str) -> Iterator[Call]:
-        """Count one call from the moment it was let in."""
+        """Count one call from its admission to its end."""
         counts = self._counts[service]
         counts.seen += 1
         counts.open += 1
@@ -63,6 +64,7 @@ class Calls:
             yield call
         finally:
             counts.open -= 1
+            # A failure takes precedence: an error frame may follow the last regular one.
             if call.has_failed:
                 counts.errors += 1
             elif call.is_complete:
@@ -71,15 +73,15 @@ class Calls:
                 counts.closed_early += 1
 
     def refuse(self, service: str) -> None:
-        """Count a call that was not let in."""
+        """Count a call that the gateway refused."""
         self._counts[service].refused += 1
 
     def note(self, service: str, /, **parameters: Any) -> None:
-        """Remember the parameters of the last request; texts are cut."""
+        """Record the parameters of the most recent request; long texts and lists are truncated."""
         self._last[service] = {name: _cut(value) for name, value in parameters.items()}
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything, fit for JSON."""
+        """Return all counters and recorded parameters, ready for JSON."""
         return {
             "services": {service: vars(counts).copy() for service, counts in self._counts.items()},
             "last": {service: dict(last) for service, last in self._last.items()},

@@ -1,6 +1,6 @@
-"""Dictation in the sandbox: ``/v2/iat`` (classic) and ``/v1`` (large model).
+"""The sandbox's dictation service: ``/v2/iat`` (classic) and ``/v1`` (large model).
 
-The protocol's rules are in `aiproject.protocols.iflytek.dictation`; here are time, engines and faults.
+`aiproject.protocols.iflytek.dictation` implements the protocol; this module adds time, engines and faults.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class ResultWriter:
     """Turns pieces of text into result frames.
 
     Args:
-        corrects: dynamic correction (``wpgs``): later frames replace earlier ones.
-        is_elaborate: with corrections, take every detour that the protocol knows: a growing text, and a replacement of
-            two pieces at once.
+        corrects: whether dynamic correction (``wpgs``) is active, so that later frames replace earlier ones.
+        is_elaborate: with corrections, use every kind of correction that the protocol defines: a growing text, and one
+            frame that replaces two pieces.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ResultWriter:
         self._interim_sn = 0
 
     def write(self, piece: Piece) -> list[bytes]:
-        """The frames of one piece; none for silence that nothing has to make room for."""
+        """Return the frames for one piece; none for silence that replaces nothing."""
         words = list(piece.words)
         if not self._corrects:
             groups = [words[i : i + _WORDS_PER_FRAME] for i in range(0, len(words), _WORDS_PER_FRAME)]
@@ -62,7 +62,8 @@ class ResultWriter:
             return [self._correctable(words)] if words else []
         frames = []
         if not self._interim_sn and len(words) > 1:
-            # The sound was complete before interim text was due; the client still gets to correct something.
+            # The audio was complete before interim text was due. A correction is still sent, since clients that asked
+            # for corrections must be able to handle one.
             beginnings = range(1, len(words)) if self._is_elaborate else [(len(words) + 1) // 2]
             frames += [self._correctable(words[:end]) for end in beginnings]
         if self._is_elaborate and self._interim_sn and len(words) > 1:
@@ -75,11 +76,11 @@ class ResultWriter:
         return frames
 
     def last(self) -> bytes:
-        """The last frame: status 2, one empty word, as the platform ends its answers."""
+        """Return the last frame: status 2 with one empty word, as the platform ends its answers."""
         return self._frame([], pgs="apd" if self._corrects else None, is_last=True)
 
     def _correctable(self, words: list[str]) -> bytes:
-        """A frame in place of the utterance's one before, if there was one."""
+        """Return a frame that replaces the previous interim frame of the same utterance, if there was one."""
         before = self._interim_sn
         frame = self._frame(words, pgs="rpl", rg=(before, before)) if before else self._frame(words, pgs="apd")
         self._interim_sn = self._sn
@@ -141,7 +142,7 @@ class DictationCall:
         except DictationRequestError as refusal:
             await self._fail(call, refusal.code, refusal.message)
         except ConnectionError:
-            return  # the client has gone; the counters see that the call is not complete
+            return  # the client has gone; the counters record a call that is not complete
         finally:
             if self._results is not None:
                 self._results.cancel()
@@ -157,7 +158,7 @@ class DictationCall:
                     await close_with(self._ws, "server read msg timeout")
                     return
                 if self._is_input_over:
-                    continue  # we are the slow one: the engine is still at work
+                    continue  # the client has sent everything; the engine is still working
                 raise DictationRequestError(10200, "read data timeout") from None
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return
@@ -174,7 +175,7 @@ class DictationCall:
         if await self._apply_counted_faults(call, is_last=piece.is_last):
             return
         if self._is_input_over:
-            return  # ended by silence; what still comes before the last frame is out is not heard
+            return  # ended by silence: the platform ignores audio that arrives after it has detected the end of speech
         samples = self._convert.convert(piece.pcm, is_last=piece.is_last)
         self._silence.feed(samples)
         self._recognition.feed(samples)
@@ -243,7 +244,7 @@ class DictationCall:
         await send_frame(self._ws, last)
 
     async def _apply_counted_faults(self, call: Call, *, is_last: bool) -> bool:
-        """Carry out a fault that waits for a number of client frames; whether the connection is gone."""
+        """Apply a fault that counts client frames; return whether the connection is gone."""
         for kind in ("reset", "error"):
             fault = self._faults.get(kind)
             if fault is not None and (self._frames >= max(1, fault.whole("after")) or is_last):

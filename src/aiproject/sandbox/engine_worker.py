@@ -1,14 +1,14 @@
-"""What runs in the child process in which an engine hears or reads; started by `aiproject.sandbox.engines`.
+"""The program of the child process that runs an engine; `aiproject.sandbox.engines` starts it.
 
-A process of its own, and not a thread, since PocketSphinx holds the interpreter's lock for as long as it decodes
-(0.3 s for each second of speech, measured: a clip of 4 s stopped every stream for 0.76 s), and since RapidOCR's
-half a gigabyte is given back with the process.
+It is a process, not a thread, because PocketSphinx holds the interpreter's lock while it decodes (0.3 s for each second
+of speech; a clip of 4 s was measured to stop every stream for 0.76 s), and because ending the process releases the
+half gigabyte that RapidOCR uses.
 
-On standard input and output, both ways: messages of four bytes of length, big-endian, and msgpack.
+Messages on standard input and output have a length of four bytes, big-endian, and a body in msgpack:
     request   ``bytes``: PCM 16 kHz/16-bit/mono little-endian, or a picture file
     answer    ``{"ok": [...]}`` with ``[text, start_ms, end_ms]`` or ``[text, score, [x, y, ... four corners]]``
-              ``{"refused": "..."}`` where the engine cannot make sense of the input
-    first     ``{"ready": true}`` once the model is loaded, or ``{"broken": "..."}`` and the end
+              ``{"refused": "..."}`` where the engine cannot process the input
+    first     ``{"ready": true}`` once the model is loaded, or ``{"broken": "..."}`` followed by the end
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from aiproject.sandbox.speech_models import find_speech_model
 __all__ = ["main", "read_message", "write_message"]
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""No message comes near: a minute of audio has 2 MB, a picture at most 4 MB."""
+"""Real messages are far smaller: a minute of audio has 2 MB, a picture at most 4 MB."""
 
 _MIN_PCM_BYTES = 3200
-"""A tenth of a second; less holds no word, and PocketSphinx fails on nothing at all."""
+"""A tenth of a second. A shorter clip holds no word, and PocketSphinx fails on empty input."""
 
 Work = Callable[[bytes], list[list[Any]]]
 
@@ -40,7 +40,7 @@ def read_message(stream: BinaryIO) -> Any:
     """Read one message; ``None`` at the end of the stream.
 
     Raises:
-        ValueError: the length is absurd or the content is no msgpack.
+        ValueError: the length is out of range or the body is not msgpack.
     """
     head = stream.read(4)
     if len(head) < 4:
@@ -61,11 +61,11 @@ def write_message(stream: BinaryIO, message: Any) -> None:
 
 def main(arguments: list[str]) -> int:
     """Load the engine, then answer until standard input ends. Arguments: the engine and, for sherpa, its folder."""
-    # Ctrl-C in the terminal reaches the whole process group; this process ends when its parent closes the pipe.
+    # Ctrl-C in a terminal signals the whole process group. This process ends when its parent closes the pipe instead.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not end up between two messages
+    os.dup2(2, 1)  # output that a library prints must not corrupt the stream of messages
     try:
         work = _ENGINES[arguments[0]](arguments[1] if len(arguments) > 1 else "")
     except Exception as error:  # noqa: BLE001 - whatever a native library raises at its start is told to the parent
@@ -83,16 +83,16 @@ def main(arguments: list[str]) -> int:
 def _pocketsphinx(_model: str) -> Work:
     from pocketsphinx import Decoder
 
-    decoder = Decoder(samprate=16000, loglevel="FATAL")  # the en-us model of its own package
+    decoder = Decoder(samprate=16000, loglevel="FATAL")  # the en-us model that the package ships
 
     def transcribe(pcm: bytes) -> list[list[Any]]:
         if len(pcm) < _MIN_PCM_BYTES:
             return []
-        # What it has learnt of the noise goes from one utterance to the next as long as the stream is the same.
+        # A new stream resets the noise estimate, which PocketSphinx otherwise carries over to the next utterance.
         decoder.start_stream()
         decoder.start_utt()
-        # The whole utterance at once normalises by the utterance's own mean: better heard, and the same each time,
-        # while the live mode carries what it learnt from one call into the next.
+        # Decoding the whole utterance at once normalises by its own mean. This is more accurate and deterministic;
+        # the live mode uses a mean that it carries over from earlier calls.
         decoder.process_raw(pcm, no_search=False, full_utt=True)
         decoder.end_utt()
         words: list[list[Any]] = []
@@ -130,7 +130,7 @@ def _rapidocr(_model: str) -> Work:
 
     models = Path(rapidocr.__file__).parent / "models"
     cores = max(1, min(4, os.cpu_count() or 1))
-    # The paths are spelt out: without them the package checks and, where they differ, downloads its models.
+    # The paths are explicit because the package otherwise verifies its models and downloads those that differ.
     paths = {
         "Det.model_path": models / "PP-OCRv6_det_small.onnx",
         "Rec.model_path": models / "PP-OCRv6_rec_small.onnx",

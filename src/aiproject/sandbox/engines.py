@@ -1,7 +1,7 @@
-"""The engines that hear and read for the sandbox, and their plain stand-ins.
+"""The sandbox's engines for speech and pictures, and the canned implementations that replace them.
 
-A real engine runs in a child process (see `engine_worker`), is started by the first call that needs it and does one
-job at a time. Without an engine, the sandbox answers a labelled text and says so.
+An engine runs in a child process (see `aiproject.sandbox.engine_worker`). The first call that needs it starts the
+process, which does one job at a time. Without an engine, the sandbox answers a labelled text that says so.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ __all__ = [
     "find_speech_engine",
 ]
 
-# Not "-m", which warns of a module that its own package has imported already.
+# "python -m" would warn that the package has already imported the module it is about to run.
 _START: Final = "import sys; from aiproject.sandbox.engine_worker import main; sys.exit(main(sys.argv[1:]))"
 
 _JOB_SECONDS: Final = 120.0
-"""After so long a job's process is ended; 60 s of speech take 20 s, a full picture 5 s on two slow cores."""
+"""Seconds after which a job's process is killed; 60 s of speech take 20 s, a full picture 5 s on two slow cores."""
 
 
 class EngineFailed(Exception):
-    """The engine broke down; the next job gets a new process."""
+    """The engine's process failed; the next job starts a new one."""
 
 
 class EngineRefused(Exception):
-    """The engine cannot make sense of this input; it is ready for the next."""
+    """The engine cannot process this input; it is ready for the next job."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word that was heard; times in milliseconds from the start of the audio that was handed in."""
+    """A recognised word; times in milliseconds from the start of the audio of the job."""
 
     text: str
     start_ms: int = 0
@@ -64,38 +64,38 @@ class Word:
 
 @dataclass(frozen=True)
 class Line:
-    """A line that was read; ``box`` holds four corners x, y in pixels, clockwise from the upper left."""
+    """A recognised line of text; ``box`` holds four corners x, y in pixels, clockwise from the upper left."""
 
     text: str
     box: tuple[float, ...] = (0.0,) * 8
 
 
 class SpeechEngine(Protocol):
-    """What hears. ``name`` is shown to people."""
+    """A speech recogniser. ``name`` is displayed to users."""
 
     name: str
 
     async def transcribe(self, pcm: bytes) -> list[Word]:
-        """Write down speech: PCM, 16 kHz, 16-bit, mono. Raises `EngineFailed` or `EngineRefused`."""
+        """Transcribe speech: PCM, 16 kHz, 16 bits, mono. Raises `EngineFailed` or `EngineRefused`."""
 
     def close(self) -> None:
-        """Give everything back; may be called twice."""
+        """Release all resources; may be called more than once."""
 
 
 class PictureEngine(Protocol):
-    """What reads. ``name`` is shown to people."""
+    """A text recogniser for pictures. ``name`` is displayed to users."""
 
     name: str
 
     async def read(self, picture: bytes) -> list[Line]:
-        """Read a picture file, lines in reading order. Raises `EngineFailed` or `EngineRefused`."""
+        """Read a picture file; the lines are in reading order. Raises `EngineFailed` or `EngineRefused`."""
 
     def close(self) -> None:
-        """Give everything back; may be called twice."""
+        """Release all resources; may be called more than once."""
 
 
 class _EngineProcess:
-    """A child process that works off one job after the other; started by the first, started anew after a failure."""
+    """A child process that runs one job after the other; the first job starts it, a failure replaces it."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = list(arguments)
@@ -105,7 +105,7 @@ class _EngineProcess:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"engine-{arguments[0]}")
 
     async def work(self, job: bytes) -> list[Any]:
-        """Hand one job in and wait for its answer; jobs queue up."""
+        """Run one job and return its answer; jobs wait in a queue."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, job)
         except RuntimeError as error:  # the executor was shut down
@@ -121,6 +121,7 @@ class _EngineProcess:
             _reap(process)
 
     def _work(self, job: bytes) -> list[Any]:
+        # Runs in the executor's only thread, so that requests and answers on the pipes cannot interleave.
         process, stdin, stdout = self._running()
         timer = threading.Timer(_JOB_SECONDS, process.kill)
         timer.daemon = True
@@ -151,7 +152,7 @@ class _EngineProcess:
             if self._process is not None:
                 if self._process.poll() is None:
                     return self._process, *_pipes(self._process)
-                _reap(self._process)  # it died between two jobs
+                _reap(self._process)  # it ended between two jobs
             self._process = process = subprocess.Popen(  # noqa: S603 - our own code, arguments from our own code
                 [sys.executable, "-P", "-c", _START, *self._arguments],
                 stdin=subprocess.PIPE,
@@ -184,22 +185,22 @@ class _EngineProcess:
 
 
 def _child_environment() -> dict[str, str]:
-    """Ours without the product's settings, which hold secrets that an engine has no use for."""
-    # The child must find this package, also where only sys.path knows of it (tests).
+    """Return our environment without the product's settings, which hold secrets that an engine does not need."""
+    # The child must find this package even where only sys.path names it, as in tests.
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIPROJECT_")}
     return {**environment, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output; Popen was told to make both."""
+    """Return standard input and output; both exist because Popen was called with PIPE."""
     return cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in _pipes(process):
-        with contextlib.suppress(OSError):  # closing flushes into a pipe that nobody reads any more
+        with contextlib.suppress(OSError):  # closing flushes, which fails once the reader of the pipe has gone
             pipe.close()
 
 
@@ -208,7 +209,7 @@ class ProcessSpeech:
 
     Args:
         kind: ``pocketsphinx`` or ``sherpa``.
-        model: the model's folder, for ``sherpa``.
+        model: the folder of the model, for ``sherpa``.
     """
 
     def __init__(self, kind: str, model: Path | None = None) -> None:
@@ -226,7 +227,7 @@ class ProcessSpeech:
 
 
 class ProcessPictures:
-    """RapidOCR with the models of its own package, in a child process."""
+    """RapidOCR with the models that its own package ships, in a child process."""
 
     name = "RapidOCR (PP-OCRv6 small)"
 
@@ -242,7 +243,7 @@ class ProcessPictures:
 
 
 class CannedPictures:
-    """Answers from a table keyed by the SHA-256 of the file, with a labelled default: reads nothing.
+    """Answers from a table keyed by the SHA-256 of the file, with a labelled default text. It reads no pictures.
 
     Args:
         texts: text by lower-case hexadecimal SHA-256.
@@ -264,7 +265,7 @@ class CannedPictures:
         ]
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there are no resources to release."""
 
 
 def find_speech_engine(model: Path | None = None) -> SpeechEngine | None:
@@ -274,7 +275,7 @@ def find_speech_engine(model: Path | None = None) -> SpeechEngine | None:
         model: folder of a sherpa-onnx model (``AIPROJECT_SANDBOX_SPEECH_MODEL``).
 
     Raises:
-        Misconfigured: a model is named and cannot be used.
+        Misconfigured: the named model cannot be used.
     """
     if model is not None:
         find_speech_model(model)
@@ -285,17 +286,17 @@ def find_speech_engine(model: Path | None = None) -> SpeechEngine | None:
 
 
 def find_picture_engine(*, is_real: bool = True) -> PictureEngine:
-    """Return RapidOCR where it is installed and wanted, else `CannedPictures`."""
+    """Return RapidOCR where it is installed and ``is_real`` is true, otherwise `CannedPictures`."""
     if is_real and _installed("rapidocr") and _installed("onnxruntime"):
         return ProcessPictures()
     return CannedPictures()
 
 
 def reading_order(boxes: Sequence[Line]) -> list[Line]:
-    """Order pieces of text as one reads: rows from the top, in a row from the left, a row joined by blanks.
+    """Sort pieces of text into reading order: rows from top to bottom, each row from left to right, joined by spaces.
 
-    Two pieces stand in one row if half the height of the smaller lies within the larger. Receipts read well like
-    that ("Total 42.50"); pages in two columns do not, and come row by row.
+    Two pieces belong to one row if at least half the height of the smaller one lies within the larger one. This suits
+    receipts ("Total 42.50"); the columns of a page in two columns are mixed, because its rows are read across.
     """
     rows: list[list[Line]] = []
     for piece in sorted(boxes, key=lambda line: (_top(line) + _bottom(line)) / 2):

@@ -1,8 +1,8 @@
-"""Faults to order: what the platform may do wrong, by name, and the book in which orders wait.
+"""The faults that the sandbox can simulate, and the registry of requested faults.
 
-An order comes in the last user message, ``[[fault:error code=10012 at=first]]`` (chat and image understanding), or
-through the control API, ``{"service": "ocr", "fault": "nul", "times": 2}``. `FAULTS` is the whole list;
-``docs/en/reference/sandbox.md`` explains it and a test holds the two together.
+A fault is requested in the last user message, ``[[fault:error code=10012 at=first]]`` (chat and image understanding),
+or through the control API, ``{"service": "ocr", "fault": "nul", "times": 2}``. `FAULTS` is the complete list;
+``docs/en/reference/sandbox.md`` describes it, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Value = int | float | str
 
 
 class InvalidFault(ValueError):
-    """An order that cannot be carried out; the text says what is wrong with it."""
+    """A fault request that cannot be carried out; the text says why."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An option with a few values; the first is the default."""
+    """An option with a fixed set of values; the first is the default."""
 
     values: tuple[str, ...]
 
@@ -58,7 +58,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Number:
-    """A number with a range; whole where the default is."""
+    """A number with a range; an integer if the default is one."""
 
     default: Value
     low: float
@@ -80,7 +80,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """A free text of bounded length."""
+    """A text of bounded length."""
 
     default: Value = ""
     max_length: int = 500
@@ -93,13 +93,13 @@ class Text:
 
 @dataclass(frozen=True)
 class FaultKind:
-    """One thing that can go wrong.
+    """One way in which the platform can fail.
 
     Attributes:
-        services: where it can be ordered.
-        stage: ``gateway``: before the service sees anything, so it cannot be ordered in a prompt; ``call``: in the
+        services: the services that it can be requested for.
+        stage: ``gateway``: before the service sees the request, so that a prompt cannot request it; ``call``: in the
             service itself.
-        options: their names and ranges.
+        options: the options by name, with their ranges.
     """
 
     services: tuple[str, ...]
@@ -218,22 +218,23 @@ def _make_fault(kind: str, given: Mapping[str, object]) -> Fault:
     return Fault(kind, values)
 
 
-# -- orders in a prompt ------------------------------------------------------------------------------------------------
+# -- requests in a prompt ----------------------------------------------------------------------------------------------
 
+# A marker is bounded in length and contains no brackets, which bounds the work on any prompt.
 _MARKER: Final = re.compile(r"\[\[fault:([^\[\]\n]{1,400})\]\]")
 _PAIR: Final = re.compile(r'([a-z_]+)=("[^"]*"|\S+)\Z')
 
 
 def strip_fault_markers(prompt: str) -> str:
-    """The prompt without what `parse_fault_markers` reads in it."""
+    """Return the prompt without the markers that `parse_fault_markers` reads."""
     return _MARKER.sub("", prompt).strip()
 
 
 def parse_fault_markers(prompt: str) -> list[tuple[Fault, int]]:
-    """Read the orders in a prompt: each with the number of calls that it is for, 0 for every call.
+    """Parse the fault markers in a prompt; each fault comes with the number of calls it applies to, 0 for every call.
 
-    ``[[fault:KIND option=value …]]``, where KIND may be left out if ``code=`` is given; a value with blanks is quoted.
-    Orders that make no sense are skipped: a prompt is no place for a syntax error.
+    The form is ``[[fault:KIND option=value …]]``. KIND may be omitted if ``code=`` is given; a value with spaces is
+    quoted. Malformed markers are ignored, because any prompt must get an answer.
     """
     found: list[tuple[Fault, int]] = []
     for match in _MARKER.finditer(prompt):
@@ -257,16 +258,16 @@ def parse_fault_markers(prompt: str) -> list[tuple[Fault, int]]:
     return found
 
 
-# -- orders through the control API ------------------------------------------------------------------------------------
+# -- requests through the control API ----------------------------------------------------------------------------------
 
 
 @dataclass
 class FaultRequest:
-    """A fault that waits in the book.
+    """A pending fault.
 
     Attributes:
         service: one of `SERVICES`, or ``any``.
-        remaining: calls that it is still for; ``None`` for every call until it is taken back.
+        remaining: the number of calls it still applies to; ``None``: every call until it is removed.
     """
 
     service: str
@@ -275,10 +276,10 @@ class FaultRequest:
 
 
 def parse_fault_requests(body: object) -> list[FaultRequest]:
-    """Read what was posted to the control API: one order or a list of them.
+    """Parse the body of a request to the control API: one fault request or a list of them.
 
     Raises:
-        UnknownFault: an order is malformed; none of them was taken.
+        InvalidFault: one of them is malformed; none is accepted then.
     """
     requests = []
     for entry in body if isinstance(body, list) else [body]:
@@ -302,7 +303,7 @@ def parse_fault_requests(body: object) -> list[FaultRequest]:
 
 
 class FaultRegistry:
-    """The orders that wait, first come first served; safe to use from any thread."""
+    """The pending fault requests, oldest first; safe to use from any thread."""
 
     _MAX_REQUESTS = 1000
     _MAX_PROMPTS = 1000
@@ -313,20 +314,20 @@ class FaultRegistry:
         self._lock = threading.Lock()
 
     def add(self, requests: Sequence[FaultRequest]) -> None:
-        """Put orders in. Raises `InvalidFault` if the book is full."""
+        """Add requests. Raises `InvalidFault` if the registry is full."""
         with self._lock:
             if len(self._requests) + len(requests) > self._MAX_REQUESTS:
                 raise InvalidFault(f"at most {self._MAX_REQUESTS} orders can wait")
             self._requests.extend(requests)
 
     def clear(self) -> None:
-        """Take every order back, and forget how often prompts with ``times`` came."""
+        """Remove all requests, and reset the counts of prompts with ``times``."""
         with self._lock:
             self._requests.clear()
             self._prompts.clear()
 
     def pending(self) -> list[dict[str, Any]]:
-        """The waiting orders, fit for JSON; ``times`` 0 is every call."""
+        """Return the pending requests, ready for JSON; ``times`` 0 means every call."""
         with self._lock:
             return [
                 {"service": o.service, "fault": o.fault.kind, "times": o.remaining or 0, **o.fault.options}
@@ -334,8 +335,11 @@ class FaultRegistry:
             ]
 
     def take(self, service: str, stage: Literal["gateway", "call"]) -> list[Fault]:
-        """Take what is ordered for one call at one stage: the oldest order for a number of calls, and every one that
-        stands until it is taken back."""
+        """Take the faults for one call at one stage.
+
+        These are the oldest request that counts its calls, and every request without a count. Counted requests take
+        turns, so that two of them affect two consecutive calls.
+        """
         taken: list[Fault] = []
         with self._lock:
             has_counted = False
@@ -354,7 +358,10 @@ class FaultRegistry:
         return taken
 
     def take_from_prompt(self, prompt: str) -> list[Fault]:
-        """Take what a prompt orders. ``times=2`` makes the same prompt fail twice, then succeed, then start anew."""
+        """Take the faults that a prompt requests.
+
+        ``times=2`` makes the same prompt fail twice and then succeed; after that, the cycle repeats.
+        """
         requests = parse_fault_markers(prompt)
         if not requests:
             return []
@@ -363,7 +370,7 @@ class FaultRegistry:
         return [fault for fault, times in requests if not times or count <= times]
 
     def _count(self, prompt: str, max_times: int) -> int:
-        """How often this prompt came in its present round of ``max_times`` + 1 calls, this time included."""
+        """Return how often this prompt has come in its current cycle of ``max_times`` + 1 calls, this time included."""
         key = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             count = self._prompts.pop(key, 0) + 1

@@ -1,4 +1,4 @@
-"""A question about a picture (图片理解), as the platform reads it; the size of a picture without an imaging library.
+"""The platform's side of image understanding (图片理解), and the size of a picture without an imaging library.
 
 Source: iFlytek, 《图片理解 API 文档》.
 """
@@ -23,7 +23,7 @@ _MIN_PIXELS: Final = 50 * 50
 _MAX_PIXELS: Final = 6000 * 6000
 _CONTEXT: Final = 8192  # tokens, input and output together
 _BASIC_IMAGE_TOKENS: Final = 273  # the document's figure for domain "general"
-_DOMAINS: Final = ("general", "imagev3", "image")  # "image": what the old Python SDK sends
+_DOMAINS: Final = ("general", "imagev3", "image")  # "image": sent by the old Python SDK
 
 
 class _Chat(msgspec.Struct):
@@ -58,17 +58,17 @@ class _Request(msgspec.Struct):
 
 @dataclass(frozen=True)
 class ImageQuestion:
-    """An accepted question.
+    """A question that the platform accepts.
 
     Attributes:
-        image: the file.
+        image: the picture file.
         kind: ``jpg`` or ``png``.
         size: width and height in pixels.
         prompt: the last user message.
-        roles: of all messages, the picture included.
-        prompt_tokens: of picture and dialog.
-        max_tokens: limit of the answer.
-        domain: the version asked.
+        roles: the roles of all messages, the picture included.
+        prompt_tokens: tokens of picture and dialog.
+        max_tokens: the limit of the answer, in tokens.
+        domain: the version of the model.
     """
 
     image: bytes
@@ -82,12 +82,14 @@ class ImageQuestion:
 
 
 def parse_image_question(frame: bytes, *, app_id: str) -> ImageQuestion:
-    """Read a question as strictly as the document; where that leaves the code open, as the simulator rules suggest.
+    """Parse a question as strictly as the document defines it.
+
+    Where the document leaves the error code open, a plausible one is used.
 
     Raises:
-        SparkRequestError: 10003 not JSON, not a usable picture file, unknown domain; 10313 application id; 10163 a
-            member missing or of the wrong type; 10004 order of messages; 10005 a value out of range; 10029 a side too
-            long; 10041 too few or too many pixels; 10907 too many tokens.
+        SparkRequestError: 10003 not JSON, not a usable picture file, or an unknown domain; 10313 application id; 10163
+            a member is missing or of the wrong type; 10004 order of messages; 10005 a value out of range; 10029 a side
+            is too long; 10041 too few or too many pixels; 10907 too many tokens.
     """
     try:
         loaded = msgspec.json.decode(frame)
@@ -111,7 +113,8 @@ def parse_image_question(frame: bytes, *, app_id: str) -> ImageQuestion:
     if not _MIN_PIXELS < size[0] * size[1] < _MAX_PIXELS:
         raise SparkRequestError(10041, "image resolution out of range")
     tokens = sum(estimate_tokens(text.content) for text in dialog[1:])
-    # How the advanced version counts is not published; this grows with the picture and stays near the basic figure.
+    # The token count of the advanced version is not published. This one grows with the picture and stays near the
+    # figure of the basic version.
     tokens += _BASIC_IMAGE_TOKENS if chat.domain == "general" else 200 + min(size[0] * size[1] // 4096, 1800)
     if tokens > _CONTEXT:
         raise SparkRequestError(10907, "the dialog is over the token limit of the model")
@@ -122,7 +125,7 @@ def parse_image_question(frame: bytes, *, app_id: str) -> ImageQuestion:
 
 
 def picture_size(file: bytes) -> tuple[str, tuple[int, int]] | None:
-    """Kind (``png`` or ``jpg``), width and height from a picture's header; ``None`` where there is none to read."""
+    """Return the kind (``png`` or ``jpg``), width and height from a picture's header; ``None`` if it has none."""
     if file.startswith(b"\x89PNG\r\n\x1a\n") and file[12:16] == b"IHDR" and len(file) >= 24:
         return "png", (int.from_bytes(file[16:20], "big"), int.from_bytes(file[20:24], "big"))
     if not file.startswith(b"\xff\xd8"):
@@ -134,9 +137,9 @@ def picture_size(file: bytes) -> tuple[str, tuple[int, int]] | None:
         marker = file[position + 1]
         if marker == 0xFF:  # a fill byte
             position += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without a length
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a length
             position += 2
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame: it holds the size
             height = int.from_bytes(file[position + 5 : position + 7], "big")
             return "jpg", (int.from_bytes(file[position + 7 : position + 9], "big"), height)
         else:

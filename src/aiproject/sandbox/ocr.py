@@ -1,4 +1,4 @@
-"""Picture text in the sandbox: ``POST /v1/private/{service}``."""
+"""The sandbox's OCR service: ``POST /v1/private/{service}``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def answer_ocr(
     calls: Calls,
     call: Call,
 ) -> web.Response:
-    """Answer one request that the gateway let in."""
+    """Answer one request that the gateway admitted."""
     active = {fault.kind: fault for fault in reversed(faults)}
     sid = new_sid("ase")
     try:
@@ -42,7 +42,7 @@ async def answer_ocr(
     if "reset" in active:
         call.has_failed = True
         reset_connection(request.transport)
-        return _json(502, b"{}")  # never leaves: its connection is gone
+        return _json(502, b"{}")  # not sent: the connection is gone
     if "not_json" in active:
         call.has_failed = True
         return _json(200, b'{"header":{"code":0,')

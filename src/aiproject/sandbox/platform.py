@@ -43,17 +43,17 @@ SPARK_PATHS: Final = (
     "/v1.1/chat_kjwx",
     "/v1.1/chat_multilang",
 )
-"""Chat, one path a model; the models are told by `aiproject.protocols.iflytek.spark.answer.known_domains`."""
+"""The paths of chat, one for each model; `aiproject.protocols.iflytek.spark.models` maps them to domains."""
 
 IMAGE_PATH: Final = "/v2.1/image"
 DICTATION_PATHS: Final = {"/v2/iat": DictationDialect.CLASSIC, "/v1": DictationDialect.LARGE_MODEL}
 OCR_PATHS: Final = {f"/v1/private/{name}": service for name, service in OCR_SERVICES.items()}
 
 _MAX_BODY: Final = 16 * 1024 * 1024
-"""Bytes of a request or a websocket message: 10 MB is the largest audio frame that a document allows."""
+"""Bytes of a request or a websocket message: 10 MB is the largest audio frame that any of the documents allows."""
 
 _clock_offset: Final[ContextVar[float]] = ContextVar("clock_offset", default=0.0)
-"""Seconds by which an ordered fault moves the clock for the request in hand."""
+"""Seconds by which a requested fault shifts the clock for the current request."""
 
 
 def _hex(length: int) -> Callable[[], str]:
@@ -62,25 +62,26 @@ def _hex(length: int) -> Callable[[], str]:
 
 @dataclass(frozen=True)
 class SandboxOptions:
-    """How one sandbox behaves. Durations are seconds.
+    """How one sandbox behaves. Durations are in seconds.
 
     Attributes:
-        app_id: at most 8 characters; made up for each start if not given, as are the two below.
-        api_key: names the application at the gateway.
+        app_id: at most 8 characters; generated for each start by default, as are the next two.
+        api_key: identifies the application at the gateway.
         api_secret: the HMAC key.
-        clock: seconds since 1970, UTC; decides about signatures and is told in ``Date`` headers.
+        clock: seconds since 1970, UTC; signatures are checked against it, and ``Date`` headers report it.
         first_frame_delay: before the first frame of a chat answer.
-        frame_gap: between the frames of a chat answer, so that a stream is seen to stream.
-        round_trip: a simulated network: an upgrade costs two of them (TCP, then HTTP), a question one.
-        server_closes: whether the sandbox closes after a chat's last frame, as the documents say; else the client.
-        linger: how long it waits for the client's close, where that comes first (dictation: always).
-        request_timeout: how long a chat connection may stay without a question.
-        dictation_gap: how long a dictation may stay without a frame.
-        is_wpgs_licensed: whether dynamic correction is opened for the application; else the wish is ignored silently.
-        use_engines: look for installed engines where none is given below.
-        speech_model: folder of a sherpa-onnx model to hear with.
-        speech: hears; not closed with the sandbox.
-        pictures: reads; not closed with the sandbox.
+        frame_gap: between the frames of a chat answer, so that streaming is visible.
+        round_trip: of a simulated network: an upgrade costs two of them (TCP, then HTTP), a question one.
+        server_closes: whether the sandbox closes after the last frame of a chat, as the documents say, or the client.
+        linger: how long to wait for the client's close, where the client closes first (dictation: always).
+        request_timeout: how long a chat connection may wait for its question.
+        dictation_gap: how long a dictation may pause between frames.
+        is_wpgs_licensed: whether the application is licensed for dynamic correction; requests for it are otherwise
+            ignored silently, as the platform does.
+        use_engines: whether to look for installed engines where none is given below.
+        speech_model: the folder of a sherpa-onnx model.
+        speech: the speech recogniser; not closed with the sandbox.
+        pictures: the text recogniser; not closed with the sandbox.
     """
 
     app_id: str = field(default_factory=lambda: f"sbx{secrets.token_hex(3)[:5]}")
@@ -109,8 +110,8 @@ class Platform:
     """The state of one sandbox.
 
     Attributes:
-        faults: the orders that wait.
-        calls: what was counted.
+        faults: the pending fault requests.
+        calls: the counters.
         speech, pictures: the engines in use; ``None`` for speech means the labelled transcript.
     """
 
@@ -134,19 +135,19 @@ class Platform:
 
     @property
     def engine_names(self) -> dict[str, str]:
-        """What hears and what reads, for a banner."""
+        """The names of the engines, for display."""
         speech = self.speech.name if self.speech is not None else "none (labelled default transcript)"
         return {"speech": speech, "pictures": self.pictures.name}
 
     # -- the gateway ---------------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """The sandbox's clock, as the request in hand sees it."""
+        """The sandbox's clock, as the current request sees it."""
         return datetime.fromtimestamp(self.options.clock() + _clock_offset.get(), tz=UTC)
 
     async def admit(self, request: web.Request, service: str) -> web.Response | None:
-        """Do what the gateway does before a service sees the request; ``None``: it is let in."""
-        _clock_offset.set(0.0)  # a connection that is kept alive has one context for all its requests
+        """Perform the gateway's checks before a service sees the request; ``None``: the request is admitted."""
+        _clock_offset.set(0.0)  # all requests of a kept-alive connection share one context
         for fault in self.faults.take(service, "gateway"):
             if fault.kind == "clock":
                 _clock_offset.set(fault.number("seconds"))
@@ -176,7 +177,7 @@ class Platform:
     def serve(
         self, service: str, handler: Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Wrap a service: gateway, counters, and the end of the sandbox."""
+        """Wrap the handler of a service: gateway checks, counters, and cancellation when the sandbox stops."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             task = asyncio.current_task()
@@ -195,12 +196,12 @@ class Platform:
     # -- services ------------------------------------------------------------------------------------------------------
 
     async def chat(self, request: web.Request, call: Call) -> web.StreamResponse:
-        """Any of `SPARK_PATHS`."""
+        """Handle any of `SPARK_PATHS`."""
         path, app_id = request.path, self.options.app_id
         return await self._converse(request, call, "chat", lambda frame: read_question(frame, app_id=app_id, path=path))
 
     async def image(self, request: web.Request, call: Call) -> web.StreamResponse:
-        """`IMAGE_PATH`."""
+        """Handle `IMAGE_PATH`."""
         app_id = self.options.app_id
         return await self._converse(request, call, "image", lambda frame: read_image_question(frame, app_id=app_id))
 
@@ -226,7 +227,7 @@ class Platform:
         return ws
 
     async def dictation(self, request: web.Request, call: Call) -> web.StreamResponse:
-        """Any of `DICTATION_PATHS`."""
+        """Handle any of `DICTATION_PATHS`."""
         ws = await self._upgrade(request)
         if ws is None:
             return _refusal(400, "websocket upgrade required")
@@ -246,7 +247,7 @@ class Platform:
         return ws
 
     async def ocr(self, request: web.Request, call: Call) -> web.StreamResponse:
-        """Any of `OCR_PATHS`."""
+        """Handle any of `OCR_PATHS`."""
         service: OcrService = OCR_PATHS[request.path]
         if request.content_type != "application/json":
             call.has_failed = True
@@ -271,8 +272,9 @@ class Platform:
     # -- the control API -----------------------------------------------------------------------------------------------
 
     async def add_faults(self, request: web.Request) -> web.Response:
-        """``POST /sandbox/faults``."""
-        # A page in a browser cannot send this media type across origins unasked, and nobody answers its question.
+        """Handle ``POST /sandbox/faults``."""
+        # Requiring this media type protects against cross-site requests: a browser sends it to another origin only
+        # after a preflight, which the sandbox does not answer.
         if request.content_type != "application/json":
             return _json(415, {"message": "content-type must be application/json"})
         try:
@@ -285,29 +287,29 @@ class Platform:
         return _json(200, {"pending": self.faults.pending()})
 
     async def list_faults(self, _request: web.Request) -> web.Response:
-        """``GET /sandbox/faults``."""
+        """Handle ``GET /sandbox/faults``."""
         return _json(200, {"pending": self.faults.pending()})
 
     async def clear_faults(self, _request: web.Request) -> web.Response:
-        """``DELETE /sandbox/faults``."""
+        """Handle ``DELETE /sandbox/faults``."""
         self.faults.clear()
         return _json(200, {"pending": []})
 
     async def count_calls(self, _request: web.Request) -> web.Response:
-        """``GET /sandbox/calls``."""
+        """Handle ``GET /sandbox/calls``."""
         return _json(200, {**self.calls.snapshot(), "engines": self.engine_names})
 
-    # -- the end -------------------------------------------------------------------------------------------------------
+    # -- shutdown ------------------------------------------------------------------------------------------------------
 
     async def end_calls(self, _app: web.Application) -> None:
-        """End what is in progress: a stalled answer must not hold up the stop."""
+        """Cancel the calls in progress, so that a stalled answer does not delay the shutdown."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self, _app: web.Application) -> None:
-        """Give back the engines that were found here."""
+        """Close the engines that this sandbox opened itself."""
         for engine in self._own_engines:
             engine.close()
 
@@ -316,15 +318,15 @@ _PLATFORM: Final = web.AppKey("platform", Platform)
 
 
 def platform_of(app: web.Application) -> Platform:
-    """The state behind an application that `build_app` made."""
+    """Return the state of an application made by `build_app`."""
     return app[_PLATFORM]
 
 
 def build_app(options: SandboxOptions) -> web.Application:
-    """Make the sandbox's application.
+    """Build the sandbox's application.
 
     Raises:
-        Misconfigured: a speech model is named that cannot be used.
+        Misconfigured: the named speech model cannot be used.
     """
     platform = Platform(options)
     app = web.Application(client_max_size=_MAX_BODY)
@@ -348,7 +350,7 @@ def build_app(options: SandboxOptions) -> web.Application:
 
 
 async def _add_date_header(request: web.Request, response: web.StreamResponse) -> None:
-    """The platform's clock goes out with each answer: from it a client learns how far off its own is."""
+    """Add the platform's clock to each response: clients measure the offset of their own clock by it."""
     response.headers["Date"] = http_date(platform_of(request.app).now())
     response.headers["Server"] = "aiproject-sandbox"
 
@@ -360,7 +362,7 @@ async def _not_found(_request: web.Request) -> web.Response:
 def _loopback_only(
     handler: Callable[[web.Request], Awaitable[web.Response]],
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """The control API answers callers on this machine only, wherever the sandbox listens."""
+    """Restrict the control API to callers on this machine, whatever address the sandbox listens on."""
 
     async def guarded(request: web.Request) -> web.Response:
         with suppress(ValueError):
@@ -372,7 +374,7 @@ def _loopback_only(
 
 
 def _refusal(status: int, message: str) -> web.Response:
-    """The gateway's form of an error: JSON in what says it is plain text."""
+    """Return an error in the gateway's form: a JSON body declared as plain text."""
     return web.Response(
         status=status,
         body=msgspec.json.encode({"message": message}),

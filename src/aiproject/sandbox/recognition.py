@@ -1,7 +1,8 @@
-"""From sound to pieces of text, while the sound still arrives.
+"""Incremental speech recognition: pieces of text while the audio is still arriving.
 
-Speech is cut at pauses into utterances; each is heard as soon as it is complete, so that text comes while the speaker
-goes on, the last text comes soon after the last word, and one engine serves long clips in small jobs.
+Audio is split at pauses into utterances, and each utterance is transcribed as soon as it is complete. Text therefore
+appears while the speaker continues, the last piece follows soon after the last word, and a long clip becomes several
+small jobs for an engine that is shared with other calls.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from aiproject.sandbox.engines import SpeechEngine
 __all__ = ["RATE", "CannedRecognition", "EngineRecognition", "Piece", "Recognition", "To16k", "TrailingSilence"]
 
 RATE: Final = 16_000
-"""Samples a second that the engines take."""
+"""Samples per second that the engines expect."""
 
 Samples = npt.NDArray[np.int16]
 
-_FRAME: Final = RATE // 50  # loudness is judged in frames of 20 ms
+_FRAME: Final = RATE // 50  # loudness is measured in frames of 20 ms
 _QUIET: Final = 200.0  # root mean square below which a frame is a pause: about -44 dB of full scale
-_PAUSE_FRAMES: Final = 30  # 0.6 s of pause end an utterance
-_MAX_FRAMES: Final = 600  # 12 s end it as well, at its quietest place
-_INTERIM: Final = RATE * 2 // 5  # interim text every 0.4 s of sound
-_MAX_INTERIM: Final = RATE * 5  # a longer open utterance gets none: hearing it again and again costs more than it tells
+_PAUSE_FRAMES: Final = 30  # a pause of 0.6 s ends an utterance
+_MAX_FRAMES: Final = 600  # so do 12 s, at the quietest frame of the last 2 s
+_INTERIM: Final = RATE * 2 // 5  # interim text every 0.4 s of audio
+_MAX_INTERIM: Final = RATE * 5  # no interim text beyond 5 s: transcribing a long utterance again and again is too slow
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Words that were heard.
+    """Recognised words.
 
     Attributes:
-        words: words with the blanks that belong before them.
-        is_interim: a later piece of the same utterance replaces this one.
+        words: the words, each with the space that precedes it.
+        is_interim: whether a later piece of the same utterance replaces this one.
     """
 
     words: tuple[str, ...]
@@ -48,27 +49,27 @@ class Piece:
 
 
 class Recognition(Protocol):
-    """One recording: `feed` and `finish` are called as sound arrives, `pieces` is read beside them, once."""
+    """One recording: `feed` and `finish` take the audio as it arrives, while one reader iterates over `pieces`."""
 
     def feed(self, samples: Samples) -> None:
-        """Take more sound: 16 kHz."""
+        """Add audio: 16-bit samples at 16 kHz."""
 
     def finish(self) -> None:
-        """Declare the end of the sound."""
+        """Mark the end of the audio."""
 
     def pieces(self) -> AsyncIterator[Piece]:
-        """The text, piece by piece; ends after the last piece of a finished recording."""
+        """Yield the text piece by piece; ends after the last piece of a finished recording."""
 
 
 class To16k:
-    """Brings a stream of 16-bit PCM to 16 kHz. Args: ``rate``: samples a second of what comes in."""
+    """Converts a stream of 16-bit PCM to 16 kHz. Args: ``rate``: samples per second of the input."""
 
     def __init__(self, rate: int) -> None:
         self._odd = b""
         self._stream = None if rate == RATE else soxr.ResampleStream(rate, RATE, 1, dtype="int16")
 
     def convert(self, pcm: bytes, *, is_last: bool = False) -> Samples:
-        """Convert the next bytes; half a sample is kept for the next call, and dropped at the end."""
+        """Convert the next bytes. Half a sample is kept for the next call, and discarded at the end."""
         pcm = self._odd + pcm
         whole = len(pcm) & ~1
         self._odd = pcm[whole:]
@@ -80,42 +81,42 @@ class To16k:
 
 
 class TrailingSilence:
-    """Measures the silence at the end of what was heard so far.
+    """Measures the silence at the end of the audio received so far.
 
-    Silence is what the simulator rules take for it: samples of zero, give or take a dither of 2 steps.
+    Silence means samples of zero, with a tolerance of 2 steps for dither.
     """
 
     def __init__(self) -> None:
         self._silent = 0
 
     def feed(self, samples: Samples) -> None:
-        """Take more sound: 16 kHz."""
+        """Add audio: 16-bit samples at 16 kHz."""
         loud = np.flatnonzero((samples > 2) | (samples < -2))
         self._silent = len(samples) - 1 - int(loud[-1]) if len(loud) else self._silent + len(samples)
 
     @property
     def milliseconds(self) -> float:
-        """Silence since the last sound."""
+        """Milliseconds of silence since the last sound."""
         return self._silent * 1000 / RATE
 
 
 class Utterances:
-    """Cuts sound at pauses. No I/O, no clock: the same sound gives the same cuts, however it is fed."""
+    """Splits audio at pauses. The result depends on the audio alone, not on the sizes of the pieces fed."""
 
     def __init__(self) -> None:
-        self._sound: Samples = np.zeros(0, dtype=np.int16)  # the open utterance and what was not judged yet
-        self._measured = 0  # frames of _sound that were judged
+        self._sound: Samples = np.zeros(0, dtype=np.int16)  # the open utterance and the audio not measured yet
+        self._measured = 0  # frames of _sound that have been measured
         self._levels: list[float] = []
-        self._last_loud = -1  # the last frame that is no pause
+        self._last_loud = -1  # the last frame that is not a pause
         self.complete: deque[Samples] = deque()
 
     @property
     def open_sound(self) -> Samples | None:
-        """The utterance that goes on; ``None`` during a pause."""
+        """The utterance in progress; ``None`` during a pause."""
         return self._sound if self._last_loud >= 0 else None
 
     def feed(self, samples: Samples) -> None:
-        """Take more sound; finished utterances appear in ``complete``."""
+        """Add audio; finished utterances are appended to ``complete``."""
         self._sound = np.concatenate([self._sound, samples])
         while len(self._sound) >= (self._measured + 1) * _FRAME:
             frame = self._sound[self._measured * _FRAME : (self._measured + 1) * _FRAME].astype(np.float64)
@@ -125,17 +126,18 @@ class Utterances:
                 self._last_loud = self._measured
             self._measured += 1
             if self._last_loud < 0:
-                # A pause before speech: keep 0.2 s of it, engines like to see a word begin.
+                # A pause before speech: keep 0.2 s of it, because engines recognise a word better with its onset.
                 if self._measured > 10:
                     self._drop(1)
             elif self._measured - self._last_loud > _PAUSE_FRAMES:
                 self._cut(self._measured)
             elif self._measured >= _MAX_FRAMES:
+                # Speech without a pause: split at the quietest frame, where a word boundary is most likely.
                 tail = self._levels[-100:]  # 2 s
                 self._cut(self._measured - len(tail) + 1 + int(np.argmin(tail)))
 
     def finish(self) -> None:
-        """Declare the end: what is open becomes complete."""
+        """Mark the end of the audio: the open utterance becomes complete."""
         if self._last_loud >= 0:
             self.complete.append(self._sound)
         self._sound = np.zeros(0, dtype=np.int16)
@@ -154,11 +156,11 @@ class Utterances:
 
 
 class EngineRecognition:
-    """Hears with an engine.
+    """Transcribes with an engine.
 
     Args:
-        engine: does one job at a time.
-        wants_interim: whether pieces that are replaced later are of use to the client.
+        engine: the recogniser, which does one job at a time.
+        wants_interim: whether the client can use pieces that later pieces replace.
     """
 
     def __init__(self, engine: SpeechEngine, *, wants_interim: bool) -> None:
@@ -186,7 +188,7 @@ class EngineRecognition:
         while True:
             if self._utterances.complete:
                 words = await self._transcribe(self._utterances.complete.popleft(), after_text=has_text)
-                if words or self._wants_interim:  # an interim text that turned out to be noise is taken back
+                if words or self._wants_interim:  # an empty piece withdraws an interim text that turned out to be noise
                     yield Piece(words)
                 has_text = has_text or bool(words)
             elif self._is_finished:
@@ -203,7 +205,7 @@ class EngineRecognition:
     def _sound_for_interim(self) -> Samples | None:
         if not self._wants_interim or self._fed - self._interim_at < _INTERIM:
             return None
-        # A client that sends a file at once has no use for interim text; hearing it would only delay the last word.
+        # A client that sends a whole file at once has no use for interim text, which would only delay the last word.
         if self._fed > (time.monotonic() - self._started) * RATE * 1.5 + RATE:
             return None
         sound = self._utterances.open_sound
@@ -215,7 +217,7 @@ class EngineRecognition:
 
 
 class CannedRecognition:
-    """Hears nothing: a labelled transcript that states the length of the recording, a word every 0.4 s of sound."""
+    """Returns a labelled transcript that states the length of the recording, a word for every 0.4 s of audio."""
 
     def __init__(self, *, in_chinese: bool) -> None:
         self._in_chinese = in_chinese
@@ -252,10 +254,10 @@ class CannedRecognition:
 
 
 def insert_spaces(words: Sequence[str], *, after_text: bool = False) -> tuple[str, ...]:
-    """Put a blank before each word that needs one: between Latin words, not between Chinese ones.
+    """Prefix a space to each word that needs one: between Latin words, not between Chinese ones.
 
     Args:
-        after_text: other text stands before the first word.
+        after_text: whether other text precedes the first word.
     """
     spaced = []
     last = "a" if after_text else ""

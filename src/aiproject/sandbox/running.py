@@ -1,4 +1,4 @@
-"""Running the sandbox: in a thread beside the server or a test, or alone in the foreground."""
+"""Runs the sandbox in a thread beside the server or a test, or alone in the foreground."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class SandboxAddress:
-    """Where a sandbox listens and which credentials it takes."""
+    """The address of a running sandbox and the credentials that it accepts."""
 
     port: int
     app_id: str
@@ -52,7 +52,7 @@ class SandboxAddress:
 
     @property
     def ocr_url(self) -> str:
-        """Picture text by ``hh_ocr_recognize_doc``."""
+        """OCR by ``hh_ocr_recognize_doc``."""
         return f"http://{_HOST}:{self.port}/v1/private/hh_ocr_recognize_doc"
 
     @property
@@ -66,7 +66,7 @@ class SandboxAddress:
         return f"http://{_HOST}:{self.port}/sandbox"
 
     def environment(self) -> dict[str, str]:
-        """The settings that point a server at this sandbox."""
+        """Return the settings that point a server at this sandbox, by the names of their environment variables."""
         return {
             "AIPROJECT_IFLYTEK_APP_ID": self.app_id,
             "AIPROJECT_IFLYTEK_API_KEY": self.api_key,
@@ -79,7 +79,7 @@ class SandboxAddress:
 
 
 class _Runner:
-    """The application on a socket, inside a running loop."""
+    """The application on a listening socket, inside a running event loop."""
 
     def __init__(self, options: SandboxOptions, port: int) -> None:
         self._options = options
@@ -89,7 +89,7 @@ class _Runner:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handle_signals=False)
 
     async def open(self) -> SandboxAddress:
-        """Listen. Raises `Misconfigured` if the port cannot be had; then there is nothing to close."""
+        """Start to listen. Raises `Misconfigured` if the port is unavailable; then there is nothing to close."""
         await self._runner.setup()
         site = web.TCPSite(self._runner, _HOST, self._port, backlog=1024)
         try:
@@ -109,11 +109,12 @@ class _Runner:
 class SandboxThread:
     """A sandbox in a thread of its own, with its own event loop.
 
-    The loop of the server, or of a test, stays free of it. Usable as a context manager.
+    A separate loop keeps the sandbox's work out of the latency of the server or test that calls it. Usable as a context
+    manager.
 
     Args:
-        options: how it behaves; the defaults if not given.
-        port: 0 takes a free one.
+        options: the sandbox's behaviour; `SandboxOptions()` by default.
+        port: 0 selects a free one.
     """
 
     def __init__(self, options: SandboxOptions | None = None, port: int = 0) -> None:
@@ -129,19 +130,20 @@ class SandboxThread:
 
     @property
     def faults(self) -> FaultRegistry:
-        """The book of orders of the running sandbox."""
+        """The fault registry of the running sandbox."""
         return self._running().faults
 
     @property
     def engine_names(self) -> dict[str, str]:
-        """What hears (``speech``) and what reads (``pictures``)."""
+        """The names of the engines for ``speech`` and ``pictures``."""
         return self._running().engine_names
 
     def calls(self) -> dict[str, Any]:
-        """The counters, as ``GET /sandbox/calls`` tells them."""
+        """Return the counters as ``GET /sandbox/calls`` publishes them."""
         loop = self._loop
         platform = self._running()
         if loop is None or not loop.is_running():
+            # Before the loop runs and after it has ended, no other thread changes the counters.
             return platform.calls.snapshot()
 
         async def snapshot() -> dict[str, Any]:
@@ -150,10 +152,10 @@ class SandboxThread:
         return asyncio.run_coroutine_threadsafe(snapshot(), loop).result(timeout=5)
 
     def start(self) -> SandboxAddress:
-        """Start and wait until it listens.
+        """Start the thread and wait until the sandbox listens.
 
         Raises:
-            Misconfigured: the port is taken, or a speech model is named that cannot be used.
+            Misconfigured: the port is taken, or the named speech model cannot be used.
         """
         if self._thread is not None:
             raise RuntimeError("the sandbox was started already")
@@ -168,7 +170,7 @@ class SandboxThread:
         return self._address
 
     def stop(self) -> None:
-        """End all calls, close the engines and wait for the thread; harmless if it does not run."""
+        """End all calls, close the engines and wait for the thread. Does nothing if the sandbox is not running."""
         if self._thread is None or self._loop is None or self._stop is None:
             return
         if self._thread.is_alive():
@@ -216,8 +218,8 @@ def run_forever(options: SandboxOptions, port: int, *, output: TextIO | None = N
     Prints the settings that point a server at it, as lines to paste into a shell.
 
     Args:
-        port: 0 takes a free one.
-        output: where the lines go; standard output if not given.
+        port: 0 selects a free one.
+        output: the stream to print to; standard output by default.
 
     Raises:
         Misconfigured: as `SandboxThread.start`.

@@ -1,7 +1,7 @@
-"""Which sherpa-onnx model lies in a folder, told by the names of its files.
+"""Identifies the sherpa-onnx model in a folder by the names of its files.
 
-The layouts are those of the archives that the sherpa-onnx project publishes; each has its ``tokens.txt`` (whisper:
-``<size>-tokens.txt``) beside the models. Where a model is there as float and as ``int8``, ``int8`` is taken.
+The layouts are those of the archives that the sherpa-onnx project publishes. Each has its ``tokens.txt`` (whisper:
+``<size>-tokens.txt``) beside the models. Where a model exists both as float and as ``int8``, ``int8`` is used.
 
 ============  ==========================================================  ==============================
 layout        files                                                       languages
@@ -9,11 +9,11 @@ layout        files                                                       langua
 transducer    ``encoder*.onnx``, ``decoder*.onnx``, ``joiner*.onnx``      as trained (zipformer, ...)
 sense-voice   ``model*.onnx``, folder named ``*sense-voice*``             zh, en, ja, ko, yue
 paraformer    ``model*.onnx``, folder named ``*paraformer*``              zh, en
-whisper       ``*encoder*.onnx``, ``*decoder*.onnx``, no joiner           as trained, found by itself
+whisper       ``*encoder*.onnx``, ``*decoder*.onnx``, no joiner           as trained, detected
 ============  ==========================================================  ==============================
 
-A folder with a ``model*.onnx`` whose name says neither may hold a file ``layout.txt`` with ``sense-voice`` or
-``paraformer`` in it. Only offline (non-streaming) models are understood.
+A folder with a ``model*.onnx`` whose name contains neither word may hold a file ``layout.txt`` that contains
+``sense-voice`` or ``paraformer``. Only offline (non-streaming) models are supported.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = ["SpeechModel", "find_speech_model"]
 
 @dataclass(frozen=True)
 class SpeechModel:
-    """A model that was found.
+    """An identified model.
 
     Attributes:
         layout: ``transducer``, ``sense-voice``, ``paraformer`` or ``whisper``.
         factory: the class method of ``sherpa_onnx.OfflineRecognizer`` that loads it.
-        arguments: what that method is called with.
+        arguments: the keyword arguments of that method.
     """
 
     layout: str
@@ -44,10 +44,10 @@ class SpeechModel:
 
 
 def find_speech_model(folder: Path) -> SpeechModel:
-    """Tell which model lies in a folder.
+    """Identify the model in a folder.
 
     Raises:
-        Misconfigured: there is no folder, or no layout that we understand in it.
+        Misconfigured: the folder does not exist, or holds no supported layout.
     """
     if not folder.is_dir():
         raise Misconfigured(Detail.SPEECH_FOLDER_MISSING, path=str(folder))
@@ -65,7 +65,7 @@ def find_speech_model(folder: Path) -> SpeechModel:
                 {"encoder": str(encoder), "decoder": str(decoder), "joiner": str(joiner), **shared},
             )
         if encoder and decoder:
-            # An empty language lets whisper find it.
+            # An empty language makes whisper detect it.
             return SpeechModel(
                 "whisper",
                 "from_whisper",
@@ -80,7 +80,7 @@ def find_speech_model(folder: Path) -> SpeechModel:
 
 
 def _choose(models: Iterable[Path], word: str) -> Path | None:
-    """The model file that is named for its part; of several, the ``int8`` one."""
+    """Return the model file whose name contains ``word``; of several, the ``int8`` one."""
     fitting = [path for path in models if word in path.name.lower()]
     return min(fitting, key=lambda path: ("int8" not in path.name, path.name), default=None)
 
