@@ -1,4 +1,4 @@
-"""Protocol cores without I/O: bytes and events in, events and bytes out.
+"""Sans-I/O protocol implementations: bytes and events in, events and bytes out.
 
-No module here knows a socket, a clock or an event loop; time and randomness come in as arguments.
+No module here uses a socket, a clock or an event loop; time and randomness are passed in as arguments.
 """

@@ -1,6 +1,6 @@
-"""Addresses of clients: one spelling for each, and the block that one client may well have to itself.
+"""Client addresses: their canonical spelling, and the address block that one client can be expected to control.
 
-No I/O: a text that is no address is not looked up anywhere.
+No I/O: a text that is not an address is never resolved.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 IPV6_PREFIX = 64
-"""Bits of an IPv6 address that name a network. The rest is the client's own choice (RFC 4291, section 2.5.1, and RFC
-8981 for addresses that change daily), so limits count the network."""
+"""Bits of an IPv6 address that identify a network. The client chooses the remaining bits itself (RFC 4291, section
+2.5.1; RFC 8981 for addresses that change daily), so limits count per network."""
 
 IPV6_SITE_PREFIX = 48
-"""Bits of an IPv6 address that name a site: the most that one customer is given (RFC 6177, section 2)."""
+"""Bits of an IPv6 address that identify a site: the largest block assigned to one customer (RFC 6177, section 2)."""
 
 CACHED_ADDRESSES = 65_536
-"""Addresses whose spelling is kept: parsing one takes about two microseconds, looking it up a tenth of one."""
+"""Addresses whose spelling is cached: parsing takes about two microseconds, a cache hit a tenth of one."""
 
 
 def parse_address(text: str) -> Address | None:
-    """Return the address that ``text`` spells, an IPv4-mapped one (``::ffff:192.0.2.1``) as IPv4, without zone.
+    """Parse an address; an IPv4-mapped one (``::ffff:192.0.2.1``) becomes IPv4, and a zone is dropped.
 
-    ``None`` where it spells none.
+    Returns ``None`` if ``text`` is not an address.
     """
-    if len(text) > 64:  # a zone can be of any length
+    if len(text) > 64:  # a zone can have any length
         return None
     try:
         address = ip_address(text.partition("%")[0])
@@ -41,10 +41,10 @@ def parse_address(text: str) -> Address | None:
 
 
 def parse_network(text: str) -> Network:
-    """Return the network that ``text`` spells: an address, or one with a prefix length.
+    """Parse a network: an address, or an address with a prefix length.
 
     Raises:
-        ValueError: it spells none, or has bits set after its prefix.
+        ValueError: ``text`` is neither, or has bits set after its prefix.
     """
     network = ip_network(text)
     if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped and network.prefixlen >= 96:
@@ -54,14 +54,14 @@ def parse_network(text: str) -> Network:
 
 @lru_cache(CACHED_ADDRESSES)
 def normalised(text: str) -> str:
-    """Return the one spelling of an address; what is none is returned as it came."""
+    """Return the canonical spelling of an address; any other text is returned unchanged."""
     address = parse_address(text)
     return text if address is None else str(address)
 
 
 @lru_cache(CACHED_ADDRESSES)
 def address_group(text: str) -> str:
-    """Return the name under which limits count an address: an IPv4 address itself, an IPv6 address's /64."""
+    """Return the name under which limits count an address: an IPv4 address itself, the /64 of an IPv6 address."""
     address = parse_address(text)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, IPV6_PREFIX), strict=False))
@@ -69,7 +69,7 @@ def address_group(text: str) -> str:
 
 
 def address_site(group: str) -> str | None:
-    """Return the site, an IPv6 /48, of a group of `address_group`; ``None`` where it is not that of an IPv6 address."""
+    """Return the site (an IPv6 /48) of a group of `address_group`; ``None`` if the group is not an IPv6 network."""
     try:
         return str(IPv6Network(group).supernet(new_prefix=IPV6_SITE_PREFIX))
     except ValueError:

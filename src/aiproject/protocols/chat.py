@@ -1,11 +1,11 @@
-"""A chat in neutral terms: the request, its messages, and the events of an answer.
+"""Neutral types of a chat: the request, its messages, and the events of an answer.
 
 Every API translates what it receives into a `ChatRequest` and writes `ChatEvent` objects in its own format; every
-provider does the reverse. Neither knows the other. An event may keep the provider's own bytes (`ChatEvent.native`), so
-that an API which speaks the same protocol can pass them on untouched.
+provider does the reverse. Neither depends on the other. An event may carry the provider's own bytes
+(`ChatEvent.native`), so that an API which speaks the same protocol can pass them on unchanged.
 
-The types are `msgspec` structs: a stream makes an event for each frame, and a struct takes a fifth of the time of a
-dataclass to make.
+The types are `msgspec` structs: a stream creates one event for each frame, and creating a struct takes a fifth of the
+time of creating a dataclass.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):
-    """A piece of text in a message."""
+    """Text in a message."""
 
     text: str
 
@@ -57,12 +57,12 @@ Part = TextPart | PicturePart
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call of a tool that the model asked for, as a later message repeats it.
+    """A tool call that the model requested, as a later message repeats it.
 
     Attributes:
-        id: pairs the call with its result; some providers give none.
-        name: of the tool.
-        arguments: JSON text as the model wrote it, unchecked.
+        id: matches the call with its result; some providers send none.
+        name: the name of the tool.
+        arguments: JSON text as the model wrote it, not validated.
     """
 
     id: str
@@ -71,14 +71,13 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a dialog.
+    """One message of a dialog.
 
     Attributes:
-        role: who speaks. ``tool``: the result of a tool call.
-        content: what is said; any text, possibly empty (the existing desktop app sends an empty system message), or
-            parts.
-        tool_calls: what the assistant asked to be called in this turn.
-        tool_call_id: whose result this is; only with role ``tool``.
+        role: the author. ``tool``: the message is the result of a tool call.
+        content: text, possibly empty (the existing desktop app sends an empty system message), or parts.
+        tool_calls: the tool calls that the assistant requested in this message.
+        tool_call_id: the id of the tool call that this message answers; only with role ``tool``.
     """
 
     role: Role
@@ -95,12 +94,12 @@ class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the model may ask for.
+    """A function that the model may call.
 
     Attributes:
-        name: as in its calls.
-        description: when to call it, for the model.
-        parameters: JSON schema of its arguments.
+        name: the name that calls of it use.
+        description: tells the model when to call it.
+        parameters: the JSON schema of its arguments.
     """
 
     name: str
@@ -112,8 +111,8 @@ class ToolChoice(msgspec.Struct, frozen=True):
     """Whether the model calls tools.
 
     Attributes:
-        mode: ``auto``: it decides; ``none``: it must not; ``required``: it must call one.
-        name: the one that it must call; only with ``required``.
+        mode: ``auto``: the model decides; ``none``: it must not call a tool; ``required``: it must call one.
+        name: the tool that it must call; only with ``required``.
     """
 
     mode: Literal["auto", "none", "required"] = "auto"
@@ -121,11 +120,11 @@ class ToolChoice(msgspec.Struct, frozen=True):
 
 
 class ResponseFormat(msgspec.Struct, frozen=True):
-    """What the text of the answer must be.
+    """The required format of the answer's text.
 
     Attributes:
-        kind: ``text``: anything; ``json``: a JSON object; ``json_schema``: JSON that fits ``schema``.
-        schema: JSON schema; only with ``json_schema``.
+        kind: ``text``: any text; ``json``: a JSON object; ``json_schema``: JSON that matches ``schema``.
+        schema: a JSON schema; only with ``json_schema``.
     """
 
     kind: Literal["text", "json", "json_schema"] = "text"
@@ -133,22 +132,22 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """One question with its history, as an API received and checked it.
+    """One question with its history, received and validated by an API.
 
-    A provider that cannot honour a member refuses the request (`aiproject.errors.InvalidInput`) unless ignoring it is
-    harmless.
+    A provider that does not support a member refuses the request (`aiproject.errors.InvalidInput`) unless ignoring the
+    member is harmless.
 
     Attributes:
         messages: the dialog, oldest first, at least one message.
         max_tokens: the completion limit sent to the provider, in tokens of the model's own tokenizer.
         temperature: ``None``: the provider's default. 0 < temperature <= 1 on most Spark models.
-        top_k: candidates that the next token is drawn from; ``None``: the provider's default. 1 to 6 on Spark.
+        top_k: the number of candidates for the next token; ``None``: the provider's default. 1 to 6 on Spark.
         model: the public name of the model; empty: the provider's only one.
-        top_p: share of probability that the next token is drawn from; ``None``: the provider's default.
-        tools: what the model may ask to be called.
-        tool_choice: whether it does.
-        response_format: what the answer's text must be.
-        stop: texts at which the answer ends.
+        top_p: the cumulative probability of the candidates for the next token; ``None``: the provider's default.
+        tools: the functions that the model may call.
+        tool_choice: whether it calls them.
+        response_format: the required format of the answer's text.
+        stop: sequences that end the answer.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -164,14 +163,14 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What the provider says the call consumed, in tokens of the model's own tokenizer.
+    """What the provider reports as the consumption of a call, in tokens of the model's own tokenizer.
 
     Attributes:
         prompt_tokens: input, history and cached tokens included.
         completion_tokens: output, reasoning included.
-        total_tokens: what is billed.
+        total_tokens: the number that is billed.
         question_tokens: a number that Spark reserves; it is passed on and never used.
-        cached_tokens: the part of the input that the provider had in its cache.
+        cached_tokens: the part of the input that the provider had cached.
         reasoning_tokens: the part of the output that was reasoning.
     """
 
@@ -184,13 +183,13 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True):
-    """A piece of a tool call; the pieces with the same ``index`` make one call, their ``arguments`` one JSON text.
+    """A piece of a tool call. Pieces with the same ``index`` form one call, their ``arguments`` one JSON text.
 
     Attributes:
-        index: which call of the answer, from 0.
-        name: in the first piece of a call, empty in the others.
-        arguments: JSON text to append, unchecked.
-        id: in the first piece, where the provider gives one.
+        index: the number of the call in the answer, from 0.
+        name: set in the first piece of a call, empty in the others.
+        arguments: JSON text to append, not validated.
+        id: set in the first piece, if the provider sends one.
     """
 
     index: int
@@ -208,17 +207,17 @@ class FinishReason(StrEnum):
 
 
 class ChatEvent(msgspec.Struct, gc=False):
-    """What one message of the provider says. A plain record, made once for each frame of the hot path.
+    """What one message of the provider says. A plain record, created for each frame on the hot path.
 
     Attributes:
         text: text to append; may be empty.
         reasoning: text of the model's reasoning to append; may be empty.
         tool_calls: pieces of tool calls.
-        usage: present on the last event of a complete answer, where the provider told it.
-        is_last: nothing follows this event.
-        native: the provider's own message, fit to be shown to a client of the provider's protocol (see
-            `aiproject.providers.base.ChatStream.native_format`); ``None`` where it holds nothing that such a client may
-            see (for example search sources of Spark, on which the existing desktop app loses the rest of the answer).
+        usage: set on the last event of a complete answer, if the provider reported it.
+        is_last: whether this is the last event of the answer.
+        native: the provider's own message, safe to show to a client of the provider's protocol (see
+            `aiproject.providers.base.ChatStream.native_format`); ``None`` if it holds nothing that such a client may
+            see, for example Spark's search sources, on which the existing desktop app loses the rest of the answer.
         finish_reason: why the answer is complete; only on the last event.
     """
 

@@ -1,12 +1,12 @@
-"""Which client a trusted proxy speaks for: ``X-Forwarded-For``, ``X-Forwarded-Proto`` and ``Forwarded``.
+"""The client behind trusted proxies: ``X-Forwarded-For``, ``X-Forwarded-Proto`` and ``Forwarded``.
 
-Each proxy appends the address that it was called from, so the list is believed from its right end, hop by hop, for as
-long as the hop that told it is a trusted one. What stands further left came with the request, and anybody can send it.
+Each proxy appends the address of its own client. The list is therefore read from its right end, hop by hop, as long as
+the hop that reported an address is trusted. Everything further left came with the request and can be forged.
 
-A proxy that sets one of the two lists usually passes the other on as it came. So where both are there and lead to
-different clients, neither is believed, and the proxy itself counts as the client.
+A proxy that sets one of the two lists usually passes the other on unchanged. So if both are present and lead to
+different clients, neither is trusted, and the proxy itself counts as the client.
 
-Sources: RFC 7239, sections 4 to 6 (``Forwarded``), sections 7.1 and 8.1 (the chain, and what of it can be believed);
+Sources: RFC 7239, sections 4 to 6 (``Forwarded``), sections 7.1 and 8.1 (the chain, and how far it can be trusted);
 ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are described in its section 1 and appendix A.
 """
 
@@ -22,10 +22,10 @@ from aiproject.protocols.addresses import Address, Network, parse_address, parse
 __all__ = ["ForwardedClient", "TrustedProxies"]
 
 MAX_HOPS = 32
-"""Hops that are followed; real chains have two or three."""
+"""The largest number of hops that are followed; real chains have two or three."""
 
 MAX_HEADER_BYTES = 4096
-"""Bytes of a list that are read; over it, it is not believed at all."""
+"""The largest list in bytes; a longer one is ignored as a whole."""
 
 _UNQUOTED = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PAIR = re.compile(rf'[ \t]*({_UNQUOTED})=(?:({_UNQUOTED})|"((?:[^"\\]|\\.)*)")[ \t]*')
@@ -34,11 +34,11 @@ _NODE = re.compile(r"\[([^\]]+)\](?::[\w.-]+)?|([^:]+)(?::[\w.-]+)?")
 
 @dataclass(frozen=True, slots=True)
 class ForwardedClient:
-    """Who calls, as far as it is known.
+    """The client of a request, as far as it can be determined.
 
     Attributes:
-        address: the client's, or that of the last proxy in the chain that is believed.
-        scheme: ``http`` or ``https`` between client and proxy; ``None``: nobody trusted says.
+        address: the client's address, or that of the last trusted proxy in the chain.
+        scheme: ``http`` or ``https`` between client and proxy; ``None``: no trusted proxy reported it.
     """
 
     address: str
@@ -52,7 +52,7 @@ class _Hop:
 
 
 class TrustedProxies:
-    """The proxies whose word is believed.
+    """The proxies whose forwarding headers are trusted.
 
     Args:
         networks: addresses (``10.0.0.1``) or networks (``10.0.0.0/8``).
@@ -69,15 +69,15 @@ class TrustedProxies:
         return bool(self._networks)
 
     def trusts(self, peer: str) -> bool:
-        """Whether this address is a trusted proxy's."""
+        """Whether ``peer`` is the address of a trusted proxy."""
         return self._is_trusted(peer)
 
     def origin(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> ForwardedClient:
-        """Return who calls.
+        """Return the client of a request.
 
         Args:
             peer: the address at the other end of the connection.
-            headers: of the request, names in lower case.
+            headers: the request's header fields, names in lower case.
         """
         if not self._is_trusted(peer):
             return ForwardedClient(peer)
@@ -99,7 +99,7 @@ class TrustedProxies:
     def _follow(self, peer: str, hops: Sequence[_Hop]) -> ForwardedClient:
         origin = ForwardedClient(peer)
         for hop in list(reversed(hops))[:MAX_HOPS]:
-            if hop.client is None:  # "unknown", hidden, or nonsense: what stands before it is nobody's word
+            if hop.client is None:  # hidden ("unknown") or malformed: what precedes it cannot be trusted
                 break
             origin = ForwardedClient(str(hop.client), hop.scheme)
             if not self._is_trusted(origin.address):
@@ -112,7 +112,7 @@ class TrustedProxies:
 
 
 def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str | None:
-    # Several fields of a name are one list (RFC 9110, section 5.3).
+    # Several fields of the same name form one list (RFC 9110, section 5.3).
     found = [value for key, value in headers if key == name]
     if not found:
         return None
@@ -121,13 +121,13 @@ def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str | None:
 
 
 def _scheme(value: str | None) -> str | None:
-    # The nearest proxy's word, which is the last one.
+    # The last value is the one that the nearest proxy set.
     last = (value or "").rpartition(",")[2].strip().lower()
     return last if last in ("http", "https") else None
 
 
 def _node(text: str) -> Address | None:
-    """Read ``192.0.2.1``, ``192.0.2.1:443``, ``2001:db8::1`` or ``[2001:db8::1]:443``."""
+    """Parse ``192.0.2.1``, ``192.0.2.1:443``, ``2001:db8::1`` or ``[2001:db8::1]:443``."""
     text = text.strip()
     if (address := parse_address(text)) is not None:
         return address
@@ -136,7 +136,7 @@ def _node(text: str) -> Address | None:
 
 
 def _parse_forwarded(value: str) -> list[_Hop]:
-    """Read the elements of ``Forwarded``; none where it is malformed, since then it is open who said what."""
+    """Parse the elements of ``Forwarded``; an empty list if it is malformed, since its hops are then ambiguous."""
     hops: list[_Hop] = []
     pairs: dict[str, str] = {}
     at = 0

@@ -1,11 +1,12 @@
-"""Rate limits as numbers and as header fields.
+"""Rate limits: their arithmetic and their header fields.
 
-A rate is counted by two counters a minute (*sliding window counter*): the count of this minute, and that of the one
-before, weighted by how much of it still lies within the last 60 seconds. Two numbers hold what a list of up to as many
-moments as the limit would, and the error is small: it assumes that the calls of the minute before came evenly.
+A rate is measured by two counters per limit (*sliding window counter*): the count of the current minute, and that of
+the previous one, weighted by the part of it that lies within the last 60 seconds. Two numbers replace a list of up to
+as many timestamps as the limit allows. The error is small: the method assumes that the calls of the previous minute
+were evenly distributed.
 
 Source of the fields: draft-ietf-httpapi-ratelimit-headers-11 (23 May 2026), sections 3, 4 and 6; quota units: section
-10.3 (there is none for tokens, so a limit on tokens is not told in these fields).
+10.3 (there is none for tokens, so these fields do not report a limit on tokens).
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ __all__ = [
 ]
 
 WINDOW_SECONDS = 60
-"""All limits are told per minute."""
+"""All limits are per minute."""
 
 
 class LimitStatus(NamedTuple):
-    """Where somebody stands under one limit, after a request was counted or refused.
+    """The state of one limit after a request was counted or refused.
 
     Attributes:
         policy: the limit's name.
-        limit: requests in a minute, or requests at once.
-        remaining: how many more may come now.
-        seconds: until more than ``remaining`` may come; for a concurrency limit ``None``: nobody can tell.
-        is_concurrent: it limits requests at once.
-        is_told: the fields have a unit for it.
+        limit: requests per minute, or concurrent requests.
+        remaining: the number of further requests that are allowed now.
+        seconds: the time until more than ``remaining`` are allowed; ``None`` for a concurrency limit, where the time
+            is unknown.
+        is_concurrent: whether it limits concurrent requests.
+        is_reported: whether the header fields have a unit for it.
     """
 
     policy: str
@@ -50,17 +52,17 @@ class LimitStatus(NamedTuple):
 
 
 def weighted_count(previous: int, current: int, elapsed: float) -> float:
-    """Return the count of the last minute.
+    """Return the weighted count of the last 60 seconds.
 
     Args:
-        previous, current: counts of the minute before and of this one.
-        elapsed: seconds of this minute, 0 to 60.
+        previous, current: the counts of the previous minute and of the current one.
+        elapsed: seconds of the current minute that have passed, 0 to 60.
     """
     return previous * (WINDOW_SECONDS - elapsed) / WINDOW_SECONDS + current
 
 
 def waiting_time(previous: int, current: int, elapsed: float, limit: int, cost: int) -> float:
-    """Return the seconds until ``cost`` more fit under ``limit`` if nothing else comes; 0 if they fit now.
+    """Return the seconds until ``cost`` more fit under ``limit`` if no other request comes; 0 if they fit now.
 
     Args:
         cost: at most ``limit``.
@@ -68,9 +70,9 @@ def waiting_time(previous: int, current: int, elapsed: float, limit: int, cost: 
     if weighted_count(previous, current, elapsed) + cost <= limit:
         return 0.0
     free = limit - cost - current
-    if free >= 0:  # enough of the minute before must pass out of sight
+    if free >= 0:  # enough of the previous minute must leave the window
         return WINDOW_SECONDS * (1 - free / previous) - elapsed
-    # Not in this minute: in the next one, this one's count is the one that passes.
+    # Not in this minute. In the next one, the current count becomes the previous one and leaves the window.
     return WINDOW_SECONDS - elapsed + WINDOW_SECONDS * (1 - (limit - cost) / current)
 
 
@@ -82,7 +84,7 @@ def _policy(policy: str, limit: int, is_concurrent: bool) -> str:
 
 
 def policy_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
-    """Return the value of ``RateLimit-Policy``; empty where nothing can be told."""
+    """Return the value of ``RateLimit-Policy``; empty if no limit can be reported."""
     return ", ".join(
         [
             _policy(limit_status.policy, limit_status.limit, limit_status.is_concurrent)
@@ -93,7 +95,7 @@ def policy_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
 
 
 def status_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
-    """Return the value of ``RateLimit``; empty where nothing can be told."""
+    """Return the value of ``RateLimit``; empty if no limit can be reported."""
     return ", ".join(
         [
             f'"{limit_status.policy}";r={limit_status.remaining}'
@@ -106,5 +108,5 @@ def status_field(limit_statuses: Iterable[LimitStatus]) -> bytes:
 
 
 def whole_seconds(seconds: float) -> int:
-    """Return full seconds to wait, at least one."""
+    """Return the time to wait in full seconds, at least one."""
     return max(1, ceil(seconds))

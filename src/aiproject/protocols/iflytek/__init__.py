@@ -1,1 +1,1 @@
-"""Protocol cores of iFlytek's platform."""
+"""Sans-I/O implementations of the iFlytek platform's protocols."""

@@ -1,11 +1,11 @@
-"""What the vendor's error codes mean, and what to do about each: one table for each service.
+"""The vendor's error codes: their meaning and the recommended reaction, one table for each service.
 
-The same number means different things in different services (10019 is a moderation warning of Spark and a session
-time-out of dictation), so a code is never looked up without its service.
+The same number has different meanings in different services (10019 is a moderation warning of Spark and a session
+time-out of dictation), so a code is always looked up together with its service.
 
 Sources: iFlytek, 《星火认知大模型 Web API 文档》, 《接口错误码》 and 《图片理解 API 文档》 (Spark),
 《语音听写（流式版）WebAPI 文档》 and 《方言识别大模型》 (dictation), the table 平台通用错误码 of the OCR documents.
-Where a document recommends "retry once", ``retry`` is true: how often, the relay decides.
+Where a document recommends "retry once", ``retry`` is true; the number of attempts is a setting of the relay.
 """
 
 from __future__ import annotations
@@ -25,56 +25,56 @@ if TYPE_CHECKING:
 __all__ = ["Advice", "Problem", "Service", "quotable", "quote", "refusal"]
 
 MAX_QUOTED: Final = 200
-"""Characters of a vendor's message that are kept; the real ones have at most some dozens."""
+"""Characters of a vendor's message that are kept; real messages have a few dozen at most."""
 
 _MAX_SID: Final = 64  # a session id has about 32 characters
 
 
 class Service(StrEnum):
-    """A family of vendor services that shares one table of codes."""
+    """A family of vendor services that share one table of codes."""
 
     SPARK = "spark"
     """Text chat and image understanding over the Spark websocket."""
 
     DICTATION = "dictation"
-    """Dictation, the classic one and the large-model one."""
+    """Dictation, both the classic and the large-model protocol."""
 
     OCR = "ocr"
-    """Picture text over the platform's HTTP services."""
+    """OCR over the platform's HTTP services."""
 
 
 class Problem(StrEnum):
-    """Who has to act on an error code, more finely than `aiproject.errors.Reason`."""
+    """Who has to act on an error code; finer than `aiproject.errors.Reason`."""
 
     CONFIGURATION = "configuration"
-    """Credentials, application id, model, address or allow-list: the operator must mend it."""
+    """Credentials, application id, model, address or allow-list: the operator must correct it."""
 
     VENDOR_QUOTA = "vendor_quota"
-    """What the operator has bought or been granted is used up or does not cover the call."""
+    """What the operator has bought or been granted is used up, or does not cover the call."""
 
     CAPACITY = "capacity"
-    """The platform is busy, or the application is over its rate or its number of parallel calls."""
+    """The platform is busy, or the application exceeds its rate or its number of parallel calls."""
 
     MODERATION = "moderation"
-    """The question, the picture or the answer was refused by the platform's content review."""
+    """The platform's content review refused the question, the picture or the answer."""
 
     INPUT_TOO_LONG = "input_too_long"
-    """More text or sound than the service takes: the person must shorten it."""
+    """More text or audio than the service accepts: the user must shorten it."""
 
     INVALID_INPUT = "invalid_input"
-    """The person's picture or sound cannot be used."""
+    """The user's picture or audio cannot be used."""
 
     PROTOCOL = "protocol"
-    """The platform does not accept the message we made: a defect of ours, or a setting out of its range."""
+    """The platform does not accept our message: a defect of this program, or a setting out of its range."""
 
     SESSION = "session"
-    """The session on the platform ran out or is over."""
+    """The session on the platform timed out or is over."""
 
     NETWORK = "network"
     """A connection failed: to the platform or inside it."""
 
     INTERNAL = "internal"
-    """The platform failed for reasons of its own."""
+    """The platform failed internally."""
 
 
 REASONS: Final[Mapping[Problem, Reason]] = MappingProxyType(
@@ -91,19 +91,19 @@ REASONS: Final[Mapping[Problem, Reason]] = MappingProxyType(
         Problem.INTERNAL: Reason.BROKEN,
     }
 )
-"""What the platform's problems are to everybody else."""
+"""The neutral reason for each of the platform's problems, which the rest of the program uses."""
 
 
 class Advice(NamedTuple):
-    """What one code means and what to do.
+    """The meaning of one code and the recommended reaction.
 
     Attributes:
-        problem: whose matter it is.
-        retry: a new try on a new connection may succeed; only while nothing has reached the person who asked.
-        retry_delay: seconds to wait at least before that try; the relay adds its own back-off.
-        detail: what the person at the app is told.
-        en: what the operator reads, in English.
-        shows_hint: the vendor's own message is meant for the person and may be shown.
+        problem: who has to act.
+        retry: whether another attempt on a new connection may succeed; allowed only while nothing has reached the user.
+        retry_delay: the shortest time in seconds before that attempt; the relay adds its own back-off.
+        detail: the message for the user.
+        en: the text for the operator, in English.
+        shows_hint: whether the vendor's own message is meant for the user and may be displayed.
     """
 
     problem: Problem
@@ -115,11 +115,11 @@ class Advice(NamedTuple):
 
 
 def _row(problem: Problem, detail: Detail, en: str, *, retry: float | None = None, shows_hint: bool = False) -> Advice:
-    """``retry``: seconds to wait before a new try, ``None`` where a new try is of no use."""
+    """``retry``: seconds to wait before another attempt; ``None`` if another attempt is pointless."""
     return Advice(problem, retry is not None, retry or 0.0, detail, en, shows_hint)
 
 
-# What a person can do about these is the same whichever code it was, so they share their sentence.
+# The user's remedy is the same for every code of such a group, so the codes share one message.
 _BUSY: Final = Detail.VENDOR_BUSY
 _NETWORK: Final = Detail.VENDOR_CONNECTION_FAILED
 _INTERNAL: Final = Detail.VENDOR_FAILED
@@ -399,26 +399,26 @@ TABLES: Final[Mapping[Service, Mapping[int, Advice]]] = MappingProxyType(
     {Service.SPARK: _SPARK, Service.DICTATION: _DICTATION, Service.OCR: _OCR}
 )
 
-# Not retried: nothing tells whether a code that no document lists has already cost something.
+# Not retried: a code that no document lists may already have been billed.
 _UNLISTED: Final = _row(
     Problem.INTERNAL, Detail.VENDOR_CODE_UNKNOWN, "The platform gave a code that its documents do not list."
 )
 
 
 def advise(service: Service, code: int) -> Advice:
-    """What ``code`` means in ``service``; for a code that no document lists, an internal error without a new try."""
+    """Return the meaning of ``code`` in ``service``; an unlisted code is an internal error without another attempt."""
     return TABLES[service].get(code, _UNLISTED)
 
 
 def quotable(text: str, limit: int = MAX_QUOTED) -> str:
-    """Make a stranger's text fit for a log line or a screen: one line, no control characters, at most ``limit`` long.
+    """Make untrusted text safe for a log line or a screen: one line, no control characters, at most ``limit`` long.
 
-    Characters that steer a terminal or the direction of writing are left out, and so are lone surrogates, which
-    nothing downstream could encode.
+    Characters that control a terminal or the direction of writing are removed, and so are lone surrogates, which cannot
+    be encoded downstream.
     """
     if len(text) <= limit and text.isascii() and text.isprintable() and "  " not in text:  # session ids, most messages
         return text.strip()
-    # Cut first, so that the work is bounded too; a factor is left for what is then thrown out.
+    # Truncated first, which bounds the work; the factor leaves a reserve for the characters that are then removed.
     kept = [
         " " if character.isspace() or unicodedata.category(character) == "Cc" else character
         for character in text[: 4 * limit]
@@ -427,8 +427,8 @@ def quotable(text: str, limit: int = MAX_QUOTED) -> str:
     return " ".join("".join(kept).split())[:limit].rstrip()
 
 
-# What a signed address is made of, however a stranger writes it: a query, a name with its value (also percent-encoded
-# or escaped as in JSON), and a run of Base64 that is longer than any word, such as a signature (44 characters).
+# The parts of a signed address in any notation: a query, a name with its value (also percent-encoded or escaped as in
+# JSON), and a run of Base64 longer than any word, such as a signature (44 characters).
 _QUERY: Final = re.compile(r"""\?[^\s"'<>]*(?:=|%3[dD])[^\s"'<>]*""")
 _NAMED_SECRET: Final = re.compile(
     r"""\b(authorization|api[_-]?key|api[_-]?secret|signature|date|host)\b"""
@@ -438,13 +438,13 @@ _NAMED_SECRET: Final = re.compile(
 )
 _LONG_RUN: Final = re.compile(r"(?=[A-Za-z+/%_=-]*[0-9])(?=[a-z0-9+/%_=-]*[A-Z])[A-Za-z0-9+/%_=-]{40,}")
 _LAST_WORD: Final = re.compile(r"\S*\Z")
-_QUOTED_FROM: Final = 8 * MAX_QUOTED  # characters that are looked at
+_QUOTED_FROM: Final = 8 * MAX_QUOTED  # characters of a message that are examined
 
 
 def redact(text: str) -> str:
-    """Leave out of a stranger's text what a signed address of ours is made of; an ellipsis stands for it.
+    """Replace the parts of our signed addresses in untrusted text by an ellipsis.
 
-    For text that may repeat our request: gateways echo the request line, and a signed address is good for 300 s.
+    For text that may repeat our request: gateways echo the request line, and a signed address is valid for 300 s.
     """
     text = _QUERY.sub("?…", text)
     text = _NAMED_SECRET.sub(r"\1\2…", text)
@@ -452,22 +452,22 @@ def redact(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """Make a vendor's message fit for a log line or a screen: `redact` and `quotable`, at most `MAX_QUOTED` long."""
+    """Make a vendor's message safe for a log line or a screen: `redact` and `quotable`, at most `MAX_QUOTED` long."""
     if len(text) > _QUOTED_FROM:
-        # A secret that is cut in two would not be recognised.
+        # A secret that is cut in two would not match the patterns, so the cut removes the whole last word.
         text = _LAST_WORD.sub("…", text[:_QUOTED_FROM])
     return quotable(redact(text))
 
 
 def refusal(service: Service, code: int, message: str, sid: str | None) -> UpstreamRefused:
-    """The exception for an error code.
+    """Return the exception for an error code.
 
-    ``detail`` quotes the code and the vendor's message, bounded. Only where the documents allow it to be shown
-    (`Advice.shows_hint`) does the message become the ``hint``; there ``detail`` leaves it out, because a moderation
-    hint is addressed to the person who asked and may repeat what they wrote.
+    ``detail`` quotes the code and the vendor's message, bounded. Only where the documents allow it to be displayed
+    (`Advice.shows_hint`) does the message become the ``hint``. ``detail`` then omits it, because a moderation hint is
+    addressed to the user and may repeat what the user wrote.
 
     Args:
-        message: the vendor's text as it came, of any length and content.
+        message: the vendor's text as received, of any length and content.
         sid: the vendor's session id.
     """
     advice = advise(service, code)

@@ -1,10 +1,11 @@
-"""The signed URLs of the iFlytek open platform: making them, and checking them as its gateway does.
+"""Signed URLs of the iFlytek open platform: the client's signing and the gateway's verification.
 
-Each call carries three query parameters, ``authorization``, ``date`` and ``host``; the signature is an HMAC-SHA256 over
+Each call carries three query parameters, ``authorization``, ``date`` and ``host``. The signature is an HMAC-SHA256 over
 host, date and request line. Spark chat, image understanding and dictation are signed as ``GET`` (the websocket
-handshake), picture text as ``POST``. The application's id is no part of it: the gateway looks at it only in the body.
+handshake), OCR as ``POST``. The application id is not signed: the gateway reads it from the body only.
 
-A signed URL holds the API key and is good for five minutes to whoever reads it, so it is written to no log.
+A signed URL contains the API key and remains valid for five minutes for anyone who reads it, so it must never be
+logged.
 
 Source: iFlytek, 《WebSocket协议通用鉴权URL生成说明》 and 《语音听写（流式版）WebAPI 文档》, section 接口鉴权.
 """
@@ -25,9 +26,9 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 __all__ = ["SignatureRefused", "clock_offset", "http_date", "sign_url", "verify"]
 
 MAX_CLOCK_SKEW: Final = 300.0
-"""Seconds that ``date`` may be off the gateway's clock, either way. Source: 《WebSocket协议通用鉴权URL生成说明》."""
+"""Seconds by which ``date`` may differ from the gateway's clock. Source: 《WebSocket协议通用鉴权URL生成说明》."""
 
-_MAX_AUTHORIZATION: Final = 4096  # characters; a real one has about 220
+_MAX_AUTHORIZATION: Final = 4096  # characters; a real value has about 220
 _SIGNED_PARTS: Final = "host date request-line"
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -39,11 +40,11 @@ _PARAMETER: Final = re.compile(r'\s*([a-z_]+)="([^"]*)"\s*(?:,|\Z)')
 
 
 class SignatureRefused(Exception):
-    """The gateway's refusal of a request.
+    """A request that the gateway refuses.
 
     Attributes:
-        status: HTTP status, 401 or 403.
-        message: what the gateway puts into its body, ``{"message": …}``.
+        status: the HTTP status, 401 or 403.
+        message: the text in the gateway's body, ``{"message": …}``.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -56,13 +57,14 @@ class SignatureRefused(Exception):
 
 
 def http_date(when: datetime) -> str:
-    """Write a moment the way the signature wants it, ``Fri, 05 May 2023 10:43:39 GMT``, whatever the locale.
+    """Format a date as the signature requires it, ``Fri, 05 May 2023 10:43:39 GMT``, independently of the locale.
 
     Args:
-        when: aware, in any zone; fractions of a second are dropped.
+        when: an aware datetime in any zone; fractions of a second are dropped.
 
     Raises:
-        ValueError: ``when`` is naive. A local time taken for UTC is refused by the gateway, eight hours off in China.
+        ValueError: ``when`` is naive. The gateway refuses a local time sent as UTC, which is off by eight hours in
+            China.
     """
     if when.tzinfo is None:
         raise ValueError("http_date needs an aware datetime")
@@ -70,10 +72,10 @@ def http_date(when: datetime) -> str:
 
 
 def parse_http_date(text: str) -> datetime | None:
-    """Read an RFC 1123 date as an aware UTC moment; ``None`` if it is none.
+    """Parse an RFC 1123 date as an aware datetime in UTC; ``None`` if ``text`` is not one.
 
-    ``UTC`` is taken for ``GMT``, as the platform does (iFlytek's own Go sample sends it). The name of the day must be
-    one, and is not compared with the date.
+    ``UTC`` is accepted for ``GMT``, as the platform does (iFlytek's own Go sample sends it). The name of the day must
+    be valid, and is not compared with the date.
     """
     match = _HTTP_DATE.fullmatch(text)
     if match is None:
@@ -81,16 +83,16 @@ def parse_http_date(text: str) -> datetime | None:
     day, month, year, hour, minute, second = match.groups()
     try:
         return datetime(int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
-    except ValueError:  # 31 February, 25 o'clock
+    except ValueError:  # for example 31 February
         return None
 
 
 def clock_offset(server_date: str, now: datetime) -> float | None:
-    """Seconds to add to our clock to get the server's; ``None`` if ``server_date`` is no date.
+    """Return the seconds to add to our clock to get the server's; ``None`` if ``server_date`` is not a date.
 
     Args:
         server_date: the value of a response's ``Date`` header, exact to a second.
-        now: our clock when the response came, aware.
+        now: our clock when the response arrived, aware.
     """
     moment = parse_http_date(server_date.strip())
     return None if moment is None else (moment - now).total_seconds()
@@ -100,30 +102,30 @@ def clock_offset(server_date: str, now: datetime) -> float | None:
 
 
 def signature_origin(*, host: str, date: str, method: str, path: str) -> str:
-    """The text that is signed: three lines, LF between them and none behind.
+    """Return the text to be signed: three lines with LF between them and none at the end.
 
     Args:
-        host: the authority of the URL as spelt, port included; its case counts.
-        date: as `http_date` writes it.
+        host: the authority of the URL as written, port included; it is case-sensitive.
+        date: the result of `http_date`.
         method: ``GET`` or ``POST``.
-        path: the path alone, without a query.
+        path: the path without a query.
     """
     return f"host: {host}\ndate: {date}\n{method} {path} HTTP/1.1"
 
 
 def signature_of(origin: str, *, api_secret: str) -> str:
-    """Base64 of the HMAC-SHA256 of ``origin``. The secret is used as it stands, though it looks like Base64."""
+    """Return the HMAC-SHA256 of ``origin`` in Base64. The secret is used as it is, although it looks like Base64."""
     digest = hmac.new(api_secret.encode(), origin.encode(), hashlib.sha256).digest()
     return base64.b64encode(digest).decode("ascii")
 
 
 def authorization_origin(*, api_key: str, signature: str) -> str:
-    """The parameter list that ``authorization`` wraps."""
+    """Return the parameter list that ``authorization`` encodes."""
     return f'api_key="{api_key}", algorithm="hmac-sha256", headers="{_SIGNED_PARTS}", signature="{signature}"'
 
 
 def authorization_of(*, api_key: str, signature: str) -> str:
-    """The value of the query parameter ``authorization``, not yet percent-encoded."""
+    """Return the value of the query parameter ``authorization``, not yet percent-encoded."""
     return base64.b64encode(authorization_origin(api_key=api_key, signature=signature).encode()).decode("ascii")
 
 
@@ -131,16 +133,16 @@ def sign_url(url: str, *, method: Literal["GET", "POST"], api_key: str, api_secr
     """Append ``authorization``, ``date`` and ``host`` to a URL.
 
     Args:
-        url: ``wss://``, ``https://`` or their plain forms. A query that it has is kept in front and not signed; a
-            fragment is dropped; an empty path becomes ``/``, which is what goes into the request line.
+        url: ``wss://``, ``https://`` or their plain forms. An existing query is kept in front and not signed; a
+            fragment is dropped; an empty path becomes ``/``, which is what the request line contains.
         method: ``GET`` for a websocket handshake.
-        date: as `http_date` writes it; the URL is good for `MAX_CLOCK_SKEW` around it.
+        date: the result of `http_date`; the URL is valid for `MAX_CLOCK_SKEW` before and after it.
 
     Raises:
-        ValueError: the URL names no host.
+        ValueError: the URL has no host.
     """
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]  # netloc, since .hostname would lower the case that is signed
+    host = parts.netloc.rpartition("@")[2]  # not .hostname, which would lower the case of what is signed
     if not host:
         raise ValueError("the URL to sign names no host")
     path = parts.path or "/"
@@ -157,21 +159,21 @@ def sign_url(url: str, *, method: Literal["GET", "POST"], api_key: str, api_secr
 
 
 def verify(*, method: str, path: str, query: Mapping[str, str], secrets: Mapping[str, str], now: datetime) -> str:
-    """Check a request as the platform's gateway does and return its API key.
+    """Verify a request as the platform's gateway does and return its API key.
 
-    ``host`` is taken from the query rather than from the Host header, so that a client that signs another spelling of
-    the host, or reaches us through a forwarded port, is served. The platform's own order of checks is not published;
-    here it is: authorization, key, date, host, signature.
+    ``host`` is taken from the query instead of the Host header. Clients that sign another spelling of the host, or that
+    reach the sandbox through a forwarded port, are therefore accepted. The platform does not publish the order of its
+    checks; here it is authorization, key, date, host, signature.
 
     Args:
         method: the method of the request.
         path: the path of the request, without its query.
-        query: the decoded query, ``+`` already turned into a space.
-        secrets: API secret by API key.
+        query: the decoded query, with ``+`` already replaced by a space.
+        secrets: the API secrets by API key.
         now: the gateway's clock, aware.
 
     Raises:
-        SignatureRefused: with the status and the message of the platform.
+        SignatureRefused: with the platform's status and message.
     """
     authorization = query.get("authorization", "")
     if not authorization:
@@ -199,7 +201,7 @@ def verify(*, method: str, path: str, query: Mapping[str, str], secrets: Mapping
 
 
 def _parse_authorization(authorization: str) -> dict[str, str]:
-    """Read ``authorization`` into its parameters; ``hmac username=`` is taken for ``api_key=``."""
+    """Parse ``authorization`` into its parameters; ``hmac username=`` is accepted for ``api_key=``."""
     unusable = SignatureRefused(401, "HMAC signature cannot be verified")
     if len(authorization) > _MAX_AUTHORIZATION:
         raise unusable
@@ -207,7 +209,7 @@ def _parse_authorization(authorization: str) -> dict[str, str]:
         text = base64.b64decode(authorization.encode("ascii"), validate=True).decode("utf-8")
     except (binascii.Error, UnicodeError) as error:
         raise unusable from error
-    # iFlytek's own OCR skill and several relays send the scheme's name and "username"; both are accepted there.
+    # iFlytek's own OCR skill and several relays send the scheme's name and "username"; the platform accepts both.
     text = text.strip().removeprefix("hmac ")
     parameters: dict[str, str] = {}
     position = 0

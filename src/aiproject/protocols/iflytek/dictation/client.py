@@ -1,4 +1,4 @@
-"""Our half of a dictation: PCM to client frames, and the platform's frames to text. One object for each connection.
+"""The client's side of dictation: PCM to client frames, and the platform's frames to text. One object per connection.
 
 Sources: iFlytek, 《语音听写（流式版）WebAPI 文档》 (classic) and 《中英识别大模型 WebAPI 文档》 (large model).
 """
@@ -26,7 +26,7 @@ from aiproject.protocols.iflytek.dictation.transcript import Transcript
 __all__ = ["MAX_FRAME_BYTES", "DictationConversation", "DictationResult", "dictation_conversation"]
 
 MAX_FRAME_BYTES = 1 << 20
-"""Bytes of one platform frame that are looked at. Real ones are a few kilobytes; with word offsets some tens."""
+"""The largest platform frame in bytes. Real ones have a few kilobytes, with word offsets some tens of kilobytes."""
 
 _MAX_SID = 64
 _MAX_SEQ = 999_999
@@ -37,11 +37,11 @@ _Code = Annotated[int, msgspec.Meta(ge=-(10**9), le=10**9)]
 
 
 class DictationResult(msgspec.Struct, frozen=True):
-    """What is known after a platform frame.
+    """The state after a platform frame.
 
     Attributes:
-        text: the whole transcript so far, corrections applied; not only what this frame added.
-        is_last: the transcript is complete; nothing follows.
+        text: the whole transcript so far, corrections applied; not only the text of this frame.
+        is_last: whether the transcript is complete.
     """
 
     text: str
@@ -49,11 +49,11 @@ class DictationResult(msgspec.Struct, frozen=True):
 
 
 class DictationConversation(Protocol):
-    """One utterance on one connection: send `outgoing` and `receive` at the same time, close when `finished`.
+    """One utterance on one connection: send `outgoing` and `receive` concurrently, close when `finished`.
 
-    Reading must not wait until everything is sent: the platform drops a client that does so, and it may end the
-    utterance itself when it hears silence (``end_of_speech_ms``) while sound still goes out. Then `finished` turns
-    true and `outgoing` ends early.
+    Reading must not wait until everything is sent. The platform drops a client that does so, and it may end the
+    utterance itself when it detects silence (``end_of_speech_ms``) while audio is still being sent. `finished` then
+    becomes true and `outgoing` ends early.
     """
 
     @property
@@ -62,55 +62,55 @@ class DictationConversation(Protocol):
 
     @property
     def sid(self) -> str | None:
-        """The platform's session id, once it was told."""
+        """The platform's session id, once it is known."""
 
     @property
     def finished(self) -> bool:
-        """The last result is there: stop sending, close with 1000."""
+        """Whether the last result has arrived: stop sending, close with 1000."""
 
     def outgoing(self, pcm: bytes, *, sample_rate: int, frame_bytes: int) -> Iterator[bytes]:
-        """Yield the text frames for one clip: first, middle ones, last; at least two, also for an empty clip.
+        """Yield the text frames for one clip: first, middle ones, last; at least two, even for an empty clip.
 
-        The last frame holds no sound. The pace is the caller's affair. Ends early once `finished`.
+        The last frame contains no audio. The caller determines the pace. Ends early once `finished`.
 
         Args:
-            pcm: 16 bit little-endian mono samples; half a sample at the end is dropped.
+            pcm: 16-bit little-endian mono samples; half a sample at the end is dropped.
             sample_rate: 8000 or 16000.
-            frame_bytes: PCM bytes for each frame, even, 2 to `MAX_AUDIO_BYTES_PER_FRAME`.
+            frame_bytes: PCM bytes per frame, even, 2 to `MAX_AUDIO_BYTES_PER_FRAME`.
 
         Raises:
             ValueError: an argument is out of its range.
         """
 
     def receive(self, frame: bytes) -> DictationResult | None:
-        """Read one platform frame; ``None`` if it brings nothing new.
+        """Process one platform frame; ``None`` if it contains nothing new.
 
-        Once `finished`, everything is answered with ``None``: the complaints of a platform whose utterance ended
-        while our sound was still on its way (10101, 10165) mean nothing then.
+        Once `finished`, every frame gives ``None``: the platform may still report errors (10101, 10165) for audio that
+        was on its way when the utterance ended, and these no longer matter.
 
         Raises:
             errors.UpstreamRefused: the platform reports an error. Code 10101 ("engine session already ended") after
-                some text is none: the engine heard the end of speech, its text is whole and counts as the last
-                result. Without any text 10101 is raised, for nothing tells it from a failure. 10165 is always
-                raised: before a last result it says that our frames were out of order.
+                some text is not an error: the engine detected the end of speech, so its text is complete and counts as
+                the last result. Without any text 10101 is raised, because it cannot be distinguished from a failure.
+                10165 is always raised: before a last result it means that our frames were out of order.
             errors.UpstreamNonsense: the protocol does not allow this frame.
         """
 
     def connection_ended(self) -> None:
-        """Declare that the platform closed the connection.
+        """Report that the platform closed the connection.
 
         Raises:
-            errors.UpstreamTruncated: unless `finished`. `text` holds what came so far.
+            errors.UpstreamTruncated: unless `finished`. `text` holds what arrived before.
         """
 
 
 def dictation_conversation(
     dialect: DictationDialect, *, app_id: str, options: DictationOptions | None = None
 ) -> DictationConversation:
-    """Begin a conversation in a dialect.
+    """Start a conversation in a dialect.
 
     Raises:
-        errors.Misconfigured: the dialect cannot carry the options.
+        errors.Misconfigured: the dialect does not support the options.
     """
     options = options or DictationOptions()
     options.check(dialect)
@@ -119,7 +119,7 @@ def dictation_conversation(
     return _LargeModelConversation(app_id, options)
 
 
-# -- platform frames: only the members that are used, all of them untrusted --------------------------------------------
+# -- platform frames: only the members in use, none of them trusted ----------------------------------------------------
 
 
 class _Candidate(msgspec.Struct):
@@ -185,7 +185,7 @@ def _decode(decoder: msgspec.json.Decoder[_FrameT], frame: bytes) -> _FrameT:
     try:
         return decoder.decode(frame)
     except (ValueError, RecursionError) as broken:
-        # The decoder's own words name a place in the frame, never its content.
+        # The decoder's message names a position in the frame, never its content, so it may be logged.
         raise errors.UpstreamNonsense(f"dictation: a frame is not as documented: {str(broken)[:200]}") from broken
 
 
@@ -193,7 +193,7 @@ def _decode(decoder: msgspec.json.Decoder[_FrameT], frame: bytes) -> _FrameT:
 
 
 class _Conversation(ABC):
-    """What both dialects have in common."""
+    """What both dialects share."""
 
     def __init__(self, app_id: str, options: DictationOptions) -> None:
         self._app_id = app_id
@@ -222,7 +222,7 @@ class _Conversation(ABC):
             raise ValueError(f"frame of {frame_bytes} bytes: must be even, 2 to {MAX_AUDIO_BYTES_PER_FRAME}")
         if len(pcm) // frame_bytes + 2 > _MAX_SEQ:
             raise ValueError(f"{len(pcm)} bytes of sound in frames of {frame_bytes}: too many frames")
-        # Checked above, at the call; the frames are made as they are asked for.
+        # Arguments are validated above, at the call; the generator itself runs only as frames are requested.
         return self._frames(pcm[: len(pcm) - len(pcm) % BYTES_PER_SAMPLE], sample_rate, frame_bytes)
 
     def _frames(self, pcm: bytes, sample_rate: int, frame_bytes: int) -> Iterator[bytes]:
@@ -245,7 +245,7 @@ class _Conversation(ABC):
 
     def connection_ended(self) -> None:
         if self._has_last_piece:
-            # "ls" already called that piece the session's last; only the closing status is missing.
+            # "ls" has already marked that piece as the session's last; only the closing status is missing.
             self._finished = True
         if not self._finished:
             raise errors.UpstreamTruncated(
@@ -253,7 +253,7 @@ class _Conversation(ABC):
             )
 
     def _note_header(self, code: int, message: str | None, sid: str | None) -> None:
-        """Keep the session id; set `finished` or raise on an error code."""
+        """Store the session id; set `finished` or raise on an error code."""
         if sid:
             self._sid = vendor_codes.quotable(sid, _MAX_SID) or self._sid
         if code == _ENGINE_SESSION_OVER and self.text:
@@ -278,7 +278,7 @@ class _Conversation(ABC):
 
 
 class _ClassicConversation(_Conversation):
-    """``/v2/iat``: ``common``, ``business``, ``data``; results in plain JSON."""
+    """``/v2/iat``: ``common``, ``business``, ``data``; results are plain JSON."""
 
     def _frame(self, seq: int, status: int, audio: str, sample_rate: int) -> dict[str, Any]:
         frame: dict[str, Any] = {}
@@ -328,7 +328,7 @@ class _LargeModelConversation(_Conversation):
                 iat["accent"] = options.accent
             if options.dynamic_correction:
                 iat["dwa"] = "wpgs"
-            if not options.punctuation:  # on by default; only the dialect model's document lists the switch
+            if not options.punctuation:  # on by default; only the document of the dialect model lists the switch
                 iat["ptt"] = 0
             frame["parameter"] = {"iat": iat}
         frame["payload"] = {
@@ -356,8 +356,8 @@ class _LargeModelConversation(_Conversation):
 def _decode_text(text: str) -> _Piece | None:
     try:
         document = base64.b64decode(text, validate=True)
-    except ValueError as broken:  # binascii.Error is one
+    except ValueError as broken:  # includes binascii.Error
         raise errors.UpstreamNonsense("dictation: a result is not Base64") from broken
-    # The platform pads other results with NUL bytes; nothing is lost by expecting that here.
+    # The platform pads results of its OCR service with NUL bytes; accepting them here as well is harmless.
     document = document.rstrip(b"\x00 \t\r\n")
     return _decode(_piece, document) if document else None

@@ -1,4 +1,4 @@
-"""The vendor's half of a dictation, for the sandbox: strict about what it receives, exact in what it sends.
+"""The platform's side of dictation, for the sandbox: strict about what it receives, exact in what it sends.
 
 Sources: iFlytek, 《语音听写（流式版）WebAPI 文档》, 《中英识别大模型 WebAPI 文档》 and 《方言识别大模型》 (parameter
 ranges, codes), and the platform's public error code table (平台通用错误码).
@@ -31,16 +31,16 @@ _LANGUAGES = {
 _DOMAINS = {DictationDialect.CLASSIC: frozenset({"iat"}), DictationDialect.LARGE_MODEL: frozenset({"slm"})}
 _LARGE_MODEL_ACCENTS = frozenset({"mandarin", "mulacc"})
 
-# In the large model's document audio.audio may hold 0 to 10485760 bytes.
+# In the document of the large model, audio.audio may hold 0 to 10485760 bytes.
 _MAX_BASE64 = {DictationDialect.CLASSIC: MAX_AUDIO_BASE64, DictationDialect.LARGE_MODEL: 10_485_760}
 _MAX_SEQ = 999_999
 
 
 class DictationRequestError(Exception):
-    """The client broke the protocol; the session is over.
+    """The client violated the protocol; the session is over.
 
     Args:
-        code: the vendor's error code, to be sent with `DictationServerSession.error_frame`.
+        code: the vendor's error code, for `DictationServerSession.error_frame`.
         message: the vendor's message text.
     """
 
@@ -51,11 +51,11 @@ class DictationRequestError(Exception):
 
 
 class AudioPiece(msgspec.Struct, frozen=True):
-    """The sound of one client frame.
+    """The audio of one client frame.
 
     Attributes:
-        pcm: 16 bit little-endian mono samples; may be empty.
-        is_last: the client declared the end of its audio; nothing may follow.
+        pcm: 16-bit little-endian mono samples; may be empty.
+        is_last: whether the client declared the end of its audio; nothing may follow.
     """
 
     pcm: bytes
@@ -65,29 +65,29 @@ class AudioPiece(msgspec.Struct, frozen=True):
 class _State(Enum):
     WAITING = auto()  # nothing received yet
     STREAMING = auto()  # first frame accepted
-    COMPLETE = auto()  # the client said that this was all
-    ENDED = auto()  # our last result is out, for example after silence; the client may not know it yet
+    COMPLETE = auto()  # the client declared the end of its audio
+    ENDED = auto()  # the last result was sent, for example after silence; the client may not know it yet
     FAILED = auto()  # an error was raised
 
 
 class DictationServerSession:
-    """One connection, seen from the platform.
+    """One connection from the platform's side.
 
-    Call `receive` for each text frame; on `DictationRequestError` send `error_frame` and close. Send `opening_frame`,
-    where there is one, after the first frame was accepted, then `result_frame` s; call `end` after the one with
-    ``status`` 2. Keeping time (10 s without a frame: 10200) is the sandbox's affair.
+    Call `receive` for each text frame; on `DictationRequestError` send `error_frame` and close. After the first frame
+    was accepted, send `opening_frame` if there is one, then the results of `result_frame`; call `end` after the one
+    with ``status`` 2. The sandbox measures time (10 s without a frame: 10200).
 
     Args:
-        dialect: whose frames to expect.
-        app_ids: application ids that belong to the key which signed the connection.
+        dialect: the dialect of the frames.
+        app_ids: the application ids that belong to the key that signed the connection.
 
     Attributes:
-        app_id: as the first frame gave it; empty before.
-        language: as the first frame gave it; empty before.
-        sample_rate: samples a second.
-        dynamic_correction: ``dwa=wpgs`` was asked for.
+        app_id: the id in the first frame; empty before.
+        language: the language in the first frame; empty before.
+        sample_rate: samples per second.
+        dynamic_correction: whether ``dwa=wpgs`` was requested.
         end_of_speech_ms: silence after which the platform ends the session.
-        punctuation: punctuation is wanted.
+        punctuation: whether punctuation was requested.
         audio_bytes: bytes of PCM received so far.
     """
 
@@ -107,13 +107,13 @@ class DictationServerSession:
 
     @property
     def audio_seconds(self) -> float:
-        """Seconds of sound received so far."""
+        """Seconds of audio received so far."""
         return self.audio_bytes / (self.sample_rate * BYTES_PER_SAMPLE)
 
     # -- what the client sends -----------------------------------------------------------------------------------------
 
     def receive(self, frame: bytes) -> AudioPiece:
-        """Read one text frame of the client.
+        """Process one text frame of the client.
 
         Raises:
             DictationRequestError: the frame is not allowed here; see `DictationRequestError.code`.
@@ -125,7 +125,7 @@ class DictationServerSession:
             raise
 
     def end(self) -> None:
-        """Declare that the last result was sent: audio that still comes is answered with 10101."""
+        """Report that the last result was sent: the platform answers further audio with 10101."""
         if self._state is not _State.FAILED:
             self._state = _State.ENDED
 
@@ -156,7 +156,7 @@ class DictationServerSession:
             self._check_app_id(_object(request, "common", "$.common", code=10313), "$.common.app_id")
             business = _object(request, "business", "$.business")
             self._check_recogniser(business, "$.business")
-            for name in ("vad_eos", "eos"):  # the newest copy of the document says eos, the SDKs send vad_eos
+            for name in ("vad_eos", "eos"):  # the newest document says eos, the SDKs send vad_eos
                 if name in business:
                     self.end_of_speech_ms = _integer(business, name, f"$.business.{name}", low=0, high=10_000)
             self._read_switches(business, "$.business")
@@ -202,7 +202,7 @@ class DictationServerSession:
         return status, _string(audio, "audio", "$.payload.audio.audio", default="")
 
     def _check_order(self, status: int) -> bool:
-        """Whether this frame is the first; a first frame must say so, and no other may."""
+        """Return whether this frame is the first. Status 0 marks the first frame, and no other may have it."""
         is_first = self._state is _State.WAITING
         if is_first != (status == 0):
             raise DictationRequestError(10165, "invalid handle")
@@ -217,7 +217,7 @@ class DictationServerSession:
         self.app_id = app_id
 
     def _check_recogniser(self, parameters: Mapping[str, Any], path: str) -> None:
-        """Language and domain. An unknown one cannot be told from one that was not opened in the console: 11200."""
+        """Check language and domain: 11200 for unknown ones, as for those not enabled in the console."""
         language = _string(parameters, "language", f"{path}.language")
         domain = _string(parameters, "domain", f"{path}.domain")
         if language not in _LANGUAGES[self.dialect] or domain not in _DOMAINS[self.dialect]:
@@ -227,7 +227,7 @@ class DictationServerSession:
         self.language = language
 
     def _read_switches(self, parameters: Mapping[str, Any], path: str) -> None:
-        # An unlicensed dwa is ignored silently, and so is an unknown one.
+        # Like an unlicensed dwa, an unknown one is ignored silently.
         self.dynamic_correction = parameters.get("dwa") == "wpgs"
         if "ptt" in parameters:
             self.punctuation = _integer(parameters, "ptt", f"{path}.ptt", low=0, high=1) == 1
@@ -251,7 +251,7 @@ class DictationServerSession:
     # -- what the platform sends ---------------------------------------------------------------------------------------
 
     def opening_frame(self, *, sid: str) -> bytes | None:
-        """What is sent when the first frame was accepted: a bare header (large model), or nothing (classic)."""
+        """Return the frame that follows the first frame: a bare header (large model), or none (classic)."""
         if self.dialect is DictationDialect.CLASSIC:
             return None
         return msgspec.json.encode({"header": {"code": 0, "message": "success", "sid": sid, "status": 0}})
@@ -270,13 +270,13 @@ class DictationServerSession:
         """Build one result.
 
         Args:
-            words: words and punctuation of this piece, in order; empty for silence.
-            sn: number of this piece, from 1.
-            pgs: with dynamic correction whether the piece is appended or replaces others.
-            rg: with ``rpl`` the first and the last ``sn`` that are replaced.
+            words: the words and punctuation of this piece, in order; empty for silence.
+            sn: the number of this piece, from 1.
+            pgs: with dynamic correction, whether the piece is appended or replaces others.
+            rg: with ``rpl``, the first and the last ``sn`` to be replaced.
             status: 0 first, 1 middle, 2 last; after 2 nothing follows.
             is_last: the member ``ls``, true together with ``status`` 2.
-            sid: session id.
+            sid: the session id.
         """
         words = words or [""]  # the platform sends one empty word rather than none
         result: dict[str, Any] = {
@@ -301,7 +301,7 @@ class DictationServerSession:
         return msgspec.json.encode({"header": header, "payload": {"result": {**outer, "text": text}}})
 
     def error_frame(self, code: int, message: str, *, sid: str) -> bytes:
-        """Build an error frame; after it the platform closes with 1000."""
+        """Build an error frame; the platform closes with 1000 after it."""
         if self.dialect is DictationDialect.CLASSIC:
             return msgspec.json.encode({"code": code, "message": message, "sid": sid})
         return msgspec.json.encode({"header": {"code": code, "message": message, "sid": sid, "status": 0}})
@@ -324,13 +324,13 @@ def _string(holder: Mapping[str, Any], name: str, path: str, *, default: str | N
 
 def _integer(holder: Mapping[str, Any], name: str, path: str, *, low: int, high: int) -> int:
     value = holder.get(name)
-    # bool is a kind of int in Python, and true is none of the platform's numbers
+    # bool is a subclass of int in Python, but JSON's true is not a number.
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise DictationRequestError(10163, f"param validate error:{path} must be between {low},{high}")
     return value
 
 
 def _check_encoding(encoding: str) -> None:
-    """Only PCM: the sandbox has no decoder for Speex or MP3, and says so with the code for undecodable audio."""
+    """Accept PCM only: the sandbox cannot decode Speex or MP3, and reports it with the code for undecodable audio."""
     if encoding != "raw":
         raise DictationRequestError(10043, "Syscall AudioCodingDecode error")

@@ -1,7 +1,7 @@
-"""The text of a dictation, put together from its pieces.
+"""The text of a dictation, assembled from its pieces.
 
-Source: iFlytek, 《语音听写（流式版）WebAPI 文档》, members ``sn``, ``pgs`` and ``rg`` of a result; the large model's
-results have the same.
+Source: iFlytek, 《语音听写（流式版）WebAPI 文档》, members ``sn``, ``pgs`` and ``rg`` of a result; results of the large
+model have the same members.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from aiproject import errors
 __all__ = ["MAX_PIECES", "MAX_SN", "MAX_TRANSCRIPT", "Transcript"]
 
 MAX_SN = 1_000_000
-"""Highest piece number believed. One connection carries 60 s of sound, so real ones stay in the hundreds."""
+"""The largest valid piece number. One connection carries 60 s of audio, so real ones stay in the hundreds."""
 
 MAX_PIECES = 4_096
-"""Pieces kept at a time; the vendor sends a few in a second, so 60 s make some hundreds at most."""
+"""Pieces kept at a time. The vendor sends a few per second, so 60 s give some hundreds at most."""
 
 MAX_TRANSCRIPT = 65_536
-"""Characters of text kept; nobody speaks a thousandth part of it in 60 s."""
+"""Characters of text kept; real speech of 60 s has less than a hundredth of it."""
 
 
 class _Piece(msgspec.Struct, frozen=True):
@@ -39,10 +39,10 @@ _order = attrgetter("position", "arrival")
 class Transcript:
     """Assembles the pieces of one dictation in the right order, corrections included.
 
-    A piece with ``pgs`` has the place that its ``sn`` gives it, in whatever order pieces arrive: ``apd`` sets the
-    text of that ``sn``, ``rpl`` first drops every piece from ``rg[0]`` to ``rg[1]``, both included. A piece without
-    ``pgs`` goes to the end of what is there, so that a session without dynamic correction is in order of arrival.
-    Both kinds may come in one session: the vendor drops ``pgs`` silently where the licence lacks it.
+    The ``sn`` of a piece with ``pgs`` determines its position, whatever the order of arrival: ``apd`` sets the text of
+    that ``sn``, ``rpl`` first removes every piece from ``rg[0]`` to ``rg[1]``, both included. A piece without ``pgs``
+    is appended at the end, so that a session without dynamic correction is in order of arrival. One session may contain
+    both kinds, because the vendor omits ``pgs`` silently where the licence lacks it.
     """
 
     def __init__(self) -> None:
@@ -58,17 +58,17 @@ class Transcript:
         return self._text
 
     def add(self, text: str, *, sn: int | None, pgs: str | None = None, rg: Sequence[int] | None = None) -> None:
-        """Put one piece in its place.
+        """Add one piece at its position.
 
         Args:
             text: the piece's words, joined.
             sn: the piece's number; only a piece without ``pgs`` may lack it.
             pgs: ``apd``, ``rpl``, or nothing.
-            rg: with ``rpl`` the range of ``sn`` to replace.
+            rg: with ``rpl``, the range of ``sn`` to replace.
 
         Raises:
-            errors.UpstreamNonsense: the piece is not allowed, or would make the transcript too large. The transcript
-                is as it was before.
+            errors.UpstreamNonsense: the piece is invalid, or would make the transcript too large. The transcript is
+                unchanged then.
         """
         if sn is not None and not 0 <= sn <= MAX_SN:
             raise errors.UpstreamNonsense(f"dictation: piece number out of range (0 to {MAX_SN})")
@@ -81,7 +81,7 @@ class Transcript:
         else:
             pieces = self._pieces.copy()
             position = max(sn or 0, pieces[-1].position if pieces else 0)
-        if text:  # silence takes no place
+        if text:  # silence is not stored
             self._arrivals += 1
             insort(pieces, _Piece(position, self._arrivals, position if sn is None else sn, text), key=_order)
         if len(pieces) > MAX_PIECES or sum(len(piece.text) for piece in pieces) > MAX_TRANSCRIPT:

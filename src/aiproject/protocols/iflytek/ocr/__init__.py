@@ -1,4 +1,4 @@
-"""Reading the text in a picture: one POST with the whole picture, one answer.
+"""The OCR protocol: one POST with the whole picture, one answer with its text.
 
 `client` is our side, `server` the platform's (for the sandbox).
 """

@@ -1,7 +1,7 @@
-"""Our half of reading a picture: one request with the whole picture, one answer with its text, three services.
+"""The client's side of OCR: one request with the whole picture, one answer with its text, three services.
 
 Sources: iFlytek, 《通用文字识别 intsig API 文档》 (``hh_ocr_recognize_doc``), 《通用文字识别 API 文档》 (``sf8e6aca1``)
-and 《通用文档识别(OCR大模型) API 文档》 (``se75ocrbm``); answers seen in the field, where the documents are silent.
+and 《通用文档识别(OCR大模型) API 文档》 (``se75ocrbm``); observed answers where the documents say nothing.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ __all__ = [
 ImageEncoding = Literal["jpg", "png", "bmp"]
 
 MAX_IMAGE_BASE64 = 4 * 1024 * 1024
-"""Base64 characters of a picture. Some copies of the documents say more; all agree on this much."""
+"""Base64 characters of a picture. Some versions of the documents allow more; all of them allow this size."""
 
 MAX_IMAGE_BYTES = MAX_IMAGE_BASE64 // 4 * 3
 """The same limit before Base64: 3 MiB."""
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-"""Bytes of an answer that are looked at. A page with the position of each line stays far below 1 MiB."""
+"""The largest answer in bytes. A page with the position of each line stays far below 1 MiB."""
 
 MAX_TEXT = 1024 * 1024
-"""Characters of text that one picture may give."""
+"""The longest text of one picture in characters."""
 
 _MAX_SID = 64
 _MAX_CODE = 10**9
-_MAX_DEPTH = 128  # the observed trees are some ten levels deep
+_MAX_DEPTH = 128  # observed trees have about ten levels
 _MAX_NODES = 500_000
 _PADDING = b"\x00 \t\r\n"
 
@@ -56,11 +56,11 @@ _PASSING = frozenset({429, 502, 503, 504})
 
 
 class OcrText(msgspec.Struct, frozen=True):
-    """What was read.
+    """The text of a picture.
 
     Attributes:
-        text: lines separated by ``\\n``; Markdown from ``se75ocrbm``; empty if there is no text in the picture.
-        sid: the platform's session id, if it told one.
+        text: lines separated by ``\\n``; Markdown from ``se75ocrbm``; empty if the picture contains no text.
+        sid: the platform's session id, if it sent one.
     """
 
     text: str
@@ -68,12 +68,12 @@ class OcrText(msgspec.Struct, frozen=True):
 
 
 class OcrService(ABC):
-    """One of the platform's services. Holds no state; use `ocr_service`.
+    """One of the platform's services. Stateless; obtained from `ocr_service`.
 
     Attributes:
-        name: the last element of the URL's path, which is also a key in its requests.
-        image_field: member of ``payload`` that holds the picture.
-        result_field: member of ``payload`` that holds the result.
+        name: the last element of the URL's path, which is also a key in the requests.
+        image_field: the member of ``payload`` that holds the picture.
+        result_field: the member of ``payload`` that holds the result.
     """
 
     name: ClassVar[str]
@@ -84,31 +84,31 @@ class OcrService(ABC):
         """Build the JSON body of the POST.
 
         Args:
-            image: the file's bytes.
-            encoding: what kind of file that is.
+            image: the bytes of the file.
+            encoding: the format of the file.
             app_id: the application.
-            uid: a name for the person asking, where the service takes one (``se75ocrbm``); never an account's secret.
+            uid: an id for the end user, where the service takes one (``se75ocrbm``); never an account's secret.
 
         Raises:
-            errors.UnusableFile: no bytes, or more than `MAX_IMAGE_BYTES`.
+            errors.UnusableFile: the file is empty or larger than `MAX_IMAGE_BYTES`.
         """
         if not image:
             raise errors.UnusableFile(Detail.OCR_PICTURE_EMPTY)
         if len(image) > MAX_IMAGE_BYTES:
             raise errors.UnusableFile(Detail.OCR_PICTURE_TOO_LARGE, megabytes=MAX_IMAGE_BYTES // 1024 // 1024)
         request = self._request(app_id, uid)
-        # Plain Base64: a "data:" prefix is refused with 10161.
+        # Plain Base64: the platform refuses a "data:" prefix with 10161.
         request["payload"][self.image_field] |= {"encoding": encoding, "image": base64.b64encode(image).decode("ascii")}
         return msgspec.json.encode(request)
 
     def read_answer(self, status: int, body: bytes) -> OcrText:
-        """Read the answer to a request, whatever its HTTP status.
+        """Parse the answer to a request, whatever its HTTP status.
 
         Raises:
             errors.UpstreamRefused: the platform reports an error code, or refuses the form of our request.
-            errors.UpstreamUnreachable: the gateway in front of the service refused us or failed.
-            errors.UpstreamNonsense: not an answer of this service; retryable where the status speaks of a passing
-                trouble (429, 502, 503, 504), as with the HTML page of a proxy.
+            errors.UpstreamUnreachable: the gateway in front of the service refused the request or failed.
+            errors.UpstreamNonsense: not an answer of this service; retryable if the status indicates a temporary
+                condition (429, 502, 503, 504), as with the HTML page of a proxy.
         """
         if len(body) > MAX_BODY_BYTES:
             raise errors.UpstreamNonsense(f"ocr: an answer of {len(body)} bytes, over {MAX_BODY_BYTES}")
@@ -118,7 +118,8 @@ class OcrService(ABC):
             raise _not_an_answer(status, "not JSON") from broken
         if not isinstance(answer, dict):
             raise _not_an_answer(status, "not a JSON object")
-        # Errors come in the header, or flat; one public probe saw them with HTTP 200, the gateway's source has 502.
+        # Error codes are in the header or at the top level. Their HTTP status is not documented: 200 has been observed,
+        # the gateway's published source uses 502.
         header = answer.get("header")
         envelope = header if isinstance(header, dict) and "code" in header else answer
         sid = vendor_codes.quotable(_string(envelope.get("sid")), _MAX_SID) or None
@@ -130,7 +131,7 @@ class OcrService(ABC):
             raise vendor_codes.refusal(vendor_codes.Service.OCR, code, message, sid)
         document = self._decode_result(answer.get("payload"))
         if not document:
-            if status >= 400:  # success in words, failure in status: no ground to say that the picture is empty
+            if status >= 400:  # success in the body but not in the status: the picture is not known to be empty
                 raise _not_an_answer(status, "no result in it")
             return OcrText("", sid)
         text = self._read_document(document).rstrip("\x00 \t\r\n")
@@ -139,7 +140,7 @@ class OcrService(ABC):
         return OcrText(text, sid)
 
     def _decode_result(self, payload: object) -> bytes:
-        """The result document without padding; empty where the platform leaves it out, which it does for no text."""
+        """Return the result document without padding; empty if the platform omits it, as it does for no text."""
         result = payload.get(self.result_field) if isinstance(payload, dict) else payload
         text = result.get("text") if isinstance(result, dict) else result
         if text is None:
@@ -148,20 +149,20 @@ class OcrService(ABC):
             raise errors.UpstreamNonsense("ocr: the result is not as documented")
         try:
             return base64.b64decode(text, validate=True).rstrip(_PADDING)
-        except ValueError as broken:  # binascii.Error is one
+        except ValueError as broken:  # includes binascii.Error
             raise errors.UpstreamNonsense("ocr: the result is not Base64") from broken
 
     @abstractmethod
     def _request(self, app_id: str, uid: str | None) -> dict[str, Any]:
-        """The request without the picture."""
+        """Return the request without the picture."""
 
     @abstractmethod
     def _read_document(self, document: bytes) -> str:
-        """The text in a result document."""
+        """Return the text in a result document."""
 
 
 class _Intsig(OcrService):
-    """通用文字识别 intsig: print and handwriting, 52 languages."""
+    """通用文字识别 intsig: printed and handwritten text, 52 languages."""
 
     name = "hh_ocr_recognize_doc"
     image_field = "image"
@@ -187,7 +188,7 @@ class _Intsig(OcrService):
 
 
 class _ImageWord(OcrService):
-    """通用文字识别: print and handwriting, Chinese and English."""
+    """通用文字识别: printed and handwritten text, Chinese and English."""
 
     name = "sf8e6aca1"
     image_field = "sf8e6aca1_data_1"
@@ -207,14 +208,14 @@ class _ImageWord(OcrService):
             raise errors.UpstreamNonsense("ocr: a result without pages")
         lines = []
         for page in _objects(result["pages"]):
-            for line in _objects(page.get("lines")):  # an empty page has none
+            for line in _objects(page.get("lines")):  # an empty page has no lines
                 words = [_string(word.get("content")) for word in _objects(line.get("words"))]
                 lines.append(_join_words(words))
         return "\n".join(line for line in lines if line)
 
 
 class _LargeModel(OcrService):
-    """通用文档识别 (OCR 大模型): whole documents, answered as Markdown."""
+    """通用文档识别 (OCR 大模型): whole documents, returned as Markdown."""
 
     name = "se75ocrbm"
     image_field = "image"
@@ -253,11 +254,11 @@ class _LargeModel(OcrService):
         except RecursionError as broken:
             raise errors.UpstreamNonsense("ocr: the result is nested too deep") from broken
         except ValueError as broken:
-            if plain.startswith('{"'):  # half a JSON document is no text that anybody wants to read
+            if plain.startswith('{"'):  # truncated JSON is not a plain-text result
                 raise errors.UpstreamNonsense("ocr: the result is broken JSON") from broken
             return plain
         if not isinstance(tree, dict):
-            return plain  # a page that holds nothing but 42 is text, too
+            return plain  # a page that contains only a number is text, too
         for form in _objects(tree.get("document")):
             if rendered := _string(form.get("value")):
                 return rendered
@@ -265,14 +266,15 @@ class _LargeModel(OcrService):
 
 
 OCR_SERVICES: dict[str, OcrService] = {service.name: service for service in (_Intsig(), _ImageWord(), _LargeModel())}
-"""The services that can be spoken to, by name."""
+"""The supported services, by name."""
 
 
 def ocr_service(url: str) -> OcrService:
-    """Tell the service from the last element of a URL's path; host and port are free, for stand-ins.
+    """Return the service for the last element of a URL's path. Host and port are not checked, so that other
+    implementations of the platform work.
 
     Raises:
-        errors.Misconfigured: no URL, or a service that is not known.
+        errors.Misconfigured: the URL cannot be parsed, or its service is unknown.
     """
     try:
         name = urlsplit(url).path.rstrip("/").rpartition("/")[2]
@@ -301,13 +303,13 @@ def _not_an_answer(status: int, why: str) -> errors.UpstreamNonsense:
 
 
 def _refused_by_gateway(status: int, message: str) -> errors.UpstreamFailed:
-    """What a JSON object without a code means: the gateway's ``{"message": …}``, else nothing we know."""
+    """Return the error for a JSON object without a code: the gateway's ``{"message": …}``, or an unknown form."""
     if status < 400:
         return _not_an_answer(status, "no code in it")
     detail = f"ocr: the gateway answered HTTP {status}: {vendor_codes.quote(message) or 'no message'}"
     if status in _GATEWAY_REFUSALS or status in _PASSING or status >= 500:
         return errors.UpstreamUnreachable(detail, status=status, retryable=status in _PASSING)
-    return errors.UpstreamRefused(detail)  # 400 and its kin: the form of our request
+    return errors.UpstreamRefused(detail)  # other 4xx, such as 400: the form of our request
 
 
 # -- documents ---------------------------------------------------------------------------------------------------------
@@ -328,12 +330,12 @@ def _string(value: object) -> str:
 
 
 def _objects(value: object) -> Iterator[dict[str, Any]]:
-    """The objects in a list; nothing if it is not there."""
+    """Iterate over the objects in a list; nothing if the list is absent."""
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
 def _join_words(words: list[str]) -> str:
-    """Join the words of a line: Chinese without separator, a space between Latin words and numbers."""
+    """Join the words of a line: no separator between Chinese words, a space between Latin words and numbers."""
     line = ""
     for word in words:
         if line and word and _is_latin(line[-1]) and _is_latin(word[0]):
@@ -347,7 +349,7 @@ def _is_latin(character: str) -> bool:
 
 
 def _text_blocks(tree: dict[str, Any]) -> Iterator[str]:
-    """The lines in nodes of type ``text_block``, in the order of the document, wherever they are."""
+    """Yield the lines in nodes of type ``text_block``, at any depth, in document order."""
     stack: list[tuple[object, int]] = [(tree, 0)]
     visited = 0
     while stack:

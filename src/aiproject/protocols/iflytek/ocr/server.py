@@ -1,7 +1,7 @@
-"""The platform's half of reading a picture, for the sandbox: checks a request as the gateway does, builds answers.
+"""The platform's side of OCR, for the sandbox: validates requests as the gateway does, and builds answers.
 
 Sources: iFlytek, the documents named in `aiproject.protocols.iflytek.ocr.client`; the platform's error code table
-(平台通用错误码) for texts; the public source of the gateway family for HTTP statuses.
+(平台通用错误码) for texts; the published source of the gateway family for HTTP statuses.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _MAGIC: tuple[tuple[bytes, ImageEncoding], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"BM", "bmp"),
 )
-# Where the three services keep their options; the block must be there, though its members have defaults.
+# The member that holds each service's options. It is required, although its members have defaults.
 _PARAMETER_BLOCK = {"hh_ocr_recognize_doc": "hh_ocr_recognize_doc", "sf8e6aca1": "sf8e6aca1", "se75ocrbm": "ocr"}
 
-# The platform's words carry no spaces; a reader has to put them back between Latin words.
+# The platform's words contain no spaces; clients must restore them between Latin words.
 _BETWEEN_LATIN_WORDS = re.compile(r"(?<=[0-9A-Za-z]) (?=[0-9A-Za-z])")
 
 
 class OcrRequestError(Exception):
-    """The request is refused.
+    """A request that the platform refuses.
 
     Args:
-        http_status: status of the answer.
-        code: the platform's code, to be sent with `error_body`.
+        http_status: the status of the answer.
+        code: the platform's code, for `error_body`.
         message: the platform's message text.
     """
 
@@ -47,18 +47,17 @@ class OcrRequestError(Exception):
 
 
 def parse_ocr_request(service: OcrService, body: bytes, *, app_ids: Collection[str]) -> tuple[bytes, ImageEncoding]:
-    """Read a request strictly; gives the picture and what kind of file its first bytes say it is.
+    """Parse a request strictly; returns the picture and the format that its first bytes indicate.
 
-    The declared ``encoding`` need not match: clients that always say ``jpg`` are served by the real platform.
+    The declared ``encoding`` need not match: the platform accepts clients that always declare ``jpg``.
 
     Args:
-        service: which service the URL named.
-        body: the body of the POST. The media type, which the gateway wants to be ``application/json``, is the
-            sandbox's affair.
-        app_ids: application ids that belong to the key which signed the request.
+        service: the service that the URL names.
+        body: the body of the POST. The sandbox checks the media type, which must be ``application/json``.
+        app_ids: the application ids that belong to the key that signed the request.
 
     Raises:
-        OcrRequestError: the gateway's refusals have HTTP 400, the engine's HTTP 502.
+        OcrRequestError: with HTTP 400 for the gateway's refusals, HTTP 502 for the engine's.
     """
     try:
         request = msgspec.json.decode(body)
@@ -82,7 +81,7 @@ def parse_ocr_request(service: OcrService, body: bytes, *, app_ids: Collection[s
         raise _schema_error(f"length of {path}.image must be between 1,{MAX_IMAGE_BASE64}")
     try:
         image = base64.b64decode(text, validate=True)
-    except ValueError as broken:  # binascii.Error is one
+    except ValueError as broken:  # includes binascii.Error
         raise OcrRequestError(502, 10161, "parse base64 string error") from broken
     for magic, encoding in _MAGIC:
         if image.startswith(magic):
@@ -98,14 +97,14 @@ def answer_body(
     has_payload: bool = True,
     nul_padding: int = 0,
 ) -> bytes:
-    """Build the answer to an accepted request, sent with HTTP 200.
+    """Build the answer to an accepted request, to be sent with HTTP 200.
 
     Args:
-        service: whose form the answer takes.
-        lines: lines of text in the picture; none for a picture without text.
-        sid: session id.
-        has_payload: without it the answer is a bare header, as the platform sometimes sends for no text.
-        nul_padding: NUL bytes behind the document, seen in the field.
+        service: the service, which determines the form of the answer.
+        lines: the lines of text in the picture; empty for a picture without text.
+        sid: the session id.
+        has_payload: if false, the answer is a bare header, which the platform sometimes sends for no text.
+        nul_padding: the number of NUL bytes after the document, which the platform has been observed to append.
     """
     answer: dict[str, Any] = {"header": {"code": 0, "message": "success", "sid": sid}}
     if has_payload:
@@ -117,7 +116,7 @@ def answer_body(
 
 
 def error_body(code: int, message: str, sid: str, *, is_flat: bool = False) -> bytes:
-    """Build an error answer; flat without a header, as some documents print it."""
+    """Build an error answer; a flat one has no header, as some documents print it."""
     error = {"code": code, "message": message, "sid": sid}
     return msgspec.json.encode(error if is_flat else {"header": error})
 

@@ -1,5 +1,5 @@
-"""The Spark chat protocol over websocket: a question goes out in one frame, the answer comes back in many.
+"""The Spark chat protocol over websocket: one frame asks, many frames answer.
 
-`request` and `answer` are the caller's side, `server` the platform's, `frames` makes frames for both. No module here
-touches a socket or a clock.
+`request` and `answer` are the client's side, `server` is the platform's, `frames` builds frames for both. No module
+here uses a socket or a clock.
 """

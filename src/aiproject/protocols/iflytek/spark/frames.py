@@ -1,4 +1,4 @@
-"""Spark frames that we make: for answers of other providers, for errors, and for the sandbox."""
+"""Builds Spark frames: for answers of other providers, for errors, and for the sandbox."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = [
 ]
 
 MAX_CLIENT_FRAME: Final = 2048
-"""Bytes of a frame up to which it may hold other characters than ASCII; see `aiproject.protocols.iflytek.spark`."""
+"""The largest frame in bytes that may contain non-ASCII characters; see `aiproject.protocols.iflytek.spark.answer`."""
 
 STATUS_FIRST, STATUS_MIDDLE, STATUS_LAST = 0, 1, 2
-"""``header.status``: where in its answer a frame stands."""
+"""``header.status``: the position of a frame in its answer."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def ascii_json(value: object) -> bytes:
-    """Serialise as compact ASCII, which a client may cut anywhere.
+    """Serialise as compact ASCII, which a client may split at any byte.
 
     Raises:
         ValueError: a number is not finite.
@@ -50,22 +50,22 @@ def usage_members(usage: Usage) -> dict[str, int]:
 
 
 def render(event: ChatEvent, *, sid: str, seq: int, first: bool) -> bytes:
-    """An event as a frame of Spark's: for events of other upstreams, and for the sandbox.
+    """Return an event as a Spark frame, for events of other providers and for the sandbox.
 
-    Compact UTF-8 up to `MAX_CLIENT_FRAME` bytes, ASCII beyond. An event that is first and last at once makes the single
-    frame of a short answer, with status 2.
+    The frame is compact UTF-8 up to `MAX_CLIENT_FRAME` bytes and ASCII beyond. An event that is both first and last
+    becomes the single frame of a short answer, with status 2.
 
     Args:
         sid: the session id, the same for all frames of an answer.
-        seq: counts the frames of an answer from 0.
-        first: this is the answer's first frame.
+        seq: the number of the frame in the answer, from 0.
+        first: whether this is the first frame of the answer.
     """
     status = STATUS_LAST if event.is_last else STATUS_FIRST if first else STATUS_MIDDLE
     element: dict[str, Any] = {"content": event.text, "role": "assistant", "index": 0}
     if event.reasoning:
         element["reasoning_content"] = event.reasoning
     if event.tool_calls:
-        # A frame of Spark's has one call, whole; a client reads the later ones as the same call again.
+        # A Spark frame carries exactly one complete call; a client would read a second one as the same call again.
         call = event.tool_calls[0]
         element["content_type"] = "text"
         element["function_call"] = {"arguments": call.arguments, "name": call.name}
@@ -81,10 +81,10 @@ def render(event: ChatEvent, *, sid: str, seq: int, first: bool) -> bytes:
 
 
 def with_usage(frame: bytes, usage: Usage) -> bytes:
-    """A last frame with other usage numbers: for one that told none, once it is decided what is charged.
+    """Return a last frame with other usage numbers, for a frame that reported none, once the charge is known.
 
     Args:
-        frame: a ``native`` frame that `SparkAnswer` gave out.
+        frame: a ``native`` frame of `SparkAnswer`.
     """
     loaded = json.loads(frame)
     loaded["payload"]["usage"] = {"text": usage_members(usage)}
@@ -92,14 +92,14 @@ def with_usage(frame: bytes, usage: Usage) -> bytes:
 
 
 def error_frame(*, code: int, message: str, sid: str | None) -> bytes:
-    """An error in Spark's own shape: no payload, status 2, ASCII.
+    """Return an error in Spark's own form: no payload, status 2, ASCII.
 
     Args:
         code: not 0.
-        message: shown to the person at the app.
+        message: displayed to the user.
 
     Raises:
-        ValueError: ``code`` is 0, which would be a success.
+        ValueError: ``code`` is 0, which would mean success.
     """
     if code == 0:
         raise ValueError("0 is not an error code")

@@ -1,4 +1,4 @@
-"""What each Spark model takes: the limits of a ``domain`` and the addresses that it belongs to.
+"""The limits of each Spark model (``domain``) and the URL paths that it belongs to.
 
 Source: iFlytek, 《星火认知大模型 Web API 文档》, 《星火认知大模型服务说明》, 《星火X1 websocket 协议文档》.
 """
@@ -31,7 +31,7 @@ class _Model(NamedTuple):
     max_temperature: float = 1.0
 
 
-# A domain that is not here is a newer model or a fine-tuned one: it gets the documents' smallest limits.
+# An unlisted domain is a newer model or a fine-tuned one; it gets the smallest limits in the documents.
 _UNLISTED_MODEL: Final = _Model()
 _MODELS: Final[Mapping[str, _Model]] = MappingProxyType(
     {
@@ -68,10 +68,11 @@ _DOMAINS_OF_PATH: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 
 def known_domains(url: str) -> tuple[str, ...] | None:
-    """The values of ``parameter.chat.domain`` that fit a Spark URL; ``None`` where the documents do not tell.
+    """Return the values of ``parameter.chat.domain`` that fit a Spark URL; ``None`` if the documents do not say.
 
-    Only the path decides, so that a stand-in platform on another host is judged alike, with one exception: the hosts of
-    fine-tuned models (``maas-api…``) share a path with Lite and take the value that the console prints for the model.
+    Only the path decides, so that another implementation of the platform on another host gets the same result. The one
+    exception are the hosts of fine-tuned models (``maas-api…``): they share a path with Lite and take the value that
+    the console prints for the model.
     """
     try:
         parts = urlsplit(url)
@@ -82,25 +83,25 @@ def known_domains(url: str) -> tuple[str, ...] | None:
 
 
 def context_limit(domain: str) -> int:
-    """Tokens of all messages together; over it the platform refuses with 10907. 8192 for a domain not listed."""
+    """Return the token limit of all messages together; above it the platform refuses with 10907. 8192 if unlisted."""
     return _MODELS.get(domain, _UNLISTED_MODEL).context
 
 
 def completion_limit(domain: str) -> int:
-    """The largest ``max_tokens`` of a model; 4096 for a domain not listed."""
+    """Return the largest ``max_tokens`` of a model; 4096 for an unlisted domain."""
     return _MODELS.get(domain, _UNLISTED_MODEL).completion
 
 
 def max_temperature(domain: str) -> float:
-    """The highest ``temperature`` of a model, itself included; the lowest is over 0. Models that reason take 2."""
+    """Return the largest ``temperature`` of a model, inclusive; it must exceed 0. Reasoning models accept up to 2."""
     return _MODELS.get(domain, _UNLISTED_MODEL).max_temperature
 
 
 def domains_of_path(path: str) -> tuple[str, ...]:
-    """The values of ``parameter.chat.domain`` that belong to an address's path; none for a path not documented."""
+    """Return the values of ``parameter.chat.domain`` for a URL's path; empty for an undocumented path."""
     return _DOMAINS_OF_PATH.get(path, ())
 
 
 def takes_system_role(domain: str) -> bool:
-    """Whether a model accepts a message of role ``system``; taken for granted for a domain not listed."""
+    """Whether a model accepts a message of role ``system``; assumed for an unlisted domain."""
     return _MODELS.get(domain, _UNLISTED_MODEL).takes_system_role

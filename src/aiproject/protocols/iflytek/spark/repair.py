@@ -1,7 +1,7 @@
-"""Frames that differ from the documents without harm, put right.
+"""Repairs frames that deviate harmlessly from the documents.
 
-Two readers depend on it: ours, which expects the documented types, and the existing desktop program, which is shown the
-platform's frames as they are and loses the rest of an answer on a frame without text.
+Two readers depend on it: our own, which expects the documented types, and the existing desktop app, which receives the
+platform's frames unchanged and loses the rest of an answer on a frame without text.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ USAGE_NUMBERS: Final = ("question_tokens", "prompt_tokens", "completion_tokens",
 
 
 class WrongTypeError(Exception):
-    """A member's type cannot be put right."""
+    """A member has a type that cannot be repaired."""
 
 
 def _integer(value: object) -> int | None:
-    """A whole number out of what a careless serializer made of it: ``"0"`` or ``0.0``."""
+    """Return an integer that was serialised as another type, such as ``"0"`` or ``0.0``."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if isinstance(value, float) and value.is_integer():
@@ -40,14 +40,14 @@ def _member(parent: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 
 def _without_lone_surrogates(text: str) -> str:
-    """Halves of surrogate pairs become U+FFFD; nothing downstream could encode them."""
+    """Replace lone surrogates by U+FFFD, because they cannot be encoded downstream."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def normalise(loaded: dict[str, Any]) -> None:
-    """Put right what is harmless, in place: numbers in strings, null or odd labels, half characters.
+    """Repair harmless deviations in place: numbers in strings, labels of other types, lone surrogates.
 
-    The error code is looked at before the payload, which an error frame need not have in any known form.
+    The error code is checked before the payload, because the payload of an error frame may have any form.
     """
     header = _member(loaded, "header")
     if header is None:
@@ -85,7 +85,7 @@ def _normalise_element(element: object) -> None:
     if not isinstance(element.get("role"), str):
         element["role"] = "assistant"
     call = _member(element, "function_call")
-    if call is not None and isinstance(call.get("arguments"), dict):  # as an object, where the document has a string
+    if call is not None and isinstance(call.get("arguments"), dict):  # an object, where the document has a string
         call["arguments"] = json.dumps(call["arguments"], ensure_ascii=False)
     for holder in (element, call or {}):
         for name in ("content", "reasoning_content", "name", "arguments"):
@@ -94,10 +94,11 @@ def _normalise_element(element: object) -> None:
 
 
 def repair(loaded: dict[str, Any], *, status: int, seq: int, usage: Usage | None) -> bytes:
-    """Make a frame that a client of the original interface can read; ``loaded`` is changed.
+    """Return a frame that a client of the legacy API can read; ``loaded`` is modified.
 
-    ASCII always: such a frame may have any length.
+    The result is always ASCII, so that it may have any length (see `aiproject.protocols.iflytek.spark.answer`).
     """
+    # The app takes a frame with a top-level "code" for an error of our own.
     loaded.pop("code", None)
     loaded["header"]["status"] = status
     payload = loaded["payload"] = loaded.get("payload") or {}

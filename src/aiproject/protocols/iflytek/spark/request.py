@@ -1,4 +1,4 @@
-"""The one frame that asks a Spark model, as the caller makes it.
+"""The client's question to a Spark model, which is a single frame.
 
 Source: iFlytek, 《星火认知大模型 Web API 文档》.
 """
@@ -27,20 +27,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 def sendable_messages(messages: Iterable[ChatMessage], *, domain: str) -> tuple[ChatMessage, ...]:
-    """Turn a dialog into one that the platform takes: system only first, then user and assistant in turn, user last.
+    """Convert a dialog to the form that the platform accepts: system first, then user and assistant alternating.
 
-    What is harmless is repaired:
+    The last message must be the user's. Harmless deviations are repaired:
 
-    - messages without a visible character are dropped (the existing desktop app sends an empty system message; what
-      the platform does with one is not documented);
-    - system messages are joined and put first, wherever they stood; for a model without a system role they become the
-      beginning of the first user message;
-    - neighbours of the same role are joined with a newline;
-    - assistant messages before the first user message are dropped: they answer a question that was cut off with the
-      older history, or are a greeting that the app itself made, and the platform accepts neither.
+    - messages without a visible character are dropped (the existing desktop app sends an empty system message, and the
+      documents do not say how the platform treats one);
+    - system messages are joined and moved to the front; for a model without a system role they become the beginning of
+      the first user message;
+    - consecutive messages of the same role are joined with a newline;
+    - assistant messages before the first user message are dropped: they answer a question that was cut off together
+      with older history, or are a greeting from the app itself, and the platform accepts neither.
 
     Raises:
-        InvalidInput: nothing of the user's is left, or the last word is not the user's.
+        InvalidInput: no user message is left, or the last message is not the user's.
     """
     system: list[str] = []
     turns: list[tuple[Role, list[str]]] = []
@@ -74,7 +74,7 @@ def _text_of(message: ChatMessage) -> str:
 
 
 def _check_abilities(request: ChatRequest) -> None:
-    """Refuse what the chat interface of the platform has no member for, as far as ignoring it would do harm."""
+    """Refuse what the platform's chat interface does not support, unless ignoring it is harmless."""
     if request.tools or any(message.role == "tool" or message.tool_calls for message in request.messages):
         raise InvalidInput(Detail.MODEL_CALLS_NO_TOOLS)
     if request.response_format.kind != "text":
@@ -89,9 +89,9 @@ DEFAULT_TOP_K: Final = 4
 
 
 def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | None = None) -> bytes:
-    """The one frame that asks: compact JSON in UTF-8.
+    """Return the frame that asks: compact JSON in UTF-8.
 
-    Parameters are brought into the ranges that the platform takes, since out of them it answers with an error.
+    Parameters are clamped to the ranges that the platform accepts, because it refuses values outside of them.
 
     Args:
         request: its messages go through `sendable_messages`.
@@ -100,8 +100,8 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
         uid: an end user's id at the platform, at most 32 characters; must not be a credential.
 
     Raises:
-        InvalidInput: the dialog cannot be sent, a number is none, or the request asks for what no Spark model does here
-            (pictures, tools, answers in a format, stop texts).
+        InvalidInput: the dialog cannot be sent, a number is not finite, or the request needs what no Spark model
+            supports here (pictures, tools, response formats, stop sequences).
         ValueError: ``uid`` is too long.
     """
     if uid is not None and len(uid) > MAX_UID:
@@ -120,7 +120,7 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
         "parameter": {
             "chat": {
                 "domain": domain,
-                # The range excludes 0, which callers use for "as steady as can be".
+                # The range excludes 0, which callers send to ask for deterministic answers.
                 "temperature": min(max(temperature, 0.01), max_value),
                 "max_tokens": min(max(request.max_tokens, 1), completion_limit(domain)),
                 "top_k": min(max(top_k, 1), 6),
@@ -131,5 +131,5 @@ def build_request(request: ChatRequest, *, app_id: str, domain: str, uid: str | 
     }
     try:
         return _encode(body)
-    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can carry and UTF-8 cannot
+    except UnicodeEncodeError as error:  # a lone surrogate, which JSON can express and UTF-8 cannot
         raise InvalidInput(Detail.DIALOG_NOT_ENCODABLE) from error

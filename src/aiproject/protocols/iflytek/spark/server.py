@@ -1,4 +1,4 @@
-"""The platform's half: reading a question as strictly as the platform does. For the sandbox."""
+"""The platform's side of a Spark question, as strict as the platform; for the sandbox."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _ROLES: Final[tuple[Role, ...]] = ("system", "user", "assistant")
 
 
 class SparkRequestError(Exception):
-    """The platform's refusal of a question; goes out as an `error_frame`.
+    """A question that the platform refuses; sent as an `error_frame`.
 
     Attributes:
         code: one of the platform's codes.
-        message: in the platform's manner, in English.
+        message: English text in the platform's style.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -41,8 +41,8 @@ class SparkQuestion(msgspec.Struct, frozen=True):
 
     Attributes:
         request: the dialog and its parameters, with the platform's defaults filled in.
-        domain: the model asked.
-        uid: the caller's end user.
+        domain: the model.
+        uid: the end user's id.
     """
 
     request: ChatRequest
@@ -86,18 +86,18 @@ class _Request(msgspec.Struct):
 
 
 def parse_question(frame: bytes, *, app_id: str, path: str) -> SparkQuestion:
-    """Read a question as strictly as the platform does; members it does not know are ignored.
+    """Parse a question as strictly as the platform does; unknown members are ignored.
 
-    Where the documents leave the code open, this takes 10005 for a value out of its range, 10163 for a missing member
-    or a wrong type, and 10004 for a dialog against the role rules, empty messages included.
+    Where the documents leave the code open, this uses 10005 for a value out of its range, 10163 for a missing member or
+    a wrong type, and 10004 for a dialog that violates the role rules, empty messages included.
 
     Args:
         app_id: the application that the connection's API key belongs to.
-        path: the path of the connection's URL, which decides the model.
+        path: the path of the connection's URL, which determines the model.
 
     Raises:
-        SparkRequestError: 10003 not JSON, or a domain that is not the path's; 10313 application id; 10163, 10005, 10004
-            as above; 10907 too many tokens by `estimate_tokens`.
+        SparkRequestError: 10003 not JSON, or a domain that does not fit the path; 10313 application id; 10163, 10005,
+            10004 as above; 10907 too many tokens by `estimate_tokens`.
     """
     try:
         loaded = msgspec.json.decode(frame)
@@ -111,7 +111,7 @@ def parse_question(frame: bytes, *, app_id: str, path: str) -> SparkQuestion:
         raise SparkRequestError(10313, "app_id and api_key does not match")
     try:
         parsed = msgspec.convert(loaded, _Request)
-    except msgspec.ValidationError as error:  # its text names the member and the types, never the value
+    except msgspec.ValidationError as error:  # the text names the member and the types, never the value
         raise SparkRequestError(10163, f"param validate error: {error}") from None
     chat = parsed.parameter.chat
     if chat.domain not in domains_of_path(path):
@@ -126,7 +126,7 @@ def parse_question(frame: bytes, *, app_id: str, path: str) -> SparkQuestion:
 
 
 def _checked_request(chat: _RequestChat, dialog: list[_RequestText]) -> ChatRequest:
-    """Check ranges and roles and fill in the platform's defaults."""
+    """Validate ranges and roles and fill in the platform's defaults."""
     max_value = max_temperature(chat.domain)
     limit = completion_limit(chat.domain)
     is_reasoning = max_value > 1.0
@@ -151,7 +151,7 @@ def _checked_request(chat: _RequestChat, dialog: list[_RequestText]) -> ChatRequ
     if has_system and not takes_system_role(chat.domain):
         raise SparkRequestError(10004, "schema error: this model takes no system role")
     turns = [message.role for message in messages[has_system:]]
-    # User and assistant in turn, user first and last: an odd number, "user" at the even places.
+    # User and assistant alternate, and the user comes first and last: an odd number, with "user" at even positions.
     if len(turns) % 2 == 0 or any(role != ("user", "assistant")[position % 2] for position, role in enumerate(turns)):
         raise SparkRequestError(10004, "schema error: user and assistant must alternate and the last must be user")
     return ChatRequest(tuple(messages), max_tokens, temperature, top_k)
