@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
+from msgspec import Meta, Struct
 
 from aiproject.accounts.core.model import is_askable
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, name_key, user, voucher
+from aiproject.adapters.http.operation import members
 from aiproject.administration.model import MASK, Role
 from aiproject.errors import NotFound
 from aiproject.protocols.names import lookup_keys
 from aiproject.vouchers.model import normal_code
 
-__all__ = ["MAX_ROWS", "TABLES", "TableUnknown", "Tables"]
+__all__ = ["MAX_ROWS", "TABLES", "AdministratorRow", "TableUnknown", "Tables", "UserRow", "VoucherRow"]
 
 MAX_ROWS = 500
 """Rows of one answer; who asks for more gets so many."""
@@ -28,11 +30,52 @@ MAX_ROWS = 500
 MAX_SEARCH_LENGTH = 100
 
 
+Id = Annotated[str, Meta(description="编号", examples=["452170316148736"])]
+Masked = Annotated[str, Meta(description="已打码", examples=[MASK])]
+Tokens = Annotated[int, Meta(description="单位为 token", examples=[10_000], extra_json_schema={"x-unit": "token"})]
+Pictures = Annotated[int, Meta(description="单位为图片（张）", examples=[10], extra_json_schema={"x-unit": "picture"})]
+
+
+class UserRow(Struct, kw_only=True):
+    """An account in the console's list; its uuid is a credential and in none."""
+
+    Id: Annotated[Id, Meta(description="账户编号，不是 uuid")]
+    UserName: Annotated[str, Meta(description="用户名", examples=["小明"])]
+    PassWord: Masked
+    Tokens: Tokens
+    Email: Annotated[str, Meta(description="邮箱", examples=["ming@example.com"])]
+    PicTimes: Pictures
+    Academy: Annotated[str, Meta(description="学院，可为空")]
+
+
+class AdministratorRow(Struct, kw_only=True):
+    """An administrator in the console's list."""
+
+    Id: Id
+    Auth: Annotated[Literal[0, 1], Meta(description="owner 为 1")]
+    Admin: Annotated[str, Meta(description="管理员用户名", examples=["admin"])]
+    PassWord: Masked
+    Role: Annotated[Role, Meta(description="角色")]
+
+
+class VoucherRow(Struct, kw_only=True):
+    """A voucher in the console's list."""
+
+    Id: Annotated[str, Meta(description="用户兑换时填写的兑换码；对 auditor 打码", examples=["7G3K-QX0N-M2RD-94VB"])]
+    Tokens: Tokens
+    PicTimes: Pictures
+    TokenRange: Annotated[str, Meta(description="可兑换的学院；空表示所有人")]
+    Name: Annotated[str, Meta(description="令牌的名称", examples=["开学礼包"])]
+    Available: Annotated[Literal[0, 1], Meta(description="1 启用，0 禁用")]
+
+
+TableRow = UserRow | AdministratorRow | VoucherRow
+Row = dict[str, Any]
+"""The members of a `TableRow`."""
+
+
 class TableUnknown(NotFound):
     """The console has no list of this name."""
-
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +112,7 @@ class _Table:
 
     columns: tuple[sa.Column[Any], ...]
     order: tuple[sa.Column[Any], ...]
-    show: Callable[[Any, bool], Row]
+    show: Callable[[Any, bool], TableRow]
     names: tuple[_Name, ...]
     condition: sa.ColumnElement[bool] | None = None
 
@@ -78,37 +121,37 @@ class _Table:
         return [name for name in self.names if shows_codes or not name.is_secret]
 
 
-def _show_user(row: Any, _: bool) -> Row:
-    return {
-        "Id": str(row.AccountId),  # never the uuid, which is the account's credential
-        "UserName": row.UserName,
-        "PassWord": MASK,
-        "Tokens": row.Tokens,
-        "Email": row.Email,
-        "PicTimes": row.PicTimes,
-        "Academy": row.Academy or "",
-    }
+def _show_user(row: Any, _: bool) -> TableRow:
+    return UserRow(
+        Id=str(row.AccountId),
+        UserName=row.UserName,
+        PassWord=MASK,
+        Tokens=row.Tokens,
+        Email=row.Email,
+        PicTimes=row.PicTimes,
+        Academy=row.Academy or "",
+    )
 
 
-def _show_administrator(row: Any, _: bool) -> Row:
-    return {
-        "Id": str(row.admin_id),
-        "Auth": int(row.role == Role.OWNER),
-        "Admin": row.name,
-        "PassWord": MASK,
-        "Role": row.role,
-    }
+def _show_administrator(row: Any, _: bool) -> TableRow:
+    return AdministratorRow(
+        Id=str(row.admin_id),
+        Auth=1 if row.role == Role.OWNER else 0,
+        Admin=row.name,
+        PassWord=MASK,
+        Role=row.role,
+    )
 
 
-def _show_voucher(row: Any, shows_codes: bool) -> Row:
-    return {
-        "Id": row.code if shows_codes else MASK,
-        "Tokens": row.tokens,
-        "PicTimes": row.pic_times,
-        "TokenRange": row.audience or "",
-        "Name": row.name or "",
-        "Available": int(row.is_available),
-    }
+def _show_voucher(row: Any, shows_codes: bool) -> TableRow:
+    return VoucherRow(
+        Id=row.code if shows_codes else MASK,
+        Tokens=row.tokens,
+        PicTimes=row.pic_times,
+        TokenRange=row.audience or "",
+        Name=row.name or "",
+        Available=1 if row.is_available else 0,
+    )
 
 
 TABLES: Mapping[str, _Table] = {
@@ -173,7 +216,7 @@ class Tables:
             .offset(start)
         )
         async with self._database.connect() as connection:
-            return [table.show(row, shows_codes) for row in await connection.execute(statement)]
+            return [members(table.show(row, shows_codes)) for row in await connection.execute(statement)]
 
     async def count(self, name: str, *, search: str, shows_codes: bool) -> int:
         """Return how many rows a list has.
@@ -209,7 +252,7 @@ class Tables:
                 statement = sa.select(*table.columns).where(*_conditions(table), column == key)
                 row = (await connection.execute(statement)).one_or_none()
                 if row is not None:
-                    return table.show(row, shows_codes)
+                    return members(table.show(row, shows_codes))
         raise NotFound
 
 
