@@ -50,7 +50,7 @@ from aiproject.adapters.net.redis import RedisLink
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.adapters.workers import Workers
 from aiproject.administration.jwts import Signer, read_key
-from aiproject.administration.people import People
+from aiproject.administration.users import People
 from aiproject.administration.routes import AdministrationRoutes, Services
 from aiproject.administration.service import Administrators
 from aiproject.administration.setup import SetupCode, SetupGuard

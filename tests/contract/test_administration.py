@@ -26,7 +26,7 @@ from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdic
 from aiproject.administration.jwts import Signer
 from aiproject.administration.legacy_import import adopt
 from aiproject.administration.model import MASK, AdministratorUnknown, JwtRefused, NotPermitted, Role
-from aiproject.administration.people import NewProfile, People
+from aiproject.administration.users import NewProfile, People
 from aiproject.administration.service import Administrators, Change, Session
 from aiproject.administration.table_store import Tables
 from aiproject.audit.model import Actor, ActorKind, AuditContext, AuditFilter

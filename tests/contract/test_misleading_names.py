@@ -23,7 +23,7 @@ from aiproject.adapters.http.asgi import RECORD
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.jwts import Signer
 from aiproject.administration.model import Administrator
-from aiproject.administration.people import NewProfile, People
+from aiproject.administration.users import NewProfile, People
 from aiproject.administration.service import Administrators, Change
 from aiproject.administration.table_store import Tables
 from aiproject.audit.model import Actor, ActorKind, AuditContext

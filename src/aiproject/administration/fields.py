@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from aiproject.adapters.http.json import read_fields
 from aiproject.administration.model import Malformed, Role
-from aiproject.administration.people import NewProfile
+from aiproject.administration.users import NewProfile
 from aiproject.audit.model import AuditFilter
 from aiproject.errors import InvalidInput
 

@@ -17,7 +17,7 @@ from aiproject.adapters.http.asgi import client_address, note, request_id
 from aiproject.adapters.http.errors import error_response
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
 from aiproject.adapters.http.json import answer
-from aiproject.administration.door import Call, Door
+from aiproject.administration.auth_guard import Call, Door
 from aiproject.administration.fields import (
     audit_filter,
     body_of,
@@ -31,7 +31,7 @@ from aiproject.administration.fields import (
     units,
 )
 from aiproject.administration.model import MASK, Malformed, Role
-from aiproject.administration.people import People
+from aiproject.administration.users import People
 from aiproject.administration.service import Administrators, Change
 from aiproject.administration.setup import SetupGuard
 from aiproject.administration.table_store import MAX_ROWS, TABLES, Tables, TableUnknown
