@@ -50,12 +50,12 @@ from aiproject.adapters.net.redis import RedisLink
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.adapters.workers import Workers
 from aiproject.administration.jwts import Signer, read_key
-from aiproject.administration.users import People
 from aiproject.administration.routes import AdministrationRoutes, Services
 from aiproject.administration.service import Administrators
 from aiproject.administration.setup import SetupCode, SetupGuard
 from aiproject.administration.table_store import Tables
 from aiproject.administration.trial import ModelTrial
+from aiproject.administration.users import UserAdministration
 from aiproject.api.legacy.chat import ChatDefaults
 from aiproject.api.legacy.routes import legacy_endpoints
 from aiproject.assembly import open_database, opening, password_profile, prepare_schema, signup_voice_ms
@@ -350,7 +350,7 @@ async def open_application(
                     login_throttle=login_throttle,
                     password_min_length=settings.password_min_length,
                 ),
-                people=People(
+                users=UserAdministration(
                     database,
                     passwords,
                     accounts,

@@ -26,9 +26,9 @@ from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdic
 from aiproject.administration.jwts import Signer
 from aiproject.administration.legacy_import import adopt
 from aiproject.administration.model import MASK, AdministratorUnknown, JwtRefused, NotPermitted, Role
-from aiproject.administration.users import NewProfile, People
 from aiproject.administration.service import Administrators, Change, Session
 from aiproject.administration.table_store import Tables
+from aiproject.administration.users import NewProfile, UserAdministration
 from aiproject.audit.model import Actor, ActorKind, AuditContext, AuditFilter
 from aiproject.audit.service import AuditLog
 from aiproject.errors import (
@@ -87,12 +87,12 @@ def found(database: Database, passwords: PasswordService) -> Administrators:
 
 
 @pytest.fixture
-def people(database: Database, passwords: PasswordService) -> People:
+def users(database: Database, passwords: PasswordService) -> UserAdministration:
     quotas = Quotas(database, LeaseTimes(30))
     accounts = Accounts(
         database, passwords, partial(quotas.open_books, tokens=1, pic_times=1, voice_ms=None)
     )  # fmt: skip
-    return People(database, passwords, accounts, Closing(database), voice_ms=None)
+    return UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
 
 
 async def signed_in(found: Administrators, name: str, password: str = PASSWORD) -> Session:
@@ -308,17 +308,19 @@ async def assert_books_add_up(database: Database) -> None:
 
 
 class TestPeople:
-    async def test_adding(self, database: Database, people: People) -> None:
-        account = await people.add(profile(password=PASSWORD, tokens=0, pic_times=4), ORIGIN)
+    async def test_adding(self, database: Database, users: UserAdministration) -> None:
+        account = await users.add(profile(password=PASSWORD, tokens=0, pic_times=4), ORIGIN)
         assert (account.tokens, account.pic_times) == (0, 4)
         with pytest.raises(NameTaken):
-            await people.add(profile(username="ANN", password=PASSWORD), ORIGIN)
+            await users.add(profile(username="ANN", password=PASSWORD), ORIGIN)
         assert [act[0] for act in await acts(database)] == ["user.add", "user.grant"]
         await assert_books_add_up(database)
 
-    async def test_balances_are_brought_to_their_new_values(self, database: Database, people: People) -> None:
+    async def test_balances_are_brought_to_their_new_values(
+        self, database: Database, users: UserAdministration
+    ) -> None:
         ann = await open_account(database, "ann", tokens=100, pic_times=1)
-        await people.modify("ANN", profile(tokens=40, pic_times=5), ORIGIN)
+        await users.modify("ANN", profile(tokens=40, pic_times=5), ORIGIN)
         after = await reread(database, "ann")
         assert (after.tokens, after.pic_times, after.uuid) == (40, 5, ann.uuid)
         assert (await acts(database))[0] == (
@@ -329,20 +331,20 @@ class TestPeople:
         )
         await assert_books_add_up(database)
 
-    async def test_not_below_what_is_held(self, database: Database, people: People) -> None:
+    async def test_not_below_what_is_held(self, database: Database, users: UserAdministration) -> None:
         ann = await open_account(database, "ann", tokens=100)
         async with Quotas.running(database, LeaseTimes(30)) as quotas:
             await quotas.hold(ann, Meter.TOKENS, 60, request_id="running")
-            await people.modify("ann", profile(tokens=10), ORIGIN)
+            await users.modify("ann", profile(tokens=10), ORIGIN)
         assert (await reread(database, "ann")).tokens == 60
         assert (await acts(database))[0][3]["tokens"] == 60
         await assert_books_add_up(database)
 
-    async def test_edits_beside_grants_lose_nothing(self, database: Database, people: People) -> None:
+    async def test_edits_beside_grants_lose_nothing(self, database: Database, users: UserAdministration) -> None:
         ann = await open_account(database, "ann", tokens=100, pic_times=3)
         quotas = Quotas(database, LeaseTimes(30))
         await asyncio.gather(
-            *(people.modify("ann", profile(tokens=50 + n), ORIGIN) for n in range(5)),
+            *(users.modify("ann", profile(tokens=50 + n), ORIGIN) for n in range(5)),
             *(quotas.grant(ann, pic_times=1, origin=ORIGIN) for _ in range(5)),
         )
         assert (await reread(database, "ann")).tokens in range(50, 55)
@@ -352,26 +354,28 @@ class TestPeople:
         for newer, older in itertools.pairwise(changes):
             assert newer[2]["tokens"] == older[3]["tokens"]
 
-    async def test_a_taken_name_changes_nothing(self, database: Database, people: People) -> None:
+    async def test_a_taken_name_changes_nothing(self, database: Database, users: UserAdministration) -> None:
         await open_account(database, "ann", tokens=100)
         await open_account(database, "bob")
         with pytest.raises(NameTaken):
-            await people.modify("ann", profile(username="Bob", tokens=5), ORIGIN)
+            await users.modify("ann", profile(username="Bob", tokens=5), ORIGIN)
         assert (await reread(database, "ann")).tokens == 100
         assert await acts(database) == []
 
-    async def test_a_new_password_ends_browser_sessions(self, database: Database, people: People) -> None:
+    async def test_a_new_password_ends_browser_sessions(self, database: Database, users: UserAdministration) -> None:
         ann = await open_account(database, "ann")
         await give_access(database, ann)
-        await people.modify("ann", profile(), ORIGIN)
+        await users.modify("ann", profile(), ORIGIN)
         assert await access(database, ann) == (1, 1)
-        await people.modify("ann", profile(password=PASSWORD), ORIGIN)
+        await users.modify("ann", profile(password=PASSWORD), ORIGIN)
         assert await access(database, ann) == (0, 1)
 
-    async def test_deleting_removes_the_person_and_keeps_the_books(self, database: Database, people: People) -> None:
+    async def test_deleting_removes_the_person_and_keeps_the_books(
+        self, database: Database, users: UserAdministration
+    ) -> None:
         ann = await open_account(database, "ann", tokens=100, academy="文院")
         await give_access(database, ann)
-        await people.delete(" Ann ", ORIGIN)
+        await users.delete(" Ann ", ORIGIN)
         assert await access(database, ann) == (0, 0)
         async with database.connect() as connection:
             row = (await connection.execute(sa.select(user).where(user.c.AccountId == ann.account_id))).one()
@@ -383,13 +387,13 @@ class TestPeople:
         assert row.Tokens == 100
         for target in ("ann", row.UserName):
             with pytest.raises(AccountUnknown):
-                await people.delete(target, ORIGIN)
+                await users.delete(target, ORIGIN)
             with pytest.raises(AccountUnknown):
-                await people.modify(target, profile(), ORIGIN)
+                await users.modify(target, profile(), ORIGIN)
         await assert_books_add_up(database)
-        assert (await people.add(profile(password=PASSWORD), ORIGIN)).account_id != ann.account_id
+        assert (await users.add(profile(password=PASSWORD), ORIGIN)).account_id != ann.account_id
         with pytest.raises(AccountUnknown):
-            await people.delete("nul\0", ORIGIN)
+            await users.delete("nul\0", ORIGIN)
 
 
 async def give_access(database: Database, account: Account) -> None:

@@ -23,9 +23,9 @@ from aiproject.adapters.http.asgi import RECORD
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.administration.jwts import Signer
 from aiproject.administration.model import Administrator
-from aiproject.administration.users import NewProfile, People
 from aiproject.administration.service import Administrators, Change
 from aiproject.administration.table_store import Tables
+from aiproject.administration.users import NewProfile, UserAdministration
 from aiproject.audit.model import Actor, ActorKind, AuditContext
 from aiproject.errors import InvalidInput, LoginFailed, NameTaken, TooManyRequests
 from aiproject.ledger.model import Meter
@@ -149,9 +149,9 @@ class TestTwins:
     async def test_each_is_edited_without_losing_its_name(
         self, accounts: Accounts, database: Database, passwords: PasswordService, twins: list[Account]
     ) -> None:
-        people = People(database, passwords, accounts, Closing(database), voice_ms=None)
+        users = UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
         for twin in twins:
-            await people.modify(twin.username, NewProfile(twin.username, "", "new@example.com", None, 7, 7), ORIGIN)
+            await users.modify(twin.username, NewProfile(twin.username, "", "new@example.com", None, 7, 7), ORIGIN)
             edited = await accounts.named(twin.username)
             assert (edited.account_id, edited.name_key) == (twin.account_id, twin.name_key)
             assert (edited.email, edited.tokens) == ("new@example.com", 7)
@@ -167,11 +167,11 @@ class TestTwins:
         self, accounts: Accounts, database: Database, passwords: PasswordService, twins: list[Account]
     ) -> None:
         """The key that a new name would get is free once the other one is gone."""
-        people = People(database, passwords, accounts, Closing(database), voice_ms=None)
-        await people.delete("owner", ORIGIN)
+        users = UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
+        await users.delete("owner", ORIGIN)
         await accounts.register("third", PASSWORD, "")
         with pytest.raises(NameTaken):
-            await people.modify("third", NewProfile(TWINS[1], "", "", None, 7, 7), ORIGIN)
+            await users.modify("third", NewProfile(TWINS[1], "", "", None, 7, 7), ORIGIN)
         with pytest.raises(NameTaken):
             await accounts.register(TWINS[1], PASSWORD, "")
         assert (await accounts.login(TWINS[1], "another horse")).account_id == twins[1].account_id
@@ -180,14 +180,14 @@ class TestTwins:
         self, accounts: Accounts, database: Database, passwords: PasswordService, twins: list[Account]
     ) -> None:
         """Else the owner of one guesses at the password of the other without end."""
-        people = People(database, passwords, accounts, Closing(database), voice_ms=None)
+        users = UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
         spellings = ("owner", "OWNER\u200c", "owner\ufe0f")
         for number in range(NAME_RULE.free):
             with pytest.raises(LoginFailed):
                 await accounts.login(spellings[number % 3], "wrong guess")
             await accounts.login(TWINS[1], "another horse")
         await accounts.unlock(TWINS[1])
-        await people.modify(TWINS[1], NewProfile("quite another", "another horse", "", None, 7, 7), ORIGIN)
+        await users.modify(TWINS[1], NewProfile("quite another", "another horse", "", None, 7, 7), ORIGIN)
         with pytest.raises(LoginFailed):
             await accounts.login("owner\u200d", "wrong guess")
         for name in spellings:

@@ -18,15 +18,15 @@ from aiproject.administration.service import Administrators, Session
 from aiproject.audit.model import Actor, ActorKind, AuditContext
 from aiproject.errors import AiProjectError
 
-__all__ = ["Call", "Door"]
+__all__ = ["AuthGuard", "Call", "Handler"]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that was let in.
+    """A call that was admitted.
 
     Attributes:
-        origin: who calls, and whence, for the audit log.
+        origin: who calls, and from where, for the audit log.
     """
 
     request: Request
@@ -37,13 +37,13 @@ class Call:
 Handler = Callable[[Call], Awaitable[Mapping[str, Any] | Response]]
 
 
-class Door:
-    """Lets calls in, or tells why not."""
+class AuthGuard:
+    """Admits calls by their JWT and its administrator's role, or refuses them."""
 
     def __init__(self, administrators: Administrators) -> None:
         self._administrators = administrators
 
-    def behind(self, handler: Handler, *, kind: Kind = "access") -> Callable[[Request], Awaitable[Response]]:
+    def protect(self, handler: Handler, *, kind: Kind = "access") -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that calls ``handler`` for those whose JWT is good and whose role is allowed to.
 
         Args:

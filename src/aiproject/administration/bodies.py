@@ -15,14 +15,13 @@ from msgspec import Meta, Struct
 
 from aiproject.accounts.login.password_policy import LEAST_MIN_LENGTH, MAX_PASSWORD_LENGTH
 from aiproject.accounts.routes.field_types import PASSWORD_RULE
-from aiproject.adapters.http.fields import document, reads
+from aiproject.adapters.http.fields import described_as, document, reads
 from aiproject.adapters.http.timestamps import Timestamp
 from aiproject.administration.model import Role
 from aiproject.administration.table_store import AdministratorRow, UserRow, VoucherRow
 from aiproject.api.legacy.bodies import DialogMessage
 
 __all__ = [
-    "MAX_MESSAGES",
     "AddAdministrator",
     "AddUser",
     "AddVoucher",
@@ -30,6 +29,7 @@ __all__ = [
     "AdministratorSignedIn",
     "AppInfo",
     "AuditExportQuery",
+    "AuditFilters",
     "AuditPage",
     "AuditQuery",
     "AuditRecord",
@@ -42,16 +42,14 @@ __all__ = [
     "ModifyAdministrator",
     "ModifyUser",
     "ModifyVoucher",
+    "OneRow",
     "RenewedToken",
     "RowQuery",
     "SwitchVoucher",
     "TableCount",
     "TablePage",
     "TableQuery",
-    "TableRow",
     "TrialQuestion",
-    "UserFields",
-    "VoucherLimit",
 ]
 
 MAX_UNITS: Final = 10**15
@@ -155,7 +153,9 @@ def read_moment(text: Any) -> int:
 Filled = Annotated[str, reads(read_filled), document(minLength=1)]
 Trimmed = Annotated[str | None, reads(read_trimmed)]
 Units = Annotated[int, Meta(ge=0, le=MAX_UNITS), reads(read_units)]
-UserName = Annotated[str, Meta(description="用户名", examples=["小明"]), reads(read_filled), document(minLength=1, maxLength=50)]
+UserName = Annotated[
+    str, Meta(description="用户名", examples=["小明"]), reads(read_filled), document(minLength=1, maxLength=50)
+]
 AdministratorName = Annotated[
     str, Meta(description="管理员用户名", examples=["admin"]), reads(read_filled), document(minLength=1, maxLength=50)
 ]
@@ -173,7 +173,9 @@ NewSecret = Annotated[
     document(minLength=LEAST_MIN_LENGTH, maxLength=MAX_PASSWORD_LENGTH, format="password"),
 ]
 Tokens = Annotated[Units, Meta(description="余额，单位为 token", examples=[10_000]), document(**{"x-unit": "token"})]
-Pictures = Annotated[Units, Meta(description="余额，单位为图片（张）", examples=[10]), document(**{"x-unit": "picture"})]
+Pictures = Annotated[
+    Units, Meta(description="余额，单位为图片（张）", examples=[10]), document(**{"x-unit": "picture"})
+]
 Mail = Annotated[Trimmed, Meta(description="邮箱，可为空", examples=[""])]
 Academy = Annotated[Trimmed, Meta(description="学院，可为空", examples=[""])]
 RoleField = Annotated[Role | None, Meta(description="角色", examples=["admin"]), reads(read_role)]
@@ -181,11 +183,16 @@ Switch = Annotated[
     bool,
     Meta(description="1 启用，0 禁用", examples=[1]),
     reads(read_flag),
-    document(type=["integer", "boolean"], enum=[0, 1, False, True]),
+    described_as(enum=[0, 1, False, True]),
 ]
 VoucherTarget = Annotated[str, Meta(description="令牌的名称或兑换码", examples=["开学礼包"]), reads(read_filled)]
 Audience = Annotated[Trimmed, Meta(description="可兑换的学院；空表示所有人", examples=[""])]
-Slider = Annotated[int | float, Meta(description="超出平台范围时取最近的边界"), reads(read_slider)]
+Slider = Annotated[
+    int | float,
+    Meta(description="超出平台范围时取最近的边界"),
+    reads(read_slider),
+    described_as(type="number"),
+]
 Jwt = Annotated[str, Meta(description="JWT", examples=["eyJhbGciOi…"])]
 
 
@@ -373,7 +380,9 @@ class DeleteVoucher(Struct, kw_only=True):
 class SwitchVoucher(Struct, kw_only=True):
     """A voucher, and whether it may be redeemed."""
 
-    is_available: Annotated[bool, Meta(description="1 启用，0 禁用"), reads(read_flag), document(type="integer", enum=[0, 1])]
+    is_available: Annotated[
+        bool, Meta(description="1 启用，0 禁用"), reads(read_flag), described_as(type="integer", enum=[0, 1])
+    ]
     token_name: VoucherTarget
 
 
@@ -382,7 +391,6 @@ class SwitchVoucher(Struct, kw_only=True):
 # Missing, it is refused like a list that does not exist, in the words of that refusal.
 TableName = Annotated[str, Meta(description="列表"), document(enum=["user", "admin", "token"], required=True)]
 Search = Annotated[str, Meta(description="名称包含此文字；owner 和 admin 也可搜索兑换码")]
-TableRow = UserRow | AdministratorRow | VoucherRow
 ROWS: Final[dict[str, Any]] = {
     "oneOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in (UserRow, AdministratorRow, VoucherRow)]
 }
@@ -415,7 +423,7 @@ class RowQuery(Struct, kw_only=True):
 class TablePage(Struct, kw_only=True):
     """Rows of a list."""
 
-    data: Annotated[list[dict[str, Any]], Meta(extra_json_schema={"items": ROWS})]
+    data: Annotated[list[dict[str, Any]], described_as(type="array", items=ROWS)]
 
 
 class TableCount(Struct, kw_only=True):
@@ -427,7 +435,7 @@ class TableCount(Struct, kw_only=True):
 class OneRow(Struct, kw_only=True):
     """A row of a list."""
 
-    data: Annotated[dict[str, Any], Meta(extra_json_schema=ROWS)]
+    data: Annotated[dict[str, Any], described_as(**ROWS)]
 
 
 # -- the audit log -----------------------------------------------------------------------------------------------------
@@ -437,7 +445,7 @@ Moment = Annotated[
     int | None,
     Meta(description="毫秒时间戳，或带时区的 ISO 8601", examples=["2026-11-22T00:00:00+08:00"]),
     reads(read_moment),
-    document(type="string"),
+    described_as(type="string"),
 ]
 
 

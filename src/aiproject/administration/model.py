@@ -11,6 +11,8 @@ from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, NotSignedIn, Refused
 
 __all__ = [
+    "ALLOWED",
+    "EVERYBODY",
     "MASK",
     "Administrator",
     "AdministratorUnknown",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aiproject.administration.model import AdministratorUnknown, NotPermitted
+from aiproject.administration.model import AdministratorUnknown, Malformed, NotPermitted
 from aiproject.administration.table_store import TableUnknown
 from aiproject.codes import Code, Detail
 from aiproject.errors import (
@@ -65,7 +65,13 @@ class Refusals:
             return Code.PERMISSION_NOT_ALLOW, format_message(Code.PERMISSION_NOT_ALLOW, Language.ZH)
         code, message = self.otherwise
         words = format_message(message, Language.ZH)
-        if isinstance(error, InvalidInput) and error.detail and error.detail not in _NOT_ADDED:
+        # Of a malformed request the console never said what is wrong with it.
+        if (
+            isinstance(error, InvalidInput)
+            and not isinstance(error, Malformed)
+            and error.detail
+            and error.detail not in _NOT_ADDED
+        ):
             return code, f"{words}：{format_error(error, Language.ZH)}"
         return code, words
 

@@ -1,14 +1,15 @@
-"""The addresses of the administration; each parses, calls one use case and shapes the answer.
+"""The endpoints of the administration: each reads its request, calls one use case and answers.
 
-Source: the original's clients, section 8.3, for what the original has; ``setup``, ``logout`` and ``audit`` are ours.
+Source: the original's clients, section 8.3, for what the original has; it has no ``setup``, ``logout`` and ``audit``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from msgspec import Struct, structs
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -16,30 +17,38 @@ from starlette.routing import Route
 from aiproject.adapters.http.asgi import client_address, note, request_id
 from aiproject.adapters.http.errors import error_response
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
-from aiproject.adapters.http.json import answer
-from aiproject.administration.auth_guard import Call, Door
-from aiproject.administration.fields import (
-    audit_filter,
-    body_of,
-    flag,
-    number,
-    optional_text,
-    parsed,
-    profile,
-    required_text,
-    role,
-    units,
+from aiproject.adapters.http.fields import read_fields_as
+from aiproject.adapters.http.operation import BodyOperation, Operation, envelope, succeed
+from aiproject.administration import operations
+from aiproject.administration.auth_guard import AuthGuard, Call, Handler
+from aiproject.administration.bodies import (
+    AdministratorSignedIn,
+    AppInfo,
+    AuditExportQuery,
+    AuditFilters,
+    AuditPage,
+    AuditQuery,
+    AuditRecord,
+    CountQuery,
+    OneRow,
+    RenewedToken,
+    RowQuery,
+    SwitchVoucher,
+    TableCount,
+    TablePage,
+    TableQuery,
 )
 from aiproject.administration.model import MASK, Malformed, Role
-from aiproject.administration.users import People
 from aiproject.administration.service import Administrators, Change
 from aiproject.administration.setup import SetupGuard
-from aiproject.administration.table_store import MAX_ROWS, TABLES, Tables, TableUnknown
+from aiproject.administration.table_store import TABLES, Tables, TableUnknown
 from aiproject.administration.trial import ModelTrial, trial_request
+from aiproject.administration.users import NewProfile, UserAdministration
+from aiproject.api.legacy.bodies import WholeAnswer
+from aiproject.audit.model import AuditFilter
 from aiproject.audit.service import EXPORT_MEDIA_TYPES, AuditLog, exported
 from aiproject.codes import Success
-from aiproject.errors import AiProjectError
-from aiproject.protocols.legacy import success
+from aiproject.errors import AiProjectError, InvalidInput
 from aiproject.vouchers.service import Vouchers
 
 __all__ = ["AdministrationRoutes", "Services"]
@@ -50,16 +59,16 @@ MODEL_TRIALS = Rate("model trial of an administrator", "20/minute")
 SETUP_GUESSES = Rate("guess of the setup code", "10/minute")
 """By address, beside the few guesses that a code allows at all."""
 
-DEFAULT_AUDIT_ROWS = 100
-MAX_OFFSET = 2**31 - 1
+Out = Mapping[str, Any]
+In = TypeVar("In", bound=Struct)
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the addresses call."""
+    """What the endpoints call."""
 
     administrators: Administrators
-    people: People
+    users: UserAdministration
     vouchers: Vouchers
     tables: Tables
     trial: ModelTrial
@@ -75,269 +84,251 @@ class AdministrationRoutes:
         app_id: of the vendor's application, of which the console gets the first two characters.
     """
 
-    def __init__(self, rooms: Services, *, app_id: str) -> None:
-        self._rooms = rooms
+    def __init__(self, services: Services, *, app_id: str) -> None:
+        self._services = services
         self._app_id = app_id
 
     def routes(self) -> Sequence[Route]:
         """Return all of them."""
-        door = Door(self._rooms.administrators)
-        return [
-            Route("/admin/login", self.login, methods=["POST"]),
-            Route("/admin/setup", self.set_up, methods=["POST"]),
-            Route("/admin/refresh", door.behind(self.refresh, kind="refresh"), methods=["GET"]),
-            *(
-                Route(f"/admin/{path}", door.behind(handler), methods=[method])
-                for method, path, handler in (
-                    ("POST", "logout", self.logout),
-                    ("POST", "console_test", self.console_test),
-                    ("POST", "add_normal_user", self.add_user),
-                    ("POST", "modify_normal_user", self.modify_user),
-                    ("POST", "delete_normal_user", self.delete_user),
-                    ("POST", "add_admin", self.add_admin),
-                    ("POST", "modify_admin", self.modify_admin),
-                    ("POST", "delete_admin", self.delete_admin),
-                    ("POST", "add_token", self.add_token),
-                    ("POST", "modify_token", self.modify_token),
-                    ("POST", "delete_token", self.delete_token),
-                    ("GET", "control_token", self.control_token),
-                    ("GET", "query_table", self.query_table),
-                    ("GET", "query_table_count", self.query_table_count),
-                    ("GET", "query_table_data", self.query_table_data),
-                    ("GET", "audit", self.audit),
-                    ("GET", "audit/export", self.export_audit),
-                )
-            ),
+        guard = AuthGuard(self._services.administrators)
+        guarded: tuple[tuple[Operation, Handler], ...] = (
+            (operations.LOGOUT, self.logout),
+            (operations.TRIAL, self.try_model),
+            (operations.ADD_USER, self.add_user),
+            (operations.MODIFY_USER, self.modify_user),
+            (operations.DELETE_USER, self.delete_user),
+            (operations.ADD_ADMINISTRATOR, self.add_administrator),
+            (operations.MODIFY_ADMINISTRATOR, self.modify_administrator),
+            (operations.DELETE_ADMINISTRATOR, self.delete_administrator),
+            (operations.ADD_VOUCHER, self.add_voucher),
+            (operations.MODIFY_VOUCHER, self.modify_voucher),
+            (operations.DELETE_VOUCHER, self.delete_voucher),
+            (operations.SWITCH_VOUCHER, self.switch_voucher),
+            (operations.PAGE, self.show_page),
+            (operations.COUNT, self.count_rows),
+            (operations.ROW, self.show_row),
+            (operations.AUDIT, self.show_audit),
+            (operations.EXPORT_AUDIT, self.export_audit),
+        )
+        endpoints: list[tuple[Operation, Callable[[Request], Awaitable[Response]]]] = [
+            (operations.LOGIN, self.login),
+            (operations.SET_UP, self.set_up),
+            (operations.REFRESH, guard.protect(self.refresh, kind="refresh")),
+            *((operation, guard.protect(handler)) for operation, handler in guarded),
         ]
+        return [Route(each.path, endpoint, methods=[each.method]) for each, endpoint in endpoints]
 
-    # -- coming and going -----------------------------------------------------------------------------------------
+    # -- sessions -------------------------------------------------------------------------------------------------
 
     async def login(self, request: Request) -> Response:
-        """Open a session: ``admin``, ``password``; two JWTs, and the vendor's keys, masked, which the console reads."""
+        """Open a session; the vendor's keys, which the console reads, are masked."""
         try:
-            fields = await body_of(request)
-            signed_in = await self._rooms.administrators.login(
-                required_text(fields, "admin"),
-                required_text(fields, "password"),
-                client_address(request.scope),
-                request_id(request.scope),
+            shown = await _read(operations.LOGIN, request)
+            signed_in = await self._services.administrators.login(
+                shown.admin, shown.password, client_address(request.scope), request_id(request.scope)
             )
         except AiProjectError as error:
             return error_response(request, error)
         note(request.scope, administrator=signed_in.administrator.admin_id, outcome="ok")
-        return answer(
-            success(
-                Success.ADMIN_LOGGED_IN,
-                access_token=signed_in.access_token,
-                refresh_token=signed_in.refresh_token,
-                app_info={"app_id": f"{self._app_id[:2]}{MASK}", "api_key": MASK, "api_secret": MASK},
-                role=str(signed_in.administrator.role),
-            )
+        body = AdministratorSignedIn(
+            access_token=signed_in.access_token,
+            refresh_token=signed_in.refresh_token,
+            app_info=AppInfo(app_id=f"{self._app_id[:2]}{MASK}", api_key=MASK, api_secret=MASK),
+            role=signed_in.administrator.role,
         )
+        return succeed(request, Success.ADMIN_LOGGED_IN, body)
 
     async def set_up(self, request: Request) -> Response:
-        """Make the first administrator: ``code`` as the terminal shows it, ``admin``, ``password``."""
-        rooms = self._rooms
+        """Make the first administrator, by the code that the terminal shows."""
+        services = self._services
         address = client_address(request.scope)
         try:
-            await rooms.limiter.hit(SETUP_GUESSES, address)
-            fields = await body_of(request)
-            code, name = required_text(fields, "code"), required_text(fields, "admin")
-            password = required_text(fields, "password")
-            rooms.setup.check(code)
-            made = await rooms.administrators.set_up(name, password, address, request_id(request.scope))
+            await services.limiter.hit(SETUP_GUESSES, address)
+            shown = await _read(operations.SET_UP, request)
+            services.setup.check(shown.code)
+            made = await services.administrators.set_up(shown.admin, shown.password, address, request_id(request.scope))
         except AiProjectError as error:
             return error_response(request, error)
-        rooms.setup.close()
+        services.setup.close()
         note(request.scope, administrator=made.admin_id, outcome="ok")
-        return answer(success(Success.FIRST_ADMIN_CREATED))
+        return succeed(request, Success.FIRST_ADMIN_CREATED)
 
-    async def refresh(self, call: Call) -> Mapping[str, Any]:
+    async def refresh(self, call: Call) -> Out:
         """Give a new access token for the refresh token."""
-        return success(Success.ADMIN_TOKEN_RENEWED, access_token=self._rooms.administrators.renew(call.session))
+        token = self._services.administrators.renew(call.session)
+        return envelope(Success.ADMIN_TOKEN_RENEWED, RenewedToken(access_token=token))
 
-    async def logout(self, call: Call) -> Mapping[str, Any]:
+    async def logout(self, call: Call) -> Out:
         """End the session."""
-        await self._rooms.administrators.logout(call.session, call.origin)
-        return success(Success.ADMIN_LOGGED_OUT)
+        await self._services.administrators.logout(call.session, call.origin)
+        return envelope(Success.ADMIN_LOGGED_OUT)
 
     # -- the model ------------------------------------------------------------------------------------------------
 
-    async def console_test(self, call: Call) -> Mapping[str, Any]:
-        """Ask the text model once: ``dialog``, ``limit``, ``top_k``, ``temperature``."""
-        await self._rooms.limiter.hit(MODEL_TRIALS, str(call.session.administrator.admin_id))
-        fields = await body_of(call.request)
-        question = trial_request(
-            fields.get("dialog"), fields.get("limit"), fields.get("top_k"), fields.get("temperature")
-        )  # fmt: skip
-        said = await self._rooms.trial.ask(question, call.origin)
-        return success(Success.TRIAL_ANSWERED, content=said.content, consume_token=said.consumed)
+    async def try_model(self, call: Call) -> Out:
+        """Ask the text model once."""
+        await self._services.limiter.hit(MODEL_TRIALS, str(call.session.administrator.admin_id))
+        question = trial_request(await _read(operations.TRIAL, call.request))
+        said = await self._services.trial.ask(question, call.origin)
+        return envelope(Success.TRIAL_ANSWERED, WholeAnswer(content=said.content, consume_token=said.consumed))
 
     # -- accounts -------------------------------------------------------------------------------------------------
 
-    async def add_user(self, call: Call) -> Mapping[str, Any]:
+    async def add_user(self, call: Call) -> Out:
         """Open an account with just the quota that is given."""
-        fields = await body_of(call.request)
-        new = profile(fields, "")
-        required_text(fields, "password")
-        await self._rooms.people.add(new, call.origin)
-        return success(Success.USER_ADDED)
+        new = await _read(operations.ADD_USER, call.request)
+        profile = NewProfile(
+            username=new.username,
+            password=new.password,
+            email=new.email or "",
+            academy=new.academy,
+            tokens=new.tokens,
+            pic_times=new.pictimes,
+        )
+        await self._services.users.add(profile, call.origin)
+        return envelope(Success.USER_ADDED)
 
-    async def modify_user(self, call: Call) -> Mapping[str, Any]:
-        """Change an account: ``target_user``, and what it shall be in ``new_user_info``."""
-        fields = await body_of(call.request)
-        target = required_text(fields, "target_user")
-        await self._rooms.people.modify(target, profile(parsed(fields.get("new_user_info")), "new_"), call.origin)
-        return success(Success.USER_CHANGED)
+    async def modify_user(self, call: Call) -> Out:
+        """Change an account."""
+        change = await _read(operations.MODIFY_USER, call.request)
+        new = change.new_user_info
+        profile = NewProfile(
+            username=new.new_username,
+            password=new.new_password,
+            email=new.new_email or "",
+            academy=new.new_academy,
+            tokens=new.new_tokens,
+            pic_times=new.new_pictimes,
+        )
+        await self._services.users.modify(change.target_user, profile, call.origin)
+        return envelope(Success.USER_CHANGED)
 
-    async def delete_user(self, call: Call) -> Mapping[str, Any]:
-        """Remove the person behind ``target_username``."""
-        gone = await self._rooms.people.delete(
-            required_text(await body_of(call.request), "target_username"), call.origin
-        )  # fmt: skip
-        return success(Success.DELETED, {"name": gone.username})
+    async def delete_user(self, call: Call) -> Out:
+        """Delete an account: what names its owner is erased, the ledger stays."""
+        target = (await _read(operations.DELETE_USER, call.request)).target_username
+        gone = await self._services.users.delete(target, call.origin)
+        return envelope(Success.DELETED, params={"name": gone.username})
 
     # -- administrators -------------------------------------------------------------------------------------------
 
-    async def add_admin(self, call: Call) -> Mapping[str, Any]:
-        """Make an administrator: ``admin``, ``password`` and, beyond the original, ``role``."""
-        fields = await body_of(call.request)
-        await self._rooms.administrators.add(
-            required_text(fields, "admin"),
-            required_text(fields, "password"),
-            role(fields, "role") or Role.ADMIN,
-            call.origin,
-        )
-        return success(Success.ADMIN_ADDED)
+    async def add_administrator(self, call: Call) -> Out:
+        """Make an administrator."""
+        new = await _read(operations.ADD_ADMINISTRATOR, call.request)
+        await self._services.administrators.add(new.admin, new.password, new.role or Role.ADMIN, call.origin)
+        return envelope(Success.ADMIN_ADDED)
 
-    async def modify_admin(self, call: Call) -> Mapping[str, Any]:
-        """Change ``target_admin``: ``new_name``, ``new_password`` and, beyond the original, ``new_role``."""
-        fields = await body_of(call.request)
-        change = Change(
-            optional_text(fields, "new_name"), optional_text(fields, "new_password"), role(fields, "new_role")
-        )  # fmt: skip
-        await self._rooms.administrators.modify(
-            required_text(fields, "target_admin"),
-            change,
+    async def modify_administrator(self, call: Call) -> Out:
+        """Change an administrator's name, password or role."""
+        wanted = await _read(operations.MODIFY_ADMINISTRATOR, call.request)
+        await self._services.administrators.modify(
+            wanted.target_admin,
+            Change(wanted.new_name, wanted.new_password, wanted.new_role),
             call.session.administrator,
             call.origin,
             session_id=call.session.session_id,
         )
-        return success(Success.USER_CHANGED)
+        return envelope(Success.USER_CHANGED)
 
-    async def delete_admin(self, call: Call) -> Mapping[str, Any]:
-        """Remove ``target_admin``, who is no owner."""
-        target = required_text(await body_of(call.request), "target_admin")
-        gone = await self._rooms.administrators.remove(target, call.origin, owners_too=False)
-        return success(Success.DELETED, {"name": gone.name})
+    async def delete_administrator(self, call: Call) -> Out:
+        """Remove an administrator who is no owner."""
+        target = (await _read(operations.DELETE_ADMINISTRATOR, call.request)).target_admin
+        gone = await self._services.administrators.remove(target, call.origin, owners_too=False)
+        return envelope(Success.DELETED, params={"name": gone.name})
 
     # -- vouchers -------------------------------------------------------------------------------------------------
 
-    async def add_token(self, call: Call) -> Mapping[str, Any]:
-        """Make a voucher: ``token_name``, ``token_limit`` (``tokens``, ``pictimes``), ``token_range`` (an academy).
-
-        Beyond the original: ``token_id``, a code of the operator's own. The list shows the code as ``Id``.
-        """
-        fields = await body_of(call.request)
-        limit = parsed(fields.get("token_limit"))
-        await self._rooms.vouchers.add(
-            name=required_text(fields, "token_name"),
-            code=optional_text(fields, "token_id"),
-            tokens=units(limit, "tokens", default=0),
-            pic_times=units(limit, "pictimes", default=0),
-            audience=optional_text(fields, "token_range", must_be_there=True),
+    async def add_voucher(self, call: Call) -> Out:
+        """Make a voucher."""
+        new = await _read(operations.ADD_VOUCHER, call.request)
+        await self._services.vouchers.add(
+            name=new.token_name,
+            code=new.token_id,
+            tokens=new.token_limit.tokens,
+            pic_times=new.token_limit.pictimes,
+            audience=new.token_range,
             origin=call.origin,
         )
-        return success(Success.VOUCHER_CREATED)
+        return envelope(Success.VOUCHER_CREATED)
 
-    async def modify_token(self, call: Call) -> Mapping[str, Any]:
+    async def modify_voucher(self, call: Call) -> Out:
         """Change a voucher: what it is worth from now on, for whom, and whether it may be redeemed."""
-        fields = await body_of(call.request)
-        limit = parsed(fields.get("new_token_limit"))
-        await self._rooms.vouchers.modify(
-            required_text(fields, "target_token"),
-            tokens=units(limit, "tokens"),
-            pic_times=units(limit, "pictimes"),
-            audience=optional_text(fields, "new_token_range", must_be_there=True),
-            is_available=flag(fields.get("new_token_is_available")),
+        wanted = await _read(operations.MODIFY_VOUCHER, call.request)
+        await self._services.vouchers.modify(
+            wanted.target_token,
+            tokens=wanted.new_token_limit.tokens,
+            pic_times=wanted.new_token_limit.pictimes,
+            audience=wanted.new_token_range,
+            is_available=wanted.new_token_is_available,
             origin=call.origin,
         )
-        return success(Success.VOUCHER_CHANGED)
+        return envelope(Success.VOUCHER_CHANGED)
 
-    async def delete_token(self, call: Call) -> Mapping[str, Any]:
+    async def delete_voucher(self, call: Call) -> Out:
         """Remove a voucher; what was redeemed stays."""
-        target = required_text(await body_of(call.request), "target_token")
-        gone = await self._rooms.vouchers.delete(target, origin=call.origin)
-        return success(Success.DELETED, {"name": gone.name or target.strip()})
+        target = (await _read(operations.DELETE_VOUCHER, call.request)).target_token
+        gone = await self._services.vouchers.delete(target, origin=call.origin)
+        return envelope(Success.DELETED, params={"name": gone.name or target.strip()})
 
-    async def control_token(self, call: Call) -> Mapping[str, Any]:
+    async def switch_voucher(self, call: Call) -> Out:
         """Switch a voucher on or off. A GET that changes something, since the contract has it so.
 
         No other page can make a browser send it: it needs the ``Authorization`` header.
         """
-        query = call.request.query_params
-        is_available = flag(query.get("is_available"))
-        await self._rooms.vouchers.set_available(
-            required_text(query, "token_name"), is_available, origin=call.origin
-        )  # fmt: skip
-        return success(Success.VOUCHER_ENABLED if is_available else Success.VOUCHER_DISABLED)
+        wanted = _query(SwitchVoucher, call)
+        await self._services.vouchers.set_available(wanted.token_name, wanted.is_available, origin=call.origin)
+        return envelope(Success.VOUCHER_ENABLED if wanted.is_available else Success.VOUCHER_DISABLED)
 
     # -- lists ----------------------------------------------------------------------------------------------------
 
-    async def query_table(self, call: Call) -> Mapping[str, Any]:
-        """List rows of ``table``: ``query_range`` of them from ``start`` on; ``search`` is beyond the original."""
-        query = call.request.query_params
-        data = await self._rooms.tables.page(
-            _table(query),
-            start=number(query, "start", 0, most=MAX_OFFSET),
-            limit=number(query, "query_range", 0, most=MAX_OFFSET),
-            search=query.get("search", ""),
+    async def show_page(self, call: Call) -> Out:
+        """List rows of a list, in the order in which they were made."""
+        table = _table(call)
+        wanted = _query(TableQuery, call)
+        data = await self._services.tables.page(
+            table,
+            start=wanted.start,
+            limit=wanted.query_range,
+            search=wanted.search,
             shows_codes=_shows_codes(call),
         )
-        return success(Success.ROWS_FOUND, {"count": len(data)}, data=data)
+        return envelope(Success.ROWS_FOUND, TablePage(data=data), {"count": len(data)})
 
-    async def query_table_count(self, call: Call) -> Mapping[str, Any]:
-        """Count the rows of ``table``."""
-        query = call.request.query_params
-        count = await self._rooms.tables.count(
-            _table(query), search=query.get("search", ""), shows_codes=_shows_codes(call)
-        )
-        return success(Success.ROWS_FOUND, {"count": count}, total_count=count)
+    async def count_rows(self, call: Call) -> Out:
+        """Count the rows of a list."""
+        table = _table(call)
+        wanted = _query(CountQuery, call)
+        count = await self._services.tables.count(table, search=wanted.search, shows_codes=_shows_codes(call))
+        return envelope(Success.ROWS_FOUND, TableCount(total_count=count), {"count": count})
 
-    async def query_table_data(self, call: Call) -> Mapping[str, Any]:
-        """Show the row of ``table`` that is called ``target_name``."""
-        query = call.request.query_params
-        target = query.get("target_name", "")
-        row = await self._rooms.tables.row(_table(query), target, shows_codes=_shows_codes(call))
-        return success(Success.ROW_FOUND, {"name": target}, data=row)
+    async def show_row(self, call: Call) -> Out:
+        """Show the row of a list that has a name."""
+        table = _table(call)
+        target = _query(RowQuery, call).target_name
+        row = await self._services.tables.row(table, target, shows_codes=_shows_codes(call))
+        return envelope(Success.ROW_FOUND, OneRow(data=row), {"name": target})
 
     # -- the audit log --------------------------------------------------------------------------------------------
 
-    async def audit(self, call: Call) -> Mapping[str, Any]:
-        """List entries, the newest first: ``limit`` of them, with numbers below ``before``, and filters."""
-        query = call.request.query_params
-        limit = number(query, "limit", 1, most=MAX_ROWS, default=DEFAULT_AUDIT_ROWS)
-        found = await self._rooms.audit.newest(audit_filter(query), limit=limit + 1)
-        page = found[:limit]
-        return success(
-            Success.ROWS_FOUND,
-            {"count": len(page)},
-            data=[exported(entry) for entry in page],
-            next=page[-1].seq if len(found) > limit else None,
+    async def show_audit(self, call: Call) -> Out:
+        """List entries of the audit log, the newest first."""
+        wanted = _query(AuditQuery, call)
+        # One more, to know whether there are more.
+        found = await self._services.audit.newest(_filter(wanted), limit=wanted.limit + 1)
+        page = found[: wanted.limit]
+        body = AuditPage(
+            data=[AuditRecord(**exported(entry)) for entry in page],
+            next=page[-1].seq if len(found) > wanted.limit else None,
         )
+        return envelope(Success.ROWS_FOUND, body, {"count": len(page)})
 
     async def export_audit(self, call: Call) -> Response:
-        """Write all entries that fit the filters out, the oldest first: ``format`` is ``jsonl`` or ``csv``."""
-        query = call.request.query_params
-        form = query.get("format", "jsonl")
-        if form != "csv" and form != "jsonl":
-            raise Malformed
-        wanted = audit_filter(query)
-        await self._rooms.audit.record(call.origin, "audit.export", "audit log", after={"format": form})
-        lines = self._rooms.audit.export("csv" if form == "csv" else "jsonl", wanted)
+        """Write all entries that fit the filters out, the oldest first."""
+        wanted = _query(AuditExportQuery, call)
+        form = wanted.format
+        await self._services.audit.record(call.origin, "audit.export", "audit log", after={"format": form})
         return StreamingResponse(
-            lines,
-            media_type=EXPORT_MEDIA_TYPES["csv" if form == "csv" else "jsonl"],
+            self._services.audit.export(form, _filter(wanted)),
+            media_type=EXPORT_MEDIA_TYPES[form],
             headers={
                 "Cache-Control": "no-store",
                 "Content-Disposition": f'attachment; filename="audit.{form}"',
@@ -346,8 +337,43 @@ class AdministrationRoutes:
         )
 
 
-def _table(query: Mapping[str, str]) -> str:
-    name = query.get("table", "")
+async def _read(operation: BodyOperation[In], request: Request) -> In:
+    """Return the body of a request.
+
+    Raises:
+        Malformed: it is no JSON object, or a field is missing or of another type. The console's answer does not say
+            which, as the original's did not; the log's line does.
+        BodyTooLarge: see `BodyOperation.read`.
+    """
+    try:
+        return await operation.read(request)
+    except InvalidInput as error:
+        raise Malformed(error.detail, **error.params) from None
+
+
+def _query(kind: type[In], call: Call) -> In:
+    """Return the parameters of a query.
+
+    Raises:
+        Malformed: as for `_read`.
+    """
+    try:
+        return read_fields_as(kind, call.request.query_params)
+    except InvalidInput as error:
+        raise Malformed(error.detail, **error.params) from None
+
+
+def _filter(wanted: AuditFilters) -> AuditFilter:
+    names = structs.asdict(wanted)
+    return AuditFilter(
+        **{name: names[name] for name in ("actor", "action", "target", "request_id", "since", "until")},
+        before_seq=wanted.before,
+    )
+
+
+def _table(call: Call) -> str:
+    """Return the list's name. Looked at before the other parameters, as in the original."""
+    name = call.request.query_params.get("table", "")
     if name not in TABLES:
         raise TableUnknown
     return name

@@ -22,7 +22,14 @@ from aiproject.errors import NotFound
 from aiproject.protocols.names import lookup_keys
 from aiproject.vouchers.model import normal_code
 
-__all__ = ["MAX_ROWS", "TABLES", "AdministratorRow", "TableUnknown", "Tables", "UserRow", "VoucherRow"]
+__all__ = [
+    "TABLES",
+    "AdministratorRow",
+    "TableUnknown",
+    "Tables",
+    "UserRow",
+    "VoucherRow",
+]
 
 MAX_ROWS = 500
 """Rows of one answer; who asks for more gets so many."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
-import msgspec
-
+from aiproject.administration.bodies import TrialQuestion
 from aiproject.audit.model import AuditContext, Fact
 from aiproject.audit.service import AuditLog
 from aiproject.calls.running import RunningCalls
@@ -20,17 +17,8 @@ __all__ = ["ModelTrial", "TrialAnswer", "trial_request"]
 MAX_TOKENS = 8192
 """The console's slider ends there; the platform takes 1 to 8192 for most models, the upstream lowers it for others."""
 
-LEAST_TEMPERATURE = 0.01
+MIN_TEMPERATURE = 0.01
 """The platform takes (0, 1]; the console's slider begins at 0."""
-
-MAX_MESSAGES = 2000
-
-
-class _Message(msgspec.Struct):
-    """A message as the console sends it."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +29,27 @@ class TrialAnswer:
     consumed: int
 
 
-def trial_request(dialog: object, limit: object, top_k: object, temperature: object) -> ChatRequest:
+def trial_request(question: TrialQuestion) -> ChatRequest:
     """Return the console's question with its numbers brought into the platform's bounds.
 
     Raises:
-        InvalidInput: no dialog, or numbers that are none.
+        InvalidInput: a text has a lone surrogate, which no frame can carry.
     """
     try:
-        messages = msgspec.convert(dialog, tuple[_Message, ...])
-        for message in messages:
+        for message in question.dialog:
             message.content.encode()
-    except (msgspec.ValidationError, UnicodeEncodeError):
+    except UnicodeEncodeError:
         raise InvalidInput from None
-    if not 0 < len(messages) <= MAX_MESSAGES:
-        raise InvalidInput
+    messages = tuple(ChatMessage(message.role, message.content) for message in question.dialog)
     return ChatRequest(
-        tuple(ChatMessage(message.role, message.content) for message in messages),
-        max_tokens=int(_clamped(limit, 1, MAX_TOKENS)),
-        temperature=_clamped(temperature, LEAST_TEMPERATURE, 1.0),
-        top_k=int(_clamped(top_k, 1, 6)),
+        messages,
+        max_tokens=int(_clamped(question.limit, 1, MAX_TOKENS)),
+        temperature=_clamped(question.temperature, MIN_TEMPERATURE, 1.0),
+        top_k=int(_clamped(question.top_k, 1, 6)),
     )
 
 
-def _clamped(value: object, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidInput
-    if isinstance(value, float) and not math.isfinite(value):  # an int can be too large to be asked
-        raise InvalidInput
+def _clamped(value: float, least: float, most: float) -> float:
     return min(max(value, least), most)
 
 

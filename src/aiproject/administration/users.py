@@ -1,4 +1,4 @@
-"""What administrators do to accounts: one transaction each, with the books and the audit log in it."""
+"""What administrators do to accounts: one transaction each, with the ledger and the audit log in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aiproject.errors import AccountUnknown
 from aiproject.ledger.model import Grant, Kind, Meter
 from aiproject.ledger.service import apply_grants, grants_of
 
-__all__ = ["NewProfile", "People"]
+__all__ = ["NewProfile", "UserAdministration"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -48,7 +48,7 @@ class NewProfile:
         return self.password.strip() not in ("", MASK)
 
 
-class People:
+class UserAdministration:
     """Adding, changing and deleting accounts.
 
     Args:
@@ -87,11 +87,11 @@ class People:
             new.password,
             new.email,
             new.academy,
-            open_books=partial(self._open_books, new, origin),
+            open_books=partial(self._grant_opening, new, origin),
             origin=origin,
         )
 
-    async def _open_books(
+    async def _grant_opening(
         self, new: NewProfile, origin: AuditContext, connection: Connection, account_id: int
     ) -> None:  # fmt: skip
         orders = grants_of(
@@ -118,7 +118,7 @@ class People:
             NameTaken: by another account.
             InvalidInput: see `check_new_account` and `refuse_misleading_name`.
         """
-        # A password that is not given is checked as something that passes.
+        # No password given: the checks of a new account get one that passes.
         password = new.password if new.has_password else secrets.token_hex(16)
         checked = check_new_account(
             new.username, password, new.email, new.academy, password_min_length=self._password_min_length
@@ -150,7 +150,7 @@ class People:
         return old
 
     async def delete(self, target: str, origin: AuditContext) -> Account:
-        """Remove the person: name, mail, password, uuid, keys and sessions; the books keep the account's number.
+        """Erase what names the owner: name, mail, password, uuid, keys and sessions; the account's number stays.
 
         Raises:
             AccountUnknown: there is none of this name.

@@ -17,10 +17,8 @@ from aiproject.meters import MAX_UNITS, Meter
 __all__ = [
     "LIMIT_NAMES",
     "ApiKeyView",
-    "CapFields",
     "KeyFields",
     "KeyName",
-    "LimitFields",
     "LimitView",
     "LimitsView",
     "caps_of",

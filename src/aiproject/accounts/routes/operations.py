@@ -12,7 +12,13 @@ from aiproject.codes import Code
 from aiproject.errors import AiProjectError, InvalidInput, LoginFailed, NotAllowed, NotSignedIn, SpendLimitReached
 from aiproject.protocols.v1 import failure_of
 
-__all__ = ["NOBODY", "TAG", "caller", "failures", "owner"]
+__all__ = [
+    "NOBODY",
+    "TAG",
+    "caller",
+    "failures",
+    "owner",
+]
 
 TAG: Final = "账号自助"
 

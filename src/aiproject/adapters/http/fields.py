@@ -17,12 +17,21 @@ from msgspec import inspect
 from aiproject.codes import Detail
 from aiproject.errors import InvalidInput
 
-__all__ = ["document", "read_fields_as", "reads"]
+__all__ = [
+    "SCHEMA",
+    "described_as",
+    "document",
+    "read_fields_as",
+    "reads",
+]
 
 S = TypeVar("S", bound=msgspec.Struct)
 Reader = Callable[[Any], Any]
 
 READER: Final = "aiproject.reader"
+
+SCHEMA: Final = "x-aiproject-schema"
+"""The keyword under which `described_as` hands a schema to `aiproject.web.openapi`; it is in no description."""
 
 
 def reads(reader: Reader) -> msgspec.Meta:
@@ -45,6 +54,15 @@ def document(**keywords: Any) -> msgspec.Meta:
         keywords: of JSON Schema, as ``maxLength``.
     """
     return msgspec.Meta(extra_json_schema=keywords)
+
+
+def described_as(**keywords: Any) -> msgspec.Meta:
+    """Return the annotation of a field whose schema msgspec cannot make of its type.
+
+    Args:
+        keywords: of JSON Schema, in place of those of the type; description and examples stay.
+    """
+    return msgspec.Meta(extra_json_schema={SCHEMA: keywords})
 
 
 class _Field(NamedTuple):

@@ -14,7 +14,7 @@ from aiproject.codes import Detail
 from aiproject.errors import InvalidInput
 from aiproject.protocols.legacy import json_bytes
 
-__all__ = ["answer", "optional_text_field", "read_fields", "text_field"]
+__all__ = ["answer", "read_fields"]
 
 MAX_BODY_BYTES = 64 * 1024
 """Bytes of such a body; the longest legal one, a registration, has about two thousand."""
@@ -45,26 +45,3 @@ async def read_fields(request: Request) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise InvalidInput(Detail.BODY_NOT_JSON_OBJECT)
     return fields
-
-
-def text_field(fields: Mapping[str, Any], name: str) -> str:
-    """Return a field that must be there.
-
-    Raises:
-        InvalidInput: it is missing, null or no text.
-    """
-    value = fields.get(name)
-    if value is None:
-        raise InvalidInput(Detail.FIELD_MISSING, field=name)
-    if not isinstance(value, str):
-        raise InvalidInput(Detail.FIELD_NOT_TEXT, field=name)
-    return value
-
-
-def optional_text_field(fields: Mapping[str, Any], name: str) -> str | None:
-    """Return a field that may be missing or null.
-
-    Raises:
-        InvalidInput: it is something else than text.
-    """
-    return None if fields.get(name) is None else text_field(fields, name)

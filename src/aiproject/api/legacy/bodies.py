@@ -9,7 +9,15 @@ from msgspec import Meta, Struct
 from aiproject.accounts.routes.field_types import Username, Uuid
 from aiproject.adapters.http.fields import document
 
-__all__ = ["BrowserChat", "ChatBody", "DialogMessage", "KeyChat", "PairChat", "Transcript", "WholeAnswer"]
+__all__ = [
+    "BrowserChat",
+    "ChatBody",
+    "DialogMessage",
+    "KeyChat",
+    "PairChat",
+    "Transcript",
+    "WholeAnswer",
+]
 
 
 class DialogMessage(Struct):

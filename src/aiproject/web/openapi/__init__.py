@@ -12,11 +12,11 @@ from aiproject import __version__
 from aiproject.accounts.routes import account, api_keys, legacy, mail, sessions
 from aiproject.accounts.sessions.cookies import COOKIE
 from aiproject.adapters.http.operation import Schema
+from aiproject.administration import operations as administration
 from aiproject.api.legacy import operations as calls
 from aiproject.ledger import routes as usage
 from aiproject.vouchers import routes as vouchers
 from aiproject.web import probes
-from aiproject.web.openapi import admin
 from aiproject.web.openapi.generate import paths_of, schemas_of
 
 __all__ = ["describe"]
@@ -26,6 +26,7 @@ OPERATIONS: Final = (
     *calls.OPERATIONS,
     *vouchers.OPERATIONS,
     *usage.OPERATIONS,
+    *administration.OPERATIONS,
     *probes.OPERATIONS,
     *sessions.OPERATIONS,
     *account.OPERATIONS,
@@ -52,6 +53,12 @@ SECURITY_SCHEMES: Final[dict[str, Schema]] = {
         "name": COOKIE,
         "description": f"浏览器会话，由 `POST /v1/sessions` 设置；经 HTTPS 时名为 `__Host-{COOKIE}`",
     },
+    "adminJwt": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "`/admin/login` 给出的 JWT",
+    },
 }
 
 
@@ -73,8 +80,8 @@ def describe() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "components": {
-            "securitySchemes": {**SECURITY_SCHEMES, **admin.SECURITY_SCHEMES},
+            "securitySchemes": SECURITY_SCHEMES,
             "schemas": schemas_of(OPERATIONS),
         },
-        "paths": {**paths_of(OPERATIONS), **admin.paths()},
+        "paths": paths_of(OPERATIONS),
     }

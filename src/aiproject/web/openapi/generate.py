@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from aiproject.adapters.http.fields import SCHEMA
 from aiproject.adapters.http.operation import (
     Answer,
     BodyOperation,
@@ -146,9 +147,17 @@ def _in_query(operation: Operation) -> Iterator[Schema]:
     _, schemas = msgspec.json.schema_components((operation.query,), ref_template=REFERENCE)
     schema = _normal(schemas[_name(operation.query)])
     for name, described in schema["properties"].items():
+        is_required = described.pop("required", name in schema["required"])
         said = {"description": described.pop("description")} if "description" in described else {}
-        is_required = name in schema["required"]
-        yield {"name": name, "in": "query", "required": is_required, "schema": described, **said}
+        yield {"name": name, "in": "query", "required": is_required, "schema": _in_url(described), **said}
+
+
+def _in_url(schema: Schema) -> Schema:
+    """Return the schema of a parameter of a query, which is missing where a field of a body would be null or empty."""
+    if not schema.get("default", True):
+        del schema["default"]
+    alternatives = [each for each in schema.pop("anyOf", ()) if each != {"type": "null"}]
+    return {**schema, **(alternatives[0] if len(alternatives) == 1 else {})}
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
@@ -262,6 +271,8 @@ def _normal(schema: Any) -> Any:
         return [_normal(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
+    if SCHEMA in schema:
+        return {**{name: schema[name] for name in ("description", "examples") if name in schema}, **schema[SCHEMA]}
     found = {name: _normal(value) for name, value in schema.items()}
     values = found.get("enum")
     if isinstance(values, list) and values:
