@@ -74,42 +74,42 @@ def claim(name: str, request_id: str, *, body: str = "body") -> ClaimKey:
 class TestClaims:
     async def test_of_many_calls_share_a_transaction(self, house: House) -> None:
         orders = [claim(f"{n:03}", f"call {n}") for n in range(100)]
-        turns = await asyncio.gather(*map(house.books.order, orders))
+        turns = await asyncio.gather(*map(house.books.submit, orders))
         assert turns == [OURS] * 100
         assert house.writer.runs == 1
         assert len(await house.rows()) == 100
 
     async def test_of_one_key_in_one_transaction_are_worked_off_in_their_order(self, house: House) -> None:
         orders = [claim("k", "a"), claim("k", "b"), claim("k", "c", body="another"), claim("l", "d")]
-        assert await asyncio.gather(*map(house.books.order, orders)) == [OURS, BUSY, OTHER_BODY, OURS]
+        assert await asyncio.gather(*map(house.books.submit, orders)) == [OURS, BUSY, OTHER_BODY, OURS]
         assert house.writer.runs == 1
         assert await house.rows() == [("k", "a", "running", None), ("l", "d", "running", None)]
 
     async def test_given_up_and_claimed_again_in_one_transaction(self, house: House) -> None:
-        await house.books.order(claim("k", "a"))
+        await house.books.submit(claim("k", "a"))
         orders = [
-            house.books.order(claim("k", "b")),
-            house.books.order(GiveKeyUp(KEY, "b")),  # not its own to give up
-            house.books.order(claim("k", "c")),
-            house.books.order(GiveKeyUp(KEY, "a")),
-            house.books.order(claim("k", "d", body="another")),
+            house.books.submit(claim("k", "b")),
+            house.books.submit(GiveKeyUp(KEY, "b")),  # not its own to give up
+            house.books.submit(claim("k", "c")),
+            house.books.submit(GiveKeyUp(KEY, "a")),
+            house.books.submit(claim("k", "d", body="another")),
         ]
         assert await asyncio.gather(*orders) == [BUSY, None, BUSY, None, OURS]
         assert house.writer.runs == 2
         assert await house.rows() == [("k", "d", "running", None)]
 
     async def test_given_up_leave_nothing(self, house: House) -> None:
-        await asyncio.gather(*(house.books.order(claim(name, "a")) for name in "klm"))
-        await asyncio.gather(*(house.books.order(GiveKeyUp(Key("account 1", name), "a")) for name in "km"))
+        await asyncio.gather(*(house.books.submit(claim(name, "a")) for name in "klm"))
+        await asyncio.gather(*(house.books.submit(GiveKeyUp(Key("account 1", name), "a")) for name in "km"))
         assert await house.rows() == [("l", "a", "running", None)]
 
     async def test_whose_lease_ran_out_are_taken_over(self, house: House) -> None:
-        await asyncio.gather(*(house.books.order(claim(name, "dead")) for name in "kl"))
+        await asyncio.gather(*(house.books.submit(claim(name, "dead")) for name in "kl"))
         await house.let_leases_end()
         turns = await asyncio.gather(
-            house.books.order(claim("k", "b")),
-            house.books.order(claim("l", "c", body="another")),
-            house.books.order(claim("l", "d")),
+            house.books.submit(claim("k", "b")),
+            house.books.submit(claim("l", "c", body="another")),
+            house.books.submit(claim("l", "d")),
         )
         assert list(turns) == [OURS, OTHER_BODY, OURS]
         assert [row[1] for row in await house.rows()] == ["b", "d"]
@@ -121,8 +121,8 @@ class TestClaims:
         house.quotas.let_key_go(KEY, "b")  # not its own to let go
         await house.let_leases_end()
         await house.quotas.renew()
-        assert await house.books.order(claim("k", "c")) is BUSY
-        assert await house.books.order(claim("gone", "c")) is OURS
+        assert await house.books.submit(claim("k", "c")) is BUSY
+        assert await house.books.submit(claim("gone", "c")) is OURS
 
     async def test_of_two_nodes_at_once_disturb_nobody(self, house: House, database_url: str) -> None:
         """Each key has one winner, though many batches of both want the same new keys in the same moment."""
@@ -130,7 +130,7 @@ class TestClaims:
         try:
             nodes = [LedgerBatcher(database) for database in databases]
             turns = await asyncio.gather(
-                *(nodes[n % 2].order(claim(f"{n // 8:02}", f"call {n}")) for n in range(320)), return_exceptions=True
+                *(nodes[n % 2].submit(claim(f"{n // 8:02}", f"call {n}")) for n in range(320)), return_exceptions=True
             )
         finally:
             for database in databases:
@@ -142,29 +142,29 @@ class TestClaims:
 class TestAnswers:
     async def test_are_stored_with_their_charges_in_one_transaction(self, house: House) -> None:
         names = [f"{n:02}" for n in range(20)]
-        await asyncio.gather(*(house.books.order(claim(name, name)) for name in names))
+        await asyncio.gather(*(house.books.submit(claim(name, name)) for name in names))
         runs = house.writer.runs
         answers = {name: bytes(range(256)) * 5 + b"'\\%s" + name.encode() for name in names}
         charged = await asyncio.gather(*(house.finish(Key("account 1", name), name, answers[name]) for name in names))
         assert charged == [7] * 20
         assert house.writer.runs == runs + 2, "all holds, all settlements"
         assert await house.rows() == [(name, name, "done", answers[name]) for name in names]
-        assert await house.books.order(claim("07", "late")) is ANSWERED
-        assert await house.books.order(claim("07", "late", body="another")) is OTHER_BODY
+        assert await house.books.submit(claim("07", "late")) is ANSWERED
+        assert await house.books.submit(claim("07", "late", body="another")) is OTHER_BODY
 
     async def test_that_are_long_are_written_in_portions(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(keys_module, "MAX_STATEMENT_BYTES", 1000)
-        await asyncio.gather(*(house.books.order(claim(name, name)) for name in "abcd"))
+        await asyncio.gather(*(house.books.submit(claim(name, name)) for name in "abcd"))
         lengths = {"a": 400, "b": 400, "c": 400, "d": 3000}
         await asyncio.gather(*(house.finish(Key("account 1", n), n, n.encode() * lengths[n]) for n in "abcd"))
         assert {row[0]: len(row[3] or b"") for row in await house.rows()} == lengths
 
     async def test_are_not_stored_nor_charged_once_the_key_is_in_other_hands(self, house: House) -> None:
-        await house.books.order(claim("k", "a"))
+        await house.books.submit(claim("k", "a"))
         hold = await house.quotas.hold(house.account, Meter.TOKENS, 10, request_id="a")
         await house.let_leases_end()
         late = Settle(hold, 7, Outcome.FINISHED, Stage.LAST_FRAME, reported=7, answer=(*KEY, b"late"))
-        turn, settled = await asyncio.gather(house.books.order(claim("k", "b")), house.books.order(late))
+        turn, settled = await asyncio.gather(house.books.submit(claim("k", "b")), house.books.submit(late))
         assert turn is OURS
         assert settled is not None
         assert (getattr(settled, "charged", None), getattr(settled, "is_key_lost", None)) == (0, True)
@@ -172,9 +172,9 @@ class TestAnswers:
         assert await house.rows() == [("k", "b", "done", b"right")]
 
     async def test_are_not_given_up(self, house: House) -> None:
-        await house.books.order(claim("k", "a"))
+        await house.books.submit(claim("k", "a"))
         await house.finish(KEY, "a", b"answer")
-        await house.books.order(GiveKeyUp(KEY, "a"))
+        await house.books.submit(GiveKeyUp(KEY, "a"))
         assert await house.rows() == [("k", "a", "done", b"answer")]
 
     async def test_need_a_claim(self, house: House) -> None:
@@ -211,9 +211,9 @@ class TestTrouble:
 
     async def test_an_order_at_fault_does_not_cost_its_neighbours_their_keys(self, house: House) -> None:
         results = await asyncio.gather(
-            house.books.order(claim("k", "a")),
-            house.books.order(claim("l", "b", body="x" * 65)),  # too long for its column; SQLite does not mind
-            house.books.order(claim("m", "c")),
+            house.books.submit(claim("k", "a")),
+            house.books.submit(claim("l", "b", body="x" * 65)),  # too long for its column; SQLite does not mind
+            house.books.submit(claim("m", "c")),
             return_exceptions=True,
         )
         assert (results[0], results[2]) == (OURS, OURS)

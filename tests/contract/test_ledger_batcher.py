@@ -68,7 +68,7 @@ class House:
         )
 
     async def capture(self, hold: Hold, units: int) -> Settled | SettlementDeferred | None:
-        return await self.books.order(capturing(hold, units))
+        return await self.books.submit(capturing(hold, units))
 
     async def balance(self) -> tuple[int, int]:
         """Tokens, and how many of them are held."""
@@ -130,16 +130,16 @@ async def until(claim: Callable[[], bool]) -> None:
 
 class TestGroupCommit:
     async def test_alone_an_order_goes_at_once(self, small_house: House) -> None:
-        hold = await small_house.books.order(small_house.opening("a"))
+        hold = await small_house.books.submit(small_house.opening("a"))
         assert small_house.writer.runs == 1
         assert await small_house.capture(hold, 7) == Settled(7, 0, HoldState.CAPTURED)
         assert small_house.writer.runs == 2
 
     async def test_what_gathers_meanwhile_shares_a_transaction(self, small_house: House) -> None:
         small_house.writer.gate.clear()
-        first = asyncio.create_task(small_house.books.order(small_house.opening("first")))
+        first = asyncio.create_task(small_house.books.submit(small_house.opening("first")))
         await until(lambda: small_house.writer.runs == 1)
-        others = [asyncio.create_task(small_house.books.order(small_house.opening(f"{n}"))) for n in range(50)]
+        others = [asyncio.create_task(small_house.books.submit(small_house.opening(f"{n}"))) for n in range(50)]
         await asyncio.sleep(0)
         small_house.writer.gate.set()
         await asyncio.gather(first, *others)
@@ -150,7 +150,7 @@ class TestGroupCommit:
         async def order_after(rounds: int) -> Hold:
             for _ in range(rounds):
                 await asyncio.sleep(0)
-            return await small_house.books.order(small_house.opening(f"{rounds}"))
+            return await small_house.books.submit(small_house.opening(f"{rounds}"))
 
         await asyncio.gather(*(order_after(rounds) for rounds in range(GATHER_ROUNDS)))
         assert small_house.writer.runs == 1
@@ -159,7 +159,7 @@ class TestGroupCommit:
         small_house.writer.gate.clear()
         orders = []
         for number in range(50):
-            orders.append(asyncio.create_task(small_house.books.order(small_house.opening(f"{number}"))))
+            orders.append(asyncio.create_task(small_house.books.submit(small_house.opening(f"{number}"))))
             await asyncio.sleep(0)
         assert small_house.writer.runs == 1
         small_house.writer.gate.set()
@@ -169,23 +169,23 @@ class TestGroupCommit:
     async def test_very_many_are_several_transactions(self, small_house: House) -> None:
         await small_house.quotas.grant(small_house.account, tokens=100_000)
         count = 2 * MAX_BATCH + 1
-        await asyncio.gather(*(small_house.books.order(small_house.opening(f"{n}")) for n in range(count)))
+        await asyncio.gather(*(small_house.books.submit(small_house.opening(f"{n}")) for n in range(count)))
         assert small_house.writer.runs == 3
         assert await small_house.balance() == (101_000, 10 * count)
 
     async def test_orders_are_worked_off_in_their_order(self, small_house: House) -> None:
         """Who came first gets what is left."""
         orders = [small_house.opening(f"{n}", 300) for n in range(5)]
-        results = await asyncio.gather(*map(small_house.books.order, orders), return_exceptions=True)
+        results = await asyncio.gather(*map(small_house.books.submit, orders), return_exceptions=True)
         assert [type(result) for result in results] == [Hold, Hold, Hold, QuotaBusy, QuotaBusy]
 
     async def test_a_refusal_does_not_disturb_its_neighbours(self, house: House) -> None:
         results = await asyncio.gather(
-            house.books.order(house.opening("a")),
-            house.books.order(house.opening("poor", 5000)),
-            house.books.order(house.opening("unknown", account_id=1)),
-            house.books.order(Grant(house.account.account_id, TOKENS, MAX_UNITS, Kind.GRANT, "too much")),
-            house.books.order(house.opening("b")),
+            house.books.submit(house.opening("a")),
+            house.books.submit(house.opening("poor", 5000)),
+            house.books.submit(house.opening("unknown", account_id=1)),
+            house.books.submit(Grant(house.account.account_id, TOKENS, MAX_UNITS, Kind.GRANT, "too much")),
+            house.books.submit(house.opening("b")),
             return_exceptions=True,
         )
         assert [type(result) for result in results] == [Hold, QuotaExhausted, AccountUnknown, InvalidInput, Hold]
@@ -193,16 +193,16 @@ class TestGroupCommit:
         assert await house.balance() == (1000, 20)
 
     async def test_an_order_at_fault_fails_alone(self, house: House) -> None:
-        await house.books.order(house.opening("taken"))
+        await house.books.submit(house.opening("taken"))
         names = ["a", "taken", "b", "twice", "twice"]
         results = await asyncio.gather(
-            *(house.books.order(house.opening(name)) for name in names), return_exceptions=True
+            *(house.books.submit(house.opening(name)) for name in names), return_exceptions=True
         )
         assert [type(result) for result in results] == [Hold, UniqueViolation, Hold, Hold, UniqueViolation]
         assert await house.balance() == (1000, 40)
 
     async def test_one_account_in_many_orders_of_a_transaction(self, house: House) -> None:
-        opened = await asyncio.gather(*(house.books.order(house.opening(f"{n}", 20)) for n in range(30)))
+        opened = await asyncio.gather(*(house.books.submit(house.opening(f"{n}", 20)) for n in range(30)))
         assert await house.balance() == (1000, 600)
         runs = house.writer.runs
         await asyncio.gather(*(house.capture(hold, 11) for hold in opened))
@@ -387,13 +387,13 @@ class TestCallersWhoLeave:
         self, small_house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         caller = asyncio.create_task(small_house.quotas.hold(small_house.account, TOKENS, 100, request_id="a"))
-        tell = small_house.books._tell
+        tell = small_house.books._resolve
 
         def tell_and_cancel(*arguments: Any) -> None:
             tell(*arguments)
             caller.cancel()
 
-        monkeypatch.setattr(small_house.books, "_tell", tell_and_cancel)
+        monkeypatch.setattr(small_house.books, "_resolve", tell_and_cancel)
         with pytest.raises(asyncio.CancelledError):
             await caller
         monkeypatch.undo()
@@ -425,7 +425,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestConflicts:
     async def test_a_batch_in_the_way_of_others_is_done_again(self, small_house: House) -> None:
         small_house.writer.trouble(TransientConflict("deadlock"), times=10)
-        hold = await small_house.books.order(small_house.opening("a"))
+        hold = await small_house.books.submit(small_house.opening("a"))
         small_house.writer.trouble(TransientConflict("deadlock"), times=10)
         assert await small_house.capture(hold, 7) == Settled(7, 0, HoldState.CAPTURED)
         assert small_house.writer.runs == 22
@@ -435,10 +435,10 @@ class TestConflicts:
         self, small_house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(books_module, "CONFLICT_SECONDS", 0.05)
-        hold = await small_house.books.order(small_house.opening("a"))
+        hold = await small_house.books.submit(small_house.opening("a"))
         small_house.writer.trouble(TransientConflict("deadlock"), times=40)
         results = await asyncio.gather(
-            small_house.books.order(small_house.opening("b")), small_house.capture(hold, 7), return_exceptions=True
+            small_house.books.submit(small_house.opening("b")), small_house.capture(hold, 7), return_exceptions=True
         )
         assert isinstance(results[0], Unavailable)
         assert results[1] == Settled(7, 0, HoldState.CAPTURED)
@@ -449,20 +449,20 @@ class TestConflicts:
         self, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A real one: the account's row is locked by somebody else, and freed while the hold is on its way."""
-        monkeypatch.setattr(books_module, "ORDER_PATIENCE", 0.3)
-        monkeypatch.setattr(books_module, "PATIENCE_LOOK", 0.1)
+        monkeypatch.setattr(books_module, "COMMAND_PATIENCE", 0.3)
+        monkeypatch.setattr(books_module, "PATIENCE_CHECK", 0.1)
         if house.database.dialect == "sqlite":
             other = sqlite3.connect(house.database.path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable, match="did not commit"):
-                await house.books.order(house.opening("a"))
+                await house.books.submit(house.opening("a"))
             other.close()
         else:
             async with house.database.begin() as connection:
                 row = sa.select(users.c.Tokens).where(users.c.AccountId == house.account.account_id).with_for_update()
                 await connection.execute(row)
                 with pytest.raises(Unavailable, match="did not commit"):
-                    await house.books.order(house.opening("a"))
+                    await house.books.submit(house.opening("a"))
         async with asyncio.timeout(20):
             while True:
                 found = await house.row_of("a")
@@ -476,7 +476,7 @@ class TestConflicts:
         if house.database.dialect == "sqlite":
             other = sqlite3.connect(house.database.path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
-            waiting = asyncio.create_task(house.books.order(house.opening("a")))
+            waiting = asyncio.create_task(house.books.submit(house.opening("a")))
             await asyncio.sleep(0.2)
             assert not waiting.done()
             other.execute("ROLLBACK")
@@ -485,7 +485,7 @@ class TestConflicts:
             async with house.database.begin() as connection:
                 row = sa.select(users.c.Tokens).where(users.c.AccountId == house.account.account_id).with_for_update()
                 await connection.execute(row)
-                waiting = asyncio.create_task(house.books.order(house.opening("a")))
+                waiting = asyncio.create_task(house.books.submit(house.opening("a")))
                 await asyncio.sleep(0.2)
                 assert not waiting.done()
         assert (await waiting).amount == 10
@@ -546,10 +546,10 @@ class TestCommitsInDoubt:
         assert await house.balance() == (1000, 0)
 
     async def test_the_doubt_outlasts_a_fault_in_the_batch(self, house: House) -> None:
-        await house.books.order(house.opening("taken"))
+        await house.books.submit(house.opening("taken"))
         house.writer.trouble(CommitInDoubt("connection lost while committing"), when="instead")
         results = await asyncio.gather(
-            *(house.books.order(house.opening(name)) for name in ("a", "taken", "b")), return_exceptions=True
+            *(house.books.submit(house.opening(name)) for name in ("a", "taken", "b")), return_exceptions=True
         )
         # "taken" is of this owner, so that after a doubt it cannot be told from an order that was done.
         assert [type(result) for result in results] == [Hold, Hold, Hold]
@@ -576,9 +576,9 @@ class TestOutages:
     async def test_those_that_wait_in_the_queue_are_refused_too(self, small_house: House) -> None:
         small_house.writer.trouble(Unavailable("away"), times=1000)
         small_house.writer.gate.clear()
-        first = asyncio.create_task(small_house.books.order(small_house.opening("a")))
+        first = asyncio.create_task(small_house.books.submit(small_house.opening("a")))
         await until(lambda: small_house.writer.runs == 1)
-        second = asyncio.create_task(small_house.books.order(small_house.opening("b")))
+        second = asyncio.create_task(small_house.books.submit(small_house.opening("b")))
         await asyncio.sleep(0)
         small_house.writer.gate.set()
         results = await asyncio.gather(first, second, return_exceptions=True)
@@ -588,16 +588,16 @@ class TestOutages:
     async def test_its_end_is_noticed_without_an_order(self, small_house: House) -> None:
         small_house.writer.trouble(Unavailable("away"), times=3)
         with pytest.raises(Unavailable):
-            await small_house.books.order(small_house.opening("a"))
+            await small_house.books.submit(small_house.opening("a"))
         await until(lambda: not small_house.books.is_database_away)
-        await small_house.books.order(small_house.opening("b"))
+        await small_house.books.submit(small_house.opening("b"))
 
     async def test_a_caller_does_not_wait_for_ever(self, small_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(books_module, "SETTLE_PATIENCE", 0.1)
         hold = await small_house.quotas.hold(small_house.account, TOKENS, 100, request_id="a")
         small_house.writer.gate.clear()
         told: list[object] = []
-        assert await small_house.books.order(capturing(hold, 140), told.append) == SettlementDeferred()
+        assert await small_house.books.submit(capturing(hold, 140), told.append) == SettlementDeferred()
         assert told == []
         small_house.writer.gate.set()
         await small_house.books.close()
@@ -738,7 +738,7 @@ class TestLeases:
     async def test_a_sweeper_leaves_alone_what_was_renewed_meanwhile(self, house: House) -> None:
         hold = await house.quotas.hold(house.account, TOKENS, 10, request_id="a")
         order = Settle(hold=hold, charge=0, outcome=Outcome.SERVER_KILLED, stage=Stage.HELD, expired_only=True)
-        assert await house.books.order(order) is None
+        assert await house.books.submit(order) is None
         assert await house.balance() == (1000, 10)
 
     async def test_a_late_answer_is_charged_once(self, house: House) -> None:
@@ -773,23 +773,23 @@ class TestLeases:
 
 class TestTheEnd:
     async def test_what_was_ordered_is_committed_first(self, small_house: House) -> None:
-        orders = [asyncio.create_task(small_house.books.order(small_house.opening(f"{n}"))) for n in range(3)]
+        orders = [asyncio.create_task(small_house.books.submit(small_house.opening(f"{n}"))) for n in range(3)]
         await asyncio.sleep(0)
         await small_house.books.close()
         assert [order.result().amount for order in orders] == [10, 10, 10]
         with pytest.raises(Unavailable):
-            await small_house.books.order(small_house.opening("late"))
+            await small_house.books.submit(small_house.opening("late"))
         told: list[object] = []
         with pytest.raises(Unavailable):
-            await small_house.books.order(capturing(orders[0].result(), 1), told.append)
+            await small_house.books.submit(capturing(orders[0].result(), 1), told.append)
         assert [type(result) for result in told] == [Unavailable]
 
     async def test_but_not_with_endless_patience(self, small_house: House) -> None:
         hold = await small_house.quotas.hold(small_house.account, TOKENS, 100, request_id="a")
         small_house.writer.gate.clear()
         told: list[object] = []
-        settling = asyncio.create_task(small_house.books.order(capturing(hold, 5), told.append))
-        opening = asyncio.create_task(small_house.books.order(small_house.opening("b")))
+        settling = asyncio.create_task(small_house.books.submit(capturing(hold, 5), told.append))
+        opening = asyncio.create_task(small_house.books.submit(small_house.opening("b")))
         await until(lambda: small_house.writer.runs == 2)
         await small_house.books.close(patience=0.1)
         results = await asyncio.gather(settling, opening, return_exceptions=True)
@@ -800,7 +800,7 @@ class TestTheEnd:
     async def test_nor_with_a_database_that_is_away(self, small_house: House) -> None:
         small_house.writer.trouble(Unavailable("away"), times=1000)
         with pytest.raises(Unavailable):
-            await small_house.books.order(small_house.opening("a"))
+            await small_house.books.submit(small_house.opening("a"))
         async with asyncio.timeout(3):
             await small_house.books.close()
         small_house.writer.troubles.clear()

@@ -20,8 +20,8 @@ from aiproject.administration.model import MASK
 from aiproject.audit.model import CHANGED, AuditContext, Fact
 from aiproject.audit.store import record
 from aiproject.errors import AccountUnknown
+from aiproject.ledger.grants import apply_grants, grants_of
 from aiproject.ledger.model import Grant, Kind, Meter
-from aiproject.ledger.service import apply_grants, grants_of
 
 __all__ = ["NewProfile", "UserAdministration"]
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.db.errors import Dialect
 from aiproject.adapters.db.schema import stored_answer
-from aiproject.ledger.batch import database_now
+from aiproject.ledger.lease_store import database_now
 from aiproject.ledger.model import Key
 
 __all__ = ["ClaimState", "claim_state", "delete_answers", "stored_body"]

@@ -1,15 +1,16 @@
-"""Group commit: the orders of concurrent calls share transactions, and each waits until its own is committed.
+"""Group commit: the commands of concurrent calls share transactions, and each waits until its own is committed.
 
-There is no timer. While one transaction is on its way, orders gather; the next takes them all, and those that the event
-loop is just about to bring: a transaction costs as much as some ten orders, so that few large ones are half the work of
-many small ones. Alone, an order goes at once. What the database does to a batch is dealt with here:
+There is no timer. While one transaction is under way, commands gather; the next takes them all, and those that the
+event loop is just about to bring: a transaction costs as much as about ten commands, so that few large ones are half
+the work of many small ones. A single command is committed at once. The batcher handles what happens to a batch:
 
-* in the way of others (deadlock, busy): the batch is done again;
-* its commit is in doubt: done again, looking first whether it was done;
-* away, or in the way of others for seconds on end: new holds are refused at once, settlements are kept and tried again
-  until the database is back. It is asked for a sign of life until then, orders or not;
-* silent: whoever waits for a hold is refused after a while; should it be committed after all, it is released;
-* one order of the batch is at fault: each is done by itself, so that only that one fails.
+* it conflicts with others (deadlock, busy): the batch is retried;
+* its commit is in doubt: it is retried, and looks first whether it was committed;
+* the database is away, or has conflicts for seconds on end: new holds are refused at once, settlements are kept and
+  retried until it is back. It is asked for a sign of life until then, with commands or without;
+* the database is silent: callers that wait for a hold are refused after a while; if it is committed after all, it is
+  released;
+* one command of the batch is at fault: each is committed by itself, so that only that one fails.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from aiproject.adapters.db.runner import Steps, Writer, open_writer
 from aiproject.adapters.fault_points import fault_point
 from aiproject.adapters.log import get_logger
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
-from aiproject.ledger.batch import Order, Result, steps
+from aiproject.ledger.batch import Result, steps
 from aiproject.ledger.model import (
     ClaimKey,
     ClaimResult,
+    Command,
     ExtendHold,
     GiveKeyUp,
     Grant,
@@ -49,49 +51,49 @@ __all__ = ["LedgerBatcher", "SettlementDeferred"]
 log = get_logger("quotas")
 
 MAX_BATCH = 256
-"""Orders of one transaction; keeps its locks short (some milliseconds) and its statements small."""
+"""Commands of one transaction; keeps its locks short (some milliseconds) and its statements small."""
 
 GATHER_ROUNDS = 4
-"""Rounds of the event loop that a batch waits at most while each brings more orders."""
+"""Rounds of the event loop that a batch waits at most while each brings more commands."""
 
 FIRST_PAUSE = 0.01
-"""Seconds before a batch that met others is done again; doubled each time, drawn at random below."""
+"""Seconds before a batch that conflicted is retried: an upper bound that doubles each time, drawn at random below."""
 
 MAX_PAUSE = 1.0
-"""Seconds between two tries while the database is away."""
+"""Seconds between two attempts while the database is away, at most."""
 
 CONFLICT_SECONDS = 7.0
-"""Seconds that batches meet others without one success, until the database counts as away. Settlements are kept."""
+"""Seconds of conflicts without one success after which the database counts as away. Settlements are kept."""
 
-ORDER_PATIENCE = 7.0
-"""Seconds until a caller hears that its order could not be committed, whatever the database does meanwhile. With the
-time between two looks, a call is refused within 10 s. Not for settlements."""
+COMMAND_PATIENCE = 7.0
+"""Seconds after which a caller is told that its command was not committed, whatever the database does meanwhile. With
+the time between two checks, a call is refused within 10 s. Not for settlements."""
 
 SETTLE_PATIENCE = 5.0
-"""Seconds that a finished call waits for its settlement before it hears that it is `SettlementDeferred`."""
+"""Seconds that a finished call waits for its settlement before it gets `SettlementDeferred` instead."""
 
-PATIENCE_LOOK = 1.0
-"""Seconds between two looks at who waits."""
+PATIENCE_CHECK = 1.0
+"""Seconds between two checks of who has waited too long."""
 
 
 class SettlementDeferred(Struct, frozen=True):
-    """A settlement is not committed yet; it is kept and tried again until the database is back."""
+    """A settlement is not committed yet; it is kept and retried until the database is back."""
 
 
 class _Pending(Struct, eq=False):
-    """An order, and who waits for it.
+    """A command, and who waits for it.
 
     Attributes:
-        done: told the result, or that the order is kept, or that it took too long; cancelled if the caller does not
-            wait any more.
-        then: called with the result, whoever waits.
-        since: when it was ordered, by the loop's clock.
+        done: resolved with the result, or that the command is kept, or that it took too long; cancelled if the caller
+            does not wait any more.
+        then: called with the result, whether anybody waits or not.
+        since: when it was submitted, by the loop's clock.
         may_be_done: it was part of a commit that is in doubt.
-        is_suspect: it was part of a batch of which one order is at fault, so it goes alone.
+        is_suspect: it was part of a batch of which one command is at fault, so it goes alone.
         is_given_up: its caller was told that it took too long.
     """
 
-    order: Order
+    command: Command
     done: asyncio.Future[Result | SettlementDeferred]
     then: Callable[[Result], None] | None
     since: float
@@ -101,17 +103,20 @@ class _Pending(Struct, eq=False):
 
 
 class LedgerBatcher:
-    """Takes orders and commits them in batches, one transaction at a time in this process.
+    """Commits commands in batches, one transaction at a time in this process.
+
+    One at a time, because two batches of a process would mostly meet at the same accounts, where one waits for the
+    other's locks anyway; and so commands are carried out in the order in which they were submitted.
 
     Args:
-        writer: makes the transactions; ``None``: a writer of the database's.
+        writer: makes the transactions; ``None``: the database's own.
     """
 
     def __init__(self, database: Database, writer: Writer | None = None) -> None:
         self._dialect = database.dialect
         self._writer = open_writer(database) if writer is None else writer
         self._queue: deque[_Pending] = deque()
-        self._batch: list[_Pending] = []  # on its way
+        self._batch: list[_Pending] = []  # the one that is being committed
         self._worker: asyncio.Task[None] | None = None
         self._is_away = False
         self._is_closing = False
@@ -124,23 +129,25 @@ class LedgerBatcher:
         return self._is_away
 
     @overload
-    async def order(self, order: OpenHold | ExtendHold) -> Hold: ...
+    async def submit(self, command: OpenHold | ExtendHold) -> Hold: ...
     @overload
-    async def order(
-        self, order: Settle, then: Callable[[Result], None] | None = None
+    async def submit(
+        self, command: Settle, then: Callable[[Result], None] | None = None
     ) -> Settled | SettlementDeferred | None: ...
     @overload
-    async def order(self, order: Grant) -> int: ...
+    async def submit(self, command: Grant) -> int: ...
     @overload
-    async def order(self, order: ClaimKey) -> ClaimResult: ...
+    async def submit(self, command: ClaimKey) -> ClaimResult: ...
     @overload
-    async def order(self, order: GiveKeyUp | Renew) -> None: ...
+    async def submit(self, command: GiveKeyUp | Renew) -> None: ...
 
-    async def order(self, order: Order, then: Callable[[Result], None] | None = None) -> Result | SettlementDeferred:
-        """Return once the order is committed; where a settlement cannot be, return `SettlementDeferred` after a while.
+    async def submit(
+        self, command: Command, then: Callable[[Result], None] | None = None
+    ) -> Result | SettlementDeferred:
+        """Return once the command is committed; if a settlement cannot be, return `SettlementDeferred` after a while.
 
-        A caller that is cancelled meanwhile does not take its order back; but a hold that nobody takes is released, and
-        a key that nobody takes is given up.
+        A caller that is cancelled meanwhile does not take its command back: it may be part of a transaction already.
+        But a hold that nobody takes is released, and a key that nobody takes is given up.
 
         Args:
             then: called with the result once there is one, also if nobody waits any more. Must not raise.
@@ -148,29 +155,30 @@ class LedgerBatcher:
         Raises:
             QuotaExhausted, QuotaBusy, SpendLimitReached, NotSignedIn: for `OpenHold`; nothing was held.
             AccountUnknown: there is no such account.
-            Unavailable: the database is away or takes too long, or these books are closed. Not for `Settle` while
-                they are open.
+            Unavailable: the database is away or takes too long, or this batcher is closed. Not for `Settle` while
+                it is open.
         """
         if self._is_closed:
             stopped = Unavailable("the server stopped")
             if then is not None:
                 then(stopped)
             raise stopped
-        if self._is_away and not isinstance(order, Settle):
+        if self._is_away and not isinstance(command, Settle):
+            # Not queued: a refusal now is worth more to the caller than a hold in a minute.
             raise Unavailable("the database is away", retry_after=2)
-        pending = self._queued(order, then)
+        pending = self._queued(command, then)
         try:
             result = await pending.done
         except asyncio.CancelledError:
-            if not pending.done.cancelled():  # told, and cancelled before it could take it
-                self._undo_untaken(pending.order, pending.done.result())
+            if not pending.done.cancelled():  # the result was there, and the caller was cancelled before it took it
+                self._undo_untaken(pending.command, pending.done.result())
             raise
         if isinstance(result, AiProjectError):
             raise result
         return result
 
     async def close(self, patience: float = 5.0) -> None:
-        """Wait until everything ordered is committed, at most ``patience`` seconds; the rest is left to the sweeper."""
+        """Wait until every command is committed, at most ``patience`` seconds; the rest is left to the sweeper."""
         self._is_closing = True
         if self._worker is not None:
             await asyncio.wait([self._worker], timeout=patience)
@@ -182,8 +190,8 @@ class LedgerBatcher:
         self._batch.clear()
         self._queue.clear()
         for pending in left:
-            log.error("an order was not committed before the end", order=type(pending.order).__name__)
-            self._tell(pending, Unavailable("the server stopped"))
+            log.error("a command was not committed before the end", command=type(pending.command).__name__)
+            self._resolve(pending, Unavailable("the server stopped"))
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -191,18 +199,18 @@ class LedgerBatcher:
 
     # -- the queue ------------------------------------------------------------------------------------------------
 
-    def _queued(self, order: Order, then: Callable[[Result], None] | None = None) -> _Pending:
+    def _queued(self, command: Command, then: Callable[[Result], None] | None = None) -> _Pending:
         loop = asyncio.get_running_loop()
-        pending = _Pending(order, loop.create_future(), then, loop.time())
+        pending = _Pending(command, loop.create_future(), then, loop.time())
         self._queue.append(pending)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
             if self._patience is None:
-                self._patience = loop.call_later(PATIENCE_LOOK, self._look_after_the_patient)
+                self._patience = loop.call_later(PATIENCE_CHECK, self._check_patience)
         return pending
 
     async def _gather(self) -> None:
-        """Let the loop go round as long as that brings more orders. Alone, an order waits for one empty round."""
+        """Let the loop go round as long as that brings more commands. Alone, a command waits for one empty round."""
         known = len(self._queue)
         for _ in range(GATHER_ROUNDS):
             await asyncio.sleep(0)
@@ -219,37 +227,38 @@ class LedgerBatcher:
             batch.append(queue.popleft())
         return batch
 
-    def _tell(self, pending: _Pending, result: Result) -> None:
+    def _resolve(self, pending: _Pending, result: Result) -> None:
+        """Hand a command's result to whoever waits for it, or undo what nobody waits for."""
         if pending.then is not None:
             pending.then(result)
         if not pending.done.done():
             pending.done.set_result(result)
         elif pending.is_given_up or pending.done.cancelled():
-            self._undo_untaken(pending.order, result)
+            self._undo_untaken(pending.command, result)
 
-    def _undo_untaken(self, order: Order, result: Result | SettlementDeferred) -> None:
+    def _undo_untaken(self, command: Command, result: Result | SettlementDeferred) -> None:
         """Its caller has gone: nobody will use the hold or the key, nor end it."""
         if self._is_closed:
             return
-        if isinstance(order, OpenHold) and isinstance(result, Hold):
+        if isinstance(command, OpenHold) and isinstance(result, Hold):
             # An extension is not undone: its call has the hold still, and settles the whole of it.
             self._queued(_release_of(result, Outcome.CLIENT_GONE))
-        elif isinstance(order, ClaimKey) and result is ClaimResult.OURS:
-            self._queued(GiveKeyUp(order.key, order.request_id))
+        elif isinstance(command, ClaimKey) and result is ClaimResult.OURS:
+            self._queued(GiveKeyUp(command.key, command.request_id))
 
     def _refuse_new(self, pendings: Iterable[_Pending], error: Unavailable | Misconfigured) -> list[_Pending]:
-        """Tell all but settlements that the database is away; return what is to be tried again."""
+        """Refuse all but settlements, since the database is away; return what is to be retried."""
         kept = []
         for pending in pendings:
-            order = pending.order
-            if isinstance(order, Settle):
+            command = pending.command
+            if isinstance(command, Settle):
                 kept.append(pending)
                 continue
-            self._tell(pending, Unavailable(f"the database is away: {_detail(error)}", retry_after=2))
-            if pending.may_be_done and isinstance(order, OpenHold):
+            self._resolve(pending, Unavailable(f"the database is away: {_detail(error)}", retry_after=2))
+            if pending.may_be_done and isinstance(command, OpenHold):
                 # It may be committed although nobody waits for it: give it back as soon as that can be seen.
-                hold = Hold(order.account_id, order.capability, order.want, order.request_id, order.attempt)
-                pending.order = _release_of(hold, Outcome.SERVER_FAILED)
+                hold = Hold(command.account_id, command.capability, command.want, command.request_id, command.attempt)
+                pending.command = _release_of(hold, Outcome.SERVER_FAILED)
                 kept.append(pending)
         return kept
 
@@ -276,19 +285,19 @@ class LedgerBatcher:
                         pending.may_be_done = True
                     self._put_back(batch)
                     if is_new:
-                        continue  # look at once whether it was done
+                        continue  # without a pause: the retry finds out whether it was committed
                     self._go_away(error)
                 except (Unavailable, Misconfigured) as error:
                     self._put_back(batch)
                     self._go_away(error)
-                except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to one order and must not stop the books
+                except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to one command and must not stop the others
                     self._find_fault(batch, error)
                     if batch:
                         continue
                 else:
                     self._batch = []
                     for pending, result in zip(batch, results, strict=True):
-                        self._tell(pending, result)
+                        self._resolve(pending, result)
                     pause, conflict_since = FIRST_PAUSE, None
                     continue
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads, hides nothing
@@ -297,12 +306,12 @@ class LedgerBatcher:
             self._worker = None
 
     async def _commit(self, batch: list[_Pending]) -> list[Result]:
-        orders = [pending.order for pending in batch]
+        commands = [pending.command for pending in batch]
         may_be_done = any(pending.may_be_done for pending in batch)
-        has_settlement = any(isinstance(order, Settle) for order in orders)
+        has_settlement = any(isinstance(command, Settle) for command in commands)
 
         def make() -> Steps[list[Result]]:
-            results = yield from steps(orders, dialect=self._dialect, may_be_done=may_be_done)
+            results = yield from steps(commands, dialect=self._dialect, may_be_done=may_be_done)
             if has_settlement:
                 fault_point("before commit of a settlement")
             return results
@@ -314,7 +323,7 @@ class LedgerBatcher:
         return results
 
     def _put_back(self, batch: list[_Pending]) -> None:
-        """Have a batch done again, without what nobody waits for and was certainly not done."""
+        """Queue a batch again, before the others, without what nobody waits for and was certainly not committed."""
         self._batch = []
         self._queue.extendleft(each for each in reversed(batch) if each.may_be_done or not each.is_given_up)
 
@@ -326,24 +335,23 @@ class LedgerBatcher:
         self._queue = deque(self._refuse_new(self._queue, error))
 
     def _find_fault(self, batch: list[_Pending], error: Exception) -> None:
-        """One order of the batch is at fault: each is done by itself, so that only that one fails."""
+        """One command of the batch is at fault: commit each by itself, so that only that one fails."""
         if len(batch) > 1:
             for pending in batch:
                 pending.is_suspect = True
             self._put_back(batch)
             return
         self._batch = []
-        # What is not of our tree may quote values.
-        word = error if isinstance(error, AiProjectError) else StatementFailed(type(error).__name__, None)
+        # The text of an error that is not of our tree may quote values, which must reach neither log nor caller.
+        told = error if isinstance(error, AiProjectError) else StatementFailed(type(error).__name__, None)
         for pending in batch:
-            log.error("an order failed", order=type(pending.order).__name__, error=str(word)[:300])
-            self._tell(pending, word)
+            log.error("a command failed", command=type(pending.command).__name__, error=str(told)[:300])
+            self._resolve(pending, told)
 
-    def _look_after_the_patient(self) -> None:
-        """Tell who has waited long that a settlement is kept, or that an order took too long; look again soon if
-        anybody may wait then.
+    def _check_patience(self) -> None:
+        """Resolve what has waited long: a settlement is kept, any other command took too long.
 
-        One timer that runs on over the moments without orders, since there are many of those in a second.
+        One timer that runs on over the moments without commands, since there are many of those in a second.
         """
         self._patience = None
         if self._worker is None:
@@ -353,16 +361,16 @@ class LedgerBatcher:
         for pending in (*self._batch, *self._queue):
             if pending.done.done():
                 continue
-            if isinstance(pending.order, Settle):
+            if isinstance(pending.command, Settle):
                 if pending.since <= now - SETTLE_PATIENCE:
                     pending.done.set_result(SettlementDeferred())
-            elif pending.since <= now - ORDER_PATIENCE:
+            elif pending.since <= now - COMMAND_PATIENCE:
                 pending.is_given_up = True
-                waited = f"the database did not commit within {ORDER_PATIENCE:g} s"
+                waited = f"the database did not commit within {COMMAND_PATIENCE:g} s"
                 pending.done.set_result(Unavailable(waited, retry_after=2))
         if any(each.is_given_up and not each.may_be_done for each in self._queue):
             self._queue = deque(each for each in self._queue if each.may_be_done or not each.is_given_up)
-        self._patience = loop.call_later(PATIENCE_LOOK, self._look_after_the_patient)
+        self._patience = loop.call_later(PATIENCE_CHECK, self._check_patience)
 
 
 def _release_of(hold: Hold, outcome: Outcome) -> Settle:

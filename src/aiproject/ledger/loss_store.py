@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import user as users
-from aiproject.ledger.batch import database_now
+from aiproject.ledger.lease_store import database_now
 
 __all__ = ["LossFilter", "LossSum", "sums_of_losses"]
 

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_UNITS",
     "ClaimKey",
     "ClaimResult",
+    "Command",
     "Entry",
     "ExtendHold",
     "GiveKeyUp",
@@ -311,6 +312,10 @@ class GiveKeyUp(Struct, frozen=True):
 
     key: Key
     request_id: str
+
+
+Command = OpenHold | ExtendHold | Settle | Grant | Refund | Renew | ClaimKey | GiveKeyUp
+"""What the ledger is asked to do, in one transaction with the other commands of a batch."""
 
 
 class Settled(Struct, frozen=True):

@@ -7,32 +7,29 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from functools import partial
-from types import MappingProxyType
-from typing import TypeVar
 
 from msgspec.structs import replace
 
 from aiproject.accounts.core.model import Account
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.log import get_logger
-from aiproject.audit.model import AuditContext, Fact, server_origin
-from aiproject.audit.store import record
+from aiproject.audit.model import AuditContext, server_origin
 from aiproject.errors import AiProjectError
-from aiproject.ledger import batch as store
-from aiproject.ledger.account_store import name_and_balances, read_balances
+from aiproject.ledger.account_store import read_balances
+from aiproject.ledger.batch import Result
 from aiproject.ledger.batcher import LedgerBatcher, SettlementDeferred
+from aiproject.ledger.grants import apply_grants, apply_refund, by_meter, grants_of
 from aiproject.ledger.model import (
     MAX_UNITS,
     ClaimKey,
     ClaimResult,
     ExtendHold,
     GiveKeyUp,
-    Grant,
     Hold,
     Key,
     KeyLost,
@@ -47,21 +44,17 @@ from aiproject.ledger.model import (
     Settled,
     Stage,
     Unpaid,
-    rule_facts,
     snapshot,
 )
 from aiproject.ledger.rules import CHARGES, RULE_VERSION, Basis, charge, is_billable
 from aiproject.ledger.settled import SEALED
+from aiproject.ledger.sweeper import SWEEP_LIMIT, close_expired
 from aiproject.ledger.waiting import HoldQueue, Watch
 
-__all__ = ["LeaseTimes", "Quotas", "apply_grants", "grants_of"]
+__all__ = ["LeaseTimes", "Quotas"]
 
 log = get_logger("quotas")
 
-A = TypeVar("A", int, int | None)
-
-SWEEP_LIMIT = 200
-"""Orphans closed in one transaction."""
 
 RENEW_LIMIT = 200
 """Leases renewed in one transaction."""
@@ -114,7 +107,7 @@ class Quotas:
         self._zone = zone
         self._unpaid_per_day = unpaid_per_day
         self._batcher = LedgerBatcher(database) if batcher is None else batcher
-        self._queue = HoldQueue(self._batcher.order, partial(read_balances, database), wait)
+        self._queue = HoldQueue(self._batcher.submit, partial(read_balances, database), wait)
         # Names this process among all that ever used the database.
         self._owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(8)}"
         self._open: dict[tuple[str, int], Stage] = {}
@@ -125,7 +118,7 @@ class Quotas:
     async def running(
         cls, database: Database, leases: LeaseTimes, *, zone: tzinfo = UTC, unpaid_per_day: int = 0, wait: float = 0.0
     ) -> AsyncIterator[Quotas]:
-        """Open the books; renew our leases and sweep up after the dead while inside."""
+        """Open an engine; while inside, renew its leases and close the holds of dead processes."""
         quotas = cls(database, leases, zone=zone, unpaid_per_day=unpaid_per_day, wait=wait)
         tasks = [asyncio.create_task(quotas._keep_leases()), asyncio.create_task(quotas._keep_sweeping())]
         try:
@@ -227,7 +220,7 @@ class Quotas:
             raise ValueError("a hold is never extended by less than nothing")
         if hold.account_id is None:
             return replace(hold, amount=hold.amount + units)
-        return await self._batcher.order(ExtendHold(hold, units, self._zone))
+        return await self._batcher.submit(ExtendHold(hold, units, self._zone))
 
     def note(self, hold: Hold, stage: Stage) -> None:
         """Note how far the call has got; written with the next renewal of the lease."""
@@ -265,7 +258,7 @@ class Quotas:
         if hold.account_id is None:
             return 0
         amount = charge(outcome, stage, reported=reported, estimated=estimated)
-        order = Settle(
+        command = Settle(
             hold=hold,
             charge=amount,
             outcome=outcome,
@@ -276,9 +269,9 @@ class Quotas:
             unpaid=self._unpaid(hold, outcome, stage, used=estimated if reported is None else reported, seen=seen),
         )
         try:
-            result = await self._batcher.order(order, then=partial(self._settled, order))
+            result = await self._batcher.submit(command, then=partial(self._settled, command))
         except AiProjectError:
-            result = None  # `_settled` has told it
+            result = None  # `_settled` has logged it
         if isinstance(result, Settled):
             if result.is_key_lost:
                 log.warning("an answer was late: its key is in other hands", request_id=hold.request_id)
@@ -300,15 +293,15 @@ class Quotas:
         seen = min(max(seen, 0), MAX_UNITS) if counts else 0
         return Unpaid(min(max(used, seen), MAX_UNITS), seen, self._unpaid_per_day, self._zone)
 
-    def _settled(self, order: Settle, result: store.Result) -> None:
-        hold = order.hold
+    def _settled(self, command: Settle, result: Result) -> None:
+        hold = command.hold
         # Until now the lease was renewed: a settlement that waits for the database is not an orphan.
         self._open.pop((hold.request_id, hold.attempt), None)
         if not isinstance(result, Settled):
             log.error("a settlement failed", request_id=hold.request_id, error=type(result).__name__)
             return
         self._queue.freed(hold.account_id, hold.capability)
-        if result.lost and order.unpaid is None:
+        if result.lost and command.unpaid is None:
             log.warning(
                 "more was consumed than held; the rest is the operator's loss",
                 account=hold.account_id,
@@ -329,7 +322,7 @@ class Quotas:
         Raises:
             Unavailable: the database is away; if it went in this moment, the key may be claimed until its lease ends.
         """
-        turn = await self._batcher.order(ClaimKey(key, body_hash, request_id, self._lease_ms))
+        turn = await self._batcher.submit(ClaimKey(key, body_hash, request_id, self._lease_ms))
         if turn is ClaimResult.OURS:
             self._keys[key] = request_id
         return turn
@@ -343,7 +336,7 @@ class Quotas:
         """Free the key of a call that failed, for the next try. If the database is away its lease does, a bit later."""
         self.let_key_go(key, request_id)
         try:
-            await self._batcher.order(GiveKeyUp(key, request_id))
+            await self._batcher.submit(GiveKeyUp(key, request_id))
         except AiProjectError as error:
             # The call's own end is what its caller must hear of, perhaps has heard of already.
             log.warning("a key is left to its lease", request_id=request_id, error=str(error))
@@ -363,14 +356,14 @@ class Quotas:
             InvalidInput: a balance would grow too large.
         """
         by = server_origin() if origin is None else origin
-        named = _by_meter({str(meter): meter for meter in Meter}, amounts)
+        named = by_meter({str(meter): meter for meter in Meter}, amounts)
         units = {meter: meter.stored(amount) for meter, amount in named.items() if amount}
-        orders = grants_of(account.account_id, units, Kind.GRANT, by.request_id)
-        if not orders:
+        grants = grants_of(account.account_id, units, Kind.GRANT, by.request_id)
+        if not grants:
             return
-        await self._database.transact(apply_grants, orders, dialect=self._database.dialect, origin=by)
-        for order in orders:
-            self._queue.freed(order.account_id, order.capability)
+        await self._database.transact(apply_grants, grants, dialect=self._database.dialect, origin=by)
+        for each in grants:
+            self._queue.freed(each.account_id, each.capability)
         log.info("quota granted", account=account.account_id, **amounts)
 
     async def refund(
@@ -387,9 +380,9 @@ class Quotas:
             InvalidInput: it was charged nothing for such a call, or that was given back already.
             CommitInDoubt: it may be done; asking again tells.
         """
-        order = Refund(account.account_id, request_id, attempt)
+        refund = Refund(account.account_id, request_id, attempt)
         by = server_origin() if origin is None else origin
-        result = await self._database.transact(_refund, order, dialect=self._database.dialect, origin=by)
+        result = await self._database.transact(apply_refund, refund, dialect=self._database.dialect, origin=by)
         self._queue.freed(account.account_id, result.capability)
         log.info("charge refunded", account=account.account_id, request_id=request_id, amount=result.amount)
         return result
@@ -404,39 +397,21 @@ class Quotas:
         Raises:
             InvalidInput: it is more than a balance may hold.
         """
-        units = _by_meter({meter.spec.field: meter for meter in Meter}, balances)
-        orders = grants_of(account_id, units, Kind.SIGNUP, "signup")
-        if orders:
-            await apply_grants(connection, orders, dialect=self._database.dialect)
+        units = by_meter({meter.spec.field: meter for meter in Meter}, balances)
+        grants = grants_of(account_id, units, Kind.SIGNUP, "signup")
+        if grants:
+            await apply_grants(connection, grants, dialect=self._database.dialect)
 
     # -- housekeeping ---------------------------------------------------------------------------------------------
 
     async def sweep(self) -> int:
-        """Close holds whose owners are dead, by the table; return how many."""
-        async with self._database.connect() as connection:
-            expired = await store.expired_holds(connection, dialect=self._database.dialect, limit=SWEEP_LIMIT)
-        if not expired:
-            return 0
-        orders = [
-            Settle(
-                hold=hold,
-                charge=charge(Outcome.SERVER_KILLED, stage, reported=None, estimated=0),
-                outcome=Outcome.SERVER_KILLED,
-                stage=stage,
-                expired_only=True,
-                unpaid=Unpaid(_asked(hold, rule)),
-            )
-            for hold, stage, rule in expired
-        ]
-        results = await self._database.transact(store.apply, orders, dialect=self._database.dialect)
-        closed = 0
-        for (hold, _, _), result in zip(expired, results, strict=True):
-            if isinstance(result, Settled):
-                closed += 1
-                self._queue.freed(hold.account_id, hold.capability)
+        """Close holds whose owners are dead, by the table of charges; return how many, at most `SWEEP_LIMIT`."""
+        closed = await close_expired(self._database)
+        for hold in closed:
+            self._queue.freed(hold.account_id, hold.capability)
         if closed:
-            log.warning("holds of dead processes closed", count=closed)
-        return closed
+            log.warning("holds of dead processes closed", count=len(closed))
+        return len(closed)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -450,29 +425,21 @@ class Quotas:
         for start in range(0, max(len(running), len(keys)), RENEW_LIMIT):
             some = slice(start, start + RENEW_LIMIT)
             try:
-                await self._batcher.order(Renew(dict(running[some]), self._lease_ms, dict(keys[some])))
+                await self._batcher.submit(Renew(dict(running[some]), self._lease_ms, dict(keys[some])))
             except AiProjectError as error:
                 log.warning("leases not renewed", error=str(error))
 
     async def _keep_sweeping(self) -> None:
         while True:
-            # Nodes that start together do not sweep together.
+            # Drawn at random, so that nodes that start together do not sweep together.
             await asyncio.sleep(self._leases.sweep_every * random.uniform(0.7, 1.3))  # noqa: S311
             try:
                 while await self.sweep() >= SWEEP_LIMIT:
                     continue
             except AiProjectError as error:
                 log.warning("not swept", error=str(error))
-            except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the sweeping
+            except Exception as error:  # noqa: BLE001 - a bug in one round must not end the sweeping
                 log.error("not swept", error=type(error).__name__)
-
-
-def _asked(hold: Hold, rule: str) -> int:
-    """Return what a call consumed at least whose process is dead: of one that is answered gradually, its prompt."""
-    if not hold.capability.spec.is_gradual:
-        return hold.amount
-    prompt = rule_facts(rule).get("prompt_estimate")
-    return min(max(prompt, 0), hold.amount) if isinstance(prompt, int) else 0
 
 
 def _storable(sid: str) -> str:
@@ -480,71 +447,3 @@ def _storable(sid: str) -> str:
     if len(sid) <= MAX_SID_LENGTH and sid.isascii() and sid.isprintable():
         return sid
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in sid[:MAX_SID_LENGTH])
-
-
-def grants_of(account_id: int, units: Mapping[Meter, int | None], kind: Kind, reference: str) -> list[Grant]:
-    """Return the grants of what is not ``None``. A grant of 0 makes an unmetered balance a metered one of 0."""
-    return [Grant(account_id, meter, n, kind, reference) for meter, n in units.items() if n is not None]
-
-
-def _by_meter(names: Mapping[str, Meter], amounts: Mapping[str, A]) -> dict[Meter, A]:
-    """Return amounts by meter, in the table's order, whatever order they were named in.
-
-    Args:
-        names: of all meters.
-    """
-    if unknown := amounts.keys() - names.keys():
-        raise ValueError(f"there are no such meters: {sorted(unknown)}")
-    return {meter: amounts[name] for name, meter in names.items() if name in amounts}
-
-
-async def apply_grants(
-    connection: Connection, orders: Sequence[Grant], *, dialect: str, origin: AuditContext | None = None
-) -> dict[Meter, int]:
-    """Apply grants to one account in the caller's transaction; return what each really added or took.
-
-    Args:
-        origin: whose act it is: an entry of the audit log.
-
-    Raises:
-        AccountUnknown: there is no such account.
-        InvalidInput: a balance would grow too large.
-    """
-    applied: dict[Meter, int] = {}
-    for order, result in zip(orders, await store.apply(connection, orders, dialect=dialect), strict=True):
-        if isinstance(result, AiProjectError):
-            raise result
-        applied[order.capability] = result if isinstance(result, int) else 0
-    if origin is not None:
-        await _record_balances(connection, origin, "user.grant", orders[0].account_id, applied)
-    return applied
-
-
-async def _refund(connection: Connection, order: Refund, *, dialect: str, origin: AuditContext) -> Refunded:
-    (result,) = await store.apply(connection, [order], dialect=dialect)
-    if isinstance(result, AiProjectError):
-        raise result
-    if not isinstance(result, Refunded):
-        raise TypeError(f"a refund ended as {type(result).__name__}")
-    given_back = {result.capability: result.amount}
-    call: dict[str, Fact] = {"call": order.request_id, "attempt": result.attempt}
-    await _record_balances(connection, origin, "ledger.refund", order.account_id, given_back, call)
-    return result
-
-
-async def _record_balances(
-    connection: Connection,
-    origin: AuditContext,
-    action: str,
-    account_id: int,
-    changes: Mapping[Meter, int],
-    facts: Mapping[str, Fact] = MappingProxyType({}),
-) -> None:
-    """Append an entry to the audit log about balances that this transaction has changed by ``changes``.
-
-    `aiproject.ledger.verify` compares it with the ledger: by the account's number, since names are changed.
-    """
-    name, now = await name_and_balances(connection, account_id)
-    before: dict[str, Fact] = {str(each): each.shown(now[each] - amount) for each, amount in changes.items()}
-    after: dict[str, Fact] = {str(each): each.shown(now[each]) for each in changes}
-    await record(connection, origin, action, name, before=before, after={**after, "account": account_id, **facts})

@@ -25,8 +25,8 @@ from aiproject.adapters.db.schema import ledger_entry as entries
 from aiproject.adapters.db.schema import operator_loss as losses
 from aiproject.adapters.db.schema import user as users
 from aiproject.ledger.account_store import BALANCE, HELD, USED
-from aiproject.ledger.batch import database_now
 from aiproject.ledger.findings import Difference
+from aiproject.ledger.lease_store import database_now
 from aiproject.ledger.model import HoldState, Kind
 from aiproject.ledger.verify_accounts import AccountAudit, CallSettlement, charge_of_entry, charge_of_hold
 from aiproject.ledger.verify_facts import AuditFacts
