@@ -22,7 +22,7 @@ __all__ = ["TOY_API"]
 class PlainWriter:
     """Implements `ChatWriter`."""
 
-    passes_on = True
+    is_streaming = True
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -30,12 +30,12 @@ class PlainWriter:
 
     async def write(self, answer: ChatAnswer) -> None:
         try:
-            is_whole = False
-            while not is_whole:
+            is_complete = False
+            while not is_complete:
                 events = await answer.receive()
-                is_whole = events[-1].is_last
-                if is_whole:
-                    await answer.settle(answer.text.encode() if answer.is_kept else None)
+                is_complete = events[-1].is_last
+                if is_complete:
+                    await answer.settle(answer.text.encode() if answer.is_stored else None)
                 await self._piece("".join(event.text for event in events).encode())
         except AiProjectError as error:
             if not self.has_begun:

@@ -53,8 +53,8 @@ class ChatAnswer:
     """
 
     __slots__ = (
-        "_beside",
         "_client",
+        "_other_output",
         "_parts",
         "_prompt_tokens",
         "_provider",
@@ -62,21 +62,21 @@ class ChatAnswer:
         "_stream",
         "_usage",
         "claim",
-        "is_kept",
-        "is_whole",
+        "is_complete",
+        "is_stored",
         "scope",
     )
 
     def __init__(self, scope: Scope, provider: ChatProvider, prompt_tokens: int, claim: IdempotencyClaim) -> None:
         self.scope = scope
         self.claim = claim
-        self.is_kept = claim.is_wanted
-        self.is_whole = False
+        self.is_stored = claim.is_wanted
+        self.is_complete = False
         self._provider = provider
         self._prompt_tokens = prompt_tokens
         self._parts: list[str] = []
         # What the model generated beside the text: reasoning and tool calls, which count in the estimate alike.
-        self._beside: list[str] = []
+        self._other_output: list[str] = []
         self._usage: Usage | None = None
         self._stream: ChatStream
         self._settlement: CallSettlement
@@ -97,7 +97,7 @@ class ChatAnswer:
         del self._stream, self._settlement, self._client
 
     async def receive(self) -> Sequence[ChatEvent]:
-        """Return the next events, all that are here and at least one; not to be called once `is_whole`.
+        """Return the next events, all that are here and at least one; not to be called once `is_complete`.
 
         Raises:
             UpstreamFailed: the answer ends here.
@@ -110,14 +110,14 @@ class ChatAnswer:
             if event.text:
                 parts.append(event.text)
             if event.reasoning or event.tool_calls:
-                self._take_beside(event)
-        self.is_whole = events[-1].is_last
+                self._add_other_output(event)
+        self.is_complete = events[-1].is_last
         return events
 
-    def _take_beside(self, event: ChatEvent) -> None:
-        self._beside.append(event.reasoning)
+    def _add_other_output(self, event: ChatEvent) -> None:
+        self._other_output.append(event.reasoning)
         for call in event.tool_calls:
-            self._beside += (call.name, call.arguments)
+            self._other_output += (call.name, call.arguments)
 
     @property
     def sid(self) -> str | None:
@@ -152,7 +152,7 @@ class ChatAnswer:
 
     def _estimate(self) -> Usage:
         estimate = self._provider.estimate_tokens
-        completion = estimate(self.text) + (estimate("".join(self._beside)) if self._beside else 0)
+        completion = estimate(self.text) + (estimate("".join(self._other_output)) if self._other_output else 0)
         return Usage(self._prompt_tokens, completion, self._prompt_tokens + completion)
 
     def consumed(self) -> int:
@@ -193,7 +193,7 @@ class ChatWriter(Protocol):
     """
 
     @property
-    def passes_on(self) -> bool: ...
+    def is_streaming(self) -> bool: ...
 
     async def write(self, answer: ChatAnswer) -> None:
         """Receive the events until the answer is whole, write them, and `ChatAnswer.settle` before the last of them.
@@ -264,7 +264,7 @@ class ChatCalls:
             if hold.amount - prompt_tokens < request.max_tokens:
                 request = msgspec.structs.replace(request, max_tokens=hold.amount - prompt_tokens)
             answer = ChatAnswer(scope, self._provider, prompt_tokens, claim)
-            seen = answer.consumed if writer.passes_on else lambda: prompt_tokens
+            seen = answer.consumed if writer.is_streaming else lambda: prompt_tokens
             async with CallSettlement(self._quotas, hold, estimate=answer.consumed, seen=seen) as settlement:
                 running.consumed = lambda: settlement.charged
                 await self._converse(call, request, answer, settlement, writer)
@@ -300,7 +300,7 @@ class ChatCalls:
         scope, times = call.scope, self._times
         ends_at = loop.time() + times.call
         # Whoever gave a key comes back for the answer, and is charged for the whole of it then.
-        on_gone = _go_on if answer.is_kept else task.cancel
+        on_gone = _keep_running if answer.is_stored else task.cancel
         with ClientWatch(scope, call.receive, on_gone) as client:
             try:
                 stream = await self._provider.ask(request, on_sent=partial(settlement.reached, Stage.SENT))
@@ -318,7 +318,7 @@ class ChatCalls:
                 # What is generated is being paid for: read it to its end, for a while, to know the real usage. Whoever
                 # gave a key comes back for the whole answer: cut, it would be charged twice.
                 nonlocal drain
-                if not answer.is_kept:
+                if not answer.is_stored:
                     drain = loop.call_later(times.drain, stream.abort, ClientGone())
 
             client.on_gone = client_gone
@@ -336,5 +336,5 @@ class ChatCalls:
                     note(scope, outcome="client gone")
 
 
-def _go_on() -> None:
+def _keep_running() -> None:
     """Let a client hang up without ending its call."""

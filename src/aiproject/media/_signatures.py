@@ -53,7 +53,7 @@ _MARKUP = (
     (b"<svg", Term.SVG_PICTURE),
 )
 # A thousandth of a second at 16 kHz: shorter text is not worth a wrong guess, longer text is no sound.
-_SHORTEST_TEXT = 32
+_MIN_TEXT = 32
 _MAX_JSON = 1024 * 1024
 # Control characters that no text file holds; tab, line feed, form feed and carriage return may be there.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
@@ -142,7 +142,7 @@ def _text(data: bytes) -> Term | None:
             return name
     if head[:1] in {b"{", b"["} and len(data) <= _MAX_JSON and _is_json(data):
         return Term.JSON_TEXT
-    if len(data) < _SHORTEST_TEXT or _CONTROLS.search(data):
+    if len(data) < _MIN_TEXT or _CONTROLS.search(data):
         return None
     try:
         data.decode()

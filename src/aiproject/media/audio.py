@@ -37,8 +37,8 @@ _RATES: Final = (16000, 8000)
 
 # What a WAV file may be before it is decoded. Above 192 kHz and eight channels no recorder goes; below 4 kHz no word
 # can be understood. Together with MAX_SECONDS they bound the work; memory is bounded by decoding in blocks.
-_LOWEST_RATE: Final = 4000
-_HIGHEST_RATE: Final = 192000
+_MIN_RATE: Final = 4000
+_MAX_RATE: Final = 192000
 _MAX_CHANNELS: Final = 8
 _MAX_CHUNKS: Final = 256
 _BLOCK_FRAMES: Final = 32768
@@ -62,7 +62,7 @@ _SUBTYPES: Final = {
 # A WAVE_FORMAT_EXTENSIBLE sub-format is a GUID that begins with the old format tag and ends with these bytes.
 _SUBFORMAT_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
 # Chunks that a recorder writes beside the samples. With another one, the name `data` may be what was damaged.
-_BESIDE_SAMPLES: Final = frozenset({b"fmt ", b"fact", b"LIST", b"JUNK", b"junk", b"bext"})
+_CHUNKS_WITHOUT_SAMPLES: Final = frozenset({b"fmt ", b"fact", b"LIST", b"JUNK", b"junk", b"bext"})
 _CODEC_NAMES: Final = {
     0x0002: "MS ADPCM",
     0x0011: "IMA ADPCM",
@@ -166,7 +166,7 @@ def _read_header(data: bytes) -> _Wave:
             layout = data[start : start + min(size, 40)]
         # Chunks are padded to even length; the padding is not in their size.
         at = start + size + size % 2
-    if layout is not None and at == len(data) and names <= _BESIDE_SAMPLES:
+    if layout is not None and at == len(data) and names <= _CHUNKS_WITHOUT_SAMPLES:
         return _check_wave(layout, at, at)  # whole, without a data chunk: nothing was recorded
     raise UnusableFile(Detail.WAV_DAMAGED)
 
@@ -213,7 +213,7 @@ def _check_wave(layout: bytes, start: int, stop: int) -> _Wave:
     subtype = _SUBTYPES.get((tag, container))
     if subtype is None or bits > container:
         raise UnusableFile(Detail.WAV_SAMPLE_SIZE_UNSUPPORTED, bits=bits)
-    if channels > _MAX_CHANNELS or not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+    if channels > _MAX_CHANNELS or not _MIN_RATE <= rate <= _MAX_RATE:
         raise UnusableFile(Detail.WAV_LAYOUT_UNSUPPORTED, channels=channels, rate=rate)
     # Less than one whole frame at the end, for example a padding byte, is no sound and is left out.
     wave = _Wave(subtype, channels, rate, frame_bytes, start, stop - (stop - start) % frame_bytes)

@@ -212,9 +212,9 @@ def _flatten(picture: Image.Image) -> Image.Image:
 
 def _encode(flat: Image.Image) -> Picture:
     """Write a JPEG that fits: the best quality first, then lower, then fewer pixels."""
-    longest = max(flat.size)
-    if longest > _MAX_JPEG_SIDE:
-        flat = _scaled(flat, _MAX_JPEG_SIDE / longest)
+    max_side = max(flat.size)
+    if max_side > _MAX_JPEG_SIDE:
+        flat = _scaled(flat, _MAX_JPEG_SIDE / max_side)
     for quality in _QUALITIES:
         encoded = _jpeg(flat, quality)
         if len(encoded) <= _MAX_ENCODED:

@@ -101,11 +101,11 @@ class _TextEndpoint(Endpoint):
         return await read_identified(
             scope,
             receive,
-            lambda: self._of_key(scope),
+            lambda: self._principal_of_key(scope),
             lambda: read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES),
         )
 
-    async def _of_key(self, scope: Scope) -> Principal:
+    async def _principal_of_key(self, scope: Scope) -> Principal:
         principal = await self._authenticator.of_headers(scope)
         principal.require(Meter.TOKENS, self._calls.model)
         return principal
@@ -115,7 +115,7 @@ class TextChat(_TextEndpoint):
     """The whole answer in one JSON object: ``code``, ``msg``, ``content``, ``consume_token``."""
 
     def writer(self, scope: Scope, send: Send) -> ChatWriter:
-        return _WholeWriter(scope, send)
+        return _JsonWriter(scope, send)
 
 
 class TextStream(_TextEndpoint):
@@ -125,17 +125,17 @@ class TextStream(_TextEndpoint):
         return _FrameWriter(scope, send)
 
 
-class _WholeWriter:
+class _JsonWriter:
     """Writes an answer as one JSON object. Implements `ChatWriter`."""
 
-    passes_on = False
+    is_streaming = False
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
         self._send = send
 
     async def write(self, answer: ChatAnswer) -> None:
-        while not answer.is_whole:
+        while not answer.is_complete:
             await answer.receive()
         body = json_bytes(success(Success.CHAT_ANSWERED, content=answer.text, consume_token=answer.usage.total_tokens))
         await answer.settle(body)
@@ -153,7 +153,7 @@ class _FrameWriter:
 
     """
 
-    passes_on = True
+    is_streaming = True
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
@@ -162,28 +162,30 @@ class _FrameWriter:
     async def write(self, answer: ChatAnswer) -> None:
         out = self._out
         is_native = answer.native_format == "spark"
-        kept: list[bytes] = []
+        stored: list[bytes] = []
         last: bytes | None = None
         try:
-            is_whole = False
-            while not is_whole:
+            is_complete = False
+            while not is_complete:
                 frames: list[bytes] = []
                 for event in await answer.receive():
-                    is_whole = event.is_last
+                    is_complete = event.is_last
                     frame = event.native if is_native else None
-                    if frame is None and (event.text or is_whole):
+                    if frame is None and (event.text or is_complete):
                         seq = out.count + len(frames)
                         frame = render(event, sid=answer.sid or "", seq=seq, first=not seq)
                     if frame is not None:
                         frames.append(frame)
-                if answer.is_kept:
-                    kept += frames
-                last = frames.pop() if is_whole and frames else None
+                if answer.is_stored:
+                    stored += frames
+                last = frames.pop() if is_complete and frames else None
                 await out.send(frames)
             # Charged before the client holds all of it: a client that counts for itself never asks again.
             if last is not None and not answer.has_reported_usage:
                 last = with_usage(last, answer.usage)
-            await answer.settle(b"\n".join([*kept[:-1], last or b""]) if kept else b"" if answer.is_kept else None)
+            await answer.settle(
+                b"\n".join([*stored[:-1], last or b""]) if stored else b"" if answer.is_stored else None
+            )
             await out.end([] if last is None else [last])
             note(self._scope, outcome="ok", frames=out.count)
         except AiProjectError as error:
@@ -264,10 +266,10 @@ def _malformed(error: msgspec.ValidationError) -> InvalidInput:
     for field in ("uuid", "username", "dialog"):
         if text == f"Object missing required field `{field}`":
             return InvalidInput(Detail.DIALOG_FIELD_MISSING, field=field)
-    place = text.rpartition(" - at `$.")[2].rstrip("`") if " - at `$." in text else ""
-    if not place:
+    location = text.rpartition(" - at `$.")[2].rstrip("`") if " - at `$." in text else ""
+    if not location:
         return InvalidInput(Detail.DIALOG_NOT_OBJECT)
-    return InvalidInput(Detail.DIALOG_FIELD_MALFORMED, field=place)
+    return InvalidInput(Detail.DIALOG_FIELD_MALFORMED, field=location)
 
 
 def _wants_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -69,8 +69,8 @@ async def read_identified(
     except AiProjectError as refusal:
         await refuse_body(receive, scope["headers"], refusal)
     loop = asyncio.get_running_loop()
-    until = loop.time() + IDENTITY_SECONDS
+    valid_until = loop.time() + IDENTITY_SECONDS
     body = await read()
-    if principal is not None and loop.time() > until:
+    if principal is not None and loop.time() > valid_until:
         principal = await identify()
     return principal, body

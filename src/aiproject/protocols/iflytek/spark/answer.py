@@ -164,9 +164,14 @@ class SparkAnswer:
         """
         if self._closed:
             raise UpstreamNonsense("a frame came after the last one", sid=self.sid)
-        are_lines = _are_lines(frames)
+        are_single_lines = _are_single_lines(frames)
         for frame in frames:
-            if are_lines and self.sid is not None and len(frame) <= MAX_CLIENT_FRAME and self.frames < MAX_FRAMES:
+            if (
+                are_single_lines
+                and self.sid is not None
+                and len(frame) <= MAX_CLIENT_FRAME
+                and self.frames < MAX_FRAMES
+            ):
                 # Nearly every frame passes here, in half of the time; `receive` would say the same of it. It is written
                 # out since a call of a function for each frame would take a quarter of that time.
                 try:
@@ -221,32 +226,32 @@ class SparkAnswer:
     def _receive(self, frame: bytes) -> ChatEvent:
         self.frames += 1
         if len(frame) > MAX_FRAME_BYTES:
-            raise self._nonsense(f"a frame of {len(frame)} bytes")
+            raise self._violation(f"a frame of {len(frame)} bytes")
         if self.frames > MAX_FRAMES:
-            raise self._nonsense(f"an answer of more than {MAX_FRAMES} frames")
+            raise self._violation(f"an answer of more than {MAX_FRAMES} frames")
         is_ascii = frame.isascii()
-        mended: dict[str, Any] | None = None
+        repaired: dict[str, Any] | None = None
         try:
             if not is_ascii:
                 frame.decode()  # msgspec does not look into the strings that it skips
             message = _decode_frame(frame)
         except UnicodeDecodeError:
-            raise self._nonsense("a frame that is not UTF-8") from None
+            raise self._violation("a frame that is not UTF-8") from None
         except msgspec.DecodeError:
-            mended = self._load(frame)
-            message = self._read_leniently(mended)
+            repaired = self._load(frame)
+            message = self._read_leniently(repaired)
 
         header = message.header
         if self.sid is None and header.sid:
             self.sid = quotable(header.sid, _MAX_SID) or None
         if header.code != 0:
             if abs(header.code) > _MAX_CODE:
-                raise self._nonsense("an absurd error code")
+                raise self._violation("an absurd error code")
             raise refusal(Service.SPARK, header.code, header.message, self.sid)
 
         payload = message.payload
         choices = payload.choices if payload is not None else None
-        is_fit = mended is None and message.code is msgspec.UNSET
+        is_fit = repaired is None and message.code is msgspec.UNSET
         status = header.status
         if status is None:
             is_fit = False
@@ -254,7 +259,7 @@ class SparkAnswer:
             if status is None:
                 status = STATUS_FIRST if self.frames == 1 else STATUS_MIDDLE
         if not STATUS_FIRST <= status <= STATUS_LAST:
-            raise self._nonsense(f"a frame of status {quotable(str(status), 20)}")
+            raise self._violation(f"a frame of status {quotable(str(status), 20)}")
         event = ChatEvent(is_last=status == STATUS_LAST)
 
         has_text = False
@@ -273,36 +278,36 @@ class SparkAnswer:
                 call = element.function_call
                 if call is not None and not event.tool_calls:
                     event.tool_calls = (ToolCallDelta(0, call.name, call.arguments),)
-        self._grow(event.text)
+        self._count_text(event.text)
         if event.reasoning:
-            self._grow(event.reasoning)
+            self._count_text(event.reasoning)
         for tool_call in event.tool_calls:
-            self._grow(tool_call.name + tool_call.arguments)
+            self._count_text(tool_call.name + tool_call.arguments)
 
         if event.is_last:
             # The platform does not tell an answer that ended at its limit from one that ended by itself.
             event.finish_reason = FinishReason.TOOL_CALLS if event.tool_calls else FinishReason.STOP
             is_fit = is_fit and has_text
             if payload is not None and payload.usage is not None and payload.usage.text is not None:
-                event.usage, may_stay = self._read_usage(payload.usage.text)
-                is_fit = is_fit and may_stay
+                event.usage, is_intact = self._read_usage(payload.usage.text)
+                is_fit = is_fit and is_intact
         elif not has_text:
             return event
         if is_fit and (is_ascii or len(frame) <= MAX_CLIENT_FRAME) and b"\n" not in frame and b"\r" not in frame:
             event.native = frame
         else:
-            if mended is None:
-                mended = self._load(frame)
+            if repaired is None:
+                repaired = self._load(frame)
             try:
-                event.native = repair(mended, status=status, seq=self.frames - 1, usage=event.usage)
+                event.native = repair(repaired, status=status, seq=self.frames - 1, usage=event.usage)
             except ValueError:  # a number beyond the range of JSON's readers
-                raise self._nonsense("a frame with an impossible number") from None
+                raise self._violation("a frame with an impossible number") from None
         if event.is_last:
             self.usage = event.usage
             self.finished = self._closed = True
         return event
 
-    def _grow(self, text: str) -> None:
+    def _count_text(self, text: str) -> None:
         """Count what the answer has grown by, and stop one without end."""
         self._size += len(text) if text.isascii() else len(text.encode())
         if self._size > MAX_ANSWER_BYTES:
@@ -310,9 +315,9 @@ class SparkAnswer:
 
     def _too_long(self) -> UpstreamNonsense:
         self._closed = True
-        return self._nonsense(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        return self._violation(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
-    def _read_usage(self, given: _UsageText) -> tuple[Usage | None, bool]:
+    def _read_usage(self, numbers: _UsageText) -> tuple[Usage | None, bool]:
         """Read the numbers; also say whether the frame may stay as it is, with respect to them.
 
         A number that lacks is worked out from the others; ``(None, True)`` if that cannot be done. ``total_tokens`` is
@@ -320,10 +325,10 @@ class SparkAnswer:
         parts prove more to be consumed, and the total is raised to their sum, in the client's frame as well, so that
         what is charged is what the client reads.
         """
-        prompt, completion, total = given.prompt_tokens, given.completion_tokens, given.total_tokens
-        for number in (prompt, completion, total, given.question_tokens):
+        prompt, completion, total = numbers.prompt_tokens, numbers.completion_tokens, numbers.total_tokens
+        for number in (prompt, completion, total, numbers.question_tokens):
             if number is not None and not 0 <= number <= MAX_TOKENS_REPORTED:
-                raise self._nonsense("absurd numbers of tokens")
+                raise self._violation("absurd numbers of tokens")
         if total is None:
             if prompt is None or completion is None:
                 return None, True
@@ -335,8 +340,8 @@ class SparkAnswer:
             if completion is None:
                 completion = max(total - prompt, 0)
             billed = max(total, prompt + completion)
-        usage = Usage(prompt, completion, billed, given.question_tokens or 0)
-        is_complete = None not in (given.prompt_tokens, given.completion_tokens, given.question_tokens)
+        usage = Usage(prompt, completion, billed, numbers.question_tokens or 0)
+        is_complete = None not in (numbers.prompt_tokens, numbers.completion_tokens, numbers.question_tokens)
         return usage, is_complete and billed == total
 
     def _load(self, frame: bytes) -> dict[str, Any]:
@@ -344,9 +349,9 @@ class SparkAnswer:
         try:
             loaded = json.loads(frame.decode(), parse_constant=_refuse_constant)
         except ValueError:  # not UTF-8, not JSON, or a whole number of thousands of digits
-            raise self._nonsense("a frame that is not JSON") from None
+            raise self._violation("a frame that is not JSON") from None
         if not isinstance(loaded, dict):
-            raise self._nonsense("a frame that is not a JSON object")
+            raise self._violation("a frame that is not a JSON object")
         return loaded
 
     def _read_leniently(self, loaded: dict[str, Any]) -> _Frame:
@@ -355,13 +360,13 @@ class SparkAnswer:
             normalise(loaded)
             return msgspec.convert(loaded, _Frame)
         except (WrongTypeError, msgspec.ValidationError):
-            raise self._nonsense("a frame that does not fit the protocol") from None
+            raise self._violation("a frame that does not fit the protocol") from None
 
-    def _nonsense(self, detail: str) -> UpstreamNonsense:
+    def _violation(self, detail: str) -> UpstreamNonsense:
         return UpstreamNonsense(f"Spark sent {detail}", sid=self.sid)
 
 
-def _are_lines(frames: Collection[bytes]) -> bool:
+def _are_single_lines(frames: Collection[bytes]) -> bool:
     """Whether every frame is UTF-8 in a single line; asked of all at once, which costs little more than of one."""
     joined = b" ".join(frames)  # the spaces keep halves of a character apart
     if b"\n" in joined or b"\r" in joined:
