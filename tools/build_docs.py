@@ -54,11 +54,10 @@ def site() -> dict[str, Any]:
     return tomllib.loads((DOCS / "site.toml").read_text("utf-8"))
 
 
-def pages(language: str) -> list[str]:
-    """Return the paths of the site's pages in their order, relative to docs/LANGUAGE."""
+def pages() -> list[str]:
+    """Return the paths of the site's pages in their order, relative to docs/en and docs/zh alike."""
     settings = site()
-    names = [settings["home"], *(f"{part}/{name}.md" for part in SECTIONS for name in settings["sections"][part])]
-    return [name for name in names if (DOCS / language / name).exists()]
+    return [settings["home"], *(f"{part}/{name}.md" for part in SECTIONS for name in settings["sections"][part])]
 
 
 def build(target: Path) -> None:
@@ -139,7 +138,7 @@ class _Stage:
         }
 
     def lay(self) -> None:
-        sources = [DOCS / self._language / name for name in pages(self._language)]
+        sources = [DOCS / self._language / name for name in pages()]
         if self._language == "en":
             sources += sorted((DOCS / "decisions").glob("*.md"))
         for source in sources:
@@ -189,12 +188,11 @@ def _configuration(language: str) -> str:
     """Return the generator's settings for one language; JSON's texts and lists are TOML's, too."""
     settings = site()
     words = settings["languages"][language]
-    shown = pages(language)
+    shown = pages()
     navigation: list[str] = [json.dumps(settings["home"])]
     for part in SECTIONS:
         names = [name for name in shown if name.startswith(f"{part}/")]
-        if names:
-            navigation.append(f"{{{json.dumps(words[part], ensure_ascii=False)} = {json.dumps(names)}}}")
+        navigation.append(f"{{{json.dumps(words[part], ensure_ascii=False)} = {json.dumps(names)}}}")
     if language == "en":
         decisions = [f"decisions/{path.name}" for path in sorted((DOCS / "decisions").glob("[0-9]*.md"))]
         navigation.append(f"{{{json.dumps(words['decisions'])} = {json.dumps(['decisions/index.md', *decisions])}}}")

@@ -18,10 +18,12 @@ from aiproject.api.legacy import files as relay_files
 from aiproject.config.settings import Settings
 from aiproject.protocols.iflytek.spark.models import known_domains
 from aiproject.vouchers import routes as vouchers_routes
+from tools.build_docs import site
 
 CLONE = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
 LANGUAGES = ("en", "zh")
+PAGES = sorted(path.relative_to(CLONE / "docs" / "en").as_posix() for path in (CLONE / "docs" / "en").rglob("*.md"))
 DOCUMENTS = sorted(
     path.relative_to(CLONE).as_posix() for path in [*CLONE.glob("*.md"), *(CLONE / "docs").rglob("*.md")]
 )
@@ -115,6 +117,19 @@ def _assert_equal_in_form(english: str, chinese: str) -> None:
     for own, other in zip(FENCE.findall(english), FENCE.findall(chinese), strict=True):
         assert own[1] == other[1]
         assert _without_comments(own[2]) == _without_comments(other[2])
+
+
+class TestBothLanguages:
+    def test_the_site_lists_every_page_and_has_it_in_both(self) -> None:
+        sections = site()["sections"]
+        listed = {"index.md", *(f"{section}/{name}.md" for section, names in sections.items() for name in names)}
+        for language in LANGUAGES:
+            folder = CLONE / "docs" / language
+            assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")} == listed, language
+
+    @pytest.mark.parametrize("page", PAGES)
+    def test_a_page_has_the_same_sections_and_commands_in_both(self, page: str) -> None:
+        _assert_equal_in_form(read(f"docs/en/{page}"), read(f"docs/zh/{page}"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
