@@ -176,6 +176,7 @@ DELETE_USER = BodyOperation(
     name="adminDeleteUser",
     summary="删除用户，账目保留",
     request=DeleteUser,
+    examples={"例": {"target_username": "小明"}},
     answers=(Answer(message=Success.DELETED, params={"name": "小明"}),),
     **_address("POST", "/admin/delete_normal_user"),
 )
@@ -184,6 +185,7 @@ ADD_ADMINISTRATOR = BodyOperation(
     name="adminAddAdmin",
     summary="添加管理员",
     request=AddAdministrator,
+    examples={"例": {"admin": "auditor", "password": "correct horse", "role": "auditor"}},
     answers=(Answer(message=Success.ADMIN_ADDED),),
     **_address("POST", "/admin/add_admin"),
 )
@@ -199,7 +201,8 @@ DELETE_ADMINISTRATOR = BodyOperation(
     name="adminDeleteAdmin",
     summary="删除管理员（owner 除外）",
     request=DeleteAdministrator,
-    answers=(Answer(message=Success.DELETED, params={"name": "somebody"}),),
+    examples={"例": {"target_admin": "auditor"}},
+    answers=(Answer(message=Success.DELETED, params={"name": "auditor"}),),
     **_address("POST", "/admin/delete_admin"),
 )
 
@@ -217,6 +220,14 @@ MODIFY_VOUCHER = BodyOperation(
     name="adminModifyToken",
     summary="修改令牌",
     request=ModifyVoucher,
+    examples={
+        "例": {
+            "target_token": "开学礼包",
+            "new_token_limit": {"tokens": 8000, "pictimes": 5},
+            "new_token_range": "",
+            "new_token_is_available": 1,
+        },
+    },
     answers=(Answer(message=Success.VOUCHER_CHANGED),),
     **_address("POST", "/admin/modify_token"),
 )
@@ -224,6 +235,7 @@ DELETE_VOUCHER = BodyOperation(
     name="adminDeleteToken",
     summary="删除令牌，已兑换的额度保留",
     request=DeleteVoucher,
+    examples={"例": {"target_token": "开学礼包"}},
     answers=(Answer(message=Success.DELETED, params={"name": "开学礼包"}),),
     **_address("POST", "/admin/delete_token"),
 )

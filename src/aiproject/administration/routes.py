@@ -18,7 +18,7 @@ from aiproject.adapters.http.asgi import client_address, note, request_id
 from aiproject.adapters.http.errors import error_response
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
 from aiproject.adapters.http.fields import read_fields_as
-from aiproject.adapters.http.operation import BodyOperation, Operation, envelope, succeed
+from aiproject.adapters.http.operation import BodyOperation, Operation, envelope, route_of, succeed
 from aiproject.administration import operations
 from aiproject.administration.auth_guard import AuthGuard, Call, Handler
 from aiproject.administration.bodies import (
@@ -116,7 +116,7 @@ class AdministrationRoutes:
             (operations.REFRESH, guard.protect(self.refresh, kind="refresh")),
             *((operation, guard.protect(handler)) for operation, handler in guarded),
         ]
-        return [Route(each.path, endpoint, methods=[each.method]) for each, endpoint in endpoints]
+        return [route_of(operation, endpoint) for operation, endpoint in endpoints]
 
     # -- sessions -------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from aiproject.errors import AiProjectError
 from aiproject.ledger.model import Entry, HoldState, Kind, Meter, Outcome, Stage
 from aiproject.ledger.receipts import Receipt, Receipts, explain, rule_facts
 
-__all__ = ["OPERATIONS", "UsageRoutes"]
+__all__ = ["ENTRIES", "OPERATIONS", "SHOW", "UsageRoutes"]
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100

@@ -22,7 +22,7 @@ from aiproject.errors import AccountUnknown, AiProjectError, VoucherUnusable
 from aiproject.vouchers.model import MAX_CODE_LENGTH
 from aiproject.vouchers.service import Vouchers
 
-__all__ = ["OPERATIONS", "VoucherRoutes"]
+__all__ = ["OPERATIONS", "REDEEM", "VoucherRoutes"]
 
 FAILED_REDEMPTIONS_BY_ADDRESS = Rate("failed redemption of an address", "60/minute", guards_money=True)
 """Only unknown accounts and codes count, so that a class behind one address redeems freely."""

@@ -1,10 +1,9 @@
-"""Puts the rooms' endpoints on their addresses."""
+"""Mounts all endpoints: the whole application."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,19 +11,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from aiproject.accounts.routes import legacy
 from aiproject.accounts.routes.legacy import AuthRoutes
 from aiproject.adapters.http.asgi import ASGIApp, Receive, Scope, Send, note
 from aiproject.adapters.http.bodies import ClientGone
 from aiproject.adapters.http.errors import error_response
+from aiproject.adapters.http.operation import route_of
 from aiproject.errors import AiProjectError, HttpFault
+from aiproject.ledger import routes as usage
 from aiproject.ledger.routes import UsageRoutes
 from aiproject.protocols.dialects import Dialects
+from aiproject.vouchers import routes as vouchers
 from aiproject.vouchers.routes import VoucherRoutes
+from aiproject.web import probes
 from aiproject.web.dialects import DIALECTS
 from aiproject.web.documentation import documentation_routes
 from aiproject.web.middleware import BODY_TIMEOUT, OPEN, EdgePolicy, with_middleware
 from aiproject.web.pages import WithPages
-from aiproject.web.probes import Probes, Readiness
+from aiproject.web.probes import Readiness
 
 __all__ = ["Endpoints", "Readiness", "build_app"]
 
@@ -66,7 +70,7 @@ def build_app(
     # "/health/" is another address than "/health", and not there.
     app.router.redirect_slashes = False
 
-    probes = Probes(readiness, is_sandbox=is_sandbox)
+    probe = probes.Probes(readiness, is_sandbox=is_sandbox)
 
     async def answer_error(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
@@ -83,25 +87,23 @@ def build_app(
     # Starlette answers a bug in plain text otherwise, before `RequestsMiddleware` sees it; it raises it again
     # afterwards.
     app.add_exception_handler(Exception, answer_error)
-    routes: Iterable[tuple[str, Any, list[str]]] = (
-        ("/auth/register", endpoints.auth.register, ["POST"]),
-        ("/auth/login", endpoints.auth.login, ["POST"]),
-        *((path, endpoint, ["POST"]) for path, endpoint in endpoints.calls.items()),
-        ("/user/get_token", endpoints.vouchers.redeem, ["POST"]),
-        ("/v1/usage", endpoints.usage.entries, ["GET"]),
-        ("/v1/usage/{request_id}", endpoints.usage.receipt, ["GET"]),
-        ("/health", probes.health, ["GET"]),
-        ("/ready", probes.ready, ["GET"]),
-    )
-    for path, endpoint, methods in routes:
-        app.router.routes.append(Route(path, endpoint, methods=methods))
-    app.router.routes.extend(endpoints.more)
+    app.router.routes += [
+        route_of(legacy.REGISTER, endpoints.auth.register),
+        route_of(legacy.LOGIN, endpoints.auth.login),
+        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.calls.items()),
+        route_of(vouchers.REDEEM, endpoints.vouchers.redeem),
+        route_of(usage.ENTRIES, endpoints.usage.entries),
+        route_of(usage.SHOW, endpoints.usage.receipt),
+        route_of(probes.HEALTH, probe.health),
+        route_of(probes.READY, probe.ready),
+        *endpoints.more,
+    ]
     served = CallsFirst(endpoints.calls, WithPages(app))
     return with_middleware(served, cors_origins, edge_policy, body_timeout=body_timeout, dialects=dialects)
 
 
 class CallsFirst:
-    """Leads the relay's calls straight to their endpoints.
+    """Hands calls straight to their endpoints.
 
     They answer every fault of theirs themselves, so that the layers between the application and a route have nothing
     to do for them, and those cost a tenth of a whole chat. The routes stay listed in the router as well, which

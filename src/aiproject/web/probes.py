@@ -16,7 +16,7 @@ from aiproject.adapters.http.operation import Access, Answer, Operation, members
 from aiproject.codes import Code, Success
 from aiproject.messages.formatting import Language, format_message
 
-__all__ = ["OPERATIONS", "Probes", "Readiness"]
+__all__ = ["HEALTH", "OPERATIONS", "READY", "Probes", "Readiness"]
 
 TAG = "运维"
 

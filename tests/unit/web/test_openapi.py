@@ -17,6 +17,7 @@ from aiproject.accounts.routes.operations import TAG
 from aiproject.administration.model import ALLOWED
 from aiproject.administration.routes import AdministrationRoutes
 from aiproject.codes import Code
+from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
 from aiproject.web.openapi import OPERATIONS, describe
 from described import resolved
 
@@ -242,3 +243,69 @@ def test_whoever_needs_a_token_is_told_so() -> None:
     }
     assert needing == set(ALLOWED)
     assert "adminJwt" in DOCUMENT["components"]["securitySchemes"]
+
+
+SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_every_field_of_every_type_is_described(name: str) -> None:
+    schema = SCHEMAS[name]
+    assert schema.get("description") or "enum" in schema, name
+    for field, described in schema.get("properties", {}).items():
+        if field == "code":
+            continue
+        # A list of a described type needs no words of its own.
+        target = described.get("items", described)
+        assert described.get("description") or "$ref" in target or "oneOf" in target, (name, field)
+
+
+def test_quantities_have_units() -> None:
+    def unit(name: str, field: str) -> object:
+        return SCHEMAS[name]["properties"][field].get("x-unit") or SCHEMAS[name]["properties"][field]["description"]
+
+    assert unit("Balances", "tokens") == "token"
+    assert unit("Balances", "pic_times") == "picture"
+    assert "毫秒" in str(unit("Balances", "voice_ms"))
+    assert unit("WholeAnswer", "consume_token") == "token"
+    assert unit("AddUser", "tokens") == "token"
+
+
+def test_every_body_of_json_has_an_example() -> None:
+    for path, method, operation in operations():
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+            if media_type == "application/json":
+                assert content.get("examples"), (method, path)
+
+
+def test_every_answer_of_json_has_an_example() -> None:
+    for path, method, operation in operations():
+        for status, answer in operation["responses"].items():
+            assert answer["content"]["application/json"].get("examples"), (method, path, status)
+
+
+def test_failures_that_the_description_names_are_those_of_the_dialect() -> None:
+    """A code stands with the status that the address answers it with."""
+    for path, method, operation in operations():
+        for status, answer in operation["responses"].items():
+            for code in codes(resolved(answer.get("content", {}))):
+                if code in ("ITEM_NOT_FOUND", "RECEIPT_NOT_FOUND"):
+                    assert status == "404", (method, path)
+                if code == "NOT_SIGNED_IN":
+                    assert status == "401", (method, path)
+                if code == "TOO_MANY_REQUESTS" and path not in LIMITS_TOLD_WITH_200:
+                    assert status == "429", (method, path)
+
+
+def test_nothing_of_the_generator_is_left_in_the_description() -> None:
+    assert "x-aiproject" not in json.dumps(DOCUMENT)
+
+
+def test_every_security_scheme_is_declared_and_used() -> None:
+    used = {name for _, _, operation in operations() for each in operation.get("security", ()) for name in each}
+    assert used == set(DOCUMENT["components"]["securitySchemes"])
+
+
+def test_every_reference_has_its_target_and_every_schema_is_referred_to() -> None:
+    found = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(DOCUMENT)))
+    assert found == set(SCHEMAS)

@@ -147,6 +147,7 @@ REVOKE = BodyOperation(
     failures=failures(NotFound()),
     request=Confirmation,
     is_required=False,
+    examples={"例": {"password": "correct horse"}},
     answers=(Answer(message=Success.KEY_REVOKED),),
 )
 

@@ -28,7 +28,7 @@ from aiproject.adapters.http.operation import Answer, BodyOperation, succeed
 from aiproject.codes import Code, Success
 from aiproject.errors import AiProjectError, RegistrationClosed
 
-__all__ = ["OPERATIONS", "AuthRoutes"]
+__all__ = ["LOGIN", "OPERATIONS", "REGISTER", "AuthRoutes"]
 
 REGISTRATIONS = Rate("registration", "120/minute", guards_money=True)
 """By address. A school behind one address registers a class in a minute; a flood is stopped."""

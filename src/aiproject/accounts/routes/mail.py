@@ -25,7 +25,8 @@ __all__ = ["OPERATIONS", "MailRoutes"]
 MAIL_REQUESTS = Rate("request for mail", "20/minute")
 """By address. A class behind one address may forget its passwords; nobody has us send mail by the thousand."""
 
-MailToken = Annotated[str, Meta(description="邮件中的验证码，只能使用一次")]
+MAIL_TOKEN = "Vq3xZ0e9mZr1f0n5sVJt8zqk7wQ2uB6cXyH4dL1aPoE"  # noqa: S105 - an example
+MailToken = Annotated[str, Meta(description="邮件中的验证码，只能使用一次", examples=[MAIL_TOKEN])]
 
 
 class VerifyEmail(Struct, kw_only=True):
@@ -58,6 +59,7 @@ SEND_VERIFICATION = BodyOperation(
     failures=failures(NotFound()),
     request=Confirmation,
     is_required=False,
+    examples={"例": {"password": "correct horse"}},
     answers=(Answer(status=202, message=Success.VERIFICATION_SENT), Answer(message=Success.EMAIL_VERIFIED_BEFORE)),
 )
 VERIFY = BodyOperation(
@@ -69,6 +71,7 @@ VERIFY = BodyOperation(
     access=NOBODY,
     failures=failures(NotFound()),
     request=VerifyEmail,
+    examples={"例": {"token": MAIL_TOKEN}},
     answers=(Answer(message=Success.EMAIL_VERIFIED),),
 )
 ASK_RESET = BodyOperation(
@@ -93,6 +96,7 @@ RESET = BodyOperation(
     access=NOBODY,
     failures=failures(NotFound()),
     request=ResetPassword,
+    examples={"例": {"token": MAIL_TOKEN, "new_password": "another long passphrase"}},
     answers=(Answer(message=Success.PASSWORD_RESET),),
 )
 

@@ -134,6 +134,7 @@ END_ALL = BodyOperation(
     access=owner(Action.END_SESSIONS),
     request=Confirmation,
     is_required=False,
+    examples={"例": {"password": "correct horse"}},
     answers=(Answer(message=Success.SESSIONS_ENDED, body=EndedSessions(ended=2)),),
 )
 END = BodyOperation(
@@ -147,6 +148,7 @@ END = BodyOperation(
     failures=failures(NotFound()),
     request=Confirmation,
     is_required=False,
+    examples={"例": {"password": "correct horse"}},
     answers=(Answer(message=Success.SESSION_ENDED),),
 )
 

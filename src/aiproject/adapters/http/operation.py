@@ -32,6 +32,7 @@ __all__ = [
     "UploadOperation",
     "envelope",
     "members",
+    "route_of",
     "routes_of",
     "succeed",
 ]
@@ -202,6 +203,15 @@ def envelope(
     """Return the members of a success: ``code``, ``msg``, and those of ``body``. Arguments are those of `succeed`."""
     msg = format_message(message, language, **(params or {}))
     return {"code": 0, "msg": msg, **({} if body is None else members(body))}
+
+
+def route_of(operation: Operation, endpoint: Any) -> Route:
+    """Return the route of an operation.
+
+    Args:
+        endpoint: a function of a request, or an ASGI application; it answers its errors itself.
+    """
+    return Route(operation.path, endpoint, methods=[operation.method])
 
 
 def routes_of(pairs: Iterable[tuple[Operation, Handler]]) -> list[Route]:

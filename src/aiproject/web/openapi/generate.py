@@ -274,6 +274,12 @@ def _normal(schema: Any) -> Any:
     if SCHEMA in schema:
         return {**{name: schema[name] for name in ("description", "examples") if name in schema}, **schema[SCHEMA]}
     found = {name: _normal(value) for name, value in schema.items()}
+    alternatives = found.get("anyOf", [])
+    if alternatives[1:] == [{"type": "null"}] and isinstance(alternatives[0], dict):
+        # What is said of a value is said of the field: generators put it there.
+        for keyword in ("description", "examples"):
+            if keyword in alternatives[0] and "$ref" not in alternatives[0]:
+                found.setdefault(keyword, alternatives[0].pop(keyword))
     values = found.get("enum")
     if isinstance(values, list) and values:
         kinds = {JSON_TYPES.get(type(value)) for value in values}
