@@ -1,4 +1,4 @@
-"""``aiproject ledger``: the books, checked and written out; losses summed up; and calls refunded."""
+"""``aiproject ledger``: verify and export the ledger, sum up losses, refund calls."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def refund(
 
 @asynccontextmanager
 async def _books(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database as it is: whoever checks books must not change their tables."""
+    """Open the database as it is: a check must not change the tables that it checks."""
     async with open_database(settings) as database:
         if not (await migrations.status(database)).is_current:
             raise Misconfigured(Detail.SCHEMA_OTHER)

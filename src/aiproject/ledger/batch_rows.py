@@ -44,7 +44,6 @@ __all__ = [
     "CHARGE",
     "DISABLED",
     "HELD_AT",
-    "HELD_STAGE",
     "OPEN",
     "REFUND",
     "RELEASED",

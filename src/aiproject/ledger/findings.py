@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 __all__ = ["Difference", "Findings"]
 
-MAX_TOLD = 20
-"""Differences told of one account; more are counted."""
+MAX_SHOWN = 20
+"""Differences shown of one account; more are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Difference:
 
     def __str__(self) -> str:
         whose = "" if self.account_id is None else f"account {self.account_id}: "
-        return f"{whose}{self.what}: expected {_told(self.expected)}, found {_told(self.found)}"
+        return f"{whose}{self.what}: expected {_text(self.expected)}, found {_text(self.found)}"
 
 
 class Findings:
@@ -38,15 +38,15 @@ class Findings:
     def __init__(self, account_id: int | None) -> None:
         self._account_id = account_id
         self._differences: list[Difference] = []
-        self._untold = 0
+        self._further = 0
 
     def check(self, what: str, expected: int | str | None, found: int | str | None) -> bool:
         if expected == found:
             return True
-        if len(self._differences) < MAX_TOLD:
+        if len(self._differences) < MAX_SHOWN:
             self._differences.append(Difference(self._account_id, what, expected, found))
         else:
-            self._untold += 1
+            self._further += 1
         return False
 
     def check_known(self, what: str, found: str | None, known: frozenset[str]) -> bool:
@@ -57,11 +57,11 @@ class Findings:
             return True
         return self.check(what, "a number" if is_number else "text", str(found)[:100])
 
-    def told(self) -> Iterator[Difference]:
+    def shown(self) -> Iterator[Difference]:
         yield from self._differences
-        if self._untold:
-            yield Difference(self._account_id, "further differences", 0, self._untold)
+        if self._further:
+            yield Difference(self._account_id, "further differences", 0, self._further)
 
 
-def _told(value: int | str | None) -> str:
+def _text(value: int | str | None) -> str:
     return "nothing" if value is None else str(value)

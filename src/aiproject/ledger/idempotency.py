@@ -1,4 +1,4 @@
-"""Idempotency keys in a batch of orders: claimed, given up, and answered together with the charge.
+"""Idempotency keys in a batch of commands: claimed, given up, and answered together with the charge.
 
 A claimed key's row is made before anything is worked out, if there is none, and then read under a lock: so there always
 is a row to lock, and nodes that claim a new key in the same moment meet at it instead of failing one another's batches.
@@ -87,33 +87,33 @@ class IdempotencyKeys:
         found = yield select_rows(self._dialect, stored_answer, READ, KEY, wanted, is_locked=True)
         self._rows = {Key(row[0], row[1]): _Row(*row[2:-1]) for row in found}
 
-    # -- orders ---------------------------------------------------------------------------------------------------
+    # -- commands ---------------------------------------------------------------------------------------------------
 
-    def claim(self, order: ClaimKey, now: int) -> ClaimResult:
-        row = self._rows.get(order.key)
+    def claim(self, command: ClaimKey, now: int) -> ClaimResult:
+        row = self._rows.get(command.key)
         if row is None:
             # Another node gave the key up in this moment, after our row found its place taken. Ask again.
             return ClaimResult.BUSY
         if row.state != FREE and row.expires_at >= now:
-            if row.body_hash != order.body_hash:
+            if row.body_hash != command.body_hash:
                 return ClaimResult.OTHER_BODY
             if row.state == DONE:
                 return ClaimResult.ANSWERED
-            if row.request_id == order.request_id:
+            if row.request_id == command.request_id:
                 # Made a moment ago, by this batch or by an earlier try whose commit was in doubt.
-                self._new.append(order.key)
+                self._new.append(command.key)
                 return ClaimResult.OURS
             if row.lease_until >= now:
                 return ClaimResult.BUSY
-        self._rows[order.key] = _Row(*_claimed(order, now)[:-1])
-        self._changed.add(order.key)
-        self._answers.pop(order.key, None)
+        self._rows[command.key] = _Row(*_claimed(command, now)[:-1])
+        self._changed.add(command.key)
+        self._answers.pop(command.key, None)
         return ClaimResult.OURS
 
-    def give_up(self, order: GiveKeyUp) -> None:
-        if self.is_claimed_by(order.key, order.request_id) and self._rows[order.key].state == RUNNING:
-            self._rows[order.key].state = FREE
-            self._changed.add(order.key)
+    def give_up(self, command: GiveKeyUp) -> None:
+        if self.is_claimed_by(command.key, command.request_id) and self._rows[command.key].state == RUNNING:
+            self._rows[command.key].state = FREE
+            self._changed.add(command.key)
 
     def is_claimed_by(self, key: Key, request_id: str) -> bool:
         row = self._rows.get(key)
@@ -185,9 +185,9 @@ class IdempotencyKeys:
         )
 
 
-def _claimed(order: ClaimKey, now: int) -> Sequence[Any]:
+def _claimed(command: ClaimKey, now: int) -> Sequence[Any]:
     """Return the values of `CLAIMED` for a claim that is new."""
-    return order.body_hash, order.request_id, RUNNING, now + order.lease_ms, now + KEPT_MS, None
+    return command.body_hash, command.request_id, RUNNING, now + command.lease_ms, now + KEPT_MS, None
 
 
 def _values(row: _Row) -> Sequence[Any]:

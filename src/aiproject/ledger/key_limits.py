@@ -1,7 +1,7 @@
-"""What API keys may spend, in a batch of orders: checked and held, given back and counted together with the balances.
+"""What API keys may spend, in a batch of commands: checked and held, given back and counted together with the balances.
 
 A key belongs to one account, whose row its batch has locked before anything of the key is read; and whoever changes a
-key's caps locks that row first as well. So the rows here need no lock of their own, and there is nothing to deadlock.
+key's caps locks that row first as well. So the rows here need no lock of their own, and cannot deadlock.
 
 Nothing resets a day. A row counts the day of its newest hold; on a later one nothing is spent yet. A hold keeps the day
 on which it was opened, and is settled against that: once the row counts another day, only its total is changed.
@@ -76,26 +76,26 @@ class Spending:
             rows = yield select_rows(self._dialect, spend_limit, columns, KEY, keys)
             self._rows = {(row[0], row[1]): _Row(*row[2:-1]) for row in rows}
 
-    def open(self, order: OpenHold, key_id: int, amount: int, now: int) -> KeyHold | AiProjectError:
-        """Hold ``amount`` of the key's, or as much as it may spend if that is enough for the order.
+    def open(self, command: OpenHold, key_id: int, amount: int, now: int) -> KeyHold | AiProjectError:
+        """Hold ``amount`` of the key's, or as much as it may spend if that is enough for the command.
 
         Args:
             now: milliseconds since 1970, by the database's clock.
         """
-        key = (key_id, str(order.capability))
+        key = (key_id, str(command.capability))
         row = self._rows.get(key)
         if row is None:
             return NotSignedIn()  # deleted since it was recognised
-        today = day_of(now, order.zone)
+        today = day_of(now, command.zone)
         if today > row.day:  # a clock that was put back stays on the day that it has been on
             row.day, row.day_spent, row.day_held = today, 0, 0
-        need = order.least
+        need = command.least
         if row.total_left < need:
-            return SpendLimitReached(order.capability)
+            return SpendLimitReached(command.capability)
         if row.day_left < need:
             is_ever = row.daily is not None and need <= row.daily
             return SpendLimitReached(
-                order.capability, retry_after=seconds_to_next_day(now, order.zone) if is_ever else None
+                command.capability, retry_after=seconds_to_next_day(now, command.zone) if is_ever else None
             )
         amount = int(min(amount, row.total_left, row.day_left))
         row.held += amount

@@ -1,6 +1,6 @@
-"""The words of the quota engine; no I/O.
+"""The types and commands of the ledger; no I/O.
 
-What each call makes anew is a `Struct` of msgspec's, which takes a fifth of a dataclass's time.
+What is created for each call is a msgspec `Struct`, which takes a fifth of the time of a dataclass.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
 class Kind(StrEnum):
     """Why a balance changed."""
 
-    OPENING = "opening"  # what the account had when the books were opened
+    OPENING = "opening"  # what the account had when the ledger was introduced
     SIGNUP = "signup"
     GRANT = "grant"
     VOUCHER = "voucher"
@@ -152,7 +152,7 @@ class KeyLost(Unavailable):
         super().__init__(detail, retry_after=2)
 
 
-# -- what the books are asked to do ------------------------------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------------------
 
 
 class OpenHold(Struct, frozen=True):
@@ -334,7 +334,7 @@ class Settled(Struct, frozen=True):
     is_key_lost: bool = False
 
 
-# -- what the books consist of -----------------------------------------------------------------------------------------
+# -- records -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +355,7 @@ class Entry:
 
 
 def rule_facts(rule: str) -> dict[str, Any]:
-    """Return what is written in a rule; nothing if somebody has spoilt it."""
+    """Return what is written in a rule; nothing if somebody has edited it so that it cannot be read."""
     try:
         facts = json.loads(rule)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What an account may know of its books: its entries, and what became of one call, in plain words. Only reads."""
+"""What an account may see of the ledger: its entries, and the receipt of a call in plain words. Only reads."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ CHARGES = MappingProxyType(
 def charge(outcome: Outcome, stage: Stage, *, reported: int | None, estimated: int) -> int:
     """Return the units to capture in any case, from 0 to `MAX_UNITS`; 0 releases the hold.
 
-    Where the table says `Basis.BOUNDED` that is 0; what is beyond the bound only the books can tell.
+    Where the table says `Basis.BOUNDED` that is 0; what is beyond the bound is known only to the ledger.
 
     Args:
         reported: what upstream said was consumed, whatever number that is; ``None``: it said nothing.

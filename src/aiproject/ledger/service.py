@@ -378,7 +378,7 @@ class Quotas:
         Raises:
             AccountUnknown: there is no such account.
             InvalidInput: it was charged nothing for such a call, or that was given back already.
-            CommitInDoubt: it may be done; asking again tells.
+            CommitInDoubt: it may be done; a second attempt finds out.
         """
         refund = Refund(account.account_id, request_id, attempt)
         by = server_origin() if origin is None else origin

@@ -1,4 +1,4 @@
-"""The few statements of the books, as text, in each dialect's quickest form.
+"""The few statements of the ledger, as text, in the fastest form of each dialect.
 
 Written by hand because they run some thousand times a second at most, each over some hundred rows: SQLAlchemy would
 compile them anew for each number of rows and look at every single value. Tables and columns come from the schema,

@@ -1,4 +1,4 @@
-"""What accounts have used in a day without paying for it, in a batch of orders: counted up to a bound.
+"""What accounts have used in a day without paying for it, in a batch of commands: counted up to a bound.
 
 Whoever counts for an account has locked its row, so the rows here need no lock of their own. A call that ended well is
 not looked up here: only failed ones cost the batch a statement.
@@ -41,15 +41,15 @@ class UnpaidUsage:
         self._stored: dict[tuple[int, int], int] = {}
         self._used: dict[tuple[int, int], int] = {}
 
-    def load(self, orders: Iterable[Settle], now: int) -> Steps[None]:
-        """Read the rows of the orders' accounts, which must be locked.
+    def load(self, commands: Iterable[Settle], now: int) -> Steps[None]:
+        """Read the rows of the commands' accounts, which must be locked.
 
         Args:
             now: milliseconds since 1970, by the database's clock; it decides the day.
         """
-        for order in orders:
-            if order.unpaid is not None and order.hold.account_id is not None:
-                self._days[order.hold.account_id] = day_of(now, order.unpaid.zone)
+        for command in commands:
+            if command.unpaid is not None and command.hold.account_id is not None:
+                self._days[command.hold.account_id] = day_of(now, command.unpaid.zone)
         if self._days:
             keys = sorted(self._days.items())
             rows = yield select_rows(self._dialect, unpaid_usage, (*KEY, "tokens"), KEY, keys)

@@ -1,4 +1,4 @@
-"""The proof that the books add up: `verify` recomputes every balance, chain and hold of a whole database.
+"""The proof that the ledger adds up: `verify` recomputes every balance, chain and hold of a whole database.
 
 It only reads, and may run beside servers: accounts are taken some at a time, each of them with its entries and holds as
 they were at one moment. Memory stays the same however large the database is.
@@ -70,7 +70,7 @@ class Checked:
 async def verify(
     database: Database, *, overdue_seconds: float = 60.0, checked: Checked | None = None
 ) -> AsyncIterator[Difference]:
-    """Yield whatever in the books does not add up; nothing: they are right.
+    """Yield whatever in the ledger does not add up; nothing: it is right.
 
     Args:
         overdue_seconds: how long ago a lease may have run out before its open hold counts as forgotten; the sweeper
@@ -165,7 +165,7 @@ class _Page:
 
     def differences(self) -> Iterator[Difference]:
         for account in self._accounts.values():
-            yield from account.findings.told()
+            yield from account.findings.shown()
         for (account_id, kind), count in self._strays.items():
             yield Difference(account_id, f"{kind} of an account that does not exist", 0, count)
         yield from self._facts.missing_accounts(self._accounts, self._after, self._upto)
@@ -275,7 +275,7 @@ async def _compare_charges(connection: AsyncConnection, account: AccountAudit) -
 
 
 def _compare(account: AccountAudit, entered: Counter[CallSettlement], captured: Counter[CallSettlement]) -> None:
-    """Tell charges of which there is another number, and those whose hold is not settled as the entry seals it."""
+    """Report charges whose number differs, and those whose hold is not settled as the entry seals it."""
     found, expected = _without_rules(entered), _without_rules(captured)
     for charge in sorted(set(found) | set(expected)):
         of_call = f"for request {charge.request_id}, attempt {charge.attempt}"
@@ -297,7 +297,7 @@ def _without_rules(charges: Counter[CallSettlement]) -> Counter[CallSettlement]:
 
 
 def _is_comparable(row: Any, amount: object) -> bool:
-    """Not, where a value is of another kind, which is told already."""
+    """Not where a value is of another kind, which is reported already."""
     kinds = (str, int, str, int, str)
     return all(map(isinstance, (row.request_id, row.attempt, row.capability, amount, row.rule), kinds))
 

@@ -250,7 +250,7 @@ class AccountAudit:
                     check(column, "0 or more", balance)
             check(held, self._open[capability], self._held[capability])
             if not (isinstance(balance, int) and isinstance(self._held[capability], int)):
-                continue  # unmetered, or told above
+                continue  # unmetered, or reported above
             if self._held[capability] - self._open_unmetered[capability] > balance:
                 check(held, f"at most {balance}", self._held[capability])
         for capability, used in USED.items():

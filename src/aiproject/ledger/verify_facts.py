@@ -116,7 +116,7 @@ class AuditFacts:
 
     def log_differences(self) -> Iterator[Difference]:
         """Yield what is wrong with the log itself."""
-        return self._findings.told()
+        return self._findings.shown()
 
     def _is_readable(self, entry: AuditEntry) -> bool:
         checks = [
@@ -148,7 +148,7 @@ class AuditFacts:
             self._take_in_vouchers(entry, made_at, before, after)
 
     def _facts_of(self, entry: AuditEntry, side: str) -> dict[str, Any]:
-        """Return the facts of an entry; nothing if they are none that this house writes, which is told."""
+        """Return the facts of an entry; nothing if they are none that this package writes, which is reported."""
         try:
             facts = json.loads(getattr(entry, side))
         except (ValueError, RecursionError):

@@ -40,7 +40,7 @@ def check_unpaid(hold: Any, what: str, check: Check) -> None:
     try:
         basis = CHARGES[Outcome(hold.outcome)][Stage(hold.stage)]
     except ValueError:
-        return  # told already
+        return  # reported already
     is_bounded = basis is Basis.BOUNDED and hold.loss_reason != LossReason.KEY_LOST
     if not is_bounded:
         check(f"charge {what}", 0, hold.charged or 0)

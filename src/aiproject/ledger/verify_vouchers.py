@@ -20,7 +20,7 @@ from aiproject.ledger.verify_facts import PREFIX, AuditFacts, masked
 __all__ = ["voucher_differences"]
 
 ROWS = 1000
-"""Rows in memory, and differences of a sort that are told."""
+"""Rows in memory, and differences of one kind that are reported."""
 
 
 async def voucher_differences(connection: AsyncConnection, facts: AuditFacts) -> list[Difference]:
@@ -31,7 +31,7 @@ async def voucher_differences(connection: AsyncConnection, facts: AuditFacts) ->
         facts: with the entries of vouchers of all accounts, and the log as of this snapshot.
     """
     found = await _miscounted(connection)
-    # What was redeemed in the original's database has no entry here.
+    # What was redeemed in the legacy application's database has no entry here.
     statement = select(redemptions.c.account_id, redemptions.c.voucher_id, redemptions.c.code)
     async for row in _rows(connection, statement.where(redemptions.c.is_adopted.is_not(True))):
         mark = row.code if row.voucher_id is None else row.voucher_id

@@ -92,7 +92,7 @@ class HoldQueue:
 
         Raises:
             QuotaBusy: the wait was in vain, or there is none.
-            Unavailable: the server is stopping; or as in `LedgerBatcher.order`, whose other errors it raises as well.
+            Unavailable: the server is stopping; or as in `LedgerBatcher.submit`, whose other errors it raises as well.
         """
         times_freed = self._times_freed
         if not self._lines or not command.want or (command.account_id, command.capability) not in self._lines:

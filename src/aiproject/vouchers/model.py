@@ -125,7 +125,7 @@ class Voucher:
 def normal_code(text: str) -> str:
     """Return the one spelling of a code: capitals, without blanks around and compatibility forms; empty: it is none.
 
-    People type what they read on paper, with whatever keyboard is on: ``"ａbc-1 "`` is ``"ABC-1"``.
+    Codes are typed from paper, with whatever input method is active: ``"ａbc-1 "`` is ``"ABC-1"``.
     """
     code = text.strip()
     if len(code) > MAX_CODE_LENGTH:

@@ -80,9 +80,9 @@ class VoucherRoutes:
         """Redeem the code ``token_id`` for the account with the uuid ``user_id``.
 
         ``user_academy`` is what the app says its account's academy is; see `Voucher.is_for`. The app shows ``msg`` and
-        repeats the call on any status but 200, so every refusal is told with 200.
+        repeats the call on any status but 200, so every refusal is answered with 200.
 
-        Source: the original's clients, section 7.
+        Source: the legacy clients, section 7.
         """
         try:
             shown = await REDEEM.read(request)

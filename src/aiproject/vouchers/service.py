@@ -236,12 +236,12 @@ class Vouchers:
         if known == now:
             return voucher  # our own commit, which was in doubt
         worth = {Meter.TOKENS: voucher.tokens, Meter.PIC_TIMES: voucher.pic_times}
-        orders = [
+        grants = [
             Grant(account_id, capability, amount, Kind.VOUCHER, voucher.reference)
             for capability, amount in worth.items()
             if amount
         ]
-        for result in await apply(connection, orders, dialect=self._database.dialect):
+        for result in await apply(connection, grants, dialect=self._database.dialect):
             if isinstance(result, AiProjectError):
                 raise result
         return voucher

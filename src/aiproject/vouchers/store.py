@@ -1,9 +1,9 @@
 """All SQL on vouchers and their redemptions.
 
 Order of locks: the voucher's row, then its redemption, then the account's row (in `aiproject.ledger.batch`). Whoever
-holds an account's row never asks for a voucher's, so there is no circle with the books, which lock accounts only. And
-the other way round, accounts first, everybody who waits for a popular voucher would keep an account locked meanwhile,
-and with it a whole batch of the books.
+holds an account's row never asks for a voucher's, so there is no circle with the ledger, which locks accounts only.
+The other way round, accounts first, every call that waits for a popular voucher would keep an account locked meanwhile,
+and with it a whole batch of the ledger.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ async def record(
     """Note that the account redeems the voucher.
 
     Args:
-        is_adopted: it did so in the original's database, and the ledger has no entry of it.
+        is_adopted: it did so in the legacy application's database, and the ledger has no entry of it.
 
     Raises:
         UniqueViolation: it has done so before.

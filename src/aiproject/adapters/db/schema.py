@@ -1,10 +1,10 @@
-"""The tables, as SQLAlchemy Core sees them; one `MetaData` for the whole house.
+"""The tables, as SQLAlchemy Core sees them; one `MetaData` for the whole package.
 
-A room that owns tables adds them to `metadata` here, and a migration beside them (`aiproject.adapters.db.migrations`);
-a test compares the two on every database.
+A package that owns tables adds them to `metadata` here, and a migration in `aiproject.adapters.db.migrations`; a test
+compares the two on every database.
 
-The table ``user`` keeps the seed's columns in the seed's spelling, since people look at it with their database tools
-and other programs read it. ``Id`` is the public uuid: the account's only credential for existing apps, a secret, and
+The table ``user`` keeps the legacy columns in their spelling, since operators look at it with their database tools and
+other programs read it. ``Id`` is the public uuid: the account's only credential for existing apps, a secret, and
 something that its owner may have changed. So nothing refers to it; other tables refer to ``AccountId``.
 """
 
@@ -126,8 +126,8 @@ def binary_text(length: int) -> TypeEngine[str]:
     )
 
 
-def _seed_text(length: int) -> TypeEngine[str]:
-    """A text column of the seed. Not collated on PostgreSQL, where the seed's columns never were.
+def _legacy_text(length: int) -> TypeEngine[str]:
+    """A text column of the legacy schema. Not collated on PostgreSQL, where these columns never were.
 
     On MySQL the collation is named, because a column that was adopted would otherwise keep a character set in which
     not every name can be written.
@@ -141,13 +141,13 @@ metadata = sa.MetaData()
 user = sa.Table(
     "user",
     metadata,
-    sa.Column("Id", _seed_text(50), primary_key=True),
-    sa.Column("UserName", _seed_text(NAME_LENGTH), nullable=False),
-    sa.Column("PassWord", _seed_text(PASSWORD_HASH_LENGTH), nullable=False),
+    sa.Column("Id", _legacy_text(50), primary_key=True),
+    sa.Column("UserName", _legacy_text(NAME_LENGTH), nullable=False),
+    sa.Column("PassWord", _legacy_text(PASSWORD_HASH_LENGTH), nullable=False),
     sa.Column("Tokens", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-    sa.Column("Email", _seed_text(EMAIL_LENGTH), nullable=False),
+    sa.Column("Email", _legacy_text(EMAIL_LENGTH), nullable=False),
     sa.Column("PicTimes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-    sa.Column("Academy", _seed_text(ACADEMY_LENGTH)),
+    sa.Column("Academy", _legacy_text(ACADEMY_LENGTH)),
     # Ours. `AccountId` is what everything else refers to: it never changes and is no secret.
     sa.Column("AccountId", sa.BigInteger, nullable=False),
     sa.Column("NameKey", binary_text(NAME_KEY_LENGTH), nullable=False),
@@ -157,8 +157,8 @@ user = sa.Table(
     sa.Column("DisabledAt", UtcDateTime),  # NULL: enabled
     sa.Column("EmailVerifiedAt", UtcDateTime),  # NULL: nobody has shown that mail arrives there
     sa.Column("PasswordChangedAt", UtcDateTime),  # NULL: never since the account was opened
-    sa.Column("DeletedAt", UtcDateTime),  # set: the person is gone, the row stays for the books
-    # The books (`aiproject.ledger`). A balance is the sum of its ledger entries; what is held by running calls is part
+    sa.Column("DeletedAt", UtcDateTime),  # set: the personal data are gone, the row stays for the ledger
+    # The ledger (`aiproject.ledger`). A balance is the sum of its ledger entries; what is held by running calls is part
     # of it and may not be spent twice.
     sa.Column("HeldTokens", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("HeldPicTimes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
@@ -281,7 +281,9 @@ voucher_redemption = sa.Table(
     sa.Column("redeemed_at", UtcDateTime, nullable=False),
     # Its ledger entries have the reference ``voucher:<voucher_id>``; NULL: ``voucher:<code>``, as before 0005.
     sa.Column("voucher_id", sa.BigInteger),
-    sa.Column("is_adopted", sa.Boolean),  # true: redeemed in the original's database, so there is no entry; else NULL
+    sa.Column(
+        "is_adopted", sa.Boolean
+    ),  # true: redeemed in the legacy application's database, so there is no entry; else NULL
     **_TABLE_OPTIONS,
 )
 
@@ -325,7 +327,7 @@ api_key = sa.Table(
 )
 
 spend_limit = sa.Table(
-    "spend_limit",  # what one API key may spend of its account's quota; changed with the books, in their transaction
+    "spend_limit",  # what one API key may spend of its account's quota; changed with the ledger, in its transaction
     metadata,
     sa.Column("key_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("capability", sa.String(16), primary_key=True),
@@ -343,7 +345,7 @@ login_guard = sa.Table(
     "login_guard",  # failures in a row, of names (known or not) and addresses alike
     metadata,
     sa.Column("realm", sa.String(16), primary_key=True),  # what is guessed, and whether the subject is name or address
-    sa.Column("subject", sa.String(64), primary_key=True),  # SHA-256, so that what people mistype is not kept
+    sa.Column("subject", sa.String(64), primary_key=True),  # SHA-256, so that what is mistyped is not kept
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("blocked_until", sa.BigInteger, nullable=False),  # milliseconds since 1970
     sa.Column("last_failure_at", sa.BigInteger, nullable=False),
