@@ -33,11 +33,11 @@ log = get_logger("relay")
 
 
 class CallTimes(msgspec.Struct, frozen=True):
-    """How long a call may take, in seconds.
+    """Time limits of a call, in seconds.
 
     Attributes:
-        call: the whole of it, whoever holds it up.
-        drain: how long an answer is read on after its client hung up; 0 cuts it off at once.
+        call: the whole call, whichever side delays it.
+        drain: how long an answer is read after its client disconnected; 0 closes the connection immediately.
     """
 
     call: float
@@ -45,11 +45,11 @@ class CallTimes(msgspec.Struct, frozen=True):
 
 
 class ChatAnswer:
-    """An answer on its way: its events, what it has consumed so far, and its settlement.
+    """An answer in progress: its events, what it has consumed so far, and its settlement.
 
     Attributes:
-        is_whole: the last event has been received.
-        is_kept: the caller gave an ``Idempotency-Key``, so that the written answer goes to `settle`.
+        is_complete: whether the last event has been received.
+        is_stored: whether the caller sent an ``Idempotency-Key``, so that the written answer must be given to `settle`.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class ChatAnswer:
         self._provider = provider
         self._prompt_tokens = prompt_tokens
         self._parts: list[str] = []
-        # What the model generated beside the text: reasoning and tool calls, which count in the estimate alike.
+        # Reasoning and tool calls. The provider bills them like text, so they count in the estimate.
         self._other_output: list[str] = []
         self._usage: Usage | None = None
         self._stream: ChatStream
@@ -83,25 +83,25 @@ class ChatAnswer:
         self._client: ClientWatch
 
     def begin(self, stream: ChatStream, settlement: CallSettlement, client: ClientWatch) -> None:
-        """Take up the stream that the provider opened, once its first event is here."""
+        """Attach the stream that the provider opened, once its first event has arrived."""
         self._stream = stream
         self._settlement = settlement
         self._client = client
 
     def end(self) -> None:
-        """Let go of what `begin` took up; only the estimate may be asked for from now on.
+        """Drop the references of `begin`; afterwards only the estimate is available.
 
-        The settlement asks the answer for that, so the two lead to each other: an answer would be kept in memory until
-        garbage is collected, and be a quarter of what there is to collect.
+        The settlement refers to the answer for that estimate, so the two form a reference cycle. Without this, each
+        answer would stay in memory until the next garbage collection and be a quarter of what it has to process.
         """
         del self._stream, self._settlement, self._client
 
     async def receive(self) -> Sequence[ChatEvent]:
-        """Return the next events, all that are here and at least one; not to be called once `is_complete`.
+        """Return the next events: all that have arrived, at least one. Must not be called once `is_complete`.
 
         Raises:
             UpstreamFailed: the answer ends here.
-            ClientGone: nobody is left to read it, or its reader is too slow.
+            ClientGone: the client has disconnected, or reads too slowly.
             Unavailable: the server is stopping.
         """
         events = await self._stream.receive()
@@ -111,6 +111,7 @@ class ChatAnswer:
                 parts.append(event.text)
             if event.reasoning or event.tool_calls:
                 self._add_other_output(event)
+        # Only the last event of a read can be the last of the answer.
         self.is_complete = events[-1].is_last
         return events
 
@@ -136,12 +137,12 @@ class ChatAnswer:
 
     @property
     def has_reported_usage(self) -> bool:
-        """Whether the provider told what the answer consumed."""
+        """Whether the provider reported what the answer consumed."""
         return self._stream.usage is not None
 
     @property
     def usage(self) -> Usage:
-        """What the whole answer consumed: the provider's numbers, or the estimate where it told none."""
+        """What the whole answer consumed: the provider's numbers, or an estimate if it reported none."""
         if self._usage is None:
             self._usage = self._stream.usage
             if self._usage is None:
@@ -160,18 +161,19 @@ class ChatAnswer:
         return self._estimate().total_tokens
 
     async def settle(self, written: bytes | None = None) -> None:
-        """Charge the whole answer; to be called before the caller holds all of it.
+        """Charge the whole answer. Must be called before the caller has all of it.
 
         Args:
-            written: the answer as the caller gets it, kept for calls that repeat this one's ``Idempotency-Key``.
+            written: the answer as the caller gets it, stored for calls that repeat the ``Idempotency-Key``.
 
         Raises:
-            KeyLost: the answer must not go out; nothing is charged.
+            KeyLost: the answer must not be sent; nothing is charged.
         """
         usage, settlement = self.usage, self._settlement
         settlement.reached(Stage.LAST_FRAME, sid=self._stream.sid)
         charged = await settlement.settle(
             Outcome.CLIENT_GONE if self._client.is_gone else Outcome.FINISHED,
+            # A client that left during the drain time pays the provider's number, like one that stayed.
             reported=usage.total_tokens if self.has_reported_usage else None,
             answer=None if written is None else self.claim.stored(written),
         )
@@ -181,25 +183,26 @@ class ChatAnswer:
         fault_point("before reply")
 
     async def fail(self, error: AiProjectError) -> None:
-        """Settle an answer that ended badly after some of it was written, so that the writer can say so in its way."""
+        """Settle an answer that failed after part of it was written, before the writer reports the error."""
         await self._settlement.settle(outcome_of(error))
 
 
 class ChatWriter(Protocol):
-    """How one API writes an answer to its client.
+    """Writes an answer to its client in the format of one API.
 
     Attributes:
-        passes_on: the client sees the answer while it comes, so that it has seen some of one that fails.
+        is_streaming: whether the client receives the answer while it is generated, so that it has seen part of an
+            answer that fails.
     """
 
     @property
     def is_streaming(self) -> bool: ...
 
     async def write(self, answer: ChatAnswer) -> None:
-        """Receive the events until the answer is whole, write them, and `ChatAnswer.settle` before the last of them.
+        """Receive the events until the answer is complete, write them, and call `ChatAnswer.settle` before the last.
 
-        Errors of `ChatAnswer.receive` are passed up unless something has been written; then `ChatAnswer.fail` settles
-        the call, and the writer ends the answer in its own way.
+        Errors of `ChatAnswer.receive` propagate unless something has been written; in that case, `ChatAnswer.fail`
+        settles the call, and the writer ends the answer in the format of its API.
         """
         ...
 
@@ -209,11 +212,11 @@ class ChatWriter(Protocol):
 
 
 class ChatCalls:
-    """Runs chats of every API on a provider.
+    """Runs the chats of every API on a provider.
 
     Args:
-        running: stopped by the server's shutdown.
-        model: the name of the model by which API keys are limited.
+        running: the running calls, which the server's shutdown ends.
+        model: the name of the model for the limits of API keys.
     """
 
     def __init__(
@@ -236,19 +239,22 @@ class ChatCalls:
         self._times = times
 
     def confirms_principal(self, scope: Scope) -> bool:
-        """Whether the call's hold finds out that the caller's account still exists, so that nobody else need to."""
+        """Whether the call's hold verifies that the caller's account still exists, so that no other check is needed."""
+        # A repeated call returns a stored answer without a hold, so its principal must be verified separately.
         return not self._idempotency.has_key(scope)
 
     async def run(self, call: IncomingCall[Principal], request: ChatRequest, writer: ChatWriter) -> None:
-        """Admit a call, ask the provider and have the answer written; charge it.
+        """Admit a call, ask the provider, have the answer written, and charge it.
 
         Raises:
-            AiProjectError: nothing has been written; the call is settled, mostly for nothing.
-            ClientGone: the client hung up; the call is settled by what was generated.
+            AiProjectError: nothing has been written; the call is settled, usually without a charge.
+            ClientGone: the client disconnected; the call is settled by what was generated.
         """
         scope, principal = call.scope, call.principal
         principal.require(Meter.TOKENS, self.model)
         estimate = self._provider.estimate_prompt
+        # Limits come before the claim: a refused call must not occupy its key. Both come before the hold, and the hold
+        # before the question, so that nothing is asked that cannot be paid for.
         async with (
             self._limits.enter(
                 scope, principal, tokens=lambda: estimate(request.messages) + request.max_tokens
@@ -260,17 +266,20 @@ class ChatCalls:
                 return
             prompt_tokens = estimate(request.messages)
             hold = await self._hold(call, request, prompt_tokens)
-            # A small balance, or a small rest of what the key may spend, gives a short answer rather than a refusal.
+            # A small balance, or a small remainder of a key's limit, gives a short answer instead of a refusal.
             if hold.amount - prompt_tokens < request.max_tokens:
                 request = msgspec.structs.replace(request, max_tokens=hold.amount - prompt_tokens)
             answer = ChatAnswer(scope, self._provider, prompt_tokens, claim)
+            # What a caller has seen of a failed answer counts towards its daily bound of unpaid usage. An answer that
+            # is sent in one piece has not been seen before its end.
             seen = answer.consumed if writer.is_streaming else lambda: prompt_tokens
             async with CallSettlement(self._quotas, hold, estimate=answer.consumed, seen=seen) as settlement:
+                # What the call was charged replaces the estimate in the count of its key's tokens.
                 running.consumed = lambda: settlement.charged
                 await self._converse(call, request, answer, settlement, writer)
 
     async def _hold(self, call: IncomingCall[Principal], request: ChatRequest, prompt_tokens: int) -> Hold:
-        """Hold what the call may cost at most, or less if the quota has less; at least a token of an answer."""
+        """Hold the most that the call can cost, or what the quota has, but enough for one token of an answer."""
         principal = call.principal
         return await self._quotas.hold(
             principal.account,
@@ -293,13 +302,14 @@ class ChatCalls:
         settlement: CallSettlement,
         writer: ChatWriter,
     ) -> None:
-        """Ask the provider and have its answer written; a client that hangs up is noticed at any time."""
+        """Ask the provider and have its answer written, watching for a client that disconnects at any time."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - an endpoint runs in a task
         loop = asyncio.get_running_loop()
         scope, times = call.scope, self._times
         ends_at = loop.time() + times.call
-        # Whoever gave a key comes back for the answer, and is charged for the whole of it then.
+        # Before the first frame a client that leaves cancels its question. One that sent a key comes back for the
+        # answer, so its call continues and is charged once.
         on_gone = _keep_running if answer.is_stored else task.cancel
         with ClientWatch(scope, call.receive, on_gone) as client:
             try:
@@ -307,6 +317,7 @@ class ChatCalls:
             except asyncio.CancelledError:
                 if not client.is_gone:
                     raise
+                # The client watch cancelled this task, not the server: clear the cancellation and report the reason.
                 task.uncancel()
                 raise ClientGone from None
             note(scope, warm=stream.is_warm)
@@ -315,8 +326,9 @@ class ChatCalls:
             drain: asyncio.TimerHandle | None = None
 
             def client_gone() -> None:
-                # What is generated is being paid for: read it to its end, for a while, to know the real usage. Whoever
-                # gave a key comes back for the whole answer: cut, it would be charged twice.
+                # What has been generated must be paid for, and the platform reports the usage in the last frame only.
+                # So the rest is read for a limited time. With a key there is no limit: the client comes back for the
+                # answer, and would be charged twice if it were cut off.
                 nonlocal drain
                 if not answer.is_stored:
                     drain = loop.call_later(times.drain, stream.abort, ClientGone())
@@ -328,6 +340,7 @@ class ChatCalls:
                     await writer.write(answer)
             finally:
                 answer.end()
+                # Stops the generation at the provider, if the answer is incomplete.
                 stream.close()
                 if drain is not None:
                     drain.cancel()
@@ -337,4 +350,4 @@ class ChatCalls:
 
 
 def _keep_running() -> None:
-    """Let a client hang up without ending its call."""
+    """Let a client disconnect without ending its call."""

@@ -1,4 +1,4 @@
-"""Noticing that a client hangs up."""
+"""Detects that a client disconnects."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["CancelIfGone", "ClientWatch"]
 
 
 class ClientWatch:
-    """Notices a client that hangs up, while inside: ``with ClientWatch(…) as client: …``.
+    """Detects a client that disconnects, while inside: ``with ClientWatch(…) as client: …``.
 
     The request's body must have been read.
 
     Attributes:
-        is_gone: it did.
-        on_gone: called at that moment; may be set anew as the call goes on.
+        is_gone: whether the client has disconnected.
+        on_gone: called when the client disconnects; may be replaced as the call proceeds.
     """
 
     __slots__ = ("_receive", "_subscribe", "_watcher", "is_gone", "on_gone")
@@ -35,7 +35,7 @@ class ClientWatch:
         if self._subscribe is not None:
             self._subscribe(self._gone)
         else:
-            # A server without the extension: a task for each call, which costs ten times as much as a callback.
+            # A server without the extension needs a task for each call, which costs ten times as much as a callback.
             self._watcher = asyncio.create_task(self._wait())
         return self
 
@@ -43,6 +43,7 @@ class ClientWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._subscribe is not None:
+            # A disconnect after the answer is normal, and must not end anything.
             self._subscribe(None)
         if self._watcher is not None:
             self._watcher.cancel()
@@ -52,15 +53,17 @@ class ClientWatch:
         self.on_gone()
 
     async def _wait(self) -> None:
+        # The body has been read, so only a disconnect can follow; other messages are ignored.
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._gone()
 
 
 class CancelIfGone:
-    """Ends the current task's work with `ClientGone` if the client hangs up while inside.
+    """Ends the current task's work with `ClientGone` if the client disconnects while inside.
 
-    For a wait before anything was asked upstream: nothing is lost if it ends. The request's body must have been read.
+    For waits before anything is sent to the provider, which can be abandoned without loss. The request's body must have
+    been read.
     """
 
     __slots__ = ("_task", "_watch")
@@ -78,6 +81,7 @@ class CancelIfGone:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watch.__exit__(kind, error, trace)
+        # A cancellation that the watch did not cause comes from the server and must propagate.
         if self._watch.is_gone and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             raise ClientGone from None

@@ -1,13 +1,13 @@
 """``Idempotency-Key``: the same key with the same body gives the stored answer and one charge.
 
-A key is claimed in the database before anything is held, so that all nodes agree on whose turn it is; claims go through
-the books, and share their transactions (`aiproject.ledger.idempotency`). The answer is stored in the transaction that
-charges for it, and only while the claim still stands: there is never an answer without its charge, nor a second charge
-for a key. A failed call gives its key up: nothing was charged, and the next try may succeed.
+A key is claimed in the database before anything is held, so that all nodes agree on which call runs. Claims go through
+the ledger's batches and share their transactions (`aiproject.ledger.idempotency`). The answer is stored in the
+transaction that charges for it, and only while the claim is valid: there is never an answer without its charge, nor a
+second charge for a key. A failed call releases its key, because nothing was charged and the next attempt may succeed.
 
-A claim has a lease, renewed while its call runs, so that the key of a dead process is free again soon. A process that
-only seemed dead finds its key in other hands when it comes to settle; then it charges nothing and its caller gets no
-answer (`aiproject.ledger.model.KeyLost`).
+A claim has a lease, renewed while its call runs, so that the key of a dead process becomes available soon. A process
+that was only presumed dead finds its key claimed by another call when it settles. It then charges nothing, and its
+caller gets no answer (`aiproject.ledger.model.KeyLost`).
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from aiproject.ledger.service import Quotas
 __all__ = ["IdempotencyClaim", "IdempotencyStore"]
 
 MAX_KEY_LENGTH = 255
-"""Characters of a key, as in the IETF draft's examples and the practice of payment services."""
+"""Characters of a key, as in the examples of the IETF draft and the practice of payment services."""
 
 MAX_STORED_BYTES = 4 * 1024 * 1024
-"""Bytes of an answer that is kept; a full answer of 8192 tokens in single frames has under two million. A longer one
-is not kept, and its key is given up: a repeated call is a new one, and charged."""
+"""The largest answer in bytes that is stored; a full answer of 8192 tokens in single frames has under two million. A
+longer one is not stored and its key is released: a repeated call is then a new one, and charged."""
 
 WAIT_SECONDS = 20.0
-"""How long a repeated call waits for the first one before it is told to come back."""
+"""Seconds that a repeated call waits for the first one before it is refused with ``Retry-After``."""
 
 POLL_SECONDS = 0.25
 
 
 class IdempotencyClaim:
-    """One call's hold on its key.
+    """The claim of one call on its key.
 
     Attributes:
-        answer: the stored answer of an earlier call; ``None``: this call must find its own.
-        is_wanted: the caller gave a key, so the answer is to be stored.
-        is_settled: the answer went into the books; the key is no longer this call's to give up.
+        answer: the stored answer of an earlier call; ``None``: this call must produce its own.
+        is_wanted: whether the caller sent a key, so that the answer must be stored.
+        is_settled: whether the answer was handed to the ledger; this call must no longer release the key then.
     """
 
     def __init__(self, key: Key | None = None, answer: bytes | None = None) -> None:
@@ -60,10 +60,12 @@ class IdempotencyClaim:
         return self._key is not None and self.answer is None
 
     def stored(self, answer: bytes) -> tuple[str, str, bytes] | None:
-        """Return what the settlement stores; ``None`` where no key was given or the answer is too long."""
+        """Return what the settlement stores; ``None`` if there is no key or the answer is too long."""
         if self._key is None or self.answer is not None or len(answer) > MAX_STORED_BYTES:
             return None
         self.is_settled = True
+        # Set before the settlement is known to succeed: if its outcome is in doubt, releasing the key could charge a
+        # repeated call a second time. The lease releases it in that case.
         return (*self._key, answer)
 
 
@@ -71,7 +73,7 @@ class IdempotencyStore:
     """Keys and their answers, in the database.
 
     Args:
-        quotas: in whose transactions keys are claimed and answers stored.
+        quotas: the service in whose transactions keys are claimed and answers stored.
     """
 
     def __init__(self, database: Database, quotas: Quotas) -> None:
@@ -79,27 +81,27 @@ class IdempotencyStore:
         self._quotas = quotas
 
     async def forget(self, connection: Connection, account_id: int) -> None:
-        """Delete an account's stored answers, which hold what its person asked for, in a transaction of the caller's.
+        """Delete an account's stored answers, which contain its owner's content, in a transaction of the caller.
 
-        A key that is claimed stays its running call's: it is forgotten when it expires.
+        A claimed key stays with its running call; it is deleted when it expires.
         """
         await store.delete_answers(connection, _scope_name(account_id))
 
     def has_key(self, scope: Scope) -> bool:
-        """Whether the request has a key, good or not."""
+        """Whether the request has a key, valid or not."""
         return any(name == b"idempotency-key" for name, _ in scope["headers"])
 
     def claim(self, scope: Scope, account_id: int | None, body: bytes) -> AbstractAsyncContextManager[IdempotencyClaim]:
-        """Return what a call runs inside of: it claims the request's key, and does nothing where there is none.
+        """Return the context manager that a call runs inside of; it claims the request's key, if there is one.
 
         Args:
-            account_id: whose key it is; ``None`` for anonymous callers, whose keys mean nothing.
-            body: what was asked.
+            account_id: the owner of the key; ``None`` for anonymous callers, whose keys are ignored.
+            body: the request's body.
 
         Raises:
             InvalidInput: the key is malformed; on entering: it was used with another body.
-            TooManyRequests: on entering: the first call still runs.
-            Unavailable: on entering: the database is away.
+            TooManyRequests: on entering: the first call is still running.
+            Unavailable: on entering: the database is unavailable.
         """
         value = None if account_id is None else _key(scope)
         return nullcontext(IdempotencyClaim()) if value is None else self._claimed(scope, account_id, value, body)
@@ -109,6 +111,7 @@ class IdempotencyStore:
         self, scope: Scope, account_id: int | None, value: bytes, body: bytes
     ) -> AsyncIterator[IdempotencyClaim]:
         key = Key(_scope_name(account_id), hashlib.sha256(value).hexdigest())
+        # The path and the query are part of what is compared: the same body on another address is another request.
         body_hash = hashlib.sha256(scope["path"].encode() + b"\n" + scope["query_string"] + b"\n" + body).hexdigest()
         identity = request_id(scope)
         answer = await self._claim_or_wait(key, body_hash, identity)
@@ -124,10 +127,11 @@ class IdempotencyStore:
             if claim.is_settled:
                 self._quotas.let_key_go(key, identity)
             else:
+                # Nothing was charged, so the next attempt may use the key.
                 await self._quotas.give_key_up(key, identity)
 
     async def _claim_or_wait(self, key: Key, body_hash: str, identity: str) -> bytes | None:
-        """Return the stored answer, or ``None`` once the key is ours."""
+        """Return the stored answer, or ``None`` once this call owns the key."""
         give_up_at = asyncio.get_running_loop().time() + WAIT_SECONDS
         while True:
             match await self._quotas.claim_key(key, body_hash=body_hash, request_id=identity):
@@ -142,14 +146,15 @@ class IdempotencyStore:
             await self._await_change(key, give_up_at)
 
     async def _answer(self, key: Key, body_hash: str) -> bytes | None:
-        """Return the stored answer; ``None``: it is a day old in this moment, and forgotten."""
+        """Return the stored answer; ``None`` if it expired between the claim and this read."""
         async with self._database.connect() as connection:
             return await store.stored_body(connection, key, body_hash)
 
     async def _await_change(self, key: Key, give_up_at: float) -> None:
-        """Return when it is worth claiming again; mere reads, since many may wait."""
+        """Return when another claim may succeed. It only reads, because many calls may wait for one key."""
         loop = asyncio.get_running_loop()
         while loop.time() <= give_up_at:
+            # Polled in the database, because the first call may run on another node.
             await asyncio.sleep(POLL_SECONDS)
             async with self._database.connect() as connection:
                 found = await store.claim_state(connection, key, self._database.dialect)

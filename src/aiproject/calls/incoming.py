@@ -1,4 +1,4 @@
-"""A call as an API hands it in."""
+"""A call in the form in which an API submits it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ P = TypeVar("P", bound=Principal | None)
 
 @dataclass(frozen=True, slots=True)
 class IncomingCall(Generic[P]):
-    """Who calls, and over what.
+    """The caller of a call and its request.
 
     Attributes:
         scope: of the request; carries its id, its log record and its extensions.
-        receive: of the request, whose body has been read; tells when the client hangs up.
-        principal: who pays; ``None`` where the API serves callers without an account.
-        body: what was sent, byte for byte. Two calls with the same ``Idempotency-Key`` must have the same.
+        receive: of the request, whose body has been read; reports when the client disconnects.
+        principal: the caller that pays; ``None`` where the API serves callers without an account.
+        body: the request's body, byte for byte. Two calls with the same ``Idempotency-Key`` must have the same body.
     """
 
     scope: Scope

@@ -1,6 +1,6 @@
-"""Limits on calls: of an account and of an API key in a minute and at once, of an address at once.
+"""Limits on calls: per account and API key by the minute and at once, per address at once.
 
-Requests of an address in a minute are counted for every route, in `aiproject.web.limits`.
+`aiproject.web.limits` limits the requests of an address per minute, for every route.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEY_TOKENS = "key-tokens"
 
 @dataclass(frozen=True, slots=True)
 class GlobalLimits:
-    """What the operator allows everybody."""
+    """The limits that the operator sets for everyone."""
 
     account_requests_per_minute: int
     account_concurrent_calls: int
@@ -28,10 +28,11 @@ class GlobalLimits:
 
 
 class CallLimits:
-    """Lets calls in.
+    """Admits calls.
 
     Args:
-        gate: ``None`` (``AIPROJECT_LIMITS=off``) lets every call in.
+        rate_limiter: ``None`` (``AIPROJECT_LIMITS=off``) admits every call.
+        global_limits: the operator's limits; an API key may have further ones of its own.
     """
 
     def __init__(self, rate_limiter: RateLimiter | None, global_limits: GlobalLimits) -> None:
@@ -41,16 +42,17 @@ class CallLimits:
     def enter(
         self, scope: Scope, principal: Principal | None, *, tokens: Callable[[], int] | None = None
     ) -> RunningCall:
-        """Return what a call runs inside of: ``async with limits.enter(scope, principal): …``.
+        """Return the context manager that a call runs inside of: ``async with limits.enter(scope, principal): …``.
 
         Args:
-            caller: ``None``: nobody in particular, who is limited by address alone.
-            tokens: what the call may consume at most; asked only where a key's tokens are limited. More than the limit
-                counts as all of it, so that a whole minute's tokens let any one call in. ``None``: it consumes none.
+            principal: ``None``: an anonymous caller, limited by address alone.
+            tokens: the most that the call may consume; evaluated only if the key's tokens are limited. More than the
+                limit counts as the whole limit, so that a full minute's tokens admit any single call. ``None``: the
+                call consumes no tokens.
 
         Raises:
-            TooManyRequests: on entering; the call was counted nowhere.
-            Unavailable: on entering: a key's tokens cannot be counted now.
+            TooManyRequests: on entering; the call was not counted anywhere.
+            Unavailable: on entering: a key's tokens cannot be counted at the moment.
         """
         limit_requests = () if self._rate_limiter is None else tuple(self._limit_requests(scope, principal, tokens))
         return RunningCall(scope, self._rate_limiter, limit_requests)
@@ -67,6 +69,7 @@ class CallLimits:
         if principal is None:
             return limit_requests
         account = str(principal.account.account_id)
+        # Counted for the account, so that several keys of an account do not multiply its limits.
         limit_requests += (
             LimitRequest("account", account, global_limits.account_requests_per_minute),
             LimitRequest("account-calls", account, global_limits.account_concurrent_calls, is_concurrent=True),
@@ -80,7 +83,7 @@ class CallLimits:
                 limit_requests.append(LimitRequest("key-calls", name, key.concurrent_calls, is_concurrent=True))
             if key.tokens_per_minute is not None and tokens is not None:
                 limit_requests.append(
-                    # The header fields' quota units know no tokens.
+                    # Not reported: the header fields have no quota unit for tokens.
                     LimitRequest(
                         KEY_TOKENS, name, key.tokens_per_minute, tokens(), guards_money=True, is_reported=False
                     )
@@ -92,7 +95,7 @@ class RunningCall:
     """A call that counts as running while inside.
 
     Attributes:
-        consumed: asked at the end for the tokens that the call was charged.
+        consumed: evaluated at the end; returns the tokens that the call was charged.
     """
 
     __slots__ = ("_admission", "_limit_requests", "_rate_limiter", "_scope", "consumed")
@@ -116,5 +119,6 @@ class RunningCall:
     ) -> None:
         if self._admission is not None:
             self._admission.leave()
+            # The admission counted the most that the call could consume; its actual consumption replaces that.
             if any(limit_request.policy == KEY_TOKENS for limit_request in self._limit_requests):
                 self._admission.correct(KEY_TOKENS, self.consumed())

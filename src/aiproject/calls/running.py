@@ -1,4 +1,4 @@
-"""The calls that are running: counted, and ended with a reason when the server stops."""
+"""The running calls: counted, and ended with a reason when the server stops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RunningCalls"]
 
 
 class Abortable(Protocol):
-    """Something that waits for upstream and can be woken with a reason."""
+    """Something that waits for a provider and can be woken with a reason."""
 
     def abort(self, reason: BaseException) -> None: ...
 
@@ -22,8 +22,9 @@ T = TypeVar("T")
 
 
 class _Membership(Generic[T]):
-    """Keeps something in a collection while inside."""
+    """Keeps a member in a collection while inside."""
 
+    # A class instead of a generator with contextlib: entered twice by each call, it is on the hot path.
     __slots__ = ("_collection", "_member")
 
     def __init__(self, collection: dict[T, None], member: T) -> None:
@@ -40,7 +41,7 @@ class _Membership(Generic[T]):
 
 
 class RunningCalls:
-    """Every relayed call passes here. After `drain` no new one is let in."""
+    """The registry of all relayed calls. After `drain`, new calls are refused."""
 
     def __init__(self) -> None:
         self._streams: dict[Abortable, None] = {}
@@ -50,7 +51,7 @@ class RunningCalls:
 
     @property
     def is_draining(self) -> bool:
-        """True once the server is stopping."""
+        """Whether the server is stopping."""
         return self._is_draining
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class RunningCalls:
         return _Membership(self._tasks, task)
 
     def on_drain(self, callback: Callable[[], object]) -> None:
-        """Have ``callback`` called when the server begins to stop, before the running calls get their grace."""
+        """Register ``callback`` to be called when the server begins to stop, before the grace period."""
         self._on_drain.append(callback)
 
     def streaming(self, stream: Abortable) -> _Membership[Abortable]:
@@ -78,22 +79,24 @@ class RunningCalls:
         return _Membership(self._streams, stream)
 
     async def drain(self, grace: float, *, skip_grace: Callable[[], bool] = lambda: False) -> None:
-        """Let no new call in, give the running ones ``grace`` seconds, then end those that are left with a reason.
+        """Refuse new calls, give the running ones ``grace`` seconds, then end the remaining ones with a reason.
 
         Args:
-            in_a_hurry: asked a few times a second; true ends the grace (a second Ctrl-C).
+            skip_grace: polled a few times per second; true ends the grace period (a second Ctrl-C).
         """
         self._is_draining = True
         for callback in self._on_drain:
             callback()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
+        # Polled, because nothing announces a second Ctrl-C.
         while self._tasks and loop.time() < deadline and not skip_grace():
             await asyncio.wait(list(self._tasks), timeout=min(0.25, deadline - loop.time()))
+        # Streams first: their clients get an error frame, which a cancellation would prevent.
         for stream in list(self._streams):
             stream.abort(Unavailable("the server is stopping", retry_after=5))
         if self._tasks:
-            # Time for the error frames to leave; a call that waits for something else is cancelled after it.
+            # Time for the error frames to be sent; calls that wait for something else are cancelled afterwards.
             await asyncio.wait(list(self._tasks), timeout=2.0)
         for task in list(self._tasks):
             task.cancel()

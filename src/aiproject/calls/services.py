@@ -1,4 +1,4 @@
-"""What an API needs to run calls."""
+"""The services that an API needs to run calls."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["CallServices"]
 
 @dataclass(frozen=True, slots=True)
 class CallServices:
-    """Everything between an API and the providers.
+    """The objects between an API and the providers.
 
     Attributes:
         running: every request that runs a call enters it, so that a stopping server waits for it.
-        authenticator: says who calls.
+        authenticator: identifies callers.
     """
 
     running: RunningCalls

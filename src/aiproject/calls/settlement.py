@@ -1,4 +1,4 @@
-"""One call's hold, from the moment it is committed to its settlement, on every way out."""
+"""The hold of one call, from its commit to its settlement, on every path."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ __all__ = ["CallSettlement", "outcome_of"]
 log = get_logger("relay")
 
 
+# Formatted once, because each call passes several of them.
 _FAULT_POINTS = {stage: f"at {stage}" for stage in Stage}
 
 
 class CallSettlement:
-    """Settles its hold when left: by `settle` where the call ended well, else by the error that it is left with.
+    """Settles its hold on exit: by `settle` if the call ended well, otherwise by the exception that leaves the block.
 
     Attributes:
         hold: the committed hold.
-        estimate: our estimate of what the call has consumed so far, in the hold's units.
-        seen: our estimate of the prompt and of what was passed on to the caller, if that counts.
+        estimate: returns an estimate of what the call has consumed so far, in the hold's units.
+        seen: returns an estimate of the prompt and of what has reached the caller, where that matters.
         charged: what the account was charged; 0 until the hold is settled.
     """
 
@@ -63,11 +64,12 @@ class CallSettlement:
         except Exception as failure:
             if error is None:
                 raise
-            # The error on its way is what the caller must hear of; the sweeper gives the hold back.
+            # The caller must get the original error. The sweeper releases a hold that could not be settled.
             log.error("a failed call is not settled", request_id=self.hold.request_id, error=type(failure).__name__)
 
     def reached(self, stage: Stage, *, sid: str | None = None) -> None:
-        """Note how far the call has got."""
+        """Record how far the call has come."""
+        # If the process dies, the sweeper settles the call by the last stage that was written to the database.
         self._stage = stage
         self._sid = sid or self._sid
         self._quotas.note(self.hold, stage)
@@ -76,19 +78,20 @@ class CallSettlement:
     async def settle(
         self, outcome: Outcome, *, reported: int | None = None, answer: tuple[str, str, bytes] | None = None
     ) -> int:
-        """Close the hold by the written table; return what the account is charged.
+        """Settle the hold by the table of charges; return what the account is charged.
+
+        Only the first call has an effect; a later one returns 0.
 
         Args:
-            reported: units that upstream reported; ``None``: it said nothing.
-            answer: to store with the settlement, see `aiproject.calls.idempotency`.
-
-        The first order counts; a later one does nothing and returns 0.
+            reported: the units that the provider reported; ``None``: it reported none.
+            answer: stored together with the settlement, see `aiproject.calls.idempotency`.
 
         Raises:
-            KeyLost: the answer must not go out; nothing is charged.
+            KeyLost: the answer must not be sent; nothing is charged.
         """
         if self._is_settled:
             return 0
+        # Set before anything is awaited: a cancellation during the settlement must not start a second one on exit.
         self._is_settled = True
         settle = partial(
             self._quotas.settle,
@@ -96,8 +99,9 @@ class CallSettlement:
             outcome,
             self._stage,
             reported=reported,
-            # Where upstream told a number, that is what counts, whatever the outcome.
+            # A number from the provider takes precedence over any estimate, whatever the outcome.
             estimated=0 if reported is not None and self._stage is Stage.LAST_FRAME else self.estimate(),
+            # Only calls that did not finish count towards the bound of unpaid usage.
             seen=0 if outcome is Outcome.FINISHED else self.seen(),
             sid=self._sid,
             answer=answer,
@@ -108,8 +112,9 @@ class CallSettlement:
             task = asyncio.current_task()
             if outcome is not Outcome.FINISHED or task is None:
                 raise
-            # A stopping server ends its calls, but this one is being paid for: what is ordered of the books cannot be
-            # called back. See it through, so that the answer leaves; the books take the same order twice for one.
+            # The stopping server cancels its calls, but this one is about to be paid for: a command that was handed to
+            # the ledger cannot be withdrawn. So the charge is awaited, and the answer sent. Settling again is safe,
+            # because the ledger applies a settlement only once.
             task.uncancel()
             self.charged = await settle()
         fault_point("after settlement")
@@ -124,14 +129,16 @@ _OUTCOMES = {
 
 
 def outcome_of(error: BaseException | None) -> Outcome:
-    """Return what an error means for the table of charges."""
+    """Return the outcome in the table of charges that an exception stands for."""
     match error:
         case ClientGone():
             return Outcome.CLIENT_GONE
         case UpstreamFailed():
             return _OUTCOMES.get(error.reason, Outcome.UPSTREAM_FAILED)
+        # The provider or a decoder refused the input after the hold: nothing was generated.
         case Refused():
             return Outcome.UPSTREAM_FAILED
+        # None: the block ended without a settlement, which is never a success.
         case Unavailable() | asyncio.CancelledError() | None:
             return Outcome.SERVER_STOPPED
         case _:

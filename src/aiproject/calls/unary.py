@@ -1,4 +1,4 @@
-"""A call that is answered at once: a picture read, a clip heard."""
+"""A call with a single answer: a picture that is read, a clip that is transcribed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["ClipCalls", "PictureCalls", "Render"]
 P = TypeVar("P", bound=Principal | None)
 
 Render = Callable[[str], bytes]
-"""Writes a recognised text as the answer of one API."""
+"""Formats a recognised text as the answer of one API."""
 
 SILENCE = RecognizedText("", None)
 
 
 class _UnaryCalls:
-    """What the calls of both kinds share.
+    """What both kinds of call share.
 
     Args:
-        workers: threads that decode files.
+        workers: the threads that decode files.
     """
 
     meter: Meter
@@ -47,7 +47,8 @@ class _UnaryCalls:
         self._limits = limits
 
     def confirms_principal(self, scope: Scope) -> bool:
-        """Whether the call's hold finds out that the caller's account still exists, so that nobody else need to."""
+        """Whether the call's hold verifies that the caller's account still exists, so that no other check is needed."""
+        # A repeated call returns a stored answer without a hold, so its principal must be verified separately.
         return not self._idempotency.has_key(scope)
 
     async def _run(
@@ -57,7 +58,7 @@ class _UnaryCalls:
         ask: Callable[[CallSettlement], Awaitable[RecognizedText]],
         render: Render,
     ) -> bytes:
-        """Claim the key, hold ``units``, ask, charge them; return the answer, new or stored."""
+        """Claim the key, hold ``units``, ask, charge; return the answer, new or stored."""
         scope, principal = call.scope, call.principal
         account_id = None if principal is None else principal.account.account_id
         async with self._idempotency.claim(scope, account_id, call.body) as claim:
@@ -66,6 +67,7 @@ class _UnaryCalls:
             hold = await self._hold(call, units)
             async with CallSettlement(self._quotas, hold, estimate=lambda: units) as settlement:
                 recognized = await ask(settlement)
+                # Rendered before the settlement, which stores the answer in the transaction that charges for it.
                 answer = render(recognized.text)
                 await settlement.settle(Outcome.FINISHED, reported=units, answer=claim.stored(answer))
         note(scope, outcome="ok")
@@ -75,6 +77,7 @@ class _UnaryCalls:
     async def _hold(self, call: IncomingCall[P], units: int) -> Hold:
         principal = call.principal
         if principal is None:
+            # Nobody pays for an anonymous call, but it takes the same path as the others.
             return Hold(None, self.meter, units, request_id(call.scope))
         return await self._quotas.hold(
             principal.account,
@@ -88,6 +91,7 @@ class _UnaryCalls:
 
 
 async def _ask(scope: Scope, settlement: CallSettlement, recognition: Awaitable[RecognizedText]) -> RecognizedText:
+    # Recorded before the request is made: from here on the vendor may bill the call.
     settlement.reached(Stage.SENT)
     recognized = await recognition
     note(scope, sid=recognized.sid)
@@ -96,7 +100,7 @@ async def _ask(scope: Scope, settlement: CallSettlement, recognition: Awaitable[
 
 
 class PictureCalls(_UnaryCalls):
-    """Reads the text in pictures; a picture takes one unit, only on success."""
+    """Reads the text in pictures; a picture costs one unit, only on success."""
 
     meter = Meter.PIC_TIMES
 
@@ -115,15 +119,16 @@ class PictureCalls(_UnaryCalls):
         """Return the answer that ``render`` makes of the text, or the stored one of an earlier call with the same key.
 
         Args:
-            call: its body is the picture's file.
+            call: its body is the picture file.
 
         Raises:
-            UnusableFile: the body is no picture that can be read.
+            UnusableFile: the body is not a readable picture.
             AiProjectError: nothing is charged.
         """
 
         async def ask(settlement: CallSettlement) -> RecognizedText:
-            # Decoded only once it is held: a picture takes up to a second of a processor.
+            # Decoded only after the hold: decoding takes up to a second of CPU, which an account without quota must
+            # not be able to use.
             picture = await self._workers.run(prepare_picture, call.body)
             recognized = await _ask(call.scope, settlement, self._provider.read(picture))
             note(call.scope, pictures=1)
@@ -134,7 +139,7 @@ class PictureCalls(_UnaryCalls):
 
 
 class ClipCalls(_UnaryCalls):
-    """Hears clips of at most 60 s; a clip takes its milliseconds of accounts whose dictation is metered."""
+    """Transcribes clips of at most 60 s; accounts with metered dictation are charged their milliseconds."""
 
     meter = Meter.VOICE_SECONDS
 
@@ -153,15 +158,15 @@ class ClipCalls(_UnaryCalls):
         """Return the answer that ``render`` makes of the text, or the stored one of an earlier call with the same key.
 
         Args:
-            call: its body is the sound's file; one without any sound is silence.
-            rate: samples a second of a body that is raw PCM.
+            call: its body is the audio file; one without any audio is silence.
+            rate: samples per second of a body that is raw PCM.
 
         Raises:
-            UnusableFile: the body is no sound that can be read, or longer than 60 s.
+            UnusableFile: the body is not readable audio, or longer than 60 s.
             AiProjectError: nothing is charged.
         """
         async with self._limits.enter(call.scope, call.principal):
-            # The length is what is held, so that the file is decoded first.
+            # Decoded before the hold, unlike pictures, because the duration is the amount to hold.
             audio = await self._workers.run(prepare_audio, call.body, rate=rate)
             note(call.scope, voice_ms=audio.duration_ms)
             return await self._run(
@@ -170,6 +175,6 @@ class ClipCalls(_UnaryCalls):
 
     async def _transcribe(self, scope: Scope, settlement: CallSettlement, audio: Pcm) -> RecognizedText:
         if not audio.samples:
-            # Somebody only tapped the recorder's button. An existing app ends if that is refused.
+            # The user only tapped the recorder's button. An existing app crashes if that is refused.
             return SILENCE
         return await _ask(scope, settlement, self._provider.transcribe(audio))

@@ -1,5 +1,5 @@
 """The providers: vendors' services behind one contract.
 
-`base` is the contract, `iflytek` fulfils it for the platform, and `wiring` opens what the settings name. Calls depend
-on the contract alone.
+`base` defines the contract, `iflytek` implements it for iFlytek's platform, and `wiring` opens the providers that the
+settings name. Calls depend on the contract alone.
 """

@@ -1,8 +1,8 @@
-"""The provider contract: what a call asks of a vendor's service, in terms that no vendor owns.
+"""The provider contract: what a call needs from a vendor's service, in terms that are independent of the vendor.
 
-A provider is a class that implements one of the protocols below; `tests/contract/test_provider_contract.py` holds what
-each must do beyond its types. Failures are `aiproject.errors.UpstreamFailed` with a `aiproject.errors.Reason`, which
-says whether another try (`retryable`) or another route (`may_reroute`) makes sense.
+A provider is a class that implements one of the protocols below. `tests/contract/test_provider_contract.py` verifies
+the behaviour that the types cannot express. Failures are `aiproject.errors.UpstreamFailed` with a
+`aiproject.errors.Reason`; they say whether another attempt (`retryable`) or another route (`may_reroute`) makes sense.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["ChatProvider", "ChatStream", "DictationProvider", "ModelLimits", "Oc
 
 @dataclass(frozen=True, slots=True)
 class ModelLimits:
-    """What a model takes, in tokens of its own tokenizer.
+    """The limits of a model, in tokens of its own tokenizer.
 
     Attributes:
-        context: prompt and completion together.
+        context: the limit of prompt and completion together.
         completion: the largest ``max_tokens``.
     """
 
@@ -32,13 +32,14 @@ class ModelLimits:
 
 
 class ChatStream(Protocol):
-    """One answer on its way. `close` it on every path; that stops the generation at the provider.
+    """One answer in progress. Call `close` on every path; it stops the generation at the provider.
 
     Attributes:
         native_format: the protocol whose messages `ChatEvent.native` holds, for example ``spark``; ``None``: none.
-        sid: the vendor's session id, once a message told it.
-        usage: what the answer consumed, once the provider told it. It is bounded: never negative, never absurd.
-        is_warm: the connection was open before the question came.
+        sid: the vendor's session id, once a message contained it.
+        usage: the consumption of the answer, once the provider reported it. The numbers are validated: they are neither
+            negative nor implausibly large.
+        is_warm: whether the connection was open before the question came.
     """
 
     @property
@@ -54,67 +55,67 @@ class ChatStream(Protocol):
     def usage(self) -> Usage | None: ...
 
     async def receive(self) -> Sequence[ChatEvent]:
-        """Return the next events, all that are here and at least one; after one with ``is_last`` there is none.
+        """Return the next events: all that have arrived, at least one. There are none after one with ``is_last``.
 
-        Where the answer ends badly after some of them, those come first and the error with the next call.
+        If an answer fails after some events, these are returned first, and the next call raises the error.
 
         Raises:
             UpstreamFailed: the answer ends here; its ``reason`` decides what is charged.
-            BaseException: what `abort` was given.
+            BaseException: the exception given to `abort`.
         """
         ...
 
     def abort(self, reason: BaseException) -> None:
-        """Make the waiting `receive` (and every later one) raise ``reason``; callable from any callback of the loop."""
+        """Make the pending `receive` (and every later one) raise ``reason``; may be called from any callback."""
         ...
 
     def close(self) -> None:
-        """Let go of the connection; harmless when repeated."""
+        """Release the connection; may be called more than once."""
         ...
 
 
 class ChatProvider(Protocol):
-    """A text model behind some vendor's protocol."""
+    """A text model behind a vendor's protocol."""
 
     def limits(self, model: str) -> ModelLimits:
-        """Return what ``model`` takes; for a model that the provider does not know, the least that any of its takes."""
+        """Return the limits of ``model``; for an unknown model, the smallest limits of all models."""
         ...
 
     def estimate_tokens(self, text: str) -> int:
-        """Return about how many tokens a text has for this provider's models, rather too many than too few.
+        """Return about how many tokens a text has for this provider's models, erring on the high side.
 
-        0 only for an empty text. Every byte of an answer and of a question is charged by it where the provider tells
-        no usage, so that it must not be cheap to fool.
+        The result is 0 only for an empty text. It is what an account is charged if the provider reports no usage, so
+        it must be hard to find text that has far more tokens than estimated.
         """
         ...
 
     def estimate_prompt(self, messages: Iterable[ChatMessage]) -> int:
-        """Return about how many tokens the provider bills for a dialog as it sends it."""
+        """Return about how many tokens the provider bills for a dialog in the form in which it is sent."""
         ...
 
     async def ask(self, request: ChatRequest, *, on_sent: Callable[[], None] = lambda: None) -> ChatStream:
-        """Send the question and return once the first event is there (it is the first that `receive` returns).
+        """Send the question and return once the first event has arrived, which the first `receive` returns.
 
-        Tries again on a new connection where that makes sense: nothing has reached the caller by then.
+        Retries on a new connection where that makes sense: nothing has reached the caller by then.
 
         Args:
             on_sent: called when the question may have reached the provider, which may bill it from then on; once for
-                each try.
+                each attempt.
 
         Raises:
-            InvalidInput: the request holds nothing that the model accepts, or asks for what the model cannot do.
-            UpstreamFailed: also after the last try.
+            InvalidInput: the request holds nothing that the model accepts, or needs what the model does not support.
+            UpstreamFailed: the last attempt failed, or the failure is not retryable.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RecognizedText:
-    """What was heard or read.
+    """The text recognised in a clip or a picture.
 
     Attributes:
         text: may be empty: silence, or a picture without text.
-        sid: the vendor's session id, where it gave one.
+        sid: the vendor's session id, if there is one.
     """
 
     text: str
@@ -122,24 +123,24 @@ class RecognizedText:
 
 
 class DictationProvider(Protocol):
-    """Speech to text, one clip of at most 60 s a call."""
+    """Speech to text, one clip of at most 60 s per call."""
 
     async def transcribe(self, audio: Pcm) -> RecognizedText:
-        """Return what was said.
+        """Return the text of a clip.
 
         Raises:
-            UpstreamFailed: also after the last try.
+            UpstreamFailed: the last attempt failed, or the failure is not retryable.
         """
         ...
 
 
 class OcrProvider(Protocol):
-    """Picture to text, one picture a call."""
+    """Picture to text, one picture per call."""
 
     async def read(self, picture: Picture) -> RecognizedText:
-        """Return the text in the picture.
+        """Return the text in a picture.
 
         Raises:
-            UpstreamFailed: also after the last try.
+            UpstreamFailed: the last attempt failed, or the failure is not retryable.
         """
         ...

@@ -29,11 +29,11 @@ class Providers:
 
 
 OpenProviders = Callable[[Settings, IflytekCredentials], AbstractAsyncContextManager[Providers]]
-"""Opens providers and closes them at the end; `open_providers` is the usual one."""
+"""Opens providers and closes them at the end; `open_providers` is the default, and tests supply others."""
 
 
 def iflytek_connector(settings: Settings, credentials: IflytekCredentials) -> IflytekConnector:
-    """Return what signs addresses of the platform and connects to it."""
+    """Return the connector that signs URLs of the platform and connects to it."""
     limits = TimeLimits(
         connect=settings.upstream_connect_timeout,
         first_frame=settings.first_frame_timeout,
@@ -48,7 +48,7 @@ def iflytek_spark(settings: Settings, connector: IflytekConnector, *, warm: int 
     """Return the text model.
 
     Args:
-        warm: connections that are kept open for the next questions, at most.
+        warm: the largest number of connections kept open for the next questions.
     """
     return IflytekSpark(
         connector,
@@ -61,10 +61,10 @@ def iflytek_spark(settings: Settings, connector: IflytekConnector, *, warm: int 
 
 @asynccontextmanager
 async def open_providers(settings: Settings, credentials: IflytekCredentials) -> AsyncIterator[Providers]:
-    """Open iFlytek's three services, with the console's credentials or the sandbox's.
+    """Open iFlytek's three services with the console's credentials or the sandbox's.
 
     Raises:
-        Misconfigured: an address or an option is not one that the platform has.
+        Misconfigured: the platform does not have one of the URLs or options.
     """
     connector = iflytek_connector(settings, credentials)
     dictation = IflytekDictation(
@@ -84,4 +84,5 @@ async def open_providers(settings: Settings, credentials: IflytekCredentials) ->
         try:
             yield Providers(spark, dictation, ocr)
         finally:
+            # Closes the waiting connections and cancels the pool's timer.
             spark.close()

@@ -1,4 +1,4 @@
-"""iFlytek's platform: Spark chat, dictation and picture text.
+"""iFlytek's platform: Spark chat, dictation and OCR.
 
 Sources: the vendor's documents, named in `aiproject.protocols.iflytek`.
 """

@@ -1,4 +1,4 @@
-"""The way to iFlytek's platform: signing, the platform's clock, time limits and tries; shared by its three services."""
+"""Connects to iFlytek's platform: signing, clock correction, time limits and retries, shared by its three services."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ log = get_logger("upstreams")
 T = TypeVar("T")
 
 FIRST_BACKOFF = 0.2
-"""Seconds before the second try, doubled for each further one and jittered, so that callers do not come in waves."""
+"""Seconds before the second attempt, doubled for each further one and jittered, so that retries do not synchronise."""
 
 NOTICEABLE_SKEW = 30.0
-"""Seconds of clock difference that are worth a correction. The platform allows 300 (auth chapter 3)."""
+"""Seconds of clock difference that justify a correction. The platform allows 300 (auth chapter 3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """How long upstream may keep us waiting, in seconds.
+    """Time limits for the platform, in seconds.
 
     Attributes:
         connect: address look-up, TCP, TLS and handshake.
-        first_frame: from the sent question to the first frame.
+        first_frame: from the question to the first frame.
         gap: between two frames.
-        call: one whole call, tries included.
-        attempts: tries at a call.
+        call: one call, all attempts included.
+        attempts: the number of attempts.
     """
 
     connect: float
@@ -51,7 +51,7 @@ class TimeLimits:
 
 
 class IflytekConnector:
-    """Signs addresses with the platform's time and opens connections to it."""
+    """Signs URLs with the platform's time and opens connections to it."""
 
     def __init__(
         self,
@@ -71,15 +71,15 @@ class IflytekConnector:
 
     @property
     def clock_offset_seconds(self) -> float:
-        """What is added to our clock to have the platform's; 0 until a refusal told us better."""
+        """Seconds that are added to our clock to get the platform's; 0 until a refusal proves a difference."""
         return self._offset.total_seconds()
 
     def signed(self, url: str, method: Literal["GET", "POST"]) -> str:
-        """Return ``url`` signed for this moment. A secret for the next 300 s: never log it."""
+        """Return ``url`` signed for the current time. The result is a secret for the next 300 s: never log it."""
         moment = (self._clock() + self._offset).replace(microsecond=0)
         signed_for = (url, method, moment)
         if self._latest is None or self._latest[0] != signed_for:
-            # What is signed is the address and the second, nothing else: all calls of a second have the same signature.
+            # The signature covers the URL and the second, nothing else, so calls of the same second can share it.
             signed = sign_url(
                 url,
                 method=method,
@@ -94,7 +94,7 @@ class IflytekConnector:
         """Open a signed websocket connection.
 
         Raises:
-            UpstreamUnreachable: retryable also where the refusal showed that our clock is off, since it is set now.
+            UpstreamUnreachable: also retryable if the refusal revealed that our clock is off, which is then corrected.
             UpstreamTimeout: with phase ``connect``.
         """
         secure = url.startswith("wss:")
@@ -106,26 +106,30 @@ class IflytekConnector:
                 dialer=self._dialer,
             )
         except UpstreamUnreachable as error:
+            # Not retried here: `attempt` retries a refusal that the correction has made retryable.
             self.correct_clock(error)
             raise
 
     def redact(self, failure: UpstreamFailed) -> None:
-        """Leave our credentials out of a failure's texts, which may repeat our request.
+        """Remove our credentials from a failure's texts, which may repeat our request.
 
-        What a signed address looks like is left out where the vendor's text is quoted; here, what only we know.
+        Quoting the vendor's text already removes what looks like a signed URL. This removes the exact secrets, which
+        only this object knows.
         """
         for secret in (self.credentials.api_key, self.credentials.api_secret):
             if secret:
                 failure.detail = failure.detail.replace(secret, "…")
                 failure.hint = failure.hint.replace(secret, "…")
                 failure.sid = failure.sid and failure.sid.replace(secret, "…")
+        # The text of the exception was built from the detail.
         failure.args = (failure.detail or type(failure).__name__,)
 
     def correct_clock(self, refusal: UpstreamUnreachable) -> None:
-        """Set our idea of the platform's clock from a 403's ``Date`` header, and make that refusal retryable.
+        """Correct our offset to the platform's clock from the ``Date`` header of a 403, and make the refusal retryable.
 
-        Source: auth chapters 3 and 4: a clock that is off by more than 300 s is refused with 403 and a body about the
-        date; matched by status and a substring, since the documents print two wordings.
+        Source: auth chapters 3 and 4: the platform refuses a clock that is off by more than 300 s with 403 and a body
+        about the date. The refusal is recognised by its status and a substring, because the documents contain two
+        wordings.
         """
         if refusal.status != 403 or "date" not in refusal.detail.lower() or refusal.server_date is None:
             return
@@ -133,7 +137,7 @@ class IflytekConnector:
         if offset is None:
             return
         if abs(offset - self.clock_offset_seconds) < NOTICEABLE_SKEW:
-            # Nothing new; but if we correct already, the refused call was signed before another one learned of it.
+            # Nothing new. But with a correction in place, the refused call was signed before another call made it.
             refusal.retryable = abs(offset) >= NOTICEABLE_SKEW
             return
         self._offset = timedelta(seconds=offset)
@@ -144,21 +148,24 @@ class IflytekConnector:
         )
 
     async def attempt(self, call: Callable[[], Awaitable[T]], *, service: str) -> T:
-        """Run ``call`` until it succeeds, fails for good, or tries and time are used up.
+        """Run ``call`` until it succeeds, fails permanently, or the attempts or the time are used up.
 
         Only for calls of which nothing has reached the caller yet.
         """
+        # One deadline for all attempts: retries must not extend what the caller waits.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.limits.call
         for number in range(1, self.limits.attempts + 1):
             try:
                 with Deadline(loop, deadline):
                     return await call()
+            # Raised by the deadline alone: shorter time limits inside of a call raise UpstreamTimeout.
             except TimeoutError:
                 raise UpstreamTimeout("call", self.limits.call) from None
             except UpstreamFailed as error:
                 self.redact(error)
                 pause = max(error.retry_delay, FIRST_BACKOFF * 2 ** (number - 1)) * random.uniform(0.8, 1.3)  # noqa: S311
+                # An attempt that could only start after the deadline is not worth the wait.
                 if not error.retryable or number == self.limits.attempts or loop.time() + pause > deadline:
                     raise
                 log.info(

@@ -1,4 +1,4 @@
-"""iFlytek dictation over websocket: both generations, chosen by the address; sends and receives in parallel."""
+"""iFlytek dictation over websocket: the URL selects the protocol; sending and receiving run concurrently."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class IflytekDictation:
     """The dictation service. Implements `DictationProvider`.
 
     Args:
-        pace: how fast audio is sent, as a multiple of real time; 0: as fast as upstream takes it. The documents advise
-            real time (1280 bytes each 40 ms); the original backend sent 6.25 times that for years.
-        frame_bytes: audio bytes in one frame, at most 9750.
+        pace: the speed of sending as a multiple of real time; 0: as fast as the platform accepts. The documents advise
+            real time (1280 bytes every 40 ms); the original backend sent at 6.25 times that speed for years.
+        frame_bytes: audio bytes per frame, at most 9750.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class IflytekDictation:
         )
         connection = await self._open()
         loop = asyncio.get_running_loop()
-        # The last sign of progress, either way: while audio is still being sent, upstream may have nothing to say yet.
+        # Progress in either direction: while audio is still being sent, the platform may have nothing to return yet.
         progress = loop.time()
 
         def note_progress() -> None:
@@ -62,16 +62,18 @@ class IflytekDictation:
                     frame = await connection.receive(max(0.0, progress + limit - loop.time()))
                 except TimeoutError:
                     if loop.time() < progress + limit:
+                        # The sender made progress meanwhile, which moved the limit; the receive timeout was older.
                         continue
                     raise UpstreamTimeout(phase, limit, sid=conversation.sid) from None
                 except ConnectionEnded:
+                    # Raises unless the conversation can be regarded as complete without its last status.
                     conversation.connection_ended()
                     break
                 note_progress()
                 phase, limit = "gap", self._connector.limits.gap
                 conversation.receive(frame)
         finally:
-            # Not awaited to its end: after an early end of speech the rest of the clip is of no use to anybody.
+            # Cancelled, not awaited: after an early end of speech the platform ignores the rest of the clip.
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
             connection.close()
@@ -99,21 +101,24 @@ class IflytekDictation:
         frames = conversation.outgoing(audio.samples, sample_rate=audio.sample_rate, frame_bytes=self._frame_bytes)
         for number, frame in enumerate(frames):
             if self._pace:
+                # Scheduled from the start, so that delays do not accumulate.
                 await asyncio.sleep(max(0.0, started + number * seconds_per_frame - loop.time()))
+            # The platform may have detected the end of speech while this task slept.
             if conversation.finished:
                 return
             try:
                 connection.send(frame)
             except ConnectionEnded:
-                return  # the receiving side hears of it and says why
+                return  # the receiving side gets the same error and reports it
+            # Back-pressure. Only what the socket has accepted counts as progress.
             await connection.drain()
             note_progress()
             if not self._pace:
-                await asyncio.sleep(0)  # lets answers and other callers in between
+                await asyncio.sleep(0)  # without a pace nothing else suspends here, and other calls would wait
 
 
 def _forward_failure(sender: asyncio.Task[None], connection: WebSocketConnection) -> None:
-    """Wake the receiving side if the sender broke; it would wait for answers to nothing."""
+    """Wake the receiving side if the sender failed, because it would wait for results that cannot come."""
     error = None if sender.cancelled() else sender.exception()
     if error is not None:
         connection.abort(error)

@@ -1,4 +1,4 @@
-"""iFlytek OCR over HTTP: three services, chosen by the last element of the address."""
+"""iFlytek OCR over HTTP: the last element of the URL's path selects one of three services."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["IflytekOcr"]
 
 
 class IflytekOcr:
-    """The picture-text service. Implements `OcrProvider`.
+    """The OCR service. Implements `OcrProvider`.
 
     Args:
-        http: the session of the process (`aiproject.adapters.net.http_client`), which pools connections; not closed
-        here.
+        http: the HTTP session of the process (`aiproject.adapters.net.http_client`), which pools connections; not
+            closed here.
     """
 
     def __init__(self, connector: IflytekConnector, *, url: str, http: aiohttp.ClientSession) -> None:
@@ -38,6 +38,7 @@ class IflytekOcr:
 
     async def read(self, picture: Picture) -> RecognizedText:
         """Implements `OcrProvider.read`."""
+        # In a thread: encoding megabytes in Base64 would block the event loop.
         request = await asyncio.to_thread(
             self._service.build_request,
             picture.data,
@@ -52,7 +53,7 @@ class IflytekOcr:
         try:
             async with self._http.post(
                 URL(self._connector.signed(self._url, "POST"), encoded=True),
-                data=io.BytesIO(request),  # in pieces: aiohttp would hand the socket the megabytes at once
+                data=io.BytesIO(request),  # sent in chunks: given bytes, aiohttp writes all megabytes at once
                 headers={"Content-Type": "application/json"},
                 timeout=self._timeout,
                 allow_redirects=False,
@@ -72,7 +73,7 @@ class IflytekOcr:
         except aiohttp.ClientConnectorCertificateError:
             raise UpstreamUnreachable("TLS failed: the certificate is not trusted") from None
         except (aiohttp.ClientError, OSError) as error:
-            # The text of aiohttp's errors holds the address, and with it the signature: only the kind is told.
+            # The text of aiohttp's errors contains the URL and thus the signature, so only the type is reported.
             raise UpstreamUnreachable(f"connection failed: {type(error).__name__}", retryable=True) from None
         try:
             read = self._service.read_answer(status, bytes(body))

@@ -1,4 +1,4 @@
-"""iFlytek Spark over websocket: one question a connection."""
+"""iFlytek Spark over websocket: one question per connection."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["IflytekSpark"]
 
 
 CONNECTION_LIMIT_CODES = frozenset({10006, 11203})
-"""What the platform says when more connections are open than the application may have (chat chapter A8)."""
+"""The codes for more open connections than the application is allowed (chat chapter A8)."""
 
 
 class IflytekSpark:
-    """A Spark model: an address and the ``domain`` that fits it. Implements `ChatProvider`.
+    """A Spark model: a URL and the ``domain`` that fits it. Implements `ChatProvider`.
 
     Args:
-        warm: connections that are kept open for the next questions, at most; see `WarmConnectionPool`.
+        warm: the largest number of connections kept open for the next questions; see `WarmConnectionPool`.
         concurrency: connections that the vendor allows at once; ``None``: unknown.
     """
 
@@ -40,11 +40,11 @@ class IflytekSpark:
         self.warm_pool = WarmConnectionPool(lambda: connector.open(url), max_waiting=warm, concurrency=concurrency)
 
     def close(self) -> None:
-        """Let go of the connections that wait."""
+        """Close the waiting connections."""
         self.warm_pool.close()
 
     def limits(self, model: str) -> ModelLimits:
-        """Implements `ChatProvider.limits`: there is one model, whatever it is called."""
+        """Implements `ChatProvider.limits`: there is only one model, so its name does not matter."""
         return ModelLimits(context_limit(self._domain), completion_limit(self._domain))
 
     def estimate_tokens(self, text: str) -> int:
@@ -52,7 +52,7 @@ class IflytekSpark:
         return estimate_tokens(text)
 
     def estimate_prompt(self, messages: Iterable[ChatMessage]) -> int:
-        """Implements `ChatProvider.estimate_prompt`; messages of white space alone are not sent."""
+        """Implements `ChatProvider.estimate_prompt`; messages of white space only are not sent."""
         return sum(estimate_tokens(text) for message in messages if not (text := message.text).isspace())
 
     async def ask(self, request: ChatRequest, *, on_sent: Callable[[], None] = lambda: None) -> ChatStream:
@@ -69,12 +69,13 @@ class IflytekSpark:
                 except (UpstreamTruncated, UpstreamNonsense) as failure:
                     if not failure.retryable:
                         raise
-                    # It ended while it waited and nothing was answered, or it spoke before it was asked: not worth a
-                    # pause, nor one of the tries.
+                    # The connection ended while it waited, before any answer, or it sent data before the question. The
+                    # vendor is not at fault, so the new connection needs no pause and does not count as an attempt.
             return await self._begin(await self._connector.open(self._url), question, on_sent, is_warm=False)
         except UpstreamRefused as refusal:
             if refusal.code in CONNECTION_LIMIT_CODES:
                 self.warm_pool.limit_reached()
+            # A stream releases its connection when it is closed. There is none here.
             self.warm_pool.release()
             raise
         except BaseException:
@@ -88,6 +89,7 @@ class IflytekSpark:
         try:
             await stream.start(question, on_sent)
         except BaseException:
+            # Also on cancellation: the platform would generate and bill an answer that nobody reads.
             connection.close()
             raise
         return stream
@@ -97,10 +99,10 @@ class SparkStream:
     """One Spark answer. Implements `ChatStream`.
 
     Args:
-        on_close: called once, when the connection is let go of.
+        on_close: called once, when the connection is released.
 
     Attributes:
-        is_warm: the connection was open before there was a question.
+        is_warm: whether the connection was open before the question came.
     """
 
     native_format = "spark"
@@ -120,9 +122,11 @@ class SparkStream:
         self._connector = connector
         self._gap = connector.limits.gap
         self._first_frame = connector.limits.first_frame
+        # The deadline of `IflytekConnector.attempt` ends with the first event; this one bounds the rest of the answer.
         self._ends_at = asyncio.get_running_loop().time() + connector.limits.call
         self._call = connector.limits.call
         self._first: list[ChatEvent] = []
+        # A failure in the same read as usable frames: the next read raises it, after their events.
         self._failure: UpstreamFailed | None = None
 
     @property
@@ -139,11 +143,13 @@ class SparkStream:
         Args:
             on_sent: called in between.
         """
+        # The protocol has no message before the question. Data that has arrived by now would be taken for the answer.
         await self._connection.check_silence()
         try:
             self._connection.send(question)
         except ConnectionEnded:
             self._answer.connection_ended()
+        # Before the first frame: the platform may bill a question that reached it even if no answer follows.
         on_sent()
         self._first = await self._next(self._first_frame, "first frame")
 
@@ -161,12 +167,14 @@ class SparkStream:
         try:
             frames = await self._connection.receive_all(min(limit, max(left, 0.0)))
         except TimeoutError:
+            # The limit that expired first determines the reported phase.
             if left < limit:
                 raise UpstreamTimeout("call", self._call, sid=self._answer.sid) from None
             raise UpstreamTimeout(phase, limit, sid=self._answer.sid) from None
         except ConnectionEnded:
             self._answer.connection_ended()
-            raise  # not reached: after the last frame nobody asks for another
+            raise  # not reached: nothing is requested after the last frame
+        # One list for all frames of a read, so that the events before a failing frame are kept.
         events: list[ChatEvent] = []
         try:
             self._answer.receive_all(frames, events)
@@ -176,7 +184,7 @@ class SparkStream:
                 raise
             self._failure = failure
         if self._answer.finished:
-            # The platform closes after the last frame; what it says then does not matter (chat chapter A7).
+            # The platform closes after the last frame; how it closes has no meaning (chat chapter A7).
             self._connection.close()
         return events
 

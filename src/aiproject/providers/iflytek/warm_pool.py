@@ -1,9 +1,9 @@
-"""Open connections that wait for a question, so that a call skips the round trips of TCP, TLS and handshake.
+"""A pool of open connections that wait for a question, so that a call skips the round trips of TCP, TLS and handshake.
 
-Spark takes one question a connection, but an open one may wait up to 60 s for it (chat chapter A7). The stock holds as
-many as calls have been coming lately: it grows by one for each call that found it empty, gives up what a while of calls
-did not need, and empties itself when nobody calls. A connection that is taken is replaced at once. One that says
-anything before it is asked is dropped: it answers some other question, or none.
+Spark accepts one question per connection, but an open connection may wait up to 60 s for it (chat chapter A7). The size
+of the pool follows the demand: it grows by one for each call that finds it empty, shrinks by what the calls of a period
+did not need, and becomes empty when there are no calls. A connection that is taken is replaced immediately. One that
+sends data before its question is dropped, because the data does not belong to that question.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ __all__ = ["WarmConnectionPool"]
 log = get_logger("upstreams")
 
 MAX_AGE = 45.0
-"""Seconds that a connection waits at most. The platform closes after 60, and our question must still reach it."""
+"""Seconds that a connection may wait. The platform closes after 60, and a question must arrive before that."""
 
 IDLE_SECONDS = 30.0
-"""Seconds without a call after which nothing is kept open."""
+"""Seconds without a call after which no connection is kept."""
 
 CHECK_INTERVAL = 5.0
-"""Seconds between two looks at the stock."""
+"""Seconds between two checks of the pool."""
 
 RETRY_PAUSE = 10.0
-"""Seconds without a new connection after one could not be opened, or the platform said that there are too many."""
+"""Seconds without new connections after a failure to open one, or after the platform reported too many."""
 
 
 @dataclass(slots=True)
 class WarmPoolCounts:
-    """What has come of it since the start.
+    """Counters since the start.
 
     Attributes:
         hits: calls that found a connection.
         misses: calls that had to open their own.
-        opened: connections opened for the stock.
-        wasted: those that were closed without a question: too old, not needed, ended by the platform, or spoken on.
-        failed: those that could not be opened.
+        opened: connections opened for the pool.
+        wasted: connections closed without a question: too old, not needed, ended by the platform, or with early data.
+        failed: connections that could not be opened.
     """
 
     hits: int = 0
@@ -59,17 +59,17 @@ class _WaitingConnection:
     since: float
 
     def is_usable(self, now: float) -> bool:
-        """Whether a question may be sent on it."""
+        """Whether a question may be sent on this connection."""
         return self.connection.is_open and not self.connection.has_spoken and now - self.since < MAX_AGE
 
 
 class WarmConnectionPool:
-    """The stock of one model's connections.
+    """The pool of one model's connections.
 
     Args:
-        open_one: opens a signed connection.
-        most: connections that wait at most; 0 keeps none.
-        concurrency: connections that the vendor allows at once, with those that answer; ``None``: it told no number.
+        connect: opens a signed connection.
+        max_waiting: the largest number of waiting connections; 0 disables the pool.
+        concurrency: connections that the vendor allows at once, including those in use; ``None``: unknown.
 
     Attributes:
         counts: see `WarmPoolCounts`.
@@ -83,7 +83,9 @@ class WarmConnectionPool:
         self._max_waiting = max_waiting
         self._concurrency = concurrency
         self._waiting: deque[_WaitingConnection] = deque()
+        # Strong references, because the event loop keeps only weak ones to its tasks.
         self._opening: set[asyncio.Task[None]] = set()
+        # Connections in use count towards the vendor's limit until their calls release them.
         self._busy = 0
         self._target = 0
         self._min_waiting = 0
@@ -93,7 +95,8 @@ class WarmConnectionPool:
         self._is_closed = False
 
     def take(self) -> WebSocketConnection | None:
-        """Return a connection that waits, the oldest first; ``None``: open your own. `release` ends either."""
+        """Return the oldest waiting connection; ``None``: open your own. Either way, call `release` once at the end."""
+        # The oldest first: the others remain usable for longer.
         now = asyncio.get_running_loop().time()
         self._last_call = now
         self._busy += 1
@@ -105,27 +108,29 @@ class WarmConnectionPool:
             else:
                 self._drop(waiting)
         if found is None:
+            # A miss shows that the pool is smaller than the demand.
             self.counts.misses += 1
             self._target = min(self._max_waiting, self._target + 1)
         else:
             self.counts.hits += 1
         self._min_waiting = min(self._min_waiting, len(self._waiting))
+        # Before refilling: a call's own connection takes precedence over waiting ones.
         self._respect_concurrency()
         self._refill(now)
         return found
 
     def release(self) -> None:
-        """Say that a call's connection is closed."""
+        """Report that a call's connection is closed."""
         self._busy -= 1
 
     def limit_reached(self) -> None:
-        """The platform says that too many are open: let the waiting ones go, and wait before there are new ones."""
+        """React to a report of too many connections: close the waiting ones, and pause before opening others."""
         self._paused_until = asyncio.get_running_loop().time() + RETRY_PAUSE
         self._target = 0
         self._empty()
 
     def close(self) -> None:
-        """Let go of everything; harmless when repeated."""
+        """Close all connections; may be called more than once."""
         self._is_closed = True
         if self._check_timer is not None:
             self._check_timer.cancel()
@@ -134,17 +139,17 @@ class WarmConnectionPool:
             task.cancel()
         self._empty()
 
-    # -- inside -------------------------------------------------------------------------------------------------------
+    # -- implementation -----------------------------------------------------------------------------------------------
 
     def _respect_concurrency(self) -> None:
-        """A call's own connection goes before those that would only wait."""
+        """Close waiting connections if a call's own connection would exceed the vendor's limit."""
         while self._concurrency is not None and self._open_now() > self._concurrency:
             if self._waiting:
                 self._drop(self._waiting.popleft())
             elif self._opening:
                 self._opening.pop().cancel()
             else:
-                return  # so many calls at once: the platform will say what it makes of them
+                return  # only calls are left; the platform decides about them
 
     def _open_now(self) -> int:
         return self._busy + len(self._waiting) + len(self._opening)
@@ -152,6 +157,7 @@ class WarmConnectionPool:
     def _refill(self, now: float) -> None:
         if self._is_closed or now < self._paused_until:
             return
+        # Negative once the target has shrunk; the loop below does nothing then.
         wanted = self._target - len(self._waiting) - len(self._opening)
         if self._concurrency is not None:
             wanted = min(wanted, self._concurrency - self._open_now())
@@ -167,7 +173,7 @@ class WarmConnectionPool:
         try:
             connection = await self._connect()
         except UpstreamFailed as failure:
-            # The call that needs one will meet the same and tell it; here it only stops us from trying on and on.
+            # A call will meet the same error and report it. Here it only has to stop repeated attempts.
             self.counts.failed += 1
             self._paused_until = loop.time() + RETRY_PAUSE
             log.info("no connection to keep ready", error=type(failure).__name__)
@@ -175,7 +181,7 @@ class WarmConnectionPool:
         self.counts.opened += 1
         waiting = _WaitingConnection(connection, loop.time())
         if self._is_closed or len(self._waiting) >= self._target:
-            self._drop(waiting)  # nobody wants it any more: it was ordered before a quiet while, or a word of too many
+            self._drop(waiting)  # the demand ended while it was being opened: a quiet period, or a report of too many
         else:
             self._waiting.append(waiting)
 
@@ -183,14 +189,16 @@ class WarmConnectionPool:
         self._check_timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
 
     def _check(self) -> None:
-        """Renew what grows old, give up what was not needed."""
+        """Replace connections that grow old, and close those that were not needed."""
         self._check_timer = None
         now = asyncio.get_running_loop().time()
+        # An idle pool schedules no further check; the next call that finds it empty does.
         if now - self._last_call > IDLE_SECONDS:
             self._target = 0
             self._empty()
             return
-        # What waited all the time since the last look was one too many, at least.
+        # Connections that waited during the whole interval were not needed. Half of them are given up at each check, so
+        # that the pool shrinks gradually.
         self._target -= min(self._target, self._min_waiting // 2)
         for waiting in list(self._waiting):
             if len(self._waiting) > self._target or not waiting.is_usable(now):
