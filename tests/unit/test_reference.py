@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -17,6 +18,7 @@ from aiproject.config.settings import Settings
 from aiproject.config.sources import setting_fields
 from aiproject.config.types import Unit
 from aiproject.protocols.iflytek.error_codes import TABLES
+from aiproject.web.openapi import describe
 from tools.reference import settings
 from tools.reference.catalogue import Catalogue, Untranslated, english
 from tools.reference.commands import EXIT_MEANINGS, all_commands
@@ -67,6 +69,19 @@ def test_every_code_and_the_platform_s_codes_are_on_the_page(written: dict[str, 
         page = written[f"docs/{language}/reference/errors.md"]
         assert all(f"\n| `{code.value}` | " in page for code in [*Code, *Detail])
         assert all(f"\n| {number} | `" in page for table in TABLES.values() for number in table)
+
+
+def test_every_operation_of_the_description_is_on_the_page(written: dict[str, str]) -> None:
+    described = [f"{method.upper()} {path}" for path, item in describe()["paths"].items() for method in item]
+    for language in ("en", "zh"):
+        page = written[f"docs/{language}/reference/api.md"]
+        assert all(f"\n### `{operation}`\n" in page for operation in described)
+        assert page.count("\n### ") == len(described)
+
+
+def test_the_page_of_the_http_api_is_in_its_language(written: dict[str, str]) -> None:
+    prose = re.sub(r"```.*?```|`[^`]*`", "", written["docs/en/reference/api.md"], flags=re.DOTALL)
+    assert not re.search("[\u4e00-\u9fff]", prose)
 
 
 def test_every_setting_and_command_is_described() -> None:
