@@ -28,14 +28,9 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from aiproject.adapters.net.dialer import Dialer
-from aiproject.adapters.net.websocket import (
-    MAX_MESSAGE_BYTES,
-    MAX_QUEUED_BYTES,
-    ConnectionEnded,
-    WebSocketConnection,
-    connect,
-)
+from aiproject.adapters.net.websocket import MAX_QUEUED_BYTES, ConnectionEnded, WebSocketConnection, connect
 from aiproject.errors import UpstreamTimeout, UpstreamUnreachable
+from aiproject.protocols.websocket.frames import MAX_MESSAGE_BYTES
 
 SECRET = "signature-that-nobody-may-read"
 LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -471,14 +466,14 @@ class TestBackPressure:
         async def scenario() -> None:
             async with websocket_server(flood) as port, connected(port) as connection:
                 await asyncio.sleep(0.3)
-                assert connection._queued < bound
+                assert connection._reader.size < bound
                 held_back_at = sent
                 await asyncio.sleep(0.1)
                 assert sent == held_back_at < total  # the socket's buffers are full and nobody reads
                 for number in range(total):
                     message = await connection.receive(5)
                     assert message[:8] == b"%08d" % number
-                    assert connection._queued < bound
+                    assert connection._reader.size < bound
                 assert (await ended(connection)).code == 1000
 
         run(scenario(), new_loop)

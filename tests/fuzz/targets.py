@@ -189,7 +189,8 @@ def fed(connection: WebSocketConnection, data: bytes) -> None:
 def websocket(data: bytes) -> None:
     """What a platform sends on an open connection; the first byte chooses the size of the readings."""
     with dialled() as (connection, wire):
-        answer = hashlib.sha1(connection._key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()  # noqa: S324 - as the RFC has it
+        assert connection._handshake is not None
+        answer = hashlib.sha1(connection._handshake.key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()  # noqa: S324 - as the RFC has it
         connection.data_received(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + base64.b64encode(answer) + b"\r\n\r\n"
@@ -197,7 +198,7 @@ def websocket(data: bytes) -> None:
         assert connection.is_open
         asked = wire.written
         fed(connection, data)
-        assert sum(map(len, connection._messages)) <= connection._queued <= 32 * len(data)
+        assert sum(map(len, connection._reader.messages)) <= connection._reader.size <= 32 * len(data)
         assert wire.written - asked <= 3 * len(data) + 8  # pongs are masked, and at most as many as pings
         assert wire.is_closed is not connection.is_open
 

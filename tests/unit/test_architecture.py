@@ -47,6 +47,7 @@ PURE = {
     "json",
     "math",
     "msgspec",
+    "numpy",  # arithmetic on bytes, for the masks of websocket frames
     "operator",
     "re",
     "types",

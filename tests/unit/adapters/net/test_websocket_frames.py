@@ -11,16 +11,10 @@ from typing import cast
 import pytest
 
 from aiproject.adapters.net import websocket
-from aiproject.adapters.net.websocket import (
-    MAX_FRAGMENTS,
-    MAX_HANDSHAKE_BODY,
-    MAX_HANDSHAKE_HEAD,
-    MAX_MESSAGE_BYTES,
-    MAX_QUEUED_BYTES,
-    ConnectionEnded,
-    WebSocketConnection,
-)
+from aiproject.adapters.net.websocket import MAX_QUEUED_BYTES, ConnectionEnded, WebSocketConnection
 from aiproject.errors import UpstreamUnreachable
+from aiproject.protocols.websocket.frames import MAX_FRAGMENTS, MAX_MESSAGE_BYTES
+from aiproject.protocols.websocket.handshake import MAX_HANDSHAKE_BODY, MAX_HANDSHAKE_HEAD
 
 ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"
@@ -75,6 +69,11 @@ class Wire:
         return found
 
 
+def text_of(chance: random.Random, size: int) -> bytes:
+    """``size`` bytes of UTF-8, since a text must be that."""
+    return "".join(chance.choices("a\x00\x7f", k=size)).encode()
+
+
 def frame(first: int, payload: bytes) -> bytes:
     """A server's frame."""
     length = len(payload)
@@ -122,7 +121,7 @@ async def end_of(connection: WebSocketConnection) -> int:
 class TestReading:
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, MAX_MESSAGE_BYTES])
     async def test_every_length(self, connection: WebSocketConnection, size: int) -> None:
-        payload = random.Random(size).randbytes(size)
+        payload = text_of(random.Random(size), size)
         connection.data_received(frame(0x81, payload) + frame(0x82, b"next"))
         assert await messages(connection) == [payload, b"next"]
 
@@ -132,7 +131,7 @@ class TestReading:
         sent, expected, pings = bytearray(), [], []
         for _ in range(60):
             kind = chance.choice(["text", "binary", "fragments", "ping", "pong"])
-            payload = chance.randbytes(chance.choice([0, 1, 5, 124, 125, 126, 300, 70_000]))
+            payload = text_of(chance, chance.choice([0, 1, 5, 124, 125, 126, 300, 70_000]))
             if kind == "text":
                 sent += frame(0x81, payload)
                 expected.append(payload)
@@ -155,7 +154,7 @@ class TestReading:
             cut = chance.choice([1, 2, 3, 7, 100, 1000, 60_000])
             connection.data_received(data[:cut])
             data = data[cut:]
-            if connection._messages:
+            if connection._reader.messages:
                 got += await messages(connection)
         assert got == expected
         assert await end_of(connection) == 1008
@@ -225,7 +224,7 @@ class TestReading:
         assert not wire.is_reading
         for _ in range(600):
             await connection.receive(0.01)
-        assert connection._queued == 0
+        assert connection._reader.size == 0
         assert wire.is_reading
 
     async def test_questions_of_a_peer_that_does_not_listen_are_not_piled_up(
