@@ -44,6 +44,9 @@ ENTRANCE = """<!doctype html>
 </head><body><p><a href="zh/index.html" lang="zh">中文</a> · <a href="en/index.html">English</a></p></body></html>
 """
 
+BROKEN_CHINESE = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n *(?=(?:\*\*|\[|`)?[\u3000-\u9fff\uff00-\uffef])")
+"""A line break between two Chinese characters, which a browser would show as a blank."""
+
 
 class DocumentationBroken(Exception):
     """The site cannot be built, or a page of it would load something from another host."""
@@ -155,9 +158,12 @@ class _Stage:
         text = source.read_text("utf-8")
         done, end = [], 0
         for fence in FENCE.finditer(text):
-            done += [LINK.sub(lambda link: self._led(link, source), text[end : fence.start()]), fence[0]]
+            done += [self._prose(text[end : fence.start()], source), fence[0]]
             end = fence.end()
-        return "".join([*done, LINK.sub(lambda link: self._led(link, source), text[end:])])
+        return "".join([*done, self._prose(text[end:], source)])
+
+    def _prose(self, text: str, source: Path) -> str:
+        return BROKEN_CHINESE.sub("", LINK.sub(lambda link: self._led(link, source), text))
 
     def _led(self, link: re.Match[str], source: Path) -> str:
         path, mark, anchor = link[2].partition("#")

@@ -198,9 +198,9 @@ OPERATOR_DETAILS: Final[Mapping[Detail, Text]] = {
         "AIPROJECT_SANDBOX_SPEECH_MODEL: {path} holds no sherpa-onnx model of a known layout (transducer, "
         "sense-voice, paraformer or whisper, with its tokens.txt)",
     ),
-    Detail.SANDBOX_PORT_TAKEN: Text("沙箱的端口 {port} 已被占用", "the sandbox's port {port} is taken"),
+    Detail.SANDBOX_PORT_TAKEN: Text("沙盒的端口 {port} 已被占用", "the sandbox's port {port} is taken"),
     Detail.SANDBOX_PORT_UNUSABLE: Text(
-        "沙箱的端口 {port} 无法使用：{reason}",
+        "沙盒的端口 {port} 无法使用：{reason}",
         "the sandbox's port {port} cannot be used: {reason}",
     ),
     Detail.NOTHING_TO_GRANT: Text(

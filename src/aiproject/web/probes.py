@@ -40,7 +40,7 @@ class Health(Struct, kw_only=True):
 
     status: Annotated[Literal["ok"], Meta(description="进程存活")] = "ok"
     version: Annotated[str, Meta(description="版本", examples=[__version__])]
-    upstream: Annotated[Literal["sandbox", "iflytek"], Meta(description="由谁应答：内置沙箱或讯飞平台")]
+    upstream: Annotated[Literal["sandbox", "iflytek"], Meta(description="由谁应答：内置沙盒或讯飞平台")]
 
 
 class Ready(Struct, kw_only=True):
