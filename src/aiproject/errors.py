@@ -110,7 +110,7 @@ class Refused(AiProjectError):
         params: what fills the placeholders of the message of ``detail``; no secrets.
     """
 
-    def __init__(self, detail: Detail | str | None = None, /, **params: Param) -> None:
+    def __init__(self, detail: Detail | None = None, /, **params: Param) -> None:
         super().__init__(_describe(type(self).__name__, detail, params))
         self.detail = detail
         self.params = params
@@ -275,7 +275,7 @@ class TooManyRequests(Refused):
 
     answer_code = Code.TOO_MANY_REQUESTS
 
-    def __init__(self, retry_after: int, detail: Detail | str | None = None) -> None:
+    def __init__(self, retry_after: int, detail: Detail | None = None) -> None:
         super().__init__(detail)
         self.retry_after = max(1, retry_after)
 
@@ -477,13 +477,13 @@ class Misconfigured(AiProjectError):
 
     answer_code = Code.APP_INTERNAL_ERROR
 
-    def __init__(self, detail: Detail | str | None = None, /, **params: Param) -> None:
+    def __init__(self, detail: Detail | None = None, /, **params: Param) -> None:
         super().__init__(_describe(type(self).__name__, detail, params))
         self.detail = detail
         self.params = params
 
 
-def _describe(kind: str, detail: Detail | str | None, params: Mapping[str, Param]) -> str:
+def _describe(kind: str, detail: Detail | None, params: Mapping[str, Param]) -> str:
     """Return what a log shows of an error: its reason and parameters, or the name of its class."""
     return " ".join((detail or kind, *(f"{name}={_plain(value)!r}" for name, value in params.items())))
 

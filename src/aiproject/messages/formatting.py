@@ -57,9 +57,7 @@ def format_error(
         return _format_upstream(error, language, code)
     reason: Code | Detail = error.answer_code or code
     params = dict(error.params)
-    if isinstance(error, Refused | Misconfigured) and error.detail:
-        if not isinstance(error.detail, Detail):
-            return error.detail
+    if isinstance(error, Refused | Misconfigured) and error.detail is not None:
         reason = error.detail
     if in_seconds and isinstance(error, TooManyRequests):
         params[AGAIN] = format_message(Term.AGAIN_IN_SECONDS, language, seconds=error.retry_after)

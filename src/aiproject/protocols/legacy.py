@@ -43,13 +43,13 @@ class Failure(NamedTuple):
 _NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
 
 
-def success(message: Success | str, params: Mapping[str, Param] = _NO_PARAMS, /, **fields: Any) -> dict[str, Any]:
+def success(message: Success, params: Mapping[str, Param] = _NO_PARAMS, /, **fields: Any) -> dict[str, Any]:
     """Return a success object in Chinese; ``code`` is the integer 0, as clients test.
 
     Args:
         params: fill the placeholders of the message.
     """
-    msg = format_message(message, Language.ZH, **params) if isinstance(message, Success) else message
+    msg = format_message(message, Language.ZH, **params)
     return {"code": 0, "msg": msg, **fields}
 
 

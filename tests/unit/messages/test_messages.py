@@ -71,6 +71,32 @@ def test_raise_sites_fill_the_placeholders(path: Path) -> None:
             assert names == placeholders(TABLE[code].zh) - {AGAIN}, f"{path.name}:{line}"
 
 
+def answers(path: Path) -> Iterator[tuple[Success, set[str], int]]:
+    """Yield the successes that a module answers with, and the names of their parameters."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("success", "succeed"):
+            codes = [each.attr for argument in node.args for each in ast.walk(argument)
+                     if isinstance(each, ast.Attribute) and ast.unparse(each.value) == "Success"]  # fmt: skip
+            given = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "params")]
+            keys = {
+                str(ast.literal_eval(key))
+                for argument in given
+                if isinstance(argument, ast.Dict)
+                for key in argument.keys
+                if key is not None
+            }
+            for code in codes:
+                yield Success[code], keys, node.lineno
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_answers_fill_the_placeholders(path: Path) -> None:
+    if "openapi" in path.parts:
+        return
+    for code, keys, line in answers(path):
+        assert keys == placeholders(TABLE[code].zh), f"{path.name}:{line}"
+
+
 class TestFormatting:
     def test_a_message_in_either_language(self) -> None:
         assert format_message(Detail.FIELD_MISSING, Language.ZH, field="uuid") == "缺少 uuid"

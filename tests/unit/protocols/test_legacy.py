@@ -58,7 +58,7 @@ FATES = [
     Fate(errors.UpstreamTruncated(), 200, Code.MODEL_ERROR, 20002),
     Fate(errors.UpstreamNonsense(), 200, Code.MODEL_ERROR, 20003),
     Fate(errors.Unavailable("x", retry_after=9), 503, Code.SERVICE_UNAVAILABLE, 20004, 9),
-    Fate(errors.Misconfigured("x"), 500, Code.APP_INTERNAL_ERROR, 20000),
+    Fate(errors.Misconfigured(), 500, Code.APP_INTERNAL_ERROR, 20000),
 ]
 EACH = pytest.mark.parametrize("fate", FATES, ids=lambda fate: type(fate.error).__name__)
 

@@ -26,7 +26,7 @@ STATUSES = [
     (errors.BodyTooLarge(1), 413, Code.REQUEST_TOO_LARGE),
     (errors.TooManyRequests(3), 429, Code.TOO_MANY_REQUESTS),
     (errors.SpendLimitReached("tokens"), 429, Code.KEY_LIMIT_REACHED),
-    (errors.Misconfigured("x"), 500, Code.APP_INTERNAL_ERROR),
+    (errors.Misconfigured(), 500, Code.APP_INTERNAL_ERROR),
     (errors.UpstreamTruncated(), 502, Code.APP_QUERY_METHOD_ERROR),
     (errors.Unavailable("x"), 503, Code.SERVICE_UNAVAILABLE),
 ]

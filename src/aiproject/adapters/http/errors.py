@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from aiproject.adapters.http.asgi import Scope, Send, note
 from aiproject.adapters.http.languages import accept_language_of
-from aiproject.codes import Detail
 from aiproject.errors import AiProjectError, BodyEncoded, HttpFault, Refused, UpstreamFailed
 from aiproject.protocols.dialects import Dialects, ErrorAnswer, FailedRequest
 from aiproject.protocols.legacy import LegacyDialect
@@ -93,7 +92,7 @@ def note_error(scope: Scope, error: BaseException) -> ErrorAnswer:
     note(scope, outcome=answer.outcome)
     if isinstance(error, AiProjectError):  # a defect is logged by itself, with the place in the code
         note(scope, error=type(error).__name__)
-    if isinstance(error, Refused) and isinstance(error.detail, Detail):
+    if isinstance(error, Refused) and error.detail is not None:
         note(scope, detail=str(error.detail))  # without its parameters, which may quote the caller
     if isinstance(error, UpstreamFailed):
         note(scope, vendor_code=error.code, detail=error.detail)
