@@ -370,7 +370,7 @@ class TestDoctor:
         result = run("doctor", **variables)
         assert result.exit_code == 1
         line = finding(result, subject)
-        assert line.startswith("mend")
+        assert line.startswith("fix")
         assert words in line
         assert "hunter2" not in result.output
 
@@ -399,7 +399,7 @@ class TestDoctor:
         result = run("doctor", HOST="0.0.0.0", LIMITS="off")  # noqa: S104
         assert result.exit_code == 1
         for subject in ("address", "voice", "limits"):
-            assert finding(result, subject).startswith("mend")
+            assert finding(result, subject).startswith("fix")
         for subject in ("sandbox", "registration", "origins"):
             assert finding(result, subject).startswith("note")
 
@@ -417,7 +417,7 @@ class TestDoctor:
         result = run("doctor", CONFIG=str(path))
         assert result.exit_code == 1
         line = finding(result, "configuration")
-        assert line.startswith("mend")
+        assert line.startswith("fix")
         assert "smtp_url" in line
         assert "hunter2" not in result.output
         path.chmod(0o600)
@@ -429,7 +429,7 @@ class TestDoctor:
         key.chmod(0o640)
         result = run("doctor", ADMIN_KEY_FILE=str(key))
         assert result.exit_code == 1
-        assert finding(result, "admin key").startswith("mend")
+        assert finding(result, "admin key").startswith("fix")
 
     def test_data_that_others_may_read(self, run: Run, data: Path) -> None:
         run("db", "upgrade")
@@ -437,7 +437,7 @@ class TestDoctor:
         result = run("doctor")
         assert result.exit_code == 1
         line = finding(result, "data")
-        assert line.startswith("mend")
+        assert line.startswith("fix")
         assert "aiproject.db" in line
 
     def test_an_old_schema(self, run: Run, data: Path) -> None:
@@ -482,7 +482,7 @@ class TestDoctor:
         result = run("doctor", **settings(sandbox), UPSTREAM_FIRST_FRAME_TIMEOUT="0.5")
         assert result.exit_code == 1
         line = finding(result, "upstream")
-        assert line.startswith("mend")
+        assert line.startswith("fix")
         assert words in line
         for secret in (sandbox[1].api_key, sandbox[1].api_secret, "authorization"):
             assert secret not in result.output

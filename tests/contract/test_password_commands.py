@@ -68,7 +68,7 @@ def test_another_password_ends_a_lock(run: Run) -> None:
 
 
 def test_a_bad_password_or_name_changes_nothing(run: Run) -> None:
-    for bad, told in (("short", "8 个字符"), ("PASSWORD", "过于常见"), ("", "不能为空")):
+    for bad, told in (("short", "8 characters"), ("PASSWORD", "too common"), ("", "must not be empty")):
         done = run("password", "alice", stdin=f"{bad}\n")
         assert done.exit_code == 65
         assert told in done.stderr

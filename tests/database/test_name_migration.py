@@ -18,6 +18,7 @@ from aiproject.adapters.db.schema import administrator, user
 from aiproject.administration import store as administrators
 from aiproject.administration.model import Role
 from aiproject.cli.name_findings import examine_names
+from aiproject.messages.formatting import Language
 from aiproject.protocols.names import exact_name_key
 
 NAMES = [
@@ -123,8 +124,8 @@ async def test_it_may_break_off_and_be_run_again(previous: Database) -> None:
 async def test_the_doctor_lists_what_can_be_taken_for_another_one(previous: Database) -> None:
     await migrations.upgrade(previous)
     admins, accounts = await examine_names(previous)
-    assert (admins.level, accounts.level) == ("mend", "note")
+    assert (admins.level, accounts.level) == ("fix", "note")
     for finding in (admins, accounts):
         assert finding.subject == "names"
         listed = r"'Owner\u200b', 'a\u200db', '\u3164', '\u0440\u0430y\u0440\u0430l', 'zhang  san', '1\u0661'"
-        assert finding.text.endswith(listed)
+        assert finding.text(Language.EN).endswith(listed)

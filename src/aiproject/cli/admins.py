@@ -16,8 +16,9 @@ from aiproject.administration.legacy_import import adopt
 from aiproject.administration.model import Role
 from aiproject.administration.service import Administrators, Change
 from aiproject.assembly import password_profile
-from aiproject.cli.common import origin, out, print_table, read_password, read_settings, run, tables
+from aiproject.cli.common import origin, out, print_table, read_password, read_settings, run, say, tables
 from aiproject.config.settings import Settings
+from aiproject.messages.commands import Line
 
 __all__ = ["administrators", "app"]
 
@@ -57,7 +58,7 @@ def add(
     async def command() -> None:
         async with _administrators() as found:
             new = await found.add(name, password, role, origin())
-            out.print(f"added {new.name}, {new.role}", markup=False, highlight=False)
+            say(Line.ADDED_AS, name=new.name, role=str(new.role))
 
     run(command)
 
@@ -90,7 +91,7 @@ def remove(name: Name) -> None:
     async def command() -> None:
         async with _administrators() as found:
             gone = await found.remove(name, origin(), owners_too=True)
-            out.print(f"removed {gone.name}", markup=False, highlight=False)
+            say(Line.REMOVED, name=gone.name)
 
     run(command)
 
@@ -103,7 +104,7 @@ def password(name: Name) -> None:
     async def command() -> None:
         async with _administrators() as found:
             changed = await found.modify(name, Change(password=new), None, origin())
-            out.print(f"changed the password of {changed.name}", markup=False, highlight=False)
+            say(Line.PASSWORD_CHANGED_OF, name=changed.name)
 
     run(command)
 
@@ -119,7 +120,7 @@ def adopt_() -> None:
         async with tables(read_settings()) as database:
             done = await adopt(database, origin())
         for line in done.left:
-            out.print(f"left: {line}", markup=False, highlight=False, soft_wrap=True)
+            say(Line.LEFT, line=line)
         out.print(f"administrators {done.administrators}", highlight=False)
         out.print(f"vouchers       {done.vouchers}", highlight=False)
         out.print(f"redemptions    {done.redemptions}", highlight=False)
@@ -134,6 +135,6 @@ def role(name: Name, role: Annotated[Role, typer.Argument(help="owner, admin or 
     async def command() -> None:
         async with _administrators() as found:
             changed = await found.modify(name, Change(role=role), None, origin())
-            out.print(f"{changed.name} is {changed.role}", markup=False, highlight=False)
+            say(Line.ROLE_OF, name=changed.name, role=str(changed.role))
 
     run(command)

@@ -21,7 +21,7 @@ from aiproject.administration.model import AdministratorUnknown
 from aiproject.assembly import open_database, prepare_schema
 from aiproject.audit.model import Actor, ActorKind, AuditContext, Fact
 from aiproject.audit.store import record
-from aiproject.codes import Detail
+from aiproject.codes import Detail, Param
 from aiproject.config.loading import load_settings
 from aiproject.config.settings import Settings
 from aiproject.errors import (
@@ -34,6 +34,7 @@ from aiproject.errors import (
     Unavailable,
     UpstreamFailed,
 )
+from aiproject.messages.commands import Line
 from aiproject.messages.formatting import Language, format_error, format_message
 from aiproject.protocols.languages import locale_language
 
@@ -49,6 +50,7 @@ __all__ = [
     "read_password",
     "read_settings",
     "run",
+    "say",
     "tables",
 ]
 
@@ -114,6 +116,12 @@ def error_text(error: AiProjectError) -> str:
     return format_error(error, language())
 
 
+def say(line: Line, /, *, console: Console | None = None, style: str | None = None, **params: Param) -> None:
+    """Print a line in the language of whoever runs this command; names in it are no markup."""
+    text = format_message(line, language(), **params)
+    (console or out).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def read_settings(*, is_server: bool = False, **overrides: Any) -> Settings:
     """Read the settings (command-line words that were given win) and set up logging.
 
@@ -168,5 +176,7 @@ def noting(action: str, target: str, after: Mapping[str, Fact]) -> Callable[[Con
 def read_password() -> str:
     """Ask for a password, twice, without showing it; or read one line where there is no terminal."""
     if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+        return str(
+            typer.prompt(format_message(Line.PASSWORD_PROMPT, language()), hide_input=True, confirmation_prompt=True)
+        )
     return sys.stdin.readline().rstrip("\r\n")

@@ -6,7 +6,8 @@ import typer
 
 from aiproject.adapters.db import migrations
 from aiproject.assembly import open_database
-from aiproject.cli.common import out, read_settings, run
+from aiproject.cli.common import out, read_settings, run, say
+from aiproject.messages.commands import Line
 
 __all__ = ["app"]
 
@@ -21,7 +22,7 @@ def upgrade() -> None:
         async with open_database(read_settings()) as database:
             report = await migrations.upgrade(database)
             if report.from_revision == report.to_revision:
-                out.print(f"already at {report.to_revision}", highlight=False)
+                say(Line.SCHEMA_ALREADY_AT, revision=str(report.to_revision))
             else:
                 out.print(f"{report.from_revision or 'no revision'} -> {report.to_revision}", highlight=False)
             for note in report.notes:
@@ -44,15 +45,15 @@ def status() -> None:
         out.print(f"current   {state.current or 'none'}", highlight=False)
         out.print(f"newest    {state.head}", highlight=False)
         if state.is_current:
-            out.print("up to date", style="green")
+            say(Line.SCHEMA_UP_TO_DATE, style="green")
         elif state.is_empty:
-            out.print("empty: aiproject db upgrade creates the tables", style="yellow")
+            say(Line.SCHEMA_IS_EMPTY, style="yellow")
         elif state.is_foreign:
-            out.print("holds an original AiProject's accounts: aiproject db upgrade adopts them", style="yellow")
+            say(Line.SCHEMA_IS_FOREIGN, style="yellow")
         elif state.is_newer:
-            out.print("of a later release: this one must not run on it", style="red")
+            say(Line.SCHEMA_IS_NEWER, style="red")
         else:
-            out.print("behind: run aiproject db upgrade", style="yellow")
+            say(Line.SCHEMA_IS_BEHIND, style="yellow")
 
     run(command)
     if not is_current:

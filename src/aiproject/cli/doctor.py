@@ -1,4 +1,4 @@
-"""``aiproject doctor``: checks a set-up and says what to mend."""
+"""``aiproject doctor``: checks a set-up and says what to fix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiproject.adapters.db import migrations
 from aiproject.adapters.net.redis import COMMAND_SECONDS, RedisAway
 from aiproject.adapters.passwords import PasswordHasher
 from aiproject.assembly import open_database, password_profile
-from aiproject.cli.common import error_text, errors, out, read_settings
+from aiproject.cli.common import error_text, errors, language, out, read_settings
 from aiproject.cli.findings import (
     Finding,
     examine_configuration_file,
@@ -23,6 +23,7 @@ from aiproject.cli.findings import (
     examine_password_length,
 )
 from aiproject.cli.name_findings import examine_names
+from aiproject.codes import Param
 from aiproject.config.settings import Settings
 from aiproject.errors import (
     AiProjectError,
@@ -32,6 +33,7 @@ from aiproject.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
+from aiproject.messages.commands import Line
 from aiproject.protocols.addresses import parse_network
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.dictation.dialect import dictation_dialect
@@ -52,7 +54,7 @@ OWASP_ONE_PASS_MEMORY = 47_104
 OWASP_LEAST_MEMORY = 19_456
 """KiB."""
 
-STYLES = {"ok": "green", "note": "yellow", "mend": "red"}
+STYLES = {"ok": "green", "note": "yellow", "fix": "red"}
 
 
 def doctor_command(
@@ -60,14 +62,14 @@ def doctor_command(
         bool, typer.Option(help="Ask the platform a short question (costs a few of its tokens).")
     ] = True,
 ) -> None:
-    """Check configuration, database, clock and upstream credentials; exit status 1 if something needs mending."""
+    """Check configuration, database, clock and upstream credentials; exit status 1 if something has to be fixed."""
     with errors():
         settings = read_settings()
         findings = asyncio.run(examine(settings, ask_upstream=upstream))
     for finding in findings:
         out.print(f"[{STYLES[finding.level]}]{finding.level:<5}[/] {finding.subject:<14} ", end="", highlight=False)
-        out.print(finding.text, markup=False, highlight=False, soft_wrap=True)
-    if any(finding.level == "mend" for finding in findings):
+        out.print(finding.text(language()), markup=False, highlight=False, soft_wrap=True)
+    if any(finding.level == "fix" for finding in findings):
         raise typer.Exit(1)
 
 
@@ -96,42 +98,51 @@ def examine_configuration(settings: Settings) -> list[Finding]:
             Finding(
                 "note",
                 "credentials",
-                "none given: the sandbox answers; set AIPROJECT_IFLYTEK_APP_ID, _API_KEY, _API_SECRET",
+                Line.CREDENTIALS_MISSING,
             )
         )
     else:
-        findings.append(Finding("ok", "credentials", "given"))
+        findings.append(Finding("ok", "credentials", Line.CREDENTIALS_GIVEN))
     domains = known_domains(settings.iflytek.spark.url)
     if domains is None:
         findings.append(
-            Finding("note", "text model", f"{_place(settings.iflytek.spark.url)} is no model address we know")
+            Finding("note", "text model", Line.MODEL_ADDRESS_UNKNOWN, place=_place(settings.iflytek.spark.url))
         )
     elif settings.iflytek.spark.domain not in domains:
         findings.append(
             Finding(
-                "mend",
+                "fix",
                 "text model",
-                f"AIPROJECT_SPARK_DOMAIN {settings.iflytek.spark.domain} does not fit "
-                f"{_place(settings.iflytek.spark.url)}; "
-                f"it takes {', '.join(domains)}",
+                Line.DOMAIN_MISFITS,
+                domain=settings.iflytek.spark.domain,
+                place=_place(settings.iflytek.spark.url),
+                domains=domains,
             )
         )
     else:
         findings.append(
-            Finding("ok", "text model", f"{settings.iflytek.spark.domain} at {_place(settings.iflytek.spark.url)}")
+            Finding(
+                "ok",
+                "text model",
+                Line.SERVICE_AT,
+                name=settings.iflytek.spark.domain,
+                place=_place(settings.iflytek.spark.url),
+            )
         )
     findings.append(
         Finding(
             "ok",
             "dictation",
-            f"{dictation_dialect(settings.iflytek.dictation.url).value} at {_place(settings.iflytek.dictation.url)}",
+            Line.SERVICE_AT,
+            name=dictation_dialect(settings.iflytek.dictation.url).value,
+            place=_place(settings.iflytek.dictation.url),
         )
     )
     try:
         ocr_service(settings.iflytek.ocr.url)
-        findings.append(Finding("ok", "picture text", _place(settings.iflytek.ocr.url)))
+        findings.append(Finding("ok", "picture text", Line.PLACE, place=_place(settings.iflytek.ocr.url)))
     except AiProjectError as error:
-        findings.append(Finding("mend", "picture text", error_text(error)))
+        findings.append(Finding("fix", "picture text", Line.ERROR, text=error_text(error)))
     for name, url in (
         ("spark", settings.iflytek.spark.url),
         ("dictation", settings.iflytek.dictation.url),
@@ -139,7 +150,7 @@ def examine_configuration(settings: Settings) -> list[Finding]:
     ):
         parts = urlsplit(url)
         if parts.scheme in ("ws", "http") and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-            findings.append(Finding("mend", f"{name} address", "is not encrypted; use wss:// or https://"))
+            findings.append(Finding("fix", f"{name} address", Line.ADDRESS_PLAIN))
     return findings
 
 
@@ -155,26 +166,24 @@ async def examine_limits(settings: Settings) -> list[Finding]:
             Finding(
                 "note",
                 "limits",
-                f"each of the {settings.workers} workers counts for itself, so that callers may come up to "
-                f"{settings.workers} times as often; AIPROJECT_REDIS_URL lets them count together",
+                Line.LIMITS_BY_WORKER,
+                workers=settings.workers,
             )
         )
     else:
-        findings.append(Finding("ok", "limits", "counted in this one process"))
+        findings.append(Finding("ok", "limits", Line.LIMITS_IN_PROCESS))
     wide = [text for text in settings.trusted_proxies if parse_network(text).prefixlen == 0]
     if wide:
         findings.append(
             Finding(
-                "mend",
+                "fix",
                 "proxies",
-                f"AIPROJECT_TRUSTED_PROXIES names the whole internet ({', '.join(wide)}): "
-                "anybody can say to be anybody; name your proxies",
+                Line.PROXIES_WIDE,
+                networks=wide,
             )
         )
     elif settings.trusted_proxies:
-        findings.append(
-            Finding("ok", "proxies", f"believed about their clients: {', '.join(settings.trusted_proxies)}")
-        )
+        findings.append(Finding("ok", "proxies", Line.PROXIES_BELIEVED, proxies=settings.trusted_proxies))
     return findings
 
 
@@ -183,20 +192,20 @@ async def examine_redis(settings: Settings) -> Finding:
     try:
         async with open_redis(settings) as link:
             if link is None:
-                return Finding("note", "limits", "rate limits are off")
+                return Finding("note", "limits", Line.LIMITS_OFF)
             began = time.perf_counter()
             await link.run(link.redis.ping)
             took = time.perf_counter() - began
     except RedisAway:
         return Finding(
-            "mend",
+            "fix",
             "limits",
-            f"Redis does not answer within {COMMAND_SECONDS:g} s: each process counts for itself, and what guards "
-            "money is refused; see AIPROJECT_REDIS_URL",
+            Line.REDIS_SILENT,
+            seconds=COMMAND_SECONDS,
         )
     except Misconfigured as error:
-        return Finding("mend", "limits", error_text(error))
-    return Finding("ok", "limits", f"counted in Redis, which answered in {took * 1000:.0f} ms")
+        return Finding("fix", "limits", Line.ERROR, text=error_text(error))
+    return Finding("ok", "limits", Line.LIMITS_IN_REDIS, milliseconds=took * 1000)
 
 
 def examine_passwords(settings: Settings) -> Finding:
@@ -215,12 +224,12 @@ def judge_hashing(memory: int, passes: int, lanes: int, seconds: float) -> Findi
     Args:
         memory: KiB.
     """
-    profile = f"argon2id with {memory} KiB, {passes} passes and {lanes} lanes takes {seconds:.2f} s here"
+    profile: dict[str, Param] = {"memory": memory, "passes": passes, "lanes": lanes, "seconds": seconds}
     if memory < OWASP_ONE_PASS_MEMORY and passes < 2:
-        return Finding("mend", "passwords", f"{profile}; with less than 46 MiB set AIPROJECT_ARGON2_PASSES=2 or more")
+        return Finding("fix", "passwords", Line.HASHING_WEAK, **profile)
     fastest, slowest = HASH_SECONDS
     if fastest <= seconds <= slowest:
-        return Finding("ok", "passwords", profile)
+        return Finding("ok", "passwords", Line.HASHING, **profile)
     wanted = memory * passes * (fastest + slowest) / 2 / seconds
     better_passes = max(1 if memory >= OWASP_ONE_PASS_MEMORY else 2, round(wanted / memory))
     better_memory = memory
@@ -233,9 +242,11 @@ def judge_hashing(memory: int, passes: int, lanes: int, seconds: float) -> Findi
     if better_passes != passes:
         advised.append(f"AIPROJECT_ARGON2_PASSES={better_passes}")
     if not advised:
-        return Finding("ok", "passwords", f"{profile}; less would be too little")
-    aim = f"{fastest:g} to {slowest:g} s are a good measure"
-    return Finding("note", "passwords", f"{profile}; {aim}: {' '.join(advised)}")
+        return Finding("ok", "passwords", Line.HASHING_AT_LEAST, **profile)
+    advice = " ".join(advised)
+    return Finding(
+        "note", "passwords", Line.HASHING_ADVISED, **profile, fastest=fastest, slowest=slowest, advice=advice
+    )
 
 
 async def examine_database(settings: Settings) -> list[Finding]:
@@ -245,14 +256,17 @@ async def examine_database(settings: Settings) -> list[Finding]:
             state = await migrations.status(database)
             names = await examine_names(database) if state.is_current else []
     except AiProjectError as error:
-        return [Finding("mend", "database", error_text(error))]
+        return [Finding("fix", "database", Line.ERROR, text=error_text(error))]
     if state.is_current:
-        return [Finding("ok", "database", f"{database.dialect}, schema {state.current}"), *names]
+        return [
+            Finding("ok", "database", Line.DATABASE_CURRENT, dialect=database.dialect, revision=str(state.current)),
+            *names,
+        ]
     if state.is_empty:
-        return [Finding("note", "database", f"{database.dialect}, empty; filled at the first start")]
+        return [Finding("note", "database", Line.DATABASE_EMPTY, dialect=database.dialect)]
     if state.is_newer:
-        return [Finding("mend", "database", f"schema {state.current} is of a later release: install that one")]
-    return [Finding("mend", "database", "its schema is not this release's: run aiproject db upgrade")]
+        return [Finding("fix", "database", Line.DATABASE_NEWER, revision=str(state.current))]
+    return [Finding("fix", "database", Line.DATABASE_BEHIND)]
 
 
 async def examine_upstream(settings: Settings) -> list[Finding]:
@@ -266,18 +280,18 @@ async def examine_upstream(settings: Settings) -> list[Finding]:
     try:
         stream = await upstream.ask(ChatRequest((ChatMessage("user", "1"),), max_tokens=1))
         stream.close()
-        findings.append(Finding("ok", "upstream", "the text model answers"))
+        findings.append(Finding("ok", "upstream", Line.UPSTREAM_ANSWERS))
     except UpstreamRefused as error:
-        findings.append(Finding("mend", "upstream", f"the text model refuses: {error.detail}"))
+        findings.append(Finding("fix", "upstream", Line.UPSTREAM_REFUSES, detail=error.detail))
     except UpstreamUnreachable as error:
-        findings.append(Finding("mend", "upstream", f"{error.detail}; check the credentials and the network"))
+        findings.append(Finding("fix", "upstream", Line.UPSTREAM_UNREACHABLE, detail=error.detail))
     except (UpstreamFailed, InvalidInput) as error:
-        findings.append(Finding("mend", "upstream", error_text(error)))
+        findings.append(Finding("fix", "upstream", Line.ERROR, text=error_text(error)))
     offset = link.clock_offset_seconds
     if abs(offset) > 1:
-        findings.append(Finding("mend", "clock", f"this machine's clock is off by {-offset:.0f} s; switch NTP on"))
+        findings.append(Finding("fix", "clock", Line.CLOCK_OFF, seconds=-offset))
     else:
-        findings.append(Finding("ok", "clock", "accepted by the platform"))
+        findings.append(Finding("ok", "clock", Line.CLOCK_FINE))
     return findings
 
 

@@ -5,68 +5,76 @@ from __future__ import annotations
 import ipaddress
 import stat
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH
+from aiproject.codes import Param
 from aiproject.config.settings import Settings
 from aiproject.config.sources import config_path, setting_fields
+from aiproject.messages.commands import Line
+from aiproject.messages.formatting import Language, format_message
 
 __all__ = ["Finding", "examine_configuration_file", "examine_exposure", "examine_files", "examine_password_length"]
 
 
-@dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; ``level`` is ``ok``, ``note`` or ``mend``."""
+    """One line of the report.
 
-    level: str
-    subject: str
-    text: str
+    Args:
+        level: ``ok``, ``note`` or ``fix``.
+        subject: what it is about; a name, the same in every language.
+        line: what there is to say.
+        params: fill the placeholders of ``line``.
+    """
+
+    __slots__ = ("_line", "_params", "level", "subject")
+
+    def __init__(self, level: str, subject: str, line: Line, /, **params: Param) -> None:
+        self.level = level
+        self.subject = subject
+        self._line = line
+        self._params = params
+
+    def text(self, language: Language) -> str:
+        """Return what there is to say."""
+        return format_message(self._line, language, **self._params)
 
 
 def examine_exposure(settings: Settings) -> list[Finding]:
     """Look at what strangers reach: nothing, while the server listens on this machine only."""
     if is_loopback(settings.host):
         if settings.limits == "off":
-            return [Finding("note", "limits", "rate limits are off")]
-        return [Finding("ok", "address", f"listens on {settings.host}: only this machine reaches it")]
+            return [Finding("note", "limits", Line.LIMITS_OFF)]
+        return [Finding("ok", "address", Line.LISTENS_HERE, host=settings.host)]
     findings = [_tls(settings)]
     if settings.limits == "off":
-        findings.append(Finding("mend", "limits", "rate limits are off for everybody; AIPROJECT_LIMITS=on"))
+        findings.append(Finding("fix", "limits", Line.LIMITS_OFF_FOR_ALL))
     if settings.voice_anonymous:
-        findings.append(
-            Finding("mend", "voice", "callers need no account; AIPROJECT_VOICE_ANONYMOUS=false demands one")
-        )
+        findings.append(Finding("fix", "voice", Line.VOICE_ANONYMOUS))
     if settings.credentials is None:
-        findings.append(Finding("note", "sandbox", "strangers are answered by the sandbox, not by a model"))
+        findings.append(Finding("note", "sandbox", Line.SANDBOX_FOR_STRANGERS))
     if settings.registration == "open":
-        findings.append(
-            Finding("note", "registration", "anybody may register and gets a quota; AIPROJECT_REGISTRATION=closed")
-        )
+        findings.append(Finding("note", "registration", Line.REGISTRATION_OPEN))
     if "*" in settings.cors_origins:
-        findings.append(
-            Finding("note", "origins", "pages of any origin may call (never with cookies); AIPROJECT_CORS_ORIGINS")
-        )
+        findings.append(Finding("note", "origins", Line.ORIGINS_ANY))
     return findings
 
 
 def _tls(settings: Settings) -> Finding:
     if not settings.trusted_proxies:
         return Finding(
-            "mend",
+            "fix",
             "address",
-            f"listens on {settings.host} without a proxy: passwords and uuids travel in the clear; put a proxy with "
-            "TLS in front and name it in AIPROJECT_TRUSTED_PROXIES, or listen on 127.0.0.1",
+            Line.LISTENS_WITHOUT_PROXY,
+            host=settings.host,
         )
     if any(_is_everybody(network) for network in settings.trusted_proxies):
-        return Finding(
-            "mend", "address", "AIPROJECT_TRUSTED_PROXIES believes everybody: callers choose the address they have"
-        )
+        return Finding("fix", "address", Line.PROXIES_EVERYBODY)
     if settings.public_url is not None and urlsplit(settings.public_url).scheme != "https":
-        return Finding("mend", "address", "AIPROJECT_PUBLIC_URL is not encrypted; use https://")
-    return Finding("ok", "address", f"listens on {settings.host} behind {', '.join(settings.trusted_proxies)}")
+        return Finding("fix", "address", Line.PUBLIC_URL_PLAIN)
+    return Finding("ok", "address", Line.LISTENS_BEHIND, host=settings.host, proxies=settings.trusted_proxies)
 
 
 def _is_everybody(network: str) -> bool:
@@ -89,24 +97,24 @@ def examine_files(settings: Settings) -> list[Finding]:
     folder = settings.data_dir
     key = settings.admin_key_file
     if not folder.exists():
-        findings = [Finding("ok", "data", f"{folder} will be made at the first start")]
+        findings = [Finding("ok", "data", Line.DATA_NOT_THERE, path=str(folder))]
     else:
         loose = sorted(str(path.relative_to(folder.parent)) for path in (folder, *folder.rglob("*")) if _is_open(path))
         findings = [
-            Finding("mend", "data", f"other users of this machine may read {', '.join(loose)}; chmod go= them")
+            Finding("fix", "data", Line.DATA_OPEN, paths=loose)
             if loose
-            else Finding("ok", "data", f"{folder} is readable by its owner only")
+            else Finding("ok", "data", Line.DATA_PRIVATE, path=str(folder))
         ]
     if key is None and settings.redis_url is not None:
         findings.append(
             Finding(
                 "note",
                 "admin key",
-                "Redis is for several nodes, which need one key for administrators' tokens: AIPROJECT_ADMIN_KEY_FILE",
+                Line.ADMIN_KEY_NOT_SHARED,
             )
         )
     if key is not None and key.exists() and _is_open(key):
-        findings.append(Finding("mend", "admin key", f"other users of this machine may read {key}; chmod go= it"))
+        findings.append(Finding("fix", "admin key", Line.ADMIN_KEY_OPEN, path=str(key)))
     return findings
 
 
@@ -117,10 +125,11 @@ def examine_password_length(settings: Settings) -> Finding:
         return Finding(
             "note",
             "password length",
-            f"passwords of {shortest} characters may be chosen, which are guessed much sooner than those of "
-            f"{MIN_PASSWORD_LENGTH}; AIPROJECT_PASSWORD_MIN_LENGTH={MIN_PASSWORD_LENGTH}",
+            Line.PASSWORDS_SHORT,
+            shortest=shortest,
+            wanted=MIN_PASSWORD_LENGTH,
         )
-    return Finding("ok", "password length", f"at least {shortest} characters")
+    return Finding("ok", "password length", Line.PASSWORDS_LONG, shortest=shortest)
 
 
 def examine_configuration_file() -> list[Finding]:
@@ -133,12 +142,15 @@ def examine_configuration_file() -> list[Finding]:
     if secrets and _is_open(path):
         return [
             Finding(
-                "mend",
+                "fix",
                 "configuration",
-                f"other users of this machine may read {path}, which holds {', '.join(secrets)}; chmod go= it",
+                Line.CONFIGURATION_OPEN,
+                path=str(path),
+                secrets=secrets,
             )
         ]
-    return [Finding("ok", "configuration", f"{path}, {'readable by its owner only' if secrets else 'without secrets'}")]
+    line = Line.CONFIGURATION_PRIVATE if secrets else Line.CONFIGURATION_WITHOUT_SECRETS
+    return [Finding("ok", "configuration", line, path=str(path))]
 
 
 def _secrets_in(path: Path) -> list[str]:

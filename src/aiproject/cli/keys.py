@@ -16,10 +16,11 @@ from aiproject.accounts.api_keys.model import PREFIX_LENGTH, KeyTerms, SpendCap,
 from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Accounts
-from aiproject.cli.common import complain, origin, out, print_table, read_settings, run, tables
+from aiproject.cli.common import complain, origin, print_table, read_settings, run, say, tables
 from aiproject.cli.users import MOST, Name, rooms
 from aiproject.config.settings import Settings
 from aiproject.ledger.key_limits import day_of
+from aiproject.messages.commands import Line
 from aiproject.meters import Meter
 
 __all__ = ["app"]
@@ -85,10 +86,7 @@ def add(
             )
             owner = await accounts.named(account)
             new = await keys.create(owner.account_id, terms, caps, origin=origin())
-        complain.print(
-            f"Key {new.key.prefix} of {owner.username}. Keep the line below: it is not shown again.",
-            markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        say(Line.KEY_SHOWN_ONCE, console=complain, prefix=new.key.prefix, name=owner.username)
         typer.echo(new.text)
 
     run(command)
@@ -130,7 +128,7 @@ def revoke(prefix: Annotated[str, typer.Argument(help="The key's public prefix, 
         async with _rooms() as (_, _, keys):
             key = await keys.with_prefix(prefix)
             await keys.revoke(key.account_id, key.prefix, origin=origin())
-            out.print(f"revoked {key.prefix}", markup=False, highlight=False)
+            say(Line.REVOKED, name=key.prefix)
 
     run(command)
 

@@ -20,7 +20,7 @@ from rich.text import Text
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.assembly import open_database
-from aiproject.cli.common import origin, out, print_table, read_settings, run
+from aiproject.cli.common import origin, out, print_table, read_settings, run, say
 from aiproject.cli.users import rooms
 from aiproject.codes import Detail
 from aiproject.config.settings import Settings
@@ -32,6 +32,7 @@ from aiproject.ledger.loss_store import LossFilter, LossSum, sums_of_losses
 from aiproject.ledger.model import Entry, LossReason, Outcome
 from aiproject.ledger.receipts import Receipts
 from aiproject.ledger.verify import Checked, Difference, verify
+from aiproject.messages.commands import Line
 
 __all__ = ["app"]
 
@@ -80,9 +81,8 @@ def verify_command(
                     out.print(str(difference), style="red", markup=False, highlight=False, soft_wrap=True)
                 if anchors is not None:
                     written = datetime.fromtimestamp(anchors.written_at / 1000, UTC)
-                    out.print(
-                        f"checkpoint {written:%Y-%m-%d %H:%M:%S} UTC, {anchors.accounts} accounts", highlight=False
-                    )
+                    moment = f"{written:%Y-%m-%d %H:%M:%S}"
+                    say(Line.CHECKPOINT_OF, moment=moment, accounts=anchors.accounts)
         for field in fields(checked):
             out.print(f"{field.name:<10} {getattr(checked, field.name)}", highlight=False)
         out.print(f"difference {count}", style="red" if count else "green", highlight=False)
@@ -229,11 +229,13 @@ def refund(
         async with _books(settings) as database, rooms(settings, database) as (accounts, quotas):
             found = await accounts.named(account)
             refunded = await quotas.refund(found, request_id, attempt=attempt, origin=origin())
-            out.print(
-                f"refunded {refunded.amount} of {refunded.capability} for request {request_id}, "
-                f"attempt {refunded.attempt}",
-                markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+            say(
+                Line.REFUNDED,
+                amount=refunded.amount,
+                meter=str(refunded.capability),
+                request_id=request_id,
+                attempt=refunded.attempt,
+            )
 
     run(command)
 

@@ -9,6 +9,7 @@ from aiproject.accounts.core import store as account_store
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.administration import store as administrator_store
 from aiproject.cli.findings import Finding
+from aiproject.messages.commands import Line
 from aiproject.protocols.names import hides_characters, is_reordering, mixes_digits, mixes_scripts, name_key
 
 __all__ = ["examine_names"]
@@ -29,10 +30,11 @@ async def examine_names(database: Database) -> list[Finding]:
     accounts = await _misleading(database, account_store.names_after)
     findings = []
     if administrators:
-        findings.append(Finding("mend", "names", f"administrators with misleading names: {_listed(administrators)}"))
+        lines = (Line.NAMES_OF_ADMINISTRATORS, Line.NAMES_OF_MORE_ADMINISTRATORS)
+        findings.append(_finding("fix", administrators, *lines))
     if accounts:
-        findings.append(Finding("note", "names", f"accounts with misleading names: {_listed(accounts)}"))
-    return findings or [Finding("ok", "names", "none looks like another one")]
+        findings.append(_finding("note", accounts, Line.NAMES_OF_ACCOUNTS, Line.NAMES_OF_MORE_ACCOUNTS))
+    return findings or [Finding("ok", "names", Line.NAMES_FINE)]
 
 
 async def _misleading(database: Database, names_after: NamesAfter) -> list[str]:
@@ -56,6 +58,8 @@ def _is_misleading(name: str, key: str) -> bool:
     return key != name_key(name) or is_reordering(name) or mixes_scripts(name) or mixes_digits(name)
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(ascii(name) for name in names[:SHOWN]) + more  # escaped, so that the difference shows
+def _finding(level: str, names: list[str], whole: Line, cut: Line) -> Finding:
+    shown = [ascii(name) for name in names[:SHOWN]]  # escaped, so that the difference shows
+    if len(names) <= SHOWN:
+        return Finding(level, "names", whole, names=shown)
+    return Finding(level, "names", cut, names=shown, count=len(names) - SHOWN)

@@ -16,9 +16,11 @@ from aiproject.adapters.log import standard_error
 from aiproject.administration.setup import SETUP_SECONDS, SetupCode
 from aiproject.assembly import open_database
 from aiproject.cli.admins import administrators
-from aiproject.cli.common import errors, read_settings
+from aiproject.cli.common import errors, language, read_settings
 from aiproject.config.iflytek import IflytekCredentials
 from aiproject.config.settings import Settings
+from aiproject.messages.commands import Line
+from aiproject.messages.formatting import format_message
 from aiproject.sandbox.platform import SandboxOptions
 from aiproject.sandbox.running import SandboxThread, run_forever
 from aiproject.server import Serving, bind, serve
@@ -101,23 +103,23 @@ def _in_url(host: str) -> str:
 
 
 def _banner(address: str, settings: Settings, is_sandbox: bool, code: SetupCode | None) -> None:
-    database = "SQLite" if settings.effective_database_url.startswith("sqlite") else "database server"
-    upstream = (
-        "[yellow]the built-in sandbox[/] (no iFlytek credentials given):\n"
-        "             chat answers are canned, pictures and English speech are not"
-        if is_sandbox
-        else "iFlytek"
-    )
-    first = (
-        f"\n\n  [bold]There is no administrator yet.[/] Make one within {SETUP_SECONDS // 60} minutes by\n"
-        f"  POST {address}/admin/setup with this code, or by [bold]aiproject admin add NAME[/]:\n"
-        f"  [bold]{code.code}[/]"
-        if code is not None
-        else ""
-    )
+    reader = language()
+    is_file = settings.effective_database_url.startswith("sqlite")
+    database = "SQLite" if is_file else format_message(Line.BANNER_DATABASE_SERVER, reader)
+    upstream = format_message(Line.BANNER_SANDBOX, reader) if is_sandbox else "iFlytek"
+    first = ""
+    if code is not None:
+        first = "\n\n  " + format_message(
+            Line.BANNER_FIRST_ADMINISTRATOR,
+            reader,
+            minutes=SETUP_SECONDS // 60,
+            address=address,
+            code=code.code,
+        )
+    title = format_message(Line.BANNER_TITLE, reader, version=__version__, address=address)
     Console(file=cast("TextIO", standard_error())).print(
         Panel.fit(
-            f"[bold]AiProject {__version__}[/] listens on [bold]{address}[/]\n"
+            f"{title}\n"
             f"  upstream   {upstream}\n"
             f"  database   {database}\n"
             f"  API        {address}/docs\n"

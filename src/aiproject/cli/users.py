@@ -17,11 +17,12 @@ from aiproject.adapters.passwords import PasswordHasher, PasswordService
 from aiproject.assembly import opening, password_profile
 from aiproject.audit.model import CHANGED
 from aiproject.audit.service import AuditLog
-from aiproject.cli.common import noting, origin, out, print_table, read_password, read_settings, run, tables
+from aiproject.cli.common import noting, origin, out, print_table, read_password, read_settings, run, say, tables
 from aiproject.codes import Detail
 from aiproject.config.settings import Settings
 from aiproject.errors import InvalidInput
 from aiproject.ledger.service import LeaseTimes, Quotas
+from aiproject.messages.commands import Line
 
 __all__ = ["MOST", "Name", "app", "rooms"]
 
@@ -66,7 +67,7 @@ def add(
     async def command() -> None:
         async with _rooms() as (accounts, _):
             account = await accounts.register(name, password, email, academy, origin=origin())
-            out.print(f"added {account.username}", markup=False, highlight=False)
+            say(Line.ADDED, name=account.username)
 
     run(command)
 
@@ -129,7 +130,7 @@ def password(name: Name) -> None:
             await accounts.set_password(
                 account, new, within=noting("user.password", account.username, {"password": CHANGED})
             )
-            out.print(f"changed the password of {account.username}", markup=False, highlight=False)
+            say(Line.PASSWORD_CHANGED_OF, name=account.username)
 
     run(command)
 
@@ -143,7 +144,7 @@ def rotate(name: Name) -> None:
             account = await accounts.named(name)
             # The new one is not shown: its owner gets it by logging in.
             await accounts.rotate_uuid(account, origin=origin())
-            out.print(f"changed the uuid of {account.username}", markup=False, highlight=False)
+            say(Line.UUID_CHANGED_OF, name=account.username)
 
     run(command)
 
@@ -157,11 +158,7 @@ def unlock(name: Name) -> None:
         async with tables(settings) as database, rooms(settings, database) as (accounts, _):
             was_counted = await accounts.unlock(name)
             await AuditLog(database).record(origin(), "user.unlock", name)
-            out.print(
-                f"unlocked {name}" if was_counted else f"there are no failed logins of {name}",
-                markup=False,
-                highlight=False,
-            )
+            say(Line.UNLOCKED if was_counted else Line.NOT_LOCKED, name=name)
 
     run(command)
 

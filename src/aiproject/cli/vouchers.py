@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from aiproject.cli.common import origin, out, print_table, read_settings, run, tables
+from aiproject.cli.common import origin, print_table, read_settings, run, say, tables
 from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, VoucherUnusable
+from aiproject.messages.commands import Line
 from aiproject.vouchers.model import MAX_UNITS, Voucher
 from aiproject.vouchers.service import Vouchers
 
@@ -106,7 +107,7 @@ def _switch(name: str, is_available: bool) -> None:
                 voucher = await vouchers.set_available(name, is_available, origin=origin())
             except VoucherUnusable:
                 raise InvalidInput(Detail.NO_SUCH_VOUCHER) from None
-        out.print(f"{voucher.title} is {voucher.state(datetime.now(UTC))}", markup=False, highlight=False)
+        say(Line.VOUCHER_STATE, name=voucher.title, state=str(voucher.state(datetime.now(UTC))))
 
     run(command)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiproject.cli.doctor import judge_hashing
+from aiproject.messages.formatting import Language
 
 
 def test_a_good_measure_is_left_alone() -> None:
@@ -25,18 +26,18 @@ def test_a_good_measure_is_left_alone() -> None:
 def test_what_is_advised(profile: tuple[int, int, int], seconds: float, advice: str) -> None:
     found = judge_hashing(*profile, seconds)
     assert found.level == "note"
-    assert found.text.endswith(f": {advice}")
+    assert found.text(Language.EN).endswith(f": {advice}")
 
 
 def test_never_below_the_least() -> None:
     assert judge_hashing(19_456, 2, 1, 5.0).level == "ok"
     weak = judge_hashing(19_456, 1, 1, 0.3)
-    assert weak.level == "mend"
-    assert "AIPROJECT_ARGON2_PASSES=2" in weak.text
+    assert weak.level == "fix"
+    assert "AIPROJECT_ARGON2_PASSES=2" in weak.text(Language.EN)
 
 
 def test_what_is_advised_brings_it_within_the_measure() -> None:
     for seconds in (0.02, 0.1, 0.2, 0.6, 0.9):
-        text = judge_hashing(65_536, 3, 4, seconds).text
+        text = judge_hashing(65_536, 3, 4, seconds).text(Language.EN)
         passes = int(text.rpartition("PASSES=")[2])
         assert 0.25 <= seconds * passes / 3 <= 0.5, text

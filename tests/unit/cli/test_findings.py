@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from aiproject.cli.findings import examine_exposure, examine_files, examine_password_length, is_loopback
 from aiproject.config.settings import Settings
+from aiproject.messages.formatting import Language
 
 PUBLIC: dict[str, Any] = {"host": "192.0.2.7", "trusted_proxies": ("10.0.0.2",), "voice_anonymous": False}
 KEYS: dict[str, Any] = {"iflytek_app_id": "a", "iflytek_api_key": "b", "iflytek_api_secret": "c"}
@@ -42,8 +43,8 @@ def test_a_set_up_as_the_manual_wants_it() -> None:
 )
 def test_each_weak_spot_is_to_be_mended(settings: dict[str, Any], subject: str) -> None:
     found = levels(**{**PUBLIC, **settings})
-    assert found[subject] == "mend"
-    assert [name for name, level in found.items() if level == "mend"] == [subject]
+    assert found[subject] == "fix"
+    assert [name for name, level in found.items() if level == "fix"] == [subject]
 
 
 @pytest.mark.parametrize(("length", "level"), [(6, "note"), (7, "note"), (8, "ok"), (12, "ok")])
@@ -51,7 +52,7 @@ def test_a_short_password_is_noted(length: int, level: str) -> None:
     settings: dict[str, Any] = {"password_min_length": length}
     finding = examine_password_length(Settings(**settings))
     assert finding.level == level
-    assert f" {length} characters" in finding.text
+    assert f" {length} characters" in finding.text(Language.EN)
 
 
 def test_several_nodes_want_one_key(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 
 from aiproject import errors
 from aiproject.codes import Code, Detail, Success, Term
+from aiproject.messages.commands import Line
 from aiproject.messages.formatting import AGAIN, Language, format_error, format_message
 from aiproject.messages.table import TABLE, MessageCode
 from aiproject.messages.text import Text
 
 SOURCES = sorted((Path(__file__).parents[3] / "src" / "aiproject").rglob("*.py"))
-KINDS: tuple[type[StrEnum], ...] = (Code, Detail, Success, Term)
+KINDS: tuple[type[StrEnum], ...] = (Code, Detail, Success, Term, Line)
 NAMES = {kind.__name__: kind for kind in KINDS}
 BESIDE_PARAMS = {"headers", "retry_after", "status"}
 """Keywords of errors that are no parameters of their message."""
@@ -46,7 +47,8 @@ class TestTable:
         assert placeholders(text.zh) == placeholders(text.en)
         for words in text:
             assert words.strip() == words != ""
-            assert not words.endswith(("。", "."))
+            # What commands print may be several sentences; an answer's message is one.
+            assert isinstance(code, Line) or not words.endswith(("。", "."))
         assert not is_chinese(text.en)
 
 
@@ -95,6 +97,16 @@ def test_answers_fill_the_placeholders(path: Path) -> None:
         return
     for code, keys, line in answers(path):
         assert keys == placeholders(TABLE[code].zh), f"{path.name}:{line}"
+
+
+CLI = [path for path in SOURCES if "cli" in path.parts]
+
+
+@pytest.mark.parametrize("path", CLI, ids=lambda path: path.stem)
+def test_commands_fill_the_placeholders(path: Path) -> None:
+    for call, code, names, line in uses(path):
+        if isinstance(code, Line) and call in ("say", "format_message", "Finding"):
+            assert names - {"console", "style"} == placeholders(TABLE[code].zh), f"{path.name}:{line}"
 
 
 class TestFormatting:
