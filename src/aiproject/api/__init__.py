@@ -1,1 +1,1 @@
-"""The APIs: each turns bytes into a call, and the call's events into the bytes of its dialect."""
+"""The APIs: each converts requests into calls, and the events of a call into responses in its own format."""

@@ -1,1 +1,1 @@
-"""What people upload, made fit for the platform: sound and pictures, checked by content and within its limits."""
+"""Prepares uploads for the platform: audio and pictures, validated by content and converted to fit its limits."""

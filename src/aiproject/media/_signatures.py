@@ -1,8 +1,8 @@
-"""Name a file's format by its content, for the sentence that tells a person what they uploaded by mistake.
+"""Identifies a file's format by its content, for the message that tells users what they uploaded by mistake.
 
-Raw PCM has no signature of its own: any bytes may be sound. So a format is only named where chance can be ruled out:
-signatures of two bytes (BMP, MP3, AAC) count only together with a second mark that they predict, and plain text only
-if it is text to the last byte.
+Raw PCM has no signature: any bytes may be audio. A format is therefore reported only where chance can be ruled out.
+Signatures of two bytes (BMP, MP3, AAC) count only together with a second mark that they predict, and plain text only if
+all of the file is text.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PREFIXES = (
     (b"RF64", Term.RF64_AUDIO),
     (b"RIFX", Term.RIFX_AUDIO),
 )
-# Containers with a size field first: what the bytes at offset 8 say of the content.
+# Containers that begin with a size field: the bytes at offset 8 identify the content.
 _RIFF_FORMS = {b"WEBP": Term.WEBP_PICTURE, b"AVI ": Term.AVI_VIDEO, b"WAVE": Term.WAV_AUDIO}
 _FORM_TYPES = {b"AIFF": Term.AIFF_AUDIO, b"AIFC": Term.AIFF_AUDIO}
 _PICTURE_BRANDS = frozenset({b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"})
@@ -52,10 +52,10 @@ _MARKUP = (
     (b"<?xml", Term.XML_DOCUMENT),
     (b"<svg", Term.SVG_PICTURE),
 )
-# A thousandth of a second at 16 kHz: shorter text is not worth a wrong guess, longer text is no sound.
+# Bytes: a millisecond at 16 kHz. Shorter text could be audio by chance; longer text cannot.
 _MIN_TEXT = 32
 _MAX_JSON = 1024 * 1024
-# Control characters that no text file holds; tab, line feed, form feed and carriage return may be there.
+# Control characters that text files do not contain; tab, line feed, form feed and carriage return are allowed.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 # ISO/IEC 11172-3 and 13818-3, header of an audio frame: bit rates in kbit/s by layer, sample rates by version.
@@ -68,9 +68,10 @@ _SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 
 
 
 def recognise(data: bytes) -> Term | None:
-    """Name the format of ``data``, or ``None`` if it has no format that can be told for sure.
+    """Return the format of ``data``, or ``None`` if it cannot be identified with certainty.
 
-    Looks at the beginning; only text is read to its end. WAV and the picture formats that we take are named as well.
+    Only the beginning is examined, except that text is read to its end. WAV and the accepted picture formats are
+    identified as well.
     """
     for prefix, name in _PREFIXES:
         if data.startswith(prefix):
@@ -90,7 +91,7 @@ def _container(data: bytes) -> Term | None:
 
 
 def _bitmap(data: bytes) -> Term | None:
-    # "BM" alone is a sample of 19778: the two reserved words are zero and the pixels begin inside the file.
+    # "BM" alone could be a sample of 19778. In a bitmap, the reserved words are zero and the pixels begin inside it.
     if not data.startswith(b"BM") or len(data) < 26 or data[6:10] != bytes(4):
         return None
     pixels_at = int.from_bytes(data[10:14], "little")
@@ -110,7 +111,7 @@ def _compressed_audio(data: bytes) -> Term | None:
 
 
 def _mpeg_frame_length(header: bytes) -> int:
-    """Length in bytes of the MPEG audio frame that begins with ``header``; 0 if none does."""
+    """Return the length in bytes of the MPEG audio frame that begins with ``header``; 0 if there is none."""
     if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
         return 0
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -128,7 +129,7 @@ def _mpeg_frame_length(header: bytes) -> int:
 
 
 def _adts_frame_length(header: bytes) -> int:
-    """Length in bytes of the ADTS frame (ISO/IEC 13818-7) that begins with ``header``; 0 if none does."""
+    """Return the length in bytes of the ADTS frame (ISO/IEC 13818-7) beginning with ``header``; 0 if there is none."""
     if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 15 > 12:
         return 0
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
@@ -148,7 +149,7 @@ def _text(data: bytes) -> Term | None:
         data.decode()
     except UnicodeDecodeError:
         return None
-    # A held tone of one or two values can spell letters; a sentence has more of them.
+    # Samples of one or two constant values can look like letters; a sentence has more different ones.
     return Term.TEXT_FILE if len(set(data[:4096])) > 4 else None
 
 

@@ -1,4 +1,4 @@
-"""Make uploaded sound fit for dictation: 16-bit mono PCM at 16 or 8 kHz, at most 60 s.
+"""Converts uploaded audio for dictation: 16-bit mono PCM at 16 or 8 kHz, at most 60 s.
 
 Source of the limits: iFlytek, 《语音听写（流式版）WebAPI 文档》: 16 kHz or 8 kHz, 16-bit, mono, little-endian without a
 WAV header, at most 60 s in one connection.
@@ -6,9 +6,9 @@ WAV header, at most 60 s in one connection.
 Source of the WAV layout: Microsoft and IBM, "Multimedia Programming Interface and Data Specifications 1.0" (RIFF and
 WAVE chunks), and Microsoft, "Multiple Channel Audio Data and WAVE Files" (WAVE_FORMAT_EXTENSIBLE).
 
-Nothing is ever cut to fit: what is too long is refused as a whole, so that nobody gets half a sentence for the price
-of one. The header is read here, not by the decoder, for three reasons: the length must be known before anything is
-decoded, streaming writers leave sizes in it that a decoder takes literally, and a chunk behind the samples is no sound.
+Audio is never truncated: a file that is too long is refused as a whole, so that nobody pays for half a sentence. The
+header is parsed here instead of by the decoder for three reasons: the length must be known before anything is decoded,
+streaming writers leave sizes in it that a decoder takes literally, and a chunk after the samples is not audio.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from aiproject.media._signatures import recognise
 __all__ = ["MAX_SECONDS", "Pcm", "prepare_audio"]
 
 MAX_SECONDS: Final = 60
-"""Longest sound that the platform takes in one connection; 60.000 s is still accepted."""
+"""The longest audio in seconds that the platform accepts in one connection; 60.000 s is still accepted."""
 
 _RATES: Final = (16000, 8000)
 
-# What a WAV file may be before it is decoded. Above 192 kHz and eight channels no recorder goes; below 4 kHz no word
-# can be understood. Together with MAX_SECONDS they bound the work; memory is bounded by decoding in blocks.
+# Limits of a WAV file before it is decoded. No recorder exceeds 192 kHz or eight channels, and speech below 4 kHz is
+# unintelligible. Together with MAX_SECONDS they bound the work; decoding in blocks bounds the memory.
 _MIN_RATE: Final = 4000
 _MAX_RATE: Final = 192000
 _MAX_CHANNELS: Final = 8
 _MAX_CHUNKS: Final = 256
 _BLOCK_FRAMES: Final = 32768
 
-# Writers that cannot seek back leave a size that no upload can have: 0xFFFFFFFF (ffmpeg), 0x7FFFF000 and its kin
-# (SoX, arecord, espeak-ng), or 0. Anything from here on means "until the end".
+# Writers that cannot seek back leave a size that no upload can have: 0xFFFFFFFF (ffmpeg), 0x7FFFF000 and similar ones
+# (SoX, arecord, espeak-ng), or 0. Any size from here on means "until the end".
 _PLACEHOLDER_FROM: Final = 0x7FFF0000
 
 _PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE
-# Format tag and bits of one sample's container, to the name that libsndfile has for it. WAV's 8-bit PCM is unsigned.
+# From the format tag and the bits of a sample's container to libsndfile's name. WAV's 8-bit PCM is unsigned.
 _SUBTYPES: Final = {
     (_PCM, 8): "PCM_U8",
     (_PCM, 16): "PCM_16",
@@ -59,9 +59,9 @@ _SUBTYPES: Final = {
     (_ALAW, 8): "ALAW",
     (_MULAW, 8): "ULAW",
 }
-# A WAVE_FORMAT_EXTENSIBLE sub-format is a GUID that begins with the old format tag and ends with these bytes.
+# A WAVE_FORMAT_EXTENSIBLE sub-format is a GUID: the format tag followed by these bytes.
 _SUBFORMAT_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
-# Chunks that a recorder writes beside the samples. With another one, the name `data` may be what was damaged.
+# Chunks that recorders write beside the samples. Any other chunk may be a damaged `data` chunk.
 _CHUNKS_WITHOUT_SAMPLES: Final = frozenset({b"fmt ", b"fact", b"LIST", b"JUNK", b"junk", b"bext"})
 _CODEC_NAMES: Final = {
     0x0002: "MS ADPCM",
@@ -76,10 +76,10 @@ _CODEC_NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Pcm:
-    """Sound as dictation takes it: 16-bit little-endian mono, without a header.
+    """Audio in the form that dictation accepts: 16-bit little-endian mono, without a header.
 
     Attributes:
-        samples: two bytes a sample, at most 60 s; none where somebody recorded nothing.
+        samples: two bytes per sample, at most 60 s; empty for a recording without audio.
         sample_rate: 16000 or 8000, in Hz.
     """
 
@@ -88,12 +88,12 @@ class Pcm:
 
     @property
     def duration_ms(self) -> int:
-        """Length in milliseconds, rounded up, so that only the lack of sound has no length."""
+        """The length in milliseconds, rounded up, so that it is 0 only for an empty recording."""
         return -(-len(self.samples) // 2 * 1000 // self.sample_rate)
 
 
 class _Wave(NamedTuple):
-    """A WAV file's samples and how to read them."""
+    """The location and the format of the samples in a WAV file."""
 
     subtype: str
     channels: int
@@ -108,19 +108,19 @@ class _Wave(NamedTuple):
 
 
 def prepare_audio(data: bytes, *, rate: int = 16000) -> Pcm:
-    """Check uploaded sound and bring it to 16-bit mono PCM. Blocks for up to about a second: call it in a thread.
+    """Validate uploaded audio and convert it to 16-bit mono PCM. Blocks for up to about a second: call it in a thread.
 
     A WAV file (PCM of 8, 16, 24 or 32 bits, float, A-law, mu-law, also as WAVE_FORMAT_EXTENSIBLE; up to 8 channels,
-    4 to 192 kHz) is recognised by its header, which wins over ``rate``. Channels are averaged. A file at 8 kHz stays
-    at 8 kHz, because the platform has a model for telephone sound and inventing the upper half of the spectrum would
-    only double the bytes; every other rate becomes 16 kHz. 16-bit mono at these rates passes through bit by bit.
-    A data chunk whose size was left open by a streaming writer reaches to the end of the file; one that claims more
-    than there is means that the upload was cut, and is refused. No bytes, or the header of a format without sound
-    behind it, is a recording of nothing: its `Pcm` has no samples.
+    4 to 192 kHz) is recognised by its header, which takes precedence over ``rate``. Channels are averaged. A file at
+    8 kHz stays at 8 kHz, because the platform has a model for telephone audio and upsampling would only double the
+    bytes; every other rate becomes 16 kHz. 16-bit mono at these rates passes through bit by bit. A data chunk whose
+    size a streaming writer left open extends to the end of the file; one that claims more than there is means that the
+    upload was truncated, and is refused. An empty upload, or the header of a format without audio after it, is an empty
+    recording: its `Pcm` has no samples.
 
     Args:
         data: the upload; may be empty.
-        rate: what the caller says of raw PCM, 16000 or 8000 Hz; raw PCM is 16-bit little-endian mono.
+        rate: the rate of raw PCM according to the caller, 16000 or 8000 Hz; raw PCM is 16-bit little-endian mono.
 
     Raises:
         InvalidInput: ``rate`` is another number.
@@ -148,7 +148,7 @@ def _check_length(frames: int, rate: int) -> None:
 
 
 def _read_header(data: bytes) -> _Wave:
-    """Find the format and the samples of a RIFF/WAVE file and refuse what must not be decoded."""
+    """Locate the format and the samples of a RIFF/WAVE file, and refuse what must not be decoded."""
     layout: bytes | None = None
     names: set[bytes] = set()
     at = 12
@@ -164,10 +164,10 @@ def _read_header(data: bytes) -> _Wave:
             return _check_wave(layout, start, _end_of_samples(data, start, size))
         if name == b"fmt " and layout is None:
             layout = data[start : start + min(size, 40)]
-        # Chunks are padded to even length; the padding is not in their size.
+        # Chunks are padded to even length; their size does not include the padding.
         at = start + size + size % 2
     if layout is not None and at == len(data) and names <= _CHUNKS_WITHOUT_SAMPLES:
-        return _check_wave(layout, at, at)  # whole, without a data chunk: nothing was recorded
+        return _check_wave(layout, at, at)  # complete, but without a data chunk: an empty recording
     raise UnusableFile(Detail.WAV_DAMAGED)
 
 
@@ -176,7 +176,7 @@ def _end_of_samples(data: bytes, start: int, size: int) -> int:
     if size >= _PLACEHOLDER_FROM:
         return len(data)
     if size == 0:
-        # Either left open by a streaming writer, or truly empty with other chunks behind it.
+        # Either left open by a streaming writer, or really empty with other chunks after it.
         return start if _holds_chunks(data, start) else len(data)
     if size > rest:
         raise UnusableFile(Detail.WAV_INCOMPLETE)
@@ -184,7 +184,7 @@ def _end_of_samples(data: bytes, start: int, size: int) -> int:
 
 
 def _holds_chunks(data: bytes, at: int) -> bool:
-    """Whether chunks with printable names, and nothing else, fill ``data`` from ``at`` to its end."""
+    """Whether ``data`` consists of chunks with printable names, and nothing else, from ``at`` to its end."""
     for _ in range(_MAX_CHUNKS):
         if at >= len(data):
             return at == len(data)
@@ -208,14 +208,14 @@ def _check_wave(layout: bytes, start: int, stop: int) -> _Wave:
         raise UnusableFile(Detail.WAV_CODEC_UNSUPPORTED, codec=_CODEC_NAMES.get(tag, f"0x{tag:04X}"))
     if channels == 0 or frame_bytes == 0 or frame_bytes % channels:
         raise UnusableFile(Detail.WAV_DAMAGED)
-    # The container decides, not the bits used of it: 12 or 20 bits stand at the upper end of 16 or 24.
+    # The container decides, not the bits in use: 12 or 20 bits occupy the upper end of 16 or 24.
     container = frame_bytes // channels * 8
     subtype = _SUBTYPES.get((tag, container))
     if subtype is None or bits > container:
         raise UnusableFile(Detail.WAV_SAMPLE_SIZE_UNSUPPORTED, bits=bits)
     if channels > _MAX_CHANNELS or not _MIN_RATE <= rate <= _MAX_RATE:
         raise UnusableFile(Detail.WAV_LAYOUT_UNSUPPORTED, channels=channels, rate=rate)
-    # Less than one whole frame at the end, for example a padding byte, is no sound and is left out.
+    # Less than one frame at the end, for example a padding byte, is not audio and is dropped.
     wave = _Wave(subtype, channels, rate, frame_bytes, start, stop - (stop - start) % frame_bytes)
     _check_length(wave.frames, rate)
     return wave
@@ -229,8 +229,8 @@ def _decode(data: bytes, wave: _Wave) -> Pcm:
         return Pcm(data[wave.start : wave.stop], rate)
     resampler = None if wave.rate == rate else soxr.ResampleStream(wave.rate, rate, 1, dtype="float32")
     out = bytearray()
-    # Block by block, so that a minute of eight channels never lies in memory as floats. The header has been read
-    # and checked, so the decoder gets bare samples and parses nothing that a stranger wrote.
+    # Decoded block by block, so that a minute of eight channels never occupies memory as floats. The header has been
+    # validated, so the decoder gets plain samples and parses no untrusted structure.
     try:
         with soundfile.SoundFile(
             io.BytesIO(memoryview(data)[wave.start : wave.stop]),
@@ -246,7 +246,7 @@ def _decode(data: bytes, wave: _Wave) -> Pcm:
                 if not len(block):
                     raise UnusableFile(Detail.WAV_DAMAGED)
                 left -= len(block)
-                # Float files may hold anything; what is no number is silence. Clip before the mean: inf - inf is none.
+                # Float files may contain NaN, which becomes silence. Clipped before the mean, because inf - inf is NaN.
                 mono = np.clip(np.nan_to_num(block, copy=False), -1.0, 1.0).mean(axis=1, dtype=np.float32)
                 if resampler is not None:
                     mono = resampler.resample_chunk(mono, last=left <= 0)

@@ -1,11 +1,11 @@
-"""Make an uploaded picture fit for text recognition: jpg, png or bmp, upright, at most 4 MiB of Base64.
+"""Converts an uploaded picture for text recognition: jpg, png or bmp, upright, at most 4 MiB of Base64.
 
 Source of the limits: iFlytek, 《通用文字识别 intsig API 文档》: jpg, jpeg, png, bmp; Base64 of at most 4 MB. No limit
-on pixels is documented; ours bounds the memory that one upload can claim.
+on pixels is documented; ours bounds the memory that one upload can occupy.
 
-A picture that fits and stands upright is passed on byte by byte: each new JPEG costs sharpness, and sharpness is what
-recognition lives on. It is still decoded once to its end, because a picture that is cut short would be charged in full
-and read in part; so truncated files are refused, JPEG included, even if viewers show their upper half.
+A picture that fits and is upright passes through byte by byte, because encoding a JPEG again reduces its sharpness, on
+which recognition depends. It is still decoded once to its end: a truncated picture would be charged in full and read
+in part. Truncated files are therefore refused, JPEG included, even if viewers display their upper half.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "prepare_picture"]
 
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""Largest upload, in bytes: a photograph of any telephone, with room to spare."""
+"""The largest upload in bytes: more than a photograph from any phone."""
 MAX_PIXELS: Final = 50_000_000
-"""Most pixels: 200 MB once decoded with transparency."""
+"""The largest number of pixels: 200 MB once decoded with transparency."""
 MAX_BASE64: Final = 4 * 1024 * 1024
-"""Most Base64 characters that the platform takes."""
+"""The largest number of Base64 characters that the platform accepts."""
 
 Encoding = Literal["jpg", "png", "bmp"]
 
 _MAX_ENCODED: Final = MAX_BASE64 // 4 * 3
 
-# libjpeg decodes a progressive JPEG once for each scan, and a scan can cost five bytes: a small file would otherwise
-# hold a core for minutes. Real encoders write about ten.
+# libjpeg decodes a progressive JPEG once for each scan, and a scan can take five bytes: a small file could otherwise
+# occupy a core for minutes. Real encoders write about ten.
 _MAX_SCANS: Final = 100
-# What one side of a JPEG can measure.
+# The format's limit for one side of a JPEG.
 _MAX_JPEG_SIDE: Final = 65500
-# Below 75 the blocks begin to touch thin strokes; fewer pixels harm less from there on.
+# Below 75, artefacts at block borders reach thin strokes; from there on, reducing the pixels does less harm.
 _QUALITIES: Final = (92, 85, 75)
 
 _ORIENTATION_TAG: Final = 0x0112
-# EXIF 2.32, "Orientation": what turns the stored picture upright.
+# EXIF 2.32, "Orientation": the transformation that turns the stored picture upright.
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,8 +63,8 @@ _UPRIGHT: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow raises on damaged files, as its sources and our fuzzing show. A warning (for example about a broken
-# animation chunk) is only raised where warnings are errors.
+# The exceptions that Pillow raises on damaged files, according to its sources and our fuzzing. A warning (for example
+# about a broken animation chunk) is only raised where warnings are errors.
 _DECODER_ERRORS: Final = (
     OSError,
     SyntaxError,
@@ -83,13 +83,13 @@ _DECODER_ERRORS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture as text recognition takes it.
+    """A picture in the form that text recognition accepts.
 
     Attributes:
         data: the encoded picture; its Base64 has at most `MAX_BASE64` characters.
         encoding: the platform's name of the format.
-        width: pixels, upright.
-        height: pixels, upright.
+        width: in pixels, upright.
+        height: in pixels, upright.
     """
 
     data: bytes = field(repr=False)
@@ -99,18 +99,18 @@ class Picture:
 
 
 def prepare_picture(data: bytes) -> Picture:
-    """Check an uploaded picture and make it fit. Blocks for up to a few seconds: call it in a thread.
+    """Validate an uploaded picture and convert it if necessary. Blocks for up to a few seconds: call it in a thread.
 
-    Recognised by content, not by name. A picture turned by its EXIF orientation is turned upright, one that is too
-    large is written with lower quality and then with fewer pixels; both become JPEG without metadata (EXIF and its
-    place, colour profile, comments), transparency on white. Any other passes through unchanged.
+    The format is recognised by content, not by name. A picture with an EXIF orientation is turned upright. One that is
+    too large is encoded with lower quality and then with fewer pixels. Both become JPEG without metadata (EXIF with its
+    location, colour profile, comments), transparency on white. Any other picture passes through unchanged.
 
-    Takes up to ten bytes a pixel while it works, 500 MB at `MAX_PIXELS`: bound how many run at once.
+    Uses up to ten bytes per pixel while it works, 500 MB at `MAX_PIXELS`: bound how many run at once.
 
     Raises:
         FileMissing: ``data`` is empty.
         BodyTooLarge: more than `MAX_BYTES`; nothing was decoded.
-        UnusableFile: another format, damaged or cut short, or more than `MAX_PIXELS`. The detail says which.
+        UnusableFile: another format, damaged or truncated, or more than `MAX_PIXELS`. The detail says which.
     """
     if not data:
         raise FileMissing(Detail.PICTURE_EMPTY)
@@ -122,13 +122,13 @@ def prepare_picture(data: bytes) -> Picture:
         turn = _UPRIGHT.get(_orientation(picture.info.get("exif") or b""))
         if turn is None and len(data) <= _MAX_ENCODED:
             width, height = picture.size
-            # A JPEG at an eighth of its size is still read to its last byte, with a fraction of the memory.
+            # A JPEG decoded at an eighth of its size is still read to its last byte, with a fraction of the memory.
             picture.draft(None, (max(1, width // 8), max(1, height // 8)))
             picture.load()
             return Picture(bytes(data), encoding, width, height)
         picture.load()
         flat = _flatten(picture)
-        # Each of them can be 200 MB: let go of what is no longer needed.
+        # Each picture can have 200 MB: release it as soon as it is no longer needed.
         del picture
         if turn is not None:
             flat = flat.transpose(turn)
@@ -138,15 +138,18 @@ def prepare_picture(data: bytes) -> Picture:
 
 
 class _JpegFile(JpegImageFile):
-    """A JPEG whose EXIF block stays closed: Pillow looks there for a resolution, and warns if the block is damaged."""
+    """A JPEG whose EXIF block is ignored: Pillow reads a resolution from it, and warns if the block is damaged."""
 
     def getexif(self) -> Image.Exif:
         return Image.Exif()
 
 
 def _open(data: bytes) -> tuple[ImageFile, Encoding]:
-    """Read the header only. The format's class is called directly: `Image.open` would warn about large pictures, which
-    have their own rule here, and would take the further pictures of a telephone's MPO file into account."""
+    """Read the header only.
+
+    The format's class is called directly, because `Image.open` would warn about large pictures, which have a limit of
+    their own here, and would process the further pictures of a phone's MPO file.
+    """
     stream = io.BytesIO(data)
     if data.startswith(b"\xff\xd8\xff"):
         if data.count(b"\xff\xda") > _MAX_SCANS:
@@ -171,10 +174,10 @@ def _check_size(picture: ImageFile) -> None:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation of an EXIF block, 1 if it says none. Damaged metadata is no reason to refuse a picture.
+    """Return the orientation in an EXIF block, 1 if there is none. Damaged metadata does not make a picture unusable.
 
-    Source: EXIF 2.32 and TIFF 6.0, image file directory: 12 bytes an entry. Read here and not by Pillow, which warns
-    about damaged blocks on the standard error stream of the server.
+    Source: EXIF 2.32 and TIFF 6.0, image file directory: 12 bytes per entry. Parsed here instead of by Pillow, which
+    writes warnings about damaged blocks to the server's standard error stream.
     """
     tiff = exif.removeprefix(b"Exif\x00\x00")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
@@ -186,7 +189,7 @@ def _orientation(exif: bytes) -> int:
         for at in range(directory + 2, directory + 2 + 12 * entries, 12):
             tag, kind = struct.unpack_from(order + "HH", tiff, at)
             if tag == _ORIENTATION_TAG:
-                # SHORT by the standard; some writers say LONG.
+                # SHORT by the standard; some writers use LONG.
                 return int(struct.unpack_from(order + ("I" if kind == 4 else "H"), tiff, at + 8)[0])
     except struct.error:
         return 1
@@ -194,7 +197,7 @@ def _orientation(exif: bytes) -> int:
 
 
 def _flatten(picture: Image.Image) -> Image.Image:
-    """Grey or RGB of 8 bits, with what is transparent on white paper, without metadata."""
+    """Convert to grey or RGB of 8 bits, with transparency on white and without metadata."""
     flat = picture
     if picture.mode in {"I", "I;16", "I;16B", "I;16L"}:
         # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling.
@@ -205,13 +208,13 @@ def _flatten(picture: Image.Image) -> Image.Image:
         flat.paste(layer, mask=layer.getchannel("A"))
     elif picture.mode not in {"L", "RGB"}:
         flat = picture.convert("L" if picture.mode == "1" else "RGB")
-    # Pillow carries comments over into a new JPEG.
+    # Pillow copies comments to a new JPEG.
     flat.info = {}
     return flat
 
 
 def _encode(flat: Image.Image) -> Picture:
-    """Write a JPEG that fits: the best quality first, then lower, then fewer pixels."""
+    """Encode a JPEG that fits: the best quality first, then lower ones, then fewer pixels."""
     max_side = max(flat.size)
     if max_side > _MAX_JPEG_SIDE:
         flat = _scaled(flat, _MAX_JPEG_SIDE / max_side)
@@ -220,7 +223,7 @@ def _encode(flat: Image.Image) -> Picture:
         if len(encoded) <= _MAX_ENCODED:
             return Picture(encoded, "jpg", *flat.size)
     while len(encoded) > _MAX_ENCODED:
-        # Bytes grow about with the area; a little less than that, so that one step is mostly enough.
+        # The size grows about with the area; aiming a little lower makes one step sufficient in most cases.
         flat = _scaled(flat, min(0.9, 0.95 * math.sqrt(_MAX_ENCODED / len(encoded))))
         encoded = _jpeg(flat, _QUALITIES[-1])
     return Picture(encoded, "jpg", *flat.size)

@@ -1,4 +1,4 @@
 """The legacy API: the addresses of the original project that run calls, and their JSON.
 
-Sources: the original project's document and the behaviour of the apps that exist for it, `aiproject.protocols.legacy`.
+Sources: the original project's document and the behaviour of the existing apps, `aiproject.protocols.legacy`.
 """

@@ -57,7 +57,7 @@ class BrowserChat(Struct):
 
 
 ChatBody = PairChat | KeyChat | BrowserChat
-"""What is decoded depends on the credentials in the header fields."""
+"""The credentials in the header fields determine which of these is decoded."""
 
 
 class WholeAnswer(Struct, kw_only=True):

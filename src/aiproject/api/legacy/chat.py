@@ -1,4 +1,4 @@
-"""``/textModel/chat`` and ``/textModel/stream``: a question, answered whole or frame by frame."""
+"""``/textModel/chat`` and ``/textModel/stream``: a question, answered in one piece or frame by frame."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from aiproject.protocols.legacy import error_number, failure_of, json_bytes, suc
 __all__ = ["ChatDefaults", "TextChat", "TextStream"]
 
 MAX_DIALOG_BYTES = 2 * 1024 * 1024
-"""A dialog that fills the largest context (128K tokens, some 200,000 Chinese characters) has 600 KB in UTF-8."""
+"""Bytes of a body. A dialog that fills the largest context (128K tokens, about 200,000 Chinese characters) has 600 KB
+in UTF-8."""
 
 MAX_MESSAGES = 2000
-"""Turns of a dialog; a bound on the work, far over what a context holds."""
+"""Messages of a dialog. This bounds the work and is far above what any context holds."""
 
 
 _decode_call = msgspec.json.Decoder(PairChat).decode
@@ -41,7 +42,7 @@ _decode_browser_call = msgspec.json.Decoder(BrowserChat).decode
 
 
 class ChatDefaults(msgspec.Struct, frozen=True):
-    """What is asked of the model beside the dialog, since the legacy API has no fields for it: see `ChatRequest`."""
+    """The parameters of the question that the legacy API has no fields for; see `ChatRequest`."""
 
     max_tokens: int
     temperature: float
@@ -49,7 +50,7 @@ class ChatDefaults(msgspec.Struct, frozen=True):
 
 
 class _TextEndpoint(Endpoint):
-    """Reads a call of either address and has it run."""
+    """Parses a call to either address and runs it."""
 
     def __init__(
         self, running: RunningCalls, authenticator: Authenticator, calls: ChatCalls, defaults: ChatDefaults
@@ -61,7 +62,7 @@ class _TextEndpoint(Endpoint):
 
     @abstractmethod
     def writer(self, scope: Scope, send: Send) -> ChatWriter:
-        """Return what writes the answer of one call."""
+        """Return the writer of one answer."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         known, body = await self._read(scope, receive)
@@ -74,10 +75,11 @@ class _TextEndpoint(Endpoint):
     async def _principal_and_dialog(
         self, scope: Scope, known: Principal | None, body: bytes
     ) -> tuple[Principal, list[DialogMessage]]:
-        """Return who calls, and the dialog.
+        """Return the caller and the dialog.
 
-        Decoded, a dialog takes up to four times the memory of its body, which the receive budget does not count. So a
-        large one is not kept while the caller is looked up who may be nobody: it is decoded again afterwards.
+        A decoded dialog takes up to four times the memory of its body, which the receive budget does not count. A large
+        one is therefore discarded while the caller is looked up, who may turn out to be unknown, and decoded again
+        afterwards.
         """
         has_cookie = self._authenticator.has_cookie(scope)
         call = _parse(body, has_key=known is not None, has_cookie=has_cookie)
@@ -92,9 +94,9 @@ class _TextEndpoint(Endpoint):
         return principal, dialog or _parse(body, has_key=False, has_cookie=has_cookie).dialog
 
     async def _read(self, scope: Scope, receive: Receive) -> tuple[Principal | None, bytes]:
-        """Return who calls, where the headers alone say so, and the body.
+        """Return the caller, if the header fields alone identify it, and the body.
 
-        They do with an API key. A cookie does not: it is looked at only where the body names no ``uuid``.
+        An API key does. A cookie does not: it counts only if the body contains no ``uuid``.
         """
         if bearer_of(scope) is None:
             return None, await read_body(receive, scope["headers"], limit=MAX_DIALOG_BYTES)
@@ -112,14 +114,14 @@ class _TextEndpoint(Endpoint):
 
 
 class TextChat(_TextEndpoint):
-    """The whole answer in one JSON object: ``code``, ``msg``, ``content``, ``consume_token``."""
+    """The answer in one JSON object: ``code``, ``msg``, ``content``, ``consume_token``."""
 
     def writer(self, scope: Scope, send: Send) -> ChatWriter:
         return _JsonWriter(scope, send)
 
 
 class TextStream(_TextEndpoint):
-    """The answer in Spark frames, each in an HTTP chunk of its own the moment it arrives; or as server-sent events."""
+    """The answer in Spark frames, each in an HTTP chunk of its own as soon as it arrives, or as server-sent events."""
 
     def writer(self, scope: Scope, send: Send) -> ChatWriter:
         return _FrameWriter(scope, send)
@@ -138,6 +140,7 @@ class _JsonWriter:
         while not answer.is_complete:
             await answer.receive()
         body = json_bytes(success(Success.CHAT_ANSWERED, content=answer.text, consume_token=answer.usage.total_tokens))
+        # Stored as the client gets it: the last frame may have been replaced above.
         await answer.settle(body)
         note(self._scope, outcome="ok")
         await send_json(self._send, 200, body)
@@ -149,8 +152,7 @@ class _JsonWriter:
 class _FrameWriter:
     """Writes an answer as Spark frames. Implements `ChatWriter`.
 
-    Frames of a provider that speaks Spark pass through as they are; for others they are made.
-
+    Frames of a provider that speaks Spark are passed on unchanged; events of other providers are rendered.
     """
 
     is_streaming = True
@@ -172,15 +174,17 @@ class _FrameWriter:
                     is_complete = event.is_last
                     frame = event.native if is_native else None
                     if frame is None and (event.text or is_complete):
+                        # Numbered as the client receives them: events without text give no frame.
                         seq = out.count + len(frames)
                         frame = render(event, sid=answer.sid or "", seq=seq, first=not seq)
                     if frame is not None:
                         frames.append(frame)
                 if answer.is_stored:
                     stored += frames
+                # Withheld until the charge is committed.
                 last = frames.pop() if is_complete and frames else None
                 await out.send(frames)
-            # Charged before the client holds all of it: a client that counts for itself never asks again.
+            # Charged before the client has all of the answer: a client that has it has no reason to come back.
             if last is not None and not answer.has_reported_usage:
                 last = with_usage(last, answer.usage)
             await answer.settle(
@@ -189,10 +193,11 @@ class _FrameWriter:
             await out.end([] if last is None else [last])
             note(self._scope, outcome="ok", frames=out.count)
         except AiProjectError as error:
+            # Nothing has been sent, so the error can still become a regular response.
             if not out.count:
                 raise
             await answer.fail(error)
-            # The status line is gone; the failure stands inside the stream, in the format that its client knows.
+            # The status line has been sent, so the error becomes a frame of the stream, in the format its client reads.
             note_error(self._scope, error)
             message = failure_of(error, path=self._scope["path"]).msg
             await out.end([error_frame(code=error_number(error), message=message, sid=answer.sid)])
@@ -202,10 +207,13 @@ class _FrameWriter:
 
 
 class _Frames:
-    """The client's side of a stream: one frame, one HTTP chunk.
+    """The client's side of a stream: one frame per HTTP chunk.
+
+    The existing desktop app parses each chunk separately and loses the rest of the answer if a chunk holds two frames
+    (decision 0008), so nothing on the way to the socket may join or split the chunks.
 
     Attributes:
-        count: frames sent so far.
+        count: the number of frames sent.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -221,12 +229,13 @@ class _Frames:
             await self._write(frames, is_last=False)
 
     async def end(self, frames: Sequence[bytes]) -> None:
-        """Send the last frames and the body's end."""
+        """Send the last frames and the end of the body."""
         await self._write(frames, is_last=True)
 
     async def _write(self, frames: Sequence[bytes], *, is_last: bool) -> None:
         if not self._has_begun:
             self._has_begun = True
+            # Deferred until the first frame: an error before it still gets a response with a status of its own.
             await self._send(_stream_start(self._as_events))
         self.count += len(frames)
         if self._send_chunks is not None:
@@ -261,7 +270,7 @@ def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> ChatBody:
 
 
 def _malformed(error: msgspec.ValidationError) -> InvalidInput:
-    # msgspec says "Object missing required field `uuid`" or "Expected `str`, got `int` - at `$.dialog[0].content`".
+    # msgspec reports "Object missing required field `uuid`" or "Expected `str`, got `int` - at `$.dialog[0].content`".
     text = str(error)
     for field in ("uuid", "username", "dialog"):
         if text == f"Object missing required field `{field}`":
@@ -283,7 +292,7 @@ def _stream_start(as_events: bool) -> dict[str, Any]:
         "headers": [
             (b"content-type", b"text/event-stream; charset=utf-8" if as_events else b"application/json; charset=utf-8"),
             (b"cache-control", b"no-store"),
-            # nginx reads this one; no other way to switch its buffering off from behind.
+            # Switches off nginx's response buffering, which would delay the frames.
             (b"x-accel-buffering", b"no"),
         ],
     }

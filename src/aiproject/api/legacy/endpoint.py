@@ -1,4 +1,4 @@
-"""What the legacy endpoints share: errors become the legacy API's answers, and callers are identified first."""
+"""What the legacy endpoints share: errors become the legacy API's responses, and callers are identified first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Endpoint", "read_identified"]
 C = TypeVar("C")
 
 IDENTITY_SECONDS = 5.0
-"""Seconds that a caller's identity is good for while the body arrives; nearly all bodies take less."""
+"""Seconds for which an identity stays valid while the body arrives; nearly all bodies take less."""
 
 
 class Endpoint(ABC):
@@ -36,17 +36,17 @@ class Endpoint(ABC):
         except AiProjectError as error:
             await send_error(scope, send, error)
         except asyncio.CancelledError:
-            # The grace of a stopping server ran out (a stream is ended otherwise, unless its client does not read).
+            # The grace period of a stopping server is over. Streams end before that, unless their clients do not read.
             task = asyncio.current_task()
             if task is None or not self._running.is_draining:
                 raise
             task.uncancel()
-            # Rendered by the outer layer, which knows whether an answer has begun: there is only one.
+            # The outer layer renders it, because only that layer knows whether a response has begun.
             raise Unavailable("the server is stopping") from None
 
     @abstractmethod
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call. Whatever `AiProjectError` it raises before it sent anything becomes a JSON answer."""
+        """Serve one call. An `AiProjectError` that it raises before sending anything becomes a JSON response."""
 
 
 async def read_identified(
@@ -55,13 +55,13 @@ async def read_identified(
     identify: Callable[[], Awaitable[C]],
     read: Callable[[], Awaitable[bytes]],
 ) -> tuple[C, bytes]:
-    """Return who calls, as the request's headers say, and its body.
+    """Return the caller that the request's header fields identify, and the body.
 
-    A caller who is refused is refused before the body is read. After a body that took long the caller is looked up
-    again: the account may be disabled by then, the key revoked, the session ended.
+    A refused caller is refused before the body is read. If the body took long, the caller is identified again, because
+    the account may have been disabled meanwhile, the key revoked, or the session ended.
 
     Args:
-        identify: returns the caller, or ``None`` for nobody in particular.
+        identify: returns the caller, or ``None`` for an anonymous one.
         read: reads the body.
     """
     try:

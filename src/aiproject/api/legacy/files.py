@@ -1,4 +1,4 @@
-"""``/voiceModel/chat`` and ``/PictureToTextModel/chat``: a file in, its words out."""
+"""``/voiceModel/chat`` and ``/PictureToTextModel/chat``: a file in, its text out."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from aiproject.protocols.legacy import json_bytes, success
 __all__ = ["PictureText", "VoiceText"]
 
 MAX_UPLOAD_BYTES = 16 * 1024 * 1024
-"""Bytes of an uploaded file; the original took 16,000,000 of a whole body."""
+"""Bytes of an uploaded file; the original project accepted 16,000,000 for the whole body."""
 
 ANONYMOUS_VOICE = Rate("anonymous voice", "60/minute", guards_money=True)
-"""For callers without an account, by address: somebody who talks all the time sends one clip of 60 s a minute, and a
-class behind one address takes turns."""
+"""For anonymous callers, by address. Continuous speech is one clip of 60 s per minute, and a school class that shares
+one address takes turns."""
 
 
 def _render(text: str) -> bytes:
@@ -33,7 +33,7 @@ def _render(text: str) -> bytes:
 
 
 class PictureText(Endpoint):
-    """Read the text in a picture; takes one of ``picTimes``, only on success."""
+    """Reads the text in a picture; costs one of ``picTimes``, only on success."""
 
     def __init__(self, running: RunningCalls, authenticator: Authenticator, calls: PictureCalls) -> None:
         super().__init__(running)
@@ -58,10 +58,10 @@ class PictureText(Endpoint):
 
 
 class VoiceText(Endpoint):
-    """Hear a clip of at most 60 s; takes its length from accounts whose dictation is metered. An empty clip is silence.
+    """Transcribes a clip of at most 60 s. Accounts with metered dictation pay its length; an empty clip is silence.
 
     Args:
-        anonymous: whether callers without (valid) headers are served, limited by their address.
+        anonymous: whether callers without (valid) credentials are served, limited by their address.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class VoiceText(Endpoint):
                 scope, is_confirmed_later=self._calls.confirms_principal(scope)
             )
         except AccountUnknown:
-            # The document asks for no headers here, and the original looked at none: wrong ones are as good as none.
-            # An API key that is not good is refused: whoever shows one means to be known.
+            # The document requires no header fields here and the original project ignored them, so wrong ones are
+            # treated like none. Only an invalid API key is refused: its sender expects to be identified.
             if not self._anonymous:
                 raise
         else:

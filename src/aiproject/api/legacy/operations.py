@@ -1,4 +1,4 @@
-"""The legacy API's calls as they are described; `aiproject.web.app` mounts their endpoints."""
+"""The descriptions of the legacy API's calls; `aiproject.web.app` mounts their endpoints."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ __all__ = ["legacy_endpoints"]
 def legacy_endpoints(
     services: CallServices, defaults: ChatDefaults, limiter: EventRateLimiter, *, anonymous_voice: bool
 ) -> Mapping[str, ASGIApp]:
-    """Return the endpoints by their addresses; each takes ``POST``.
+    """Return the endpoints by address; each accepts ``POST``.
 
     Args:
-        limiter: counts callers without an account.
-        anonymous_voice: whether they may dictate.
+        limiter: limits anonymous callers.
+        anonymous_voice: whether anonymous callers may use dictation.
     """
     running, authenticator = services.running, services.authenticator
     return {

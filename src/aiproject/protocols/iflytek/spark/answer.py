@@ -1,9 +1,9 @@
-"""Reading the frames of one answer, in order.
+"""Reads the frames of one answer, in order.
 
-The frames are not only read: a client of the legacy API is shown them as they are. That client reads the body in pieces
-of 2048 bytes and decodes each alone, so a longer frame must be pure ASCII, or a character cut in two ends the program;
-and it loses the rest of an answer on a frame without text. `SparkAnswer` hands each frame through untouched when it is
-fit for such a client, and repairs it only when it is not.
+The frames are not only read: clients of the legacy API receive them unchanged. Such a client reads the body in pieces
+of 2048 bytes and decodes each piece separately, so a longer frame must be pure ASCII: a character that is split would
+crash the client. It also loses the rest of an answer on a frame without text. `SparkAnswer` passes each frame on
+unchanged if it is safe for such a client, and repairs it only if it is not.
 
 Sources: iFlytek, 《星火认知大模型 Web API 文档》, 《星火X1 websocket 协议文档》, 《精调服务 WebSocket 协议》;
 error codes in `aiproject.protocols.iflytek.error_codes`.
@@ -25,25 +25,25 @@ from aiproject.protocols.iflytek.spark.repair import WrongTypeError, normalise, 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["MAX_ANSWER_BYTES", "MAX_FRAMES", "SparkAnswer"]
+__all__ = ["MAX_FRAMES", "SparkAnswer"]
 
 MAX_FRAME_BYTES: Final = 1024 * 1024
-"""One frame of an answer. Real ones have 200 to 500 bytes; search sources have some kilobytes."""
+"""The largest frame in bytes. Real ones have 200 to 500 bytes; those with search sources have some kilobytes."""
 
 MAX_FRAMES: Final = 100_000
 """Frames of one answer. The longest completion of any model is 65535 tokens, and a frame brings at least one."""
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
-"""Text, thinking and call arguments of one answer in UTF-8; 65535 tokens are well under 1 MiB."""
+"""Bytes of one answer in UTF-8: text, reasoning and arguments; 65535 tokens are well under 1 MiB."""
 
 MAX_TOKENS_REPORTED: Final = 10_000_000
-"""What one call can be said to consume; the largest context is 131072 tokens."""
+"""The largest plausible consumption of one call; the largest context is 131072 tokens."""
 
 _MAX_SID: Final = 64
-_MAX_CODE: Final = 999_999_999  # the documents' codes have five digits, and six in one place
+_MAX_CODE: Final = 999_999_999  # documented codes have five digits, one has six
 
-# Only the members that we use: msgspec skips the others without making objects of them. Members that may be null in
-# the wild are optional; a type that is wrong in another way goes to the lenient path.
+# Only the members in use: msgspec skips the others without creating objects for them. Members that have been observed
+# as null are optional; any other deviation in type goes to the lenient path.
 
 
 class _Header(msgspec.Struct, gc=False):
@@ -90,12 +90,12 @@ class _Payload(msgspec.Struct, gc=False):
 class _Frame(msgspec.Struct, gc=False):
     header: _Header
     payload: _Payload | None = None
-    # No frame of the platform has this; the desktop app takes a frame that does for an error of ours.
+    # No frame of the platform has this member, but the desktop app takes a frame that does for an error of ours.
     code: Any = msgspec.UNSET
 
 
-# What nearly every frame of an answer is: a piece of the model's words, as the documents show it. The decoder tells it
-# by its type alone; whatever is different is looked at with care.
+# The form of nearly every frame: a piece of the model's text, exactly as documented. The decoder verifies it by the
+# types alone, which makes this the fast path; any other frame takes the careful one.
 
 
 class _PlainHeader(msgspec.Struct, gc=False):
@@ -137,10 +137,10 @@ class SparkAnswer:
     """Reads the frames of one answer, in order.
 
     Attributes:
-        sid: the platform's session id, once a frame brought one; at most 64 characters.
-        usage: what the call consumed; ``None`` until the last frame, and after it if that told nothing usable.
-        finished: the last frame came, so the answer is complete; however the connection ends now does not matter.
-        frames: how many frames came.
+        sid: the platform's session id, once a frame contained one; at most 64 characters.
+        usage: the consumption of the call; ``None`` until the last frame, and after it if that had no usable numbers.
+        finished: whether the last frame has arrived. The answer is complete then, however the connection ends.
+        frames: the number of frames received.
     """
 
     __slots__ = ("_closed", "_size", "finished", "frames", "sid", "usage")
@@ -154,10 +154,10 @@ class SparkAnswer:
         self._closed = False
 
     def receive_all(self, frames: Collection[bytes], events: list[ChatEvent]) -> None:
-        """Read the next frames, each as `receive` does; what follows the last frame of the answer is not looked at.
+        """Read the next frames, each as `receive` does; frames after the last one of the answer are ignored.
 
         Args:
-            events: takes what they say, also of those before a frame that is refused.
+            events: receives the events, including those before a frame that is refused.
 
         Raises:
             UpstreamFailed: as `receive`.
@@ -172,12 +172,12 @@ class SparkAnswer:
                 and len(frame) <= MAX_CLIENT_FRAME
                 and self.frames < MAX_FRAMES
             ):
-                # Nearly every frame passes here, in half of the time; `receive` would say the same of it. It is written
-                # out since a call of a function for each frame would take a quarter of that time.
+                # Nearly every frame takes this path, in half of the time that `receive` needs for the same result. It
+                # is inline because a function call for each frame would take a quarter of that time.
                 try:
                     text = _decode_plain_frame(frame).payload.choices.text[0].content
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    pass  # not as documented: looked at with care
+                    pass  # not in the documented form: read by `receive`
                 else:
                     self.frames += 1
                     self._size += len(text) if text.isascii() else len(text.encode())
@@ -192,14 +192,14 @@ class SparkAnswer:
     def receive(self, frame: bytes) -> ChatEvent:
         """Read the next frame.
 
-        An event's ``native`` is the very object ``frame`` wherever that is fit for a client of the original
-        interface. It is made anew where the frame is longer than `MAX_CLIENT_FRAME` and not ASCII, spans several lines,
-        lacks ``content`` or one of the four usage numbers, or has members of the wrong type. It is ``None`` for a frame
-        without text elements (search sources, for example), unless that frame is the last.
+        An event's ``native`` is the object ``frame`` itself if that is safe for a client of the legacy API. It is a
+        repaired copy if the frame is longer than `MAX_CLIENT_FRAME` and not ASCII, spans several lines, lacks
+        ``content`` or one of the four usage numbers, or has members of the wrong type. It is ``None`` for a frame
+        without text elements (for example search sources), unless that frame is the last.
 
         Raises:
-            UpstreamRefused: the frame carries an error code. May come in mid-answer (10014).
-            UpstreamNonsense: the frame is not one of the protocol's, over a limit, or follows the last one.
+            UpstreamRefused: the frame contains an error code. May occur in the middle of an answer (10014).
+            UpstreamNonsense: the frame violates the protocol or a limit, or follows the last one.
         """
         if self._closed:
             raise UpstreamNonsense("a frame came after the last one", sid=self.sid)
@@ -213,11 +213,11 @@ class SparkAnswer:
             raise UpstreamNonsense("a frame is nested too deeply", sid=self.sid) from None
 
     def connection_ended(self) -> None:
-        """Say that the connection ended.
+        """Report that the connection ended.
 
         Raises:
-            UpstreamTruncated: the last frame had not come; what there is of the answer is no success. Worth a new try
-                only where not a single frame came.
+            UpstreamTruncated: the last frame has not arrived, so the answer is not a success. Another attempt makes
+                sense only if no frame has arrived.
         """
         if not self.finished:
             detail = f"the connection ended after {self.frames} frames"
@@ -233,7 +233,7 @@ class SparkAnswer:
         repaired: dict[str, Any] | None = None
         try:
             if not is_ascii:
-                frame.decode()  # msgspec does not look into the strings that it skips
+                frame.decode()  # msgspec does not validate the strings that it skips
             message = _decode_frame(frame)
         except UnicodeDecodeError:
             raise self._violation("a frame that is not UTF-8") from None
@@ -243,8 +243,10 @@ class SparkAnswer:
 
         header = message.header
         if self.sid is None and header.sid:
+            # The same on every frame. It is sanitised because it comes from outside and reaches the log.
             self.sid = quotable(header.sid, _MAX_SID) or None
         if header.code != 0:
+            # Checked before the payload, because the payload of an error frame may be missing or of any form.
             if abs(header.code) > _MAX_CODE:
                 raise self._violation("an absurd error code")
             raise refusal(Service.SPARK, header.code, header.message, self.sid)
@@ -254,6 +256,7 @@ class SparkAnswer:
         is_fit = repaired is None and message.code is msgspec.UNSET
         status = header.status
         if status is None:
+            # A client needs the status, so the frame is repaired.
             is_fit = False
             status = choices.status if choices is not None else None
             if status is None:
@@ -265,7 +268,7 @@ class SparkAnswer:
         has_text = False
         if choices is not None and choices.text is not None:
             for element in choices.text:
-                if element.role == "tool":  # sources of a web search, not the model's words
+                if element.role == "tool":  # sources of a web search, not text of the model
                     is_fit = False
                     continue
                 has_text = True
@@ -277,30 +280,34 @@ class SparkAnswer:
                     event.reasoning += element.reasoning_content
                 call = element.function_call
                 if call is not None and not event.tool_calls:
+                    # One complete call per answer (chat chapter A5).
                     event.tool_calls = (ToolCallDelta(0, call.name, call.arguments),)
         self._count_text(event.text)
+        # All that the model generates counts: an endless answer could consist of reasoning alone.
         if event.reasoning:
             self._count_text(event.reasoning)
         for tool_call in event.tool_calls:
             self._count_text(tool_call.name + tool_call.arguments)
 
         if event.is_last:
-            # The platform does not tell an answer that ended at its limit from one that ended by itself.
+            # The platform does not distinguish an answer that reached its limit from one that ended by itself.
             event.finish_reason = FinishReason.TOOL_CALLS if event.tool_calls else FinishReason.STOP
             is_fit = is_fit and has_text
             if payload is not None and payload.usage is not None and payload.usage.text is not None:
                 event.usage, is_intact = self._read_usage(payload.usage.text)
                 is_fit = is_fit and is_intact
         elif not has_text:
+            # Passed to no client: the desktop app loses the rest of an answer on a frame without text.
             return event
         if is_fit and (is_ascii or len(frame) <= MAX_CLIENT_FRAME) and b"\n" not in frame and b"\r" not in frame:
+            # The very object that was received: no copy is made on the way from the platform to the client.
             event.native = frame
         else:
             if repaired is None:
                 repaired = self._load(frame)
             try:
                 event.native = repair(repaired, status=status, seq=self.frames - 1, usage=event.usage)
-            except ValueError:  # a number beyond the range of JSON's readers
+            except ValueError:  # a number beyond the range of JSON readers
                 raise self._violation("a frame with an impossible number") from None
         if event.is_last:
             self.usage = event.usage
@@ -308,7 +315,7 @@ class SparkAnswer:
         return event
 
     def _count_text(self, text: str) -> None:
-        """Count what the answer has grown by, and stop one without end."""
+        """Add to the size of the answer, and refuse an endless one."""
         self._size += len(text) if text.isascii() else len(text.encode())
         if self._size > MAX_ANSWER_BYTES:
             raise self._too_long()
@@ -318,12 +325,12 @@ class SparkAnswer:
         return self._violation(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
     def _read_usage(self, numbers: _UsageText) -> tuple[Usage | None, bool]:
-        """Read the numbers; also say whether the frame may stay as it is, with respect to them.
+        """Read the usage numbers; also return whether the frame may stay unchanged with respect to them.
 
-        A number that lacks is worked out from the others; ``(None, True)`` if that cannot be done. ``total_tokens`` is
-        what the platform bills, so it may be more than its parts (hidden tokens of a search); where it is less, the
-        parts prove more to be consumed, and the total is raised to their sum, in the client's frame as well, so that
-        what is charged is what the client reads.
+        A missing number is computed from the others; the result is ``(None, True)`` if that is impossible.
+        ``total_tokens`` is what the platform bills, so it may exceed the sum of its parts (hidden tokens of a search).
+        If it is less than the sum, it is raised to it, because the parts prove a higher consumption. The client's frame
+        is changed as well, so that the client reads the number that is charged.
         """
         prompt, completion, total = numbers.prompt_tokens, numbers.completion_tokens, numbers.total_tokens
         for number in (prompt, completion, total, numbers.question_tokens):
@@ -335,7 +342,7 @@ class SparkAnswer:
             billed = prompt + completion
         else:
             if prompt is None:
-                # With the total alone, all of it is counted as input: the split is not billed, the sum is.
+                # With the total alone, all of it counts as input: only the sum is billed, not the split.
                 prompt = total if completion is None else max(total - completion, 0)
             if completion is None:
                 completion = max(total - prompt, 0)
@@ -345,17 +352,17 @@ class SparkAnswer:
         return usage, is_complete and billed == total
 
     def _load(self, frame: bytes) -> dict[str, Any]:
-        """The frame as plain objects, for the slow path."""
+        """Parse a frame into plain objects, for the lenient path."""
         try:
             loaded = json.loads(frame.decode(), parse_constant=_refuse_constant)
-        except ValueError:  # not UTF-8, not JSON, or a whole number of thousands of digits
+        except ValueError:  # not UTF-8, not JSON, or an integer of thousands of digits
             raise self._violation("a frame that is not JSON") from None
         if not isinstance(loaded, dict):
             raise self._violation("a frame that is not a JSON object")
         return loaded
 
     def _read_leniently(self, loaded: dict[str, Any]) -> _Frame:
-        """Read a frame of which a member has another type than documented, and put that right in ``loaded``."""
+        """Read a frame with a member of an undocumented type, and repair ``loaded`` in place."""
         try:
             normalise(loaded)
             return msgspec.convert(loaded, _Frame)
@@ -367,13 +374,13 @@ class SparkAnswer:
 
 
 def _are_single_lines(frames: Collection[bytes]) -> bool:
-    """Whether every frame is UTF-8 in a single line; asked of all at once, which costs little more than of one."""
-    joined = b" ".join(frames)  # the spaces keep halves of a character apart
+    """Whether every frame is UTF-8 on a single line. One check for all frames costs little more than for one."""
+    joined = b" ".join(frames)  # the spaces keep a truncated character from being completed by the next frame
     if b"\n" in joined or b"\r" in joined:
         return False
     if not joined.isascii():
         try:
-            joined.decode()  # msgspec does not look into the strings that it skips
+            joined.decode()  # msgspec does not validate the strings that it skips
         except UnicodeDecodeError:
             return False
     return True
