@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     os.dup2(2, 1)  # output that a library prints must not corrupt the stream of messages
     try:
         work = _ENGINES[arguments[0]](arguments[1] if len(arguments) > 1 else "")
-    except Exception as error:  # noqa: BLE001 - whatever a native library raises at its start is told to the parent
+    except Exception as error:  # noqa: BLE001 - whatever a native library raises at its start goes to the parent
         write_message(answers, {"broken": f"{type(error).__name__}: {error}"[:500]})
         return 1
     write_message(answers, {"ready": True})
