@@ -18,6 +18,10 @@ INTRODUCTION: Final = """\
 In a clone the commands are `.venv/bin/aiproject …`. Each explains itself with `--help`; `aiproject --version` prints
 the version. Commands and server share the [settings](settings.md), so give them the same environment.
 
+Errors, confirmations and the findings of `doctor` are in Chinese where the locale is (`LC_ALL`, `LC_MESSAGES` or
+`LANG`, the first that is not empty, begins with `zh`), else in English. Tables, labels, and the level and subject of a
+finding are the same in every language, for scripts.
+
 Passwords are never arguments: a command that needs one asks for it without showing it, or reads one line from
 standard input where there is no terminal.
 """
