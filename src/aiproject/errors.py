@@ -3,36 +3,36 @@
 A branch stands for each remedy that a caller can choose, not for each line that may fail::
 
     AiProjectError
-    ├── Refused                  we say no; the caller can change something
-    │   ├── InvalidInput         a field is missing or malformed
-    │   ├── NameTaken            another account has this name
-    │   ├── LoginFailed          unknown name or wrong password (never says which)
-    │   ├── AccountUnknown       uuid and name do not belong together, or the account is disabled
-    │   ├── RegistrationClosed   the operator takes no new accounts
-    │   ├── NotSignedIn          no credential, or one that is unknown, expired or revoked (never says which)
-    │   ├── NotAllowed           the credential is good, but not for this
-    │   ├── NotFound             no such thing of this account; never says whether another's has this id
-    │   ├── QuotaExhausted       not enough tokens, picture times or voice seconds
-    │   │   └── QuotaBusy        enough of them, and held by other running calls of the account
-    │   ├── SpendLimitReached    the API key may not spend as much, whatever its account has
-    │   ├── FileMissing          no bytes, or no multipart field ``file``
-    │   ├── UnusableFile         not a picture, not audio, too long, too many pixels
-    │   ├── BodyTooLarge         the request body is over the limit of its endpoint
-    │   ├── BodyTooSlow          the request body stopped coming, or comes too slowly
-    │   ├── BodyEncoded          the request body is compressed or otherwise encoded
-    │   ├── VoucherUnusable      unknown, switched off, expired, used up or for others (never says which)
-    │   ├── VoucherRedeemed      the account has redeemed it already
-    │   ├── ReceiptUnknown       no such call of this account
-    │   ├── TooManyRequests      slow down; ``retry_after`` tells when to come back
-    │   └── HttpFault            what HTTP itself does not allow: an unknown address, a malformed head
-    ├── UpstreamFailed           the vendor's fault, or the way to it; nothing is charged
-    │   ├── UpstreamUnreachable  no connection, or the handshake was refused
-    │   ├── UpstreamRefused      the vendor answered with an error code
-    │   ├── UpstreamTimeout      a time limit ran out; ``phase`` says which
-    │   ├── UpstreamTruncated    the connection ended before the answer did
-    │   └── UpstreamNonsense     a message that the protocol does not allow
-    ├── Unavailable              we cannot serve now: database away, or shutting down
-    └── Misconfigured            the operator must fix something; said at start or by ``doctor``
+    ├── Refused                        we say no; the caller can change something
+    │   ├── InvalidInput               a field is missing or malformed
+    │   ├── NameTaken                  another account has this name
+    │   ├── LoginFailed                unknown name or wrong password (never says which)
+    │   ├── AccountUnknown             uuid and name do not belong together, or the account is disabled
+    │   ├── RegistrationClosed         the operator takes no new accounts
+    │   ├── NotSignedIn                no credential, or one that is unknown, expired or revoked (never says which)
+    │   ├── NotAllowed                 the credential is good, but not for this
+    │   ├── NotFound                   no such thing of this account; never says whether another's has this id
+    │   ├── QuotaExhausted             not enough tokens, picture times or voice seconds
+    │   │   └── QuotaBusy              enough of them, and held by other running calls of the account
+    │   ├── SpendLimitReached          the API key may not spend as much, whatever its account has
+    │   ├── FileMissing                no bytes, or no multipart field ``file``
+    │   ├── UnusableFile               not a picture, not audio, too long, too many pixels
+    │   ├── BodyTooLarge               the request body is over the limit of its endpoint
+    │   ├── BodyTooSlow                the request body stopped coming, or comes too slowly
+    │   ├── BodyEncoded                the request body is compressed or otherwise encoded
+    │   ├── VoucherUnusable            unknown, switched off, expired, used up or for others (never says which)
+    │   ├── VoucherRedeemed            the account has redeemed it already
+    │   ├── ReceiptUnknown             no such call of this account
+    │   ├── TooManyRequests            slow down; ``retry_after`` tells when to come back
+    │   └── HttpFault                  what HTTP itself does not allow: an unknown address, a malformed head
+    ├── UpstreamFailed                 the vendor's fault, or the way to it; nothing is charged
+    │   ├── UpstreamUnreachable        no connection, or the handshake was refused
+    │   ├── UpstreamRefused            the vendor answered with an error code
+    │   ├── UpstreamTimeout            a time limit ran out; ``phase`` says which
+    │   ├── UpstreamTruncated          the connection ended before the answer did
+    │   └── UpstreamProtocolViolation  a message that the protocol does not allow
+    ├── Unavailable                    we cannot serve now: database away, or shutting down
+    └── Misconfigured                  the operator must fix something; said at start or by ``doctor``
 
 An exception is data: a code, a precise reason, limits, seconds; never a sentence, a ready-made HTTP answer or a secret.
 `aiproject.messages` makes sentences of it, dialects (`aiproject.protocols.dialects`) HTTP answers.
@@ -74,7 +74,7 @@ __all__ = [
     "Unavailable",
     "UnusableFile",
     "UpstreamFailed",
-    "UpstreamNonsense",
+    "UpstreamProtocolViolation",
     "UpstreamRefused",
     "UpstreamTimeout",
     "UpstreamTruncated",
@@ -442,7 +442,7 @@ class UpstreamTruncated(UpstreamFailed):
     advice = Detail.UPSTREAM_CUT_OFF
 
 
-class UpstreamNonsense(UpstreamFailed):
+class UpstreamProtocolViolation(UpstreamFailed):
     """A message that the protocol does not allow: not JSON, absurd numbers, too large."""
 
     advice = Detail.UPSTREAM_NOT_UNDERSTOOD

@@ -16,7 +16,7 @@ from PIL import Image
 from aiproject.config.iflytek import IflytekCredentials
 from aiproject.errors import (
     UpstreamFailed,
-    UpstreamNonsense,
+    UpstreamProtocolViolation,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamTruncated,
@@ -183,7 +183,7 @@ class TestSpark:
     async def test_numbers_that_nobody_may_be_charged(self, bench: Bench, value: str) -> None:
         bench.order("chat", "usage", value=value)
         stream = await bench.spark().ask(question())
-        with pytest.raises(UpstreamNonsense):
+        with pytest.raises(UpstreamProtocolViolation):
             await read(stream)
         assert stream.usage is None
 
@@ -218,8 +218,8 @@ class TestSpark:
     @pytest.mark.parametrize(
         ("fault", "kind"),
         [
-            ("not_json", UpstreamNonsense),
-            ("binary", UpstreamNonsense),
+            ("not_json", UpstreamProtocolViolation),
+            ("binary", UpstreamProtocolViolation),
             ("huge", UpstreamFailed),
             ("error", UpstreamRefused),
         ],
@@ -329,7 +329,7 @@ class TestDictation:
         [
             ("truncate", UpstreamTruncated, True),
             ("reset", UpstreamTruncated, True),
-            ("not_json", UpstreamNonsense, False),
+            ("not_json", UpstreamProtocolViolation, False),
             ("error", UpstreamRefused, False),
         ],
     )
@@ -377,11 +377,11 @@ class TestOcr:
             ("error", {"code": 10163}, UpstreamRefused, False),
             ("error", {"code": 10163, "http": 200}, UpstreamRefused, False),
             ("error", {"code": 10163, "flat": 1}, UpstreamRefused, False),
-            ("not_json", {}, UpstreamNonsense, False),
-            ("huge", {"bytes": 33 * 1024 * 1024}, UpstreamNonsense, False),
+            ("not_json", {}, UpstreamProtocolViolation, False),
+            ("huge", {"bytes": 33 * 1024 * 1024}, UpstreamProtocolViolation, False),
             ("reset", {}, UpstreamUnreachable, True),
             ("drop", {}, UpstreamUnreachable, True),
-            ("html", {"status": 502}, UpstreamNonsense, True),
+            ("html", {"status": 502}, UpstreamProtocolViolation, True),
             ("refuse", {"reason": "mismatch"}, UpstreamUnreachable, False),
             ("refuse", {"reason": "not_found"}, UpstreamFailed, False),
         ],

@@ -15,7 +15,7 @@ import uvloop
 
 from aiproject.adapters.net.http_client import open_session
 from aiproject.config.iflytek import IflytekCredentials
-from aiproject.errors import UpstreamNonsense
+from aiproject.errors import UpstreamProtocolViolation
 from aiproject.media.audio import Pcm
 from aiproject.media.picture import Picture
 from aiproject.protocols.chat import ChatMessage, ChatRequest
@@ -192,7 +192,7 @@ async def test_a_platform_that_always_speaks_first_is_given_up_and_nothing_is_se
     platform = Platform(chat_answer)
     platform.with_handshake = dict.fromkeys(range(10), OLD)
     async with spark(platform) as upstream:
-        with pytest.raises(UpstreamNonsense, match="spoke before it was asked"):
+        with pytest.raises(UpstreamProtocolViolation, match="spoke before it was asked"):
             await ask(upstream)
     assert platform.questions == [0, 0]
 

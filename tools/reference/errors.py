@@ -46,7 +46,7 @@ EXAMPLES: Final[tuple[errors.AiProjectError, ...]] = (
     errors.UpstreamRefused(),
     errors.UpstreamTimeout("gap", 1),
     errors.UpstreamTruncated(),
-    errors.UpstreamNonsense(),
+    errors.UpstreamProtocolViolation(),
     errors.Unavailable(""),
     errors.Misconfigured(),
 )

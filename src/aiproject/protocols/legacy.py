@@ -65,7 +65,7 @@ ERROR_NUMBERS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UpstreamTimeout, 20001),
     (errors.UpstreamTruncated, 20002),
     (errors.UpstreamUnreachable, 20002),
-    (errors.UpstreamNonsense, 20003),
+    (errors.UpstreamProtocolViolation, 20003),
     (errors.Unavailable, 20004),
     (errors.QuotaExhausted, 20005),
     (errors.SpendLimitReached, 20005),

@@ -56,7 +56,7 @@ FATES = [
     Fate(errors.UpstreamRefused(code=10013), 200, Code.MODEL_ERROR, 10013),
     Fate(errors.UpstreamTimeout("gap", 1), 200, Code.MODEL_ERROR, 20001),
     Fate(errors.UpstreamTruncated(), 200, Code.MODEL_ERROR, 20002),
-    Fate(errors.UpstreamNonsense(), 200, Code.MODEL_ERROR, 20003),
+    Fate(errors.UpstreamProtocolViolation(), 200, Code.MODEL_ERROR, 20003),
     Fate(errors.Unavailable("x", retry_after=9), 503, Code.SERVICE_UNAVAILABLE, 20004, 9),
     Fate(errors.Misconfigured(), 500, Code.APP_INTERNAL_ERROR, 20000),
 ]
@@ -205,7 +205,7 @@ class TestUpstream:
             errors.UpstreamTimeout("gap", 1),
             errors.UpstreamTruncated("sid"),
             errors.UpstreamUnreachable("10.0.0.1"),
-            errors.UpstreamNonsense("<html>"),
+            errors.UpstreamProtocolViolation("<html>"),
         ]
         told = [failure_of(error, code=Code.AUDIO_TO_TEXT_ERROR).msg for error in kinds]
         assert len(set(told)) == len(told)

@@ -19,7 +19,7 @@ from typing import Final, cast
 
 from aiproject.adapters.net.deadline import Deadline
 from aiproject.adapters.net.dialer import Dialer, read_pending
-from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
+from aiproject.errors import UpstreamProtocolViolation, UpstreamTimeout, UpstreamUnreachable
 from aiproject.protocols.iflytek.error_codes import quote as quote_vendor
 from aiproject.protocols.websocket.frames import CLOSE, PONG, TEXT, FrameReader, ProtocolViolation, encode_frame
 from aiproject.protocols.websocket.handshake import (
@@ -137,13 +137,13 @@ class WebSocketConnection(asyncio.Protocol):
         `send` tells.
 
         Raises:
-            UpstreamNonsense: it has begun a message; the connection is closed. Another one may serve.
+            UpstreamProtocolViolation: it has begun a message; the connection is closed. Another one may serve.
         """
         if self._transport is not None:
             await read_pending(self._transport)
         if self.has_spoken:
             self._break_off(1002, "spoke before it was asked")
-            raise UpstreamNonsense("spoke before it was asked", retryable=True)
+            raise UpstreamProtocolViolation("spoke before it was asked", retryable=True)
 
     async def drain(self) -> None:
         """Wait until the socket takes more; returns at once most of the time."""

@@ -9,7 +9,7 @@ import aiohttp
 from yarl import URL
 
 from aiproject.adapters.net.http_client import SpokeTooSoon
-from aiproject.errors import UpstreamNonsense, UpstreamTimeout, UpstreamUnreachable
+from aiproject.errors import UpstreamProtocolViolation, UpstreamTimeout, UpstreamUnreachable
 from aiproject.media.picture import Picture
 from aiproject.protocols.iflytek.ocr.client import MAX_BODY_BYTES, ocr_service
 from aiproject.providers.base import RecognizedText
@@ -62,10 +62,10 @@ class IflytekOcr:
                 async for piece in response.content.iter_any():
                     body += piece
                     if len(body) > MAX_BODY_BYTES:
-                        raise UpstreamNonsense(f"an answer of more than {MAX_BODY_BYTES} bytes")
+                        raise UpstreamProtocolViolation(f"an answer of more than {MAX_BODY_BYTES} bytes")
                 status, server_date = response.status, response.headers.get("Date")
         except SpokeTooSoon:
-            raise UpstreamNonsense("ocr: spoke before it was asked", retryable=True) from None
+            raise UpstreamProtocolViolation("ocr: spoke before it was asked", retryable=True) from None
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamTimeout("connect", limits.connect, retryable=True) from None
         except aiohttp.ServerTimeoutError:

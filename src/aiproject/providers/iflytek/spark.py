@@ -6,7 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from aiproject.adapters.net.websocket import ConnectionEnded, WebSocketConnection
-from aiproject.errors import UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from aiproject.errors import (
+    UpstreamFailed,
+    UpstreamProtocolViolation,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamTruncated,
+)
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
 from aiproject.protocols.iflytek.spark.answer import SparkAnswer
 from aiproject.protocols.iflytek.spark.estimate import estimate_tokens
@@ -66,7 +72,7 @@ class IflytekSpark:
             if warm is not None:
                 try:
                     return await self._begin(warm, question, on_sent, is_warm=True)
-                except (UpstreamTruncated, UpstreamNonsense) as failure:
+                except (UpstreamTruncated, UpstreamProtocolViolation) as failure:
                     if not failure.retryable:
                         raise
                     # The connection ended while it waited, before any answer, or it sent data before the question. The

@@ -165,7 +165,7 @@ class TestTranscript:
     def test_nonsense_leaves_it_unchanged(self, sn: int | None, pgs: str | None, rg: list[int] | None) -> None:
         transcript = Transcript()
         transcript.add("a", sn=1, pgs="apd")
-        with pytest.raises(errors.UpstreamNonsense):
+        with pytest.raises(errors.UpstreamProtocolViolation):
             transcript.add("b", sn=sn, pgs=pgs, rg=rg)
         assert transcript.text == "a"
 
@@ -173,7 +173,7 @@ class TestTranscript:
         transcript = Transcript()
         transcript.add("x" * MAX_TRANSCRIPT, sn=1)
         transcript.add("", sn=2)
-        with pytest.raises(errors.UpstreamNonsense):
+        with pytest.raises(errors.UpstreamProtocolViolation):
             transcript.add("y", sn=3)
         transcript.add("short", sn=4, pgs="rpl", rg=[1, 1])
         assert transcript.text == "short"
@@ -182,7 +182,7 @@ class TestTranscript:
         transcript = Transcript()
         for sn in range(MAX_PIECES):
             transcript.add("x", sn=sn, pgs="apd")
-        with pytest.raises(errors.UpstreamNonsense):
+        with pytest.raises(errors.UpstreamProtocolViolation):
             transcript.add("x", sn=MAX_PIECES, pgs="apd")
 
     @given(
@@ -209,7 +209,7 @@ class TestTranscript:
         for text, sn, pgs, rg in pieces:
             try:
                 transcript.add(text, sn=sn, pgs=pgs, rg=rg)
-            except errors.UpstreamNonsense:
+            except errors.UpstreamProtocolViolation:
                 continue
             plain = plain or pgs is None
             if pgs is None or sn is None:
@@ -428,7 +428,7 @@ class TestReceive:
         ids=range(13),
     )
     def test_nonsense(self, dialect: DictationDialect, frame: bytes) -> None:
-        with pytest.raises(errors.UpstreamNonsense):
+        with pytest.raises(errors.UpstreamProtocolViolation):
             conversation(dialect).receive(frame)
 
 

@@ -197,11 +197,11 @@ class TestDocuments:
         ids=range(12),
     )
     def test_nonsense(self, service: OcrService, document: object) -> None:
-        with pytest.raises(errors.UpstreamNonsense):
+        with pytest.raises(errors.UpstreamProtocolViolation):
             text_of(service, document)
 
     def test_a_tree_of_very_many_nodes_is_refused(self) -> None:
-        with pytest.raises(errors.UpstreamNonsense, match="too large"):
+        with pytest.raises(errors.UpstreamProtocolViolation, match="too large"):
             text_of(LARGE, b'{"a":[' + b"[]," * 600_000 + b"[]]}")
 
 
@@ -245,7 +245,7 @@ class TestEnvelope:
             (429, errors.UpstreamUnreachable, True),
             (500, errors.UpstreamUnreachable, False),
             (502, errors.UpstreamUnreachable, True),
-            (200, errors.UpstreamNonsense, False),
+            (200, errors.UpstreamProtocolViolation, False),
         ],
     )
     def test_gateway_messages(
@@ -262,7 +262,7 @@ class TestEnvelope:
         ("status", "retryable"), [(200, False), (403, False), (502, True), (503, True), (504, True)]
     )
     def test_page_of_a_proxy(self, service: OcrService, status: int, retryable: bool) -> None:
-        with pytest.raises(errors.UpstreamNonsense) as caught:
+        with pytest.raises(errors.UpstreamProtocolViolation) as caught:
             service.read_answer(status, HTML)
         assert caught.value.retryable is retryable
 
@@ -270,7 +270,7 @@ class TestEnvelope:
         """A result counts; the lack of one is then no proof of an empty picture."""
         body = answer_body(service, ["好"], sid=SID)
         assert service.read_answer(502, body).text == "好"
-        with pytest.raises(errors.UpstreamNonsense):
+        with pytest.raises(errors.UpstreamProtocolViolation):
             service.read_answer(502, answer_body(service, ["好"], sid=SID, has_payload=False))
 
     @pytest.mark.parametrize(
@@ -293,12 +293,12 @@ class TestEnvelope:
         ids=range(13),
     )
     def test_nonsense(self, service: OcrService, body: bytes) -> None:
-        with pytest.raises(errors.UpstreamNonsense):
+        with pytest.raises(errors.UpstreamProtocolViolation):
             service.read_answer(200, body)
 
     @pytest.mark.parametrize("text", [5, [], "***", "AAA", "语音"])
     def test_results_that_are_not_base64(self, service: OcrService, text: object) -> None:
-        with pytest.raises(errors.UpstreamNonsense):
+        with pytest.raises(errors.UpstreamProtocolViolation):
             service.read_answer(200, with_text(service, text))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproject.errors import InvalidInput, UpstreamFailed, UpstreamNonsense, UpstreamRefused, UpstreamTruncated
+from aiproject.errors import InvalidInput, UpstreamFailed, UpstreamProtocolViolation, UpstreamRefused, UpstreamTruncated
 from aiproject.messages.formatting import Language, format_error
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Role, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.spark import answer as spark
@@ -182,7 +182,7 @@ class TestSampleFrames:
 
     def test_an_error_frame_counts_whatever_its_payload_is(self) -> None:
         frame = {"header": {"code": "10013", "message": None, "sid": 7, "status": "x2"}, "payload": "none"}
-        with pytest.raises(UpstreamNonsense):
+        with pytest.raises(UpstreamProtocolViolation):
             receive_one(frame)
         frame["header"] = {"code": "10013", "message": None, "sid": 7}
         with pytest.raises(UpstreamRefused) as caught:
@@ -338,7 +338,7 @@ class TestUsage:
     @pytest.mark.parametrize("name", USAGE)
     @pytest.mark.parametrize("number", [-1, 10_000_001, 10**30, True, "-3", "many", 1.5, [1]])
     def test_absurd_numbers(self, name: str, number: Any) -> None:
-        with pytest.raises(UpstreamNonsense):
+        with pytest.raises(UpstreamProtocolViolation):
             receive_one(frame_of(said("完"), status=2, usage=USAGE | {name: number}))
 
     def test_only_the_last_frame_bills(self) -> None:
@@ -389,17 +389,17 @@ class TestNonsense:
     def test_is_refused_and_ends_the_answer(self, frame: bytes) -> None:
         answer = SparkAnswer()
         answer.receive(FIRST)
-        with pytest.raises(UpstreamNonsense) as caught:
+        with pytest.raises(UpstreamProtocolViolation) as caught:
             answer.receive(frame)
         assert caught.value.sid == SID
         assert not caught.value.retryable
         assert not answer.finished
-        with pytest.raises(UpstreamNonsense):
+        with pytest.raises(UpstreamProtocolViolation):
             answer.receive(MIDDLE)
 
     def test_nothing_follows_the_last_frame(self) -> None:
         _, answer = receive_one(LAST)
-        with pytest.raises(UpstreamNonsense, match="after the last"):
+        with pytest.raises(UpstreamProtocolViolation, match="after the last"):
             answer.receive(MIDDLE)
         assert answer.finished
         answer.connection_ended()
@@ -407,7 +407,7 @@ class TestNonsense:
     def test_a_frame_has_a_size(self) -> None:
         overhead = len(packed(frame_of(said(""))))
         receive_one(frame_of(said("x" * (spark.MAX_FRAME_BYTES - overhead))))
-        with pytest.raises(UpstreamNonsense, match="bytes"):
+        with pytest.raises(UpstreamProtocolViolation, match="bytes"):
             receive_one(frame_of(said("x" * (spark.MAX_FRAME_BYTES - overhead + 1))))
 
     def test_an_answer_has_a_size(self) -> None:
@@ -415,7 +415,7 @@ class TestNonsense:
         half = packed(frame_of(said("x" * (spark.MAX_FRAME_BYTES // 2))))
         for _ in range(32):
             answer.receive(half)
-        with pytest.raises(UpstreamNonsense, match="bytes"):
+        with pytest.raises(UpstreamProtocolViolation, match="bytes"):
             answer.receive(half)
 
     def test_an_answer_has_a_number_of_frames(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,7 +423,7 @@ class TestNonsense:
         answer = SparkAnswer()
         for _ in range(3):
             answer.receive(MIDDLE)
-        with pytest.raises(UpstreamNonsense, match="frames"):
+        with pytest.raises(UpstreamProtocolViolation, match="frames"):
             answer.receive(MIDDLE)
 
     @pytest.mark.parametrize("frames", [[], [FIRST], [FIRST, MIDDLE]])
@@ -570,23 +570,23 @@ class TestManyAtOnce:
         monkeypatch.setattr("aiproject.protocols.iflytek.spark.answer.MAX_ANSWER_BYTES", 20)
         events: list[ChatEvent] = []
         answer = SparkAnswer()
-        with pytest.raises(UpstreamNonsense, match="20 bytes"):
+        with pytest.raises(UpstreamProtocolViolation, match="20 bytes"):
             answer.receive_all([FIRST, MIDDLE, MIDDLE, MIDDLE], events)
         assert [event.text for event in events] == ["有", "什么问题"]
-        with pytest.raises(UpstreamNonsense, match="after the last"):
+        with pytest.raises(UpstreamProtocolViolation, match="after the last"):
             answer.receive_all([MIDDLE], events)
 
     def test_so_is_one_of_too_many_frames(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("aiproject.protocols.iflytek.spark.answer.MAX_FRAMES", 2)
         events: list[ChatEvent] = []
-        with pytest.raises(UpstreamNonsense, match="2 frames"):
+        with pytest.raises(UpstreamProtocolViolation, match="2 frames"):
             SparkAnswer().receive_all([FIRST, MIDDLE, MIDDLE], events)
         assert len(events) == 2
 
     def test_nothing_comes_after_the_last(self) -> None:
         answer = SparkAnswer()
         answer.receive_all([FIRST, LAST], [])
-        with pytest.raises(UpstreamNonsense, match="after the last"):
+        with pytest.raises(UpstreamProtocolViolation, match="after the last"):
             answer.receive_all([MIDDLE], [])
 
 

@@ -12,7 +12,7 @@ import pytest
 from aiproject.config.iflytek import IflytekCredentials
 from aiproject.errors import (
     UpstreamFailed,
-    UpstreamNonsense,
+    UpstreamProtocolViolation,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamTruncated,
@@ -67,7 +67,12 @@ class TestAttempts:
 
     @pytest.mark.parametrize(
         "failure",
-        [UpstreamRefused(code=10013), UpstreamUnreachable(status=401), UpstreamNonsense(), UpstreamTimeout("gap", 3)],
+        [
+            UpstreamRefused(code=10013),
+            UpstreamUnreachable(status=401),
+            UpstreamProtocolViolation(),
+            UpstreamTimeout("gap", 3),
+        ],
     )
     def test_not_where_it_makes_no_sense(self, failure: UpstreamFailed) -> None:
         call = Call(failure)

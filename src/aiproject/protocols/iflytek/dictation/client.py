@@ -93,7 +93,7 @@ class DictationConversation(Protocol):
                 some text is not an error: the engine detected the end of speech, so its text is complete and counts as
                 the last result. Without any text 10101 is raised, because it cannot be distinguished from a failure.
                 10165 is always raised: before a last result it means that our frames were out of order.
-            errors.UpstreamNonsense: the protocol does not allow this frame.
+            errors.UpstreamProtocolViolation: the protocol does not allow this frame.
         """
 
     def connection_ended(self) -> None:
@@ -186,7 +186,9 @@ def _decode(decoder: msgspec.json.Decoder[_FrameT], frame: bytes) -> _FrameT:
         return decoder.decode(frame)
     except (ValueError, RecursionError) as broken:
         # The decoder's message names a position in the frame, never its content, so it may be logged.
-        raise errors.UpstreamNonsense(f"dictation: a frame is not as documented: {str(broken)[:200]}") from broken
+        raise errors.UpstreamProtocolViolation(
+            f"dictation: a frame is not as documented: {str(broken)[:200]}"
+        ) from broken
 
 
 # -- the conversation --------------------------------------------------------------------------------------------------
@@ -240,7 +242,7 @@ class _Conversation(ABC):
         if self._finished:
             return None
         if len(frame) > MAX_FRAME_BYTES:
-            raise errors.UpstreamNonsense(f"dictation: a frame of {len(frame)} bytes, over {MAX_FRAME_BYTES}")
+            raise errors.UpstreamProtocolViolation(f"dictation: a frame of {len(frame)} bytes, over {MAX_FRAME_BYTES}")
         return self._receive(frame)
 
     def connection_ended(self) -> None:
@@ -357,7 +359,7 @@ def _decode_text(text: str) -> _Piece | None:
     try:
         document = base64.b64decode(text, validate=True)
     except ValueError as broken:  # includes binascii.Error
-        raise errors.UpstreamNonsense("dictation: a result is not Base64") from broken
+        raise errors.UpstreamProtocolViolation("dictation: a result is not Base64") from broken
     # The platform pads results of its OCR service with NUL bytes; accepting them here as well is harmless.
     document = document.rstrip(b"\x00 \t\r\n")
     return _decode(_piece, document) if document else None

@@ -67,14 +67,14 @@ class Transcript:
             rg: with ``rpl``, the range of ``sn`` to replace.
 
         Raises:
-            errors.UpstreamNonsense: the piece is invalid, or would make the transcript too large. The transcript is
-                unchanged then.
+            errors.UpstreamProtocolViolation: the piece is invalid, or would make the transcript too large. The
+                transcript is unchanged then.
         """
         if sn is not None and not 0 <= sn <= MAX_SN:
-            raise errors.UpstreamNonsense(f"dictation: piece number out of range (0 to {MAX_SN})")
+            raise errors.UpstreamProtocolViolation(f"dictation: piece number out of range (0 to {MAX_SN})")
         if pgs:
             if sn is None:
-                raise errors.UpstreamNonsense("dictation: a correctable piece without its number")
+                raise errors.UpstreamProtocolViolation("dictation: a correctable piece without its number")
             first, last = _range_to_drop(sn, pgs, rg)
             pieces = [piece for piece in self._pieces if piece.sn != sn and not first <= piece.sn <= last]
             position = sn
@@ -85,7 +85,7 @@ class Transcript:
             self._arrivals += 1
             insort(pieces, _Piece(position, self._arrivals, position if sn is None else sn, text), key=_order)
         if len(pieces) > MAX_PIECES or sum(len(piece.text) for piece in pieces) > MAX_TRANSCRIPT:
-            raise errors.UpstreamNonsense(
+            raise errors.UpstreamProtocolViolation(
                 f"dictation: more text than {MAX_TRANSCRIPT} characters in {MAX_PIECES} pieces"
             )
         self._pieces = pieces
@@ -96,7 +96,7 @@ def _range_to_drop(sn: int, pgs: str, rg: Sequence[int] | None) -> tuple[int, in
     if pgs == "apd":
         return sn, sn
     if pgs != "rpl":
-        raise errors.UpstreamNonsense("dictation: pgs is neither apd nor rpl")
+        raise errors.UpstreamProtocolViolation("dictation: pgs is neither apd nor rpl")
     if rg is None or len(rg) != 2 or not 0 <= rg[0] <= rg[1] <= MAX_SN:
-        raise errors.UpstreamNonsense("dictation: a replacing piece without a usable range")
+        raise errors.UpstreamProtocolViolation("dictation: a replacing piece without a usable range")
     return rg[0], rg[1]

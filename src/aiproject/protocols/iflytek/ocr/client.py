@@ -107,11 +107,11 @@ class OcrService(ABC):
         Raises:
             errors.UpstreamRefused: the platform reports an error code, or refuses the form of our request.
             errors.UpstreamUnreachable: the gateway in front of the service refused the request or failed.
-            errors.UpstreamNonsense: not an answer of this service; retryable if the status indicates a temporary
-                condition (429, 502, 503, 504), as with the HTML page of a proxy.
+            errors.UpstreamProtocolViolation: not an answer of this service; retryable if the status indicates a
+                temporary condition (429, 502, 503, 504), as with the HTML page of a proxy.
         """
         if len(body) > MAX_BODY_BYTES:
-            raise errors.UpstreamNonsense(f"ocr: an answer of {len(body)} bytes, over {MAX_BODY_BYTES}")
+            raise errors.UpstreamProtocolViolation(f"ocr: an answer of {len(body)} bytes, over {MAX_BODY_BYTES}")
         try:
             answer = msgspec.json.decode(body)
         except (ValueError, RecursionError) as broken:
@@ -136,7 +136,7 @@ class OcrService(ABC):
             return OcrText("", sid)
         text = self._read_document(document).rstrip("\x00 \t\r\n")
         if len(text) > MAX_TEXT:
-            raise errors.UpstreamNonsense(f"ocr: a text of {len(text)} characters, over {MAX_TEXT}", sid=sid)
+            raise errors.UpstreamProtocolViolation(f"ocr: a text of {len(text)} characters, over {MAX_TEXT}", sid=sid)
         return OcrText(text, sid)
 
     def _decode_result(self, payload: object) -> bytes:
@@ -146,11 +146,11 @@ class OcrService(ABC):
         if text is None:
             return b""
         if not isinstance(text, str):
-            raise errors.UpstreamNonsense("ocr: the result is not as documented")
+            raise errors.UpstreamProtocolViolation("ocr: the result is not as documented")
         try:
             return base64.b64decode(text, validate=True).rstrip(_PADDING)
         except ValueError as broken:  # includes binascii.Error
-            raise errors.UpstreamNonsense("ocr: the result is not Base64") from broken
+            raise errors.UpstreamProtocolViolation("ocr: the result is not Base64") from broken
 
     @abstractmethod
     def _request(self, app_id: str, uid: str | None) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class _Intsig(OcrService):
             return whole
         lines = page.get("lines")
         if not isinstance(lines, list):
-            raise errors.UpstreamNonsense("ocr: a result with neither whole_text nor lines")
+            raise errors.UpstreamProtocolViolation("ocr: a result with neither whole_text nor lines")
         return "\n".join(_string(line.get("text")) for line in lines if isinstance(line, dict))
 
 
@@ -205,7 +205,7 @@ class _ImageWord(OcrService):
     def _read_document(self, document: bytes) -> str:
         result = _decode_object(document)
         if "pages" not in result:
-            raise errors.UpstreamNonsense("ocr: a result without pages")
+            raise errors.UpstreamProtocolViolation("ocr: a result without pages")
         lines = []
         for page in _objects(result["pages"]):
             for line in _objects(page.get("lines")):  # an empty page has no lines
@@ -248,14 +248,14 @@ class _LargeModel(OcrService):
         try:
             plain = document.decode("utf-8")
         except UnicodeDecodeError as broken:
-            raise errors.UpstreamNonsense("ocr: the result is not UTF-8") from broken
+            raise errors.UpstreamProtocolViolation("ocr: the result is not UTF-8") from broken
         try:
             tree = msgspec.json.decode(document)
         except RecursionError as broken:
-            raise errors.UpstreamNonsense("ocr: the result is nested too deep") from broken
+            raise errors.UpstreamProtocolViolation("ocr: the result is nested too deep") from broken
         except ValueError as broken:
             if plain.startswith('{"'):  # truncated JSON is not a plain-text result
-                raise errors.UpstreamNonsense("ocr: the result is broken JSON") from broken
+                raise errors.UpstreamProtocolViolation("ocr: the result is broken JSON") from broken
             return plain
         if not isinstance(tree, dict):
             return plain  # a page that contains only a number is text, too
@@ -297,9 +297,9 @@ def _read_code(code: object, status: int) -> int:
     return code
 
 
-def _not_an_answer(status: int, why: str) -> errors.UpstreamNonsense:
+def _not_an_answer(status: int, why: str) -> errors.UpstreamProtocolViolation:
     detail = f"ocr: HTTP {status} with a body that is no answer: {why}"
-    return errors.UpstreamNonsense(detail, retryable=status in _PASSING)
+    return errors.UpstreamProtocolViolation(detail, retryable=status in _PASSING)
 
 
 def _refused_by_gateway(status: int, message: str) -> errors.UpstreamFailed:
@@ -319,9 +319,9 @@ def _decode_object(document: bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(document)
     except (ValueError, RecursionError) as broken:
-        raise errors.UpstreamNonsense("ocr: the result is not JSON") from broken
+        raise errors.UpstreamProtocolViolation("ocr: the result is not JSON") from broken
     if not isinstance(value, dict):
-        raise errors.UpstreamNonsense("ocr: the result is not a JSON object")
+        raise errors.UpstreamProtocolViolation("ocr: the result is not a JSON object")
     return value
 
 
@@ -356,7 +356,7 @@ def _text_blocks(tree: dict[str, Any]) -> Iterator[str]:
         node, depth = stack.pop()
         visited += 1
         if depth > _MAX_DEPTH or visited > _MAX_NODES:
-            raise errors.UpstreamNonsense("ocr: the result is a tree too large to search")
+            raise errors.UpstreamProtocolViolation("ocr: the result is a tree too large to search")
         if isinstance(node, dict) and node.get("type") == "text_block":
             text = node.get("text")
             yield from filter(None, map(_string, text if isinstance(text, list) else [text]))

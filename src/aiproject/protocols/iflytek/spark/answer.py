@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
-from aiproject.errors import UpstreamFailed, UpstreamNonsense, UpstreamTruncated
+from aiproject.errors import UpstreamFailed, UpstreamProtocolViolation, UpstreamTruncated
 from aiproject.protocols.chat import ChatEvent, FinishReason, ToolCallDelta, Usage
 from aiproject.protocols.iflytek.error_codes import Service, quotable, refusal
 from aiproject.protocols.iflytek.spark.frames import MAX_CLIENT_FRAME, STATUS_FIRST, STATUS_LAST, STATUS_MIDDLE
@@ -163,7 +163,7 @@ class SparkAnswer:
             UpstreamFailed: as `receive`.
         """
         if self._closed:
-            raise UpstreamNonsense("a frame came after the last one", sid=self.sid)
+            raise UpstreamProtocolViolation("a frame came after the last one", sid=self.sid)
         are_single_lines = _are_single_lines(frames)
         for frame in frames:
             if (
@@ -199,10 +199,10 @@ class SparkAnswer:
 
         Raises:
             UpstreamRefused: the frame contains an error code. May occur in the middle of an answer (10014).
-            UpstreamNonsense: the frame violates the protocol or a limit, or follows the last one.
+            UpstreamProtocolViolation: the frame violates the protocol or a limit, or follows the last one.
         """
         if self._closed:
-            raise UpstreamNonsense("a frame came after the last one", sid=self.sid)
+            raise UpstreamProtocolViolation("a frame came after the last one", sid=self.sid)
         try:
             return self._receive(frame)
         except UpstreamFailed:
@@ -210,7 +210,7 @@ class SparkAnswer:
             raise
         except RecursionError:
             self._closed = True
-            raise UpstreamNonsense("a frame is nested too deeply", sid=self.sid) from None
+            raise UpstreamProtocolViolation("a frame is nested too deeply", sid=self.sid) from None
 
     def connection_ended(self) -> None:
         """Report that the connection ended.
@@ -320,7 +320,7 @@ class SparkAnswer:
         if self._size > MAX_ANSWER_BYTES:
             raise self._too_long()
 
-    def _too_long(self) -> UpstreamNonsense:
+    def _too_long(self) -> UpstreamProtocolViolation:
         self._closed = True
         return self._violation(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
@@ -369,8 +369,8 @@ class SparkAnswer:
         except (WrongTypeError, msgspec.ValidationError):
             raise self._violation("a frame that does not fit the protocol") from None
 
-    def _violation(self, detail: str) -> UpstreamNonsense:
-        return UpstreamNonsense(f"Spark sent {detail}", sid=self.sid)
+    def _violation(self, detail: str) -> UpstreamProtocolViolation:
+        return UpstreamProtocolViolation(f"Spark sent {detail}", sid=self.sid)
 
 
 def _are_single_lines(frames: Collection[bytes]) -> bool:
