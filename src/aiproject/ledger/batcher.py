@@ -179,13 +179,16 @@ class LedgerBatcher:
 
     async def close(self, patience: float = 5.0) -> None:
         """Wait until every command is committed, at most ``patience`` seconds; the rest is left to the sweeper."""
+        # Closing ends the signs of life to a database that is away, so that an empty queue ends the worker.
         self._is_closing = True
         if self._worker is not None:
             await asyncio.wait([self._worker], timeout=patience)
+        # From here on nothing is queued any more, not even what undoes what nobody took.
         self._is_closed = True
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
+        # The batch as well: it was cancelled under way. Should it be committed, the sweeper gives back what it holds.
         left = [*self._batch, *self._queue]
         self._batch.clear()
         self._queue.clear()
@@ -204,6 +207,7 @@ class LedgerBatcher:
         pending = _Pending(command, loop.create_future(), then, loop.time())
         self._queue.append(pending)
         if self._worker is None:
+            # A worker ends with the queue: idle, there is no task that anybody would have to stop.
             self._worker = asyncio.create_task(self._work())
             if self._patience is None:
                 self._patience = loop.call_later(PATIENCE_CHECK, self._check_patience)
@@ -213,6 +217,7 @@ class LedgerBatcher:
         """Let the loop go round as long as that brings more commands. Alone, a command waits for one empty round."""
         known = len(self._queue)
         for _ in range(GATHER_ROUNDS):
+            # After a commit many callers run at once, and most of them submit their next command within a round or two.
             await asyncio.sleep(0)
             if len(self._queue) == known or known >= MAX_BATCH:
                 return
@@ -222,7 +227,7 @@ class LedgerBatcher:
         queue = self._queue
         batch = [queue.popleft()] if queue else []
         if batch and batch[0].is_suspect:
-            return batch
+            return batch  # alone: if it fails again, it is the one at fault
         while queue and len(batch) < MAX_BATCH and not queue[0].is_suspect:
             batch.append(queue.popleft())
         return batch
@@ -231,6 +236,7 @@ class LedgerBatcher:
         """Hand a command's result to whoever waits for it, or undo what nobody waits for."""
         if pending.then is not None:
             pending.then(result)
+        # Done already: the caller was cancelled, or was told that a settlement is kept or that a command took too long.
         if not pending.done.done():
             pending.done.set_result(result)
         elif pending.is_given_up or pending.done.cancelled():
@@ -252,6 +258,7 @@ class LedgerBatcher:
         for pending in pendings:
             command = pending.command
             if isinstance(command, Settle):
+                # What was consumed must be paid for, however long that takes; its call has its answer by now.
                 kept.append(pending)
                 continue
             self._resolve(pending, Unavailable(f"the database is away: {_detail(error)}", retry_after=2))
@@ -269,17 +276,19 @@ class LedgerBatcher:
         conflict_since: float | None = None
         clock = asyncio.get_running_loop().time
         try:
+            # Without commands too, while the database is away: an empty batch finds out when it is back.
             while self._queue or (self._is_away and not self._is_closing):
                 await self._gather()
                 batch = self._batch = self._next_batch()
                 try:
                     results = await self._commit(batch)
-                except TransientConflict as error:
+                except TransientConflict as error:  # nothing was committed
                     conflict_since = clock() if conflict_since is None else conflict_since
                     self._put_back(batch)
                     if clock() - conflict_since > CONFLICT_SECONDS:
                         self._go_away(error)
                 except CommitInDoubt as error:
+                    # May be committed or not. The second time in a row the database is treated as away.
                     is_new = not any(pending.may_be_done for pending in batch)
                     for pending in batch:
                         pending.may_be_done = True
@@ -300,6 +309,7 @@ class LedgerBatcher:
                         self._resolve(pending, result)
                     pause, conflict_since = FIRST_PAUSE, None
                     continue
+                # Drawn at random: two nodes that deadlocked would otherwise meet again at every retry.
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads, hides nothing
                 pause = min(pause * 2, MAX_PAUSE)
         finally:
@@ -310,6 +320,7 @@ class LedgerBatcher:
         may_be_done = any(pending.may_be_done for pending in batch)
         has_settlement = any(isinstance(command, Settle) for command in commands)
 
+        # Called by the writer once its transaction has begun, so that the batch takes its time after all waiting.
         def make() -> Steps[list[Result]]:
             results = yield from steps(commands, dialect=self._dialect, may_be_done=may_be_done)
             if has_settlement:
@@ -325,6 +336,7 @@ class LedgerBatcher:
     def _put_back(self, batch: list[_Pending]) -> None:
         """Queue a batch again, before the others, without what nobody waits for and was certainly not committed."""
         self._batch = []
+        # What may be committed stays, whoever waits: only a retry finds out, and undoes what nobody took.
         self._queue.extendleft(each for each in reversed(batch) if each.may_be_done or not each.is_given_up)
 
     def _go_away(self, error: Unavailable | Misconfigured) -> None:
@@ -362,12 +374,14 @@ class LedgerBatcher:
             if pending.done.done():
                 continue
             if isinstance(pending.command, Settle):
+                # Resolved for its caller only. The command stays in the queue, and `then` is called at its end.
                 if pending.since <= now - SETTLE_PATIENCE:
                     pending.done.set_result(SettlementDeferred())
             elif pending.since <= now - COMMAND_PATIENCE:
                 pending.is_given_up = True
                 waited = f"the database did not commit within {COMMAND_PATIENCE:g} s"
                 pending.done.set_result(Unavailable(waited, retry_after=2))
+        # Those in the queue were in no transaction yet, or in one that failed: nothing of them is committed.
         if any(each.is_given_up and not each.may_be_done for each in self._queue):
             self._queue = deque(each for each in self._queue if each.may_be_done or not each.is_given_up)
         self._patience = loop.call_later(PATIENCE_CHECK, self._check_patience)

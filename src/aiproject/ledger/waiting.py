@@ -94,6 +94,7 @@ class HoldQueue:
             QuotaBusy: the wait was in vain, or there is none.
             Unavailable: the server is stopping; or as in `LedgerBatcher.submit`, whose other errors it raises as well.
         """
+        # An account without waiting calls, which is nearly every one, costs one look into an empty dict.
         times_freed = self._times_freed
         if not self._lines or not command.want or (command.account_id, command.capability) not in self._lines:
             try:
@@ -107,6 +108,7 @@ class HoldQueue:
     def freed(self, account_id: int | None, meter: Meter) -> None:
         """Note that an account may have more free of something than before."""
         self._times_freed += 1
+        # Only the first: what is left after it wakes the next, so that nobody is tried out of order.
         if self._lines and account_id is not None and (line := self._lines.get((account_id, meter))):
             line[0].woken.set()
 
@@ -142,6 +144,7 @@ class HoldQueue:
 
     async def _when_its_turn_comes(self, command: OpenHold, line: _Line, waiting: _Waiting) -> Hold:
         end = asyncio.get_running_loop().time() + self._seconds
+        # Before the end, so that the answer of the last attempt is there by then.
         last_try = end - min(LAST_TRY, self._seconds / 10)
         is_last = False
         while True:
@@ -158,6 +161,7 @@ class HoldQueue:
                 raise Unavailable("the server is stopping", retry_after=5)
             if waiting.is_hopeless:
                 raise QuotaExhausted(command.capability)
+            # Cleared before the attempt: what is freed while it is under way causes another one.
             waiting.woken.clear()
             try:
                 return await self._attempt(command)
@@ -190,6 +194,7 @@ class HoldQueue:
             if now is None or now.balance is None:  # gone, or unmetered by now: the attempt says which
                 line[0].woken.set()
                 continue
+            # Not only the first in line: nobody waits for what cannot come.
             for waiting in line:
                 if waiting.least > now.balance:
                     waiting.is_hopeless = True
