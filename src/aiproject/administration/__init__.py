@@ -1,1 +1,1 @@
-"""Running the house over HTTP: administrators, their roles, and the addresses that the original's console calls."""
+"""Administration over HTTP: administrators, their roles, and the addresses that the original's console calls."""

@@ -319,7 +319,7 @@ Search = Annotated[str, Meta(description="名称包含此文字；owner 和 admi
 ROWS: Final[dict[str, Any]] = {
     "oneOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in (UserRow, AdministratorRow, VoucherRow)]
 }
-"""msgspec describes no union of Structs that a member does not tell apart; here the list's name does."""
+"""msgspec does not support unions of Structs without a tag; which one it is follows from the list's name."""
 
 
 class TableQuery(Struct, kw_only=True):

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MASK = "********"
-"""What stands where the original's console expects a secret."""
+"""What the console gets in place of a secret that the original sent."""
 
 
 class Role(StrEnum):
@@ -60,8 +60,8 @@ ALLOWED: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/admin/audit"): frozenset({Role.OWNER, Role.AUDITOR}),
     ("GET", "/admin/audit/export"): frozenset({Role.OWNER, Role.AUDITOR}),
 }
-"""The one table of who may call what. What is not listed is refused. (``/admin/login`` and ``/admin/setup`` are for
-those who are nobody yet.)"""
+"""The one table of who may call what. What is not listed is refused. (``/admin/login`` and ``/admin/setup`` come
+before a session.)"""
 
 
 def is_allowed(role: Role, method: str, path: str) -> bool:
@@ -71,10 +71,10 @@ def is_allowed(role: Role, method: str, path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Administrator:
-    """Somebody who may run the house.
+    """Somebody who may administer the server.
 
     Attributes:
-        admin_id: our own number; stable, also when the name changes; no secret.
+        admin_id: a number that stays when the name changes; no secret.
     """
 
     admin_id: int
@@ -98,7 +98,7 @@ class JwtRefused(NotSignedIn):
 
 
 class NotPermitted(Refused):
-    """The role does not allow it. (At the console's door that is a 200 with a code, unlike `NotAllowed`.)"""
+    """The role does not allow it. The console is answered 200 with a code, unlike for `NotAllowed`."""
 
 
 class AdministratorUnknown(Refused):

@@ -75,7 +75,7 @@ def _address(method: str, path: str) -> dict[str, Any]:
     refusals = REFUSALS[path]
     said = dict([refusals.otherwise, *refusals.known.values()])
     roles = ALLOWED.get((method, path))
-    if roles is None:  # for whoever has no session yet
+    if roles is None:  # called before a session exists
         access = Access()
     else:
         said[Code.PERMISSION_NOT_ALLOW] = Code.PERMISSION_NOT_ALLOW

@@ -54,7 +54,7 @@ from aiproject.vouchers.service import Vouchers
 __all__ = ["AdministrationRoutes", "Services"]
 
 MODEL_TRIALS = Rate("model trial of an administrator", "20/minute")
-"""Nobody pays for them, so somebody has to stop a console that was left running."""
+"""They are charged to no account, so a limit stops a console that was left running."""
 
 SETUP_GUESSES = Rate("guess of the setup code", "10/minute")
 """By address, beside the few guesses that a code allows at all."""

@@ -33,7 +33,8 @@ from aiproject.errors import InvalidInput, LoginFailed, NameTaken
 __all__ = ["Administrators", "Change", "Session", "SignedIn"]
 
 FIRST_ID = 1
-"""Number of the administrator that is made by the setup code. Two who use it at once meet at the primary key."""
+"""Number of the administrator that is made by the setup code: of two concurrent set-ups, the primary key lets one
+succeed."""
 
 DRAWS = 5
 
@@ -49,7 +50,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who calls, as a good JWT and the database say."""
+    """An authenticated administrator."""
 
     administrator: Administrator
     session_id: str
@@ -57,7 +58,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Change:
-    """What shall become of an administrator; ``None``: as it was."""
+    """The new values of an administrator; ``None``: unchanged."""
 
     name: str | None = None
     password: str | None = None
@@ -88,7 +89,7 @@ class Administrators:
     """Making, changing and recognising administrators.
 
     Args:
-        signer: ``None`` where nobody logs in: on the command line.
+        signer: ``None`` on the command line, where there are no logins.
         password_min_length: characters of a new password.
     """
 
@@ -111,7 +112,7 @@ class Administrators:
         self._password_min_length = password_min_length
         self._clock = clock
 
-    # -- who they are ---------------------------------------------------------------------------------------------
+    # -- accounts of administrators -------------------------------------------------------------------------------
 
     async def add(self, name: str, password: str, role: Role | None, origin: AuditContext) -> Administrator:
         """Make an administrator.
@@ -128,7 +129,7 @@ class Administrators:
             try:
                 return await self._database.transact(self._add, name, key, stored, role, origin)
             except UniqueViolation:
-                continue  # the number of another one: drawn again
+                continue  # the number is taken: draw another one
         return await self._database.transact(self._add, name, key, stored, role, origin)
 
     async def _add(
@@ -193,10 +194,10 @@ class Administrators:
             raise InvalidInput(Detail.NOTHING_TO_CHANGE)
         _refuse_unaskable(target)
         if by is not None:
-            # Asked once more below, of the row under the lock; here so that nothing is hashed for who may not.
+            # Checked again under the row's lock. Here it saves hashing a password for a caller who may not set it.
             _refuse_unless_permitted(by, change, is_own=name_key(by.name) == name_key(target))
         columns = await self._columns(change, target)
-        # Asked before the name changes: that of another administrator may then be the only one left for ``target``.
+        # Looked up before the name changes: afterwards ``target`` may mean another administrator.
         key = await self._directory.stored_key(target)
         changed = await self._database.transact(self._modify, target, change, columns, by, origin, session_id)
         if change.password is not None:
@@ -246,7 +247,7 @@ class Administrators:
         )
 
     async def remove(self, target: str, origin: AuditContext, *, owners_too: bool) -> Administrator:
-        """Remove an administrator; every token of theirs is void at once.
+        """Remove an administrator; all tokens of theirs become invalid at once.
 
         Args:
             owners_too: whether an owner may be removed (the command line), though never the last one.
@@ -297,7 +298,7 @@ class Administrators:
         except LoginFailed:
             if verified.rehashed is None:
                 raise
-            # Another login at this moment may have renewed the hash; whether it is still this password is asked anew.
+            # A concurrent login may have renewed the hash, so the password is verified against the new one.
             return await self.login(name, password, address, request_id)
         claims, signer = Claims(administrator.admin_id, session_id), self._the_signer
         return SignedIn(
@@ -315,7 +316,7 @@ class Administrators:
     ) -> None:
         now, administrator = self._clock(), verified.owner
         if await store.stored_password(connection, administrator.admin_id) != verified.stored:
-            raise LoginFailed  # changed, or removed, while it was being hashed
+            raise LoginFailed  # changed or removed while the password was being verified
         if verified.rehashed is not None:
             await store.set_columns(connection, administrator.admin_id, password=verified.rehashed)
         await store.forget_sessions(connection, administrator.admin_id, now)
@@ -330,10 +331,10 @@ class Administrators:
         await record(connection, origin, "admin.login", administrator.name)
 
     async def authenticate(self, token: str, kind: Kind) -> Session:
-        """Return whose token this is, looked up anew each time: who was deleted or signed out is so at once.
+        """Return the session of a token, looked up each time so that deletions and sign-outs take effect at once.
 
         Raises:
-            JwtRefused: see `Signer.read`; or its session or administrator is no more.
+            JwtRefused: see `Signer.read`; or its session has ended, or its administrator was removed.
         """
         claims = self._the_signer.read(token, kind)
         async with self._database.connect() as connection:
@@ -348,14 +349,14 @@ class Administrators:
         return self._the_signer.make("access", claims, session.administrator.name)
 
     async def logout(self, session: Session, origin: AuditContext) -> None:
-        """End a session; both of its tokens are void at once."""
+        """End a session; both of its tokens become invalid at once."""
         await self._database.transact(self._end_session, session, origin)
 
     async def _end_session(self, connection: Connection, session: Session, origin: AuditContext) -> None:
         await store.end_session(connection, session.session_id, self._clock())
         await record(connection, origin, "admin.logout", session.administrator.name)
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------------------------
 
     @property
     def _the_signer(self) -> Signer:
@@ -410,17 +411,17 @@ def _refuse_unless_permitted(by: Administrator, change: Change, *, is_own: bool)
 
 
 async def _refuse_ended_session(connection: Connection, session_id: str, admin_id: int, now: datetime) -> None:
-    """Look at the session once more, under the lock of its administrator's row.
+    """Check the session again, under the lock of its administrator's row.
 
-    Two sessions may change the same password at the same moment. The second one was ended by the first, and must not
-    end the first in its turn.
+    Two sessions may change the same password concurrently. The second was ended by the first and must not end the first
+    in its turn.
     """
     if await store.of_session(connection, session_id, admin_id, now) is None:
         raise JwtRefused(401, Detail.JWT_REVOKED)
 
 
 async def _refuse_taken(connection: Connection, name: str, admin_id: int) -> None:
-    """Refuse a name that another administrator has, under whatever key; two at the same moment meet at the index."""
+    """Refuse a name that another administrator has, under any key. The unique index catches a concurrent one."""
     bearer = await store.by_name(connection, name)
     if bearer is not None and bearer.admin_id != admin_id:
         raise NameTaken

@@ -1,8 +1,8 @@
 """The one-time code by which the first administrator is made over HTTP.
 
-``aiproject serve`` draws it where there is no administrator and somebody sits at the terminal, prints it there, and
-hands it to its workers. It is in their memory only: in no log, no file, no table. It works once, for half an hour, for
-a few guesses in each worker, and only while there is no administrator; the last is decided by the database.
+``aiproject serve`` generates it where there is no administrator and standard output is a terminal, prints it there,
+and passes it to its workers. It exists in their memory only, never in a log, a file or a table. It is valid once, for
+half an hour, for a few guesses per worker, and only while there is no administrator, which the database decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["SETUP_SECONDS", "SetupCode", "SetupGuard"]
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 GROUPS, GROUP_LENGTH = 4, 4
-"""80 bits in Crockford's base 32, which nobody misreads."""
+"""80 bits in Crockford's base 32, without characters that are easily confused."""
 
 SETUP_SECONDS = 1800
 MAX_GUESSES = 10
@@ -27,7 +27,7 @@ MAX_GUESSES = 10
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SetupCode:
-    """A code and its end.
+    """A code and when it expires.
 
     Attributes:
         ends_at: seconds since 1970.
@@ -58,7 +58,7 @@ class SetupGuard:
         self._clock = clock
 
     def check(self, guess: str) -> None:
-        """Let the right code pass.
+        """Accept the right code.
 
         Raises:
             LoginFailed: it is wrong, over, used up, or there is none; never says which.
@@ -72,5 +72,5 @@ class SetupGuard:
             raise LoginFailed
 
     def close(self) -> None:
-        """Forget the code: it has served."""
+        """Discard the code once it was used."""
         self._code = None

@@ -1,7 +1,7 @@
-"""The three lists of the original's console, read from tables and columns that are named here and nowhere else.
+"""The three lists of the original's console.
 
-What a caller gives is a word that is looked up in `TABLES`, numbers, and text that is bound as a parameter; nothing of
-it ever becomes SQL.
+Tables and columns are named here only. A caller gives a key of `TABLES`, numbers, and text that is bound as a
+parameter; none of it becomes part of an SQL statement.
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ class _Name:
     """A column by which rows are searched and named.
 
     Attributes:
-        to_key: makes the column's form of what somebody types; empty: it is in no row.
-        to_keys: makes the forms that a row of this very name may have, the one that wins first; ``None``: ``to_key``'s.
+        to_key: normalises a text to the column's form; empty: no row can have it.
+        to_keys: makes the forms that a row with exactly this name may have, the preferred one first;
+            ``None``: that of ``to_key``.
         is_secret: only for those to whom codes may be shown. To others, what is found, how many and in which order must
             be the same whatever the column holds.
     """
@@ -113,8 +114,8 @@ class _Table:
     """One list: what is read of which rows, in which order, and how a row is shown.
 
     Attributes:
-        show: makes the row that the console reads; told whether codes may be shown.
-        names: by which a row is looked up, those before others, and all of which are searched.
+        show: makes the row that the console reads; its second argument says whether codes may be shown.
+        names: the columns by which a row is looked up, in this order, and which are searched.
     """
 
     columns: tuple[sa.Column[Any], ...]

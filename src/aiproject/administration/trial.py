@@ -1,4 +1,4 @@
-"""The console's trial of the text model: one question, asked once, paid by nobody, in the audit log."""
+"""The console's trial of the text model: one call, charged to no account and recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIN_TEMPERATURE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class TrialAnswer:
-    """What the model said, and what that consumed."""
+    """The model's answer, and the tokens that it consumed."""
 
     content: str
     consumed: int
@@ -62,7 +62,7 @@ class ModelTrial:
         self._audit = audit
 
     async def ask(self, request: ChatRequest, origin: AuditContext) -> TrialAnswer:
-        """Return the whole answer. What it consumed is charged to nobody and stands in the audit log.
+        """Return the whole answer. What it consumed is recorded in the audit log and charged to no account.
 
         Raises:
             InvalidInput: the dialog holds nothing that the model accepts.

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from typing import Any, Literal
 
 from aiproject.adapters.db.engine import Database
-from aiproject.adapters.http.timestamps import told_ms
+from aiproject.adapters.http.timestamps import format_milliseconds
 from aiproject.audit import store
 from aiproject.audit.model import AuditContext, AuditEntry, AuditFilter, Fact, seal
 
@@ -104,7 +104,7 @@ class AuditLog:
 
 def exported(entry: AuditEntry) -> dict[str, Any]:
     """Return an entry's fields, with its moment also as text."""
-    return asdict(entry) | {"time": told_ms(entry.at)}
+    return asdict(entry) | {"time": format_milliseconds(entry.at)}
 
 
 def _harmless(value: Any) -> Any:

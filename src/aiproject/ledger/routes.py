@@ -14,7 +14,7 @@ from aiproject.adapters.http.asgi import note
 from aiproject.adapters.http.errors import error_response
 from aiproject.adapters.http.fields import read_fields_as, reads
 from aiproject.adapters.http.operation import Answer, Operation, succeed
-from aiproject.adapters.http.timestamps import Timestamp, told_ms
+from aiproject.adapters.http.timestamps import Timestamp, format_milliseconds
 from aiproject.codes import Code, Success
 from aiproject.errors import AiProjectError
 from aiproject.ledger.model import Entry, HoldState, Kind, Meter, Outcome, Stage
@@ -260,7 +260,7 @@ def _entry(entry: Entry) -> UsageEntry:
     is_of_call = entry.kind in (Kind.CHARGE, Kind.REFUND)
     return UsageEntry(
         seq=entry.seq,
-        time=told_ms(entry.created_at),
+        time=format_milliseconds(entry.created_at),
         kind=entry.kind,
         capability=entry.capability,
         unit=entry.capability.spec.unit,
@@ -292,6 +292,6 @@ def _attempt(receipt: Receipt) -> UsageAttempt:
         explanation=Explanation(zh=words.zh, en=words.en),
         sid=receipt.sid,
         rule=_rule(receipt.rule),
-        opened_at=told_ms(receipt.opened_at),
-        closed_at=told_ms(receipt.closed_at),
+        opened_at=format_milliseconds(receipt.opened_at),
+        closed_at=format_milliseconds(receipt.closed_at),
     )

@@ -1,1 +1,1 @@
-"""The HTTP door: routes, middleware, the pages for people and probes, and the OpenAPI description."""
+"""The HTTP application: routes, middleware, pages, probes and the OpenAPI description."""

@@ -16,7 +16,7 @@ PROBES = frozenset({"/ready"})
 
 
 class AddressLimits:
-    """Counts every request but those for the pages for people and probes.
+    """Counts every request but those for pages and probes.
 
     Args:
         requests_per_minute: of one address; of one /64 where it is IPv6.

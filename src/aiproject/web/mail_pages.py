@@ -1,4 +1,4 @@
-"""``/mail``: the page that links in our letters open. It takes the token from behind the ``#`` and posts it."""
+"""``/mail``: the page that links in e-mails open. It takes the token from the URL's fragment and posts it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ function offer(form, path, body) {
   });
 }
 
-// A click is asked for: programs that look into letters open links, but press nothing.
+// Posting needs a click: mail scanners open links, but press no buttons.
 if (purpose === "verify" && token) {
   offer(document.getElementById("verify"), "v1/email/verification", () => ({ token }));
 } else if (purpose === "reset" && token) {

@@ -1,4 +1,4 @@
-"""The pages that browsers show: ``/docs`` and what it loads, with the headers that keep other people's scripts out."""
+"""The pages that browsers show: ``/docs`` and what it loads, with the headers that keep foreign scripts out."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from aiproject.accounts.sessions.service import Sessions
 from aiproject.adapters.db.engine import Connection
 from aiproject.adapters.http.asgi import client_address
 from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, routes_of, succeed
-from aiproject.adapters.http.timestamps import Timestamp, told
+from aiproject.adapters.http.timestamps import Timestamp, format_timestamp
 from aiproject.codes import Detail, Success
 from aiproject.errors import AccountUnknown, InvalidInput, LoginFailed
 
@@ -281,5 +281,5 @@ def _profile(account: Account) -> Profile:
         email_verified=account.email_verified_at is not None,
         academy=account.academy,
         balances=Balances(tokens=account.tokens, pic_times=account.pic_times, voice_ms=account.voice_ms),
-        opened_at=told(account.created_at),
+        opened_at=format_timestamp(account.created_at),
     )

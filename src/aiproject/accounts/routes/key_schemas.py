@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, structs
 from aiproject.accounts.api_keys.model import MAX_NAME_LENGTH, KeyTerms, SpendCap, SpendLimit, StoredKey, networks_of
 from aiproject.accounts.routes.field_types import Confirmation
 from aiproject.adapters.http.fields import document, reads
-from aiproject.adapters.http.timestamps import Timestamp, read_timestamp, told
+from aiproject.adapters.http.timestamps import Timestamp, format_timestamp, read_timestamp
 from aiproject.meters import MAX_UNITS, Meter
 
 __all__ = [
@@ -169,10 +169,10 @@ def shown(stored: StoredKey, *, today: int) -> ApiKeyView:
     return ApiKeyView(
         id=key.prefix,
         name=terms.name,
-        created_at=told(key.created_at),
-        expires_at=told(terms.expires_at),
-        revoked_at=told(key.revoked_at),
-        last_used_at=told(key.last_used_at),
+        created_at=format_timestamp(key.created_at),
+        expires_at=format_timestamp(terms.expires_at),
+        revoked_at=format_timestamp(key.revoked_at),
+        last_used_at=format_timestamp(key.last_used_at),
         last_used_address=key.last_used_address,
         requests_per_minute=terms.requests_per_minute,
         concurrent_calls=terms.concurrent_calls,

@@ -23,7 +23,7 @@ from aiproject.errors import InvalidInput, NotFound
 __all__ = ["OPERATIONS", "MailRoutes"]
 
 MAIL_REQUESTS = Rate("request for mail", "20/minute")
-"""By address. A class behind one address may forget its passwords; nobody has us send mail by the thousand."""
+"""By address. A class behind one address may forget its passwords; a flood of mail is stopped."""
 
 MAIL_TOKEN = "Vq3xZ0e9mZr1f0n5sVJt8zqk7wQ2uB6cXyH4dL1aPoE"  # noqa: S105 - an example
 MailToken = Annotated[str, Meta(description="邮件中的验证码，只能使用一次", examples=[MAIL_TOKEN])]

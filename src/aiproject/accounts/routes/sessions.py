@@ -20,7 +20,7 @@ from aiproject.accounts.sessions.cookies import BrowserRules, csrf_token
 from aiproject.accounts.sessions.service import OpenSession, Session, Sessions
 from aiproject.adapters.http.asgi import client_address, note
 from aiproject.adapters.http.operation import Answer, BodyOperation, Operation, routes_of, succeed
-from aiproject.adapters.http.timestamps import Timestamp, told
+from aiproject.adapters.http.timestamps import Timestamp, format_timestamp
 from aiproject.codes import Success
 from aiproject.errors import LoginFailed, NotAllowed, NotFound, NotSignedIn
 
@@ -269,9 +269,9 @@ class SessionRoutes:
 def _session(session: Session, current: str | None) -> BrowserSession:
     return BrowserSession(
         id=session.session_id,
-        created_at=told(session.created_at),
-        seen_at=told(session.seen_at),
-        expires_at=told(session.expires_at),
+        created_at=format_timestamp(session.created_at),
+        seen_at=format_timestamp(session.seen_at),
+        expires_at=format_timestamp(session.expires_at),
         address=session.address,
         user_agent=session.user_agent,
         is_current=session.session_id == current,

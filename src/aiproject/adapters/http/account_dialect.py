@@ -21,7 +21,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 def v1_route(path: str, handlers: Mapping[str, Handler]) -> Route:
     """Return the route of an address.
 
-    One for all methods, so that a refused one is told which there are.
+    One for all methods, so that the answer to another method lists those that exist.
 
     Args:
         handlers: by method; a handler of ``GET`` answers ``HEAD``, too.

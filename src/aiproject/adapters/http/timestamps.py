@@ -7,7 +7,7 @@ from typing import Annotated, overload
 
 from msgspec import Meta
 
-__all__ = ["Timestamp", "read_timestamp", "told", "told_ms"]
+__all__ = ["Timestamp", "format_milliseconds", "format_timestamp", "read_timestamp"]
 
 Timestamp = Annotated[
     str,
@@ -17,14 +17,14 @@ Timestamp = Annotated[
         extra_json_schema={"format": "date-time"},
     ),
 ]
-"""A timestamp in an answer, as `told` writes it."""
+"""A timestamp in an answer, as `format_timestamp` writes it."""
 
 
 @overload
-def told(moment: datetime) -> str: ...
+def format_timestamp(moment: datetime) -> str: ...
 @overload
-def told(moment: None) -> None: ...
-def told(moment: datetime | None) -> str | None:
+def format_timestamp(moment: None) -> None: ...
+def format_timestamp(moment: datetime | None) -> str | None:
     """Write a timestamp; nothing stays nothing."""
     if moment is None:
         return None
@@ -32,12 +32,12 @@ def told(moment: datetime | None) -> str | None:
 
 
 @overload
-def told_ms(milliseconds: int) -> str: ...
+def format_milliseconds(milliseconds: int) -> str: ...
 @overload
-def told_ms(milliseconds: None) -> None: ...
-def told_ms(milliseconds: int | None) -> str | None:
+def format_milliseconds(milliseconds: None) -> None: ...
+def format_milliseconds(milliseconds: int | None) -> str | None:
     """Write a timestamp that is stored as milliseconds since 1970; nothing stays nothing."""
-    return None if milliseconds is None else told(datetime.fromtimestamp(milliseconds / 1000, UTC))
+    return None if milliseconds is None else format_timestamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 def read_timestamp(value: object) -> datetime | None:

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from aiproject.adapters.http.timestamps import read_timestamp, told
+from aiproject.adapters.http.timestamps import format_timestamp, read_timestamp
 
 
 def test_written_in_utc_with_milliseconds() -> None:
-    assert told(datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)) == "2026-03-01T12:00:00.123Z"
-    assert told(datetime(2026, 3, 1, 20, tzinfo=timezone(timedelta(hours=8)))) == "2026-03-01T12:00:00.000Z"
-    assert told(None) is None
+    assert format_timestamp(datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)) == "2026-03-01T12:00:00.123Z"
+    assert format_timestamp(datetime(2026, 3, 1, 20, tzinfo=timezone(timedelta(hours=8)))) == "2026-03-01T12:00:00.000Z"
+    assert format_timestamp(None) is None
 
 
 @pytest.mark.parametrize("text", ["2026-03-01T12:00:00Z", "2026-03-01T20:00:00+08:00", "2026-03-01T12:00:00.000+00:00"])
