@@ -26,7 +26,8 @@ import uvloop
 
 from aiproject.adapters import log as logging_setup
 from aiproject.adapters.fault_points import arm
-from aiproject.adapters.http.connections import connection_limit, guarded
+from aiproject.adapters.http.connections import connection_limit, guarded, websocket_options
+from aiproject.adapters.http.server_version import check_server_version
 from aiproject.adapters.log import get_logger
 from aiproject.administration.setup import SetupCode
 from aiproject.calls.running import RunningCalls
@@ -35,6 +36,7 @@ from aiproject.config.iflytek import IflytekCredentials
 from aiproject.config.settings import Settings
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.messages.formatting import Language, format_error
+from aiproject.web.app import WEBSOCKET_PATHS
 from aiproject.web.dialects import DIALECTS
 from aiproject.wiring import connection_counts, open_application
 
@@ -168,6 +170,7 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
     It opens everything when it is run and closes everything at its end, which comes, drained, after its attribute
     ``should_exit`` was set; ``force_exit`` cuts the grace short.
     """
+    check_server_version()
     config = uvicorn.Config(
         app=_no_app,
         loop="uvloop",
@@ -177,8 +180,9 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
             counts=connection_counts(serving.settings, connection_limit(serving.settings.max_connections)),
             reader_timeout=serving.settings.reader_timeout,
             dialects=DIALECTS,
+            websocket_paths=WEBSOCKET_PATHS,
         ),
-        ws="none",
+        **websocket_options(WEBSOCKET_PATHS),
         lifespan="off",
         log_config=None,
         access_log=False,

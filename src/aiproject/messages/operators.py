@@ -40,6 +40,10 @@ OPERATOR_DETAILS: Final[Mapping[Detail, Text]] = {
         "无法读取 AIPROJECT_REDIS_URL：redis://[:password@]host[:port][/number]",
         "AIPROJECT_REDIS_URL cannot be read: redis://[:password@]host[:port][/number]",
     ),
+    Detail.SERVER_VERSION_UNSUPPORTED: Text(
+        "已安装的是 uvicorn {version}，而本版本用 uvicorn{range} 测试：pip install 'uvicorn{range}'",
+        "uvicorn {version} is installed, and this release is tested with uvicorn{range}: pip install 'uvicorn{range}'",
+    ),
     Detail.FAULT_POINT_UNKNOWN: Text(
         "AIPROJECT_FAULT_POINT：没有名为 {name} 的故障点；可用的有：{names}",
         "AIPROJECT_FAULT_POINT: there is no point {name}; there are: {names}",

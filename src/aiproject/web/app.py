@@ -30,7 +30,11 @@ from aiproject.web.middleware import BODY_TIMEOUT, OPEN, EdgePolicy, with_middle
 from aiproject.web.pages import WithPages
 from aiproject.web.probes import Readiness
 
-__all__ = ["Endpoints", "Readiness", "build_app"]
+__all__ = ["WEBSOCKET_PATHS", "Endpoints", "Readiness", "build_app"]
+
+WEBSOCKET_PATHS = frozenset[str]()
+"""Where a handshake is passed on to the application. An offer of a websocket anywhere else is answered as the plain
+request that it also is, so that there is nothing to refuse."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class AddressLimits:
         self._limit = requests_per_minute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             path = scope["path"]
             if path not in FREE_PATHS and not path.startswith(FREE_PREFIXES):
                 policy = "address-probes" if path in PROBES else "address"

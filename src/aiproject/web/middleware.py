@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -36,6 +37,7 @@ from aiproject.protocols.forwarding import TrustedProxies
 from aiproject.web.dialects import DIALECTS
 from aiproject.web.forwarding import Forwarding
 from aiproject.web.limits import AddressLimits
+from aiproject.web.websockets import answer_faults, log_websocket
 
 __all__ = ["BODY_TIMEOUT", "OPEN", "EdgePolicy", "with_middleware"]
 
@@ -79,19 +81,22 @@ class RequestsMiddleware:
     def __init__(self, app: ASGIApp, dialects: Dialects = DIALECTS) -> None:
         self._dialects = dialects
         self._app = app
-        self._authenticator = _authenticator()
+        self._request_ids = _request_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        identity = next(self._authenticator)
+        identity = next(self._request_ids)
         record: dict[str, object] = {"request_id": identity}
         scope[RECORD] = record
         scope[DIALECTS_KEY] = self._dialects
         # Whatever is added to it until the answer begins goes out with it.
         headers = answer_headers(scope)
         headers[b"x-request-id"] = identity.encode()
+        if scope["type"] == "websocket":
+            await log_websocket(self._app, scope, receive, send, path_to_log)
+            return
         status = 0
         began = time.perf_counter()
 
@@ -119,7 +124,7 @@ class RequestsMiddleware:
             )
 
 
-def _authenticator() -> Iterator[str]:
+def _request_ids() -> Iterator[str]:
     """Yield 24 hexadecimal digits for each request: 11 of the clock's milliseconds, 13 of chance.
 
     In the order of time they stand side by side in the index of the holds; all by chance, nearly each would have a page
@@ -144,10 +149,12 @@ class FaultsMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await answer_faults(self._app, scope, receive, send, partial(self._report_bug, scope))
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = scope[RECORD]
         has_started = False
 
         def watched_send(message: Message) -> Awaitable[None]:
@@ -160,9 +167,13 @@ class FaultsMiddleware:
         except AiProjectError as error:
             await self._answer(scope, send, error, has_started=has_started)
         except Exception as error:  # noqa: BLE001 - answered as 500, logged loudly
-            # Only the place is logged: an exception's text may quote what the caller sent.
-            log.error("bug", error=type(error).__name__, where=_where(error), path=path_to_log(scope["path"]), **record)
+            self._report_bug(scope, error)
             await self._answer(scope, send, error, has_started=has_started)
+
+    def _report_bug(self, scope: Scope, error: Exception) -> None:
+        # Only the place is logged: an exception's text may quote what the caller sent.
+        path = path_to_log(scope["path"])
+        log.error("bug", error=type(error).__name__, where=_where(error), path=path, **scope[RECORD])
 
     async def _answer(self, scope: Scope, send: Send, error: Exception, *, has_started: bool) -> None:
         if has_started:

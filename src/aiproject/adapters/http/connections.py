@@ -25,8 +25,9 @@ from aiproject.adapters.http.http1 import Http1Connection
 from aiproject.adapters.http.languages import accept_language_of
 from aiproject.errors import AiProjectError, BodyTooSlow, HttpFault, TooManyRequests, Unavailable
 from aiproject.protocols.dialects import Dialects, FailedRequest
+from aiproject.protocols.websocket.frames import MAX_MESSAGE_BYTES
 
-__all__ = ["GuardedConnection", "connection_limit", "guarded"]
+__all__ = ["GuardedConnection", "connection_limit", "guarded", "websocket_options"]
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Bytes of a request line and its headers; the four times 8 KiB of common proxies."""
@@ -82,6 +83,17 @@ def guarded(
         dialects=dialects,
         websocket_paths=websocket_paths,
     )
+
+
+def websocket_options(paths: frozenset[str]) -> dict[str, Any]:
+    """Return what uvicorn's configuration says of websockets on these paths; its protocol is loaded for them only.
+
+    Messages are as long as the platform's own may be, and nothing is compressed: a compressed message of some kilobytes
+    would be read into as many megabytes.
+    """
+    if not paths:
+        return {"ws": "none"}
+    return {"ws": "websockets-sansio", "ws_max_size": MAX_MESSAGE_BYTES, "ws_per_message_deflate": False}
 
 
 def connection_limit(wanted: int) -> int:
@@ -197,7 +209,7 @@ class GuardedConnection(Http1Connection):
             return
         self._body_in_piece = 0
         super().data_received(data)
-        if self._is_refused or self.transport.is_closing():
+        if self._is_refused or self.is_upgraded or self.transport.is_closing():
             return
         self._beside_body += len(data) - self._body_in_piece
         self._since_body = 0 if self._body_in_piece else self._since_body + len(data)

@@ -28,6 +28,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from aiproject.adapters.http.exchange import CONTINUE, Exchange
+from aiproject.adapters.http.upgraded import UpgradedConnection
 
 __all__ = ["Http1Connection"]
 
@@ -75,6 +76,7 @@ class Http1Connection(asyncio.Protocol):
         head_bytes: of the headers that have come.
         is_write_paused: the client is behind; nothing more is to be written.
         websocket_paths: where offers of a websocket are taken.
+        is_upgraded: a websocket has taken the connection over.
         on_hang_up: called once when the client hangs up.
     """
 
@@ -113,6 +115,7 @@ class Http1Connection(asyncio.Protocol):
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None  # of the loop's clock; `None`: a request is on its way
         self._is_upgrade_declined = False
+        self.is_upgraded = False
         self._request_ended = 0.0  # of the loop's clock
         self._reset_timer: asyncio.TimerHandle | None = None
         self._next_probe = 0.0  # of the loop's clock
@@ -186,6 +189,7 @@ class Http1Connection(asyncio.Protocol):
     def forget(self) -> None:
         """Serve no more requests: another protocol has taken the connection over."""
         self.server_state.connections.discard(self)
+        self.is_upgraded = True
         self._idle_since = None
 
     # -- the server's calls -------------------------------------------------------------------------------------------
@@ -403,7 +407,7 @@ class Http1Connection(asyncio.Protocol):
         websocket = make_websocket(
             config=self.config, server_state=self.server_state, app_state=self._app_state, _loop=self.loop
         )
-        self.transport.set_protocol(_Upgraded(self, websocket))
+        self.transport.set_protocol(UpgradedConnection(self, websocket))
         websocket.connection_made(self.transport)
         websocket.data_received(b"".join(head) + rest)
 
@@ -449,33 +453,6 @@ class Http1Connection(asyncio.Protocol):
         """Write something harmless, unless it would fall into an answer or the client does not know interim answers."""
         if not self.pipeline and not exchange.response_started and exchange.knows_chunks:
             self.transport.write(CONTINUE)
-
-
-class _Upgraded(asyncio.Protocol):
-    """Passes the transport's calls on to a websocket, and to the connection what it counts."""
-
-    def __init__(self, connection: Http1Connection, websocket: asyncio.Protocol) -> None:
-        self._connection = connection
-        self._websocket = websocket
-        connection.forget()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._websocket.connection_lost(exc)
-        self._connection.connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self._websocket.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        return self._websocket.eof_received()
-
-    def pause_writing(self) -> None:
-        self._websocket.pause_writing()
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._connection.resume_writing()
-        self._websocket.resume_writing()
 
 
 def _new_parser(connection: Http1Connection) -> Any:
