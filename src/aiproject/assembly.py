@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
-import argon2
-
-from aiproject.accounts.core.service import OpenBooks
 from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.log import get_logger
-from aiproject.adapters.passwords import argon2id
 from aiproject.codes import Detail
 from aiproject.config.settings import Settings
 from aiproject.errors import Misconfigured
-from aiproject.ledger.service import Quotas
+
+if TYPE_CHECKING:
+    import argon2
+
+    from aiproject.accounts.core.service import OpenBooks
+    from aiproject.ledger.service import Quotas
 
 __all__ = ["open_database", "opening", "password_profile", "prepare_schema", "signup_voice_ms"]
 
@@ -67,6 +69,8 @@ async def prepare_schema(database: Database) -> None:
 
 def password_profile(settings: Settings) -> argon2.Parameters:
     """Return how passwords are hashed."""
+    from aiproject.adapters.passwords import argon2id  # most commands hash nothing
+
     return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
 
 

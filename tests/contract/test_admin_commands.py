@@ -28,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setenv("AIPROJECT_ARGON2_MEMORY", "19456")
     monkeypatch.setenv("AIPROJECT_ARGON2_PASSES", "1")
     monkeypatch.setenv("COLUMNS", "240")
-    monkeypatch.setattr(log, "configure", lambda *_: None)
+    monkeypatch.setattr(log, "configure", lambda *_, **__: None)
 
     def run(*words: str, stdin: str = f"{PASSWORD}\n", status: int = 0) -> Result:
         result = CliRunner().invoke(app, list(words), input=stdin)

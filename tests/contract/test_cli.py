@@ -36,7 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, data: Path) -> Run:
     monkeypatch.setenv("AIPROJECT_DATA_DIR", str(data))
     monkeypatch.setenv("COLUMNS", "200")
     # Logging is the process's own; here that is pytest's.
-    monkeypatch.setattr(log, "configure", lambda *_: None)
+    monkeypatch.setattr(log, "configure", lambda *_, **__: None)
 
     def run(*words: str, stdin: str = "", **variables: str) -> Result:
         for name, value in variables.items():

@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run a command in this process, on a data directory of the test's own."""
     monkeypatch.setenv("AIPROJECT_DATA_DIR", str(tmp_path / "data"))
     # Logging is the process's own; here that is pytest's.
-    monkeypatch.setattr(log, "configure", lambda *_: None)
+    monkeypatch.setattr(log, "configure", lambda *_, **__: None)
 
     def run(*words: str, stdin: str = "") -> Result:
         with capture_logs():
@@ -246,7 +246,7 @@ class TestLogging:
         self, run: Run, monkeypatch: pytest.MonkeyPatch, level: str | None, expected: str
     ) -> None:
         configured: list[str] = []
-        monkeypatch.setattr(log, "configure", lambda level, _: configured.append(level))
+        monkeypatch.setattr(log, "configure", lambda level, *_, **__: configured.append(level))
         if level is not None:
             monkeypatch.setenv("AIPROJECT_LOG_LEVEL", level)
         assert run("voucher", "add", "--tokens", "5").exit_code == 0

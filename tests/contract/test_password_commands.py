@@ -15,7 +15,7 @@ from aiproject.accounts.core.model import Account
 from aiproject.adapters import log
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher
-from aiproject.cli import users
+from aiproject.cli import services
 from aiproject.cli.main import app
 from aiproject.config.loading import load_settings
 from aiproject.errors import LoginFailed, TooManyRequests
@@ -28,8 +28,8 @@ Run = Callable[..., Result]
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run a command in this process, with one account, alice."""
     monkeypatch.setenv("AIPROJECT_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(log, "configure", lambda *_: None)
-    monkeypatch.setattr(users, "PasswordHasher", lambda profile: PasswordHasher(CHEAPEST))
+    monkeypatch.setattr(log, "configure", lambda *_, **__: None)
+    monkeypatch.setattr(services, "PasswordHasher", lambda profile: PasswordHasher(CHEAPEST))
 
     def run(*words: str, stdin: str = "") -> Result:
         result = CliRunner().invoke(app, ["user", *words], input=stdin)
@@ -45,7 +45,7 @@ def log_in(password: str, name: str = "alice") -> Account:
         settings = load_settings()
         database = await Database.open(settings.effective_database_url)
         try:
-            async with users.rooms(settings, database) as (accounts, _):
+            async with services.open_services(settings, database) as (accounts, _):
                 return await accounts.login(name, password)
         finally:
             await database.close()

@@ -131,7 +131,7 @@ def read_settings(*, is_server: bool = False, **overrides: Any) -> Settings:
     """
     settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
     level = settings.log_level if is_server or "log_level" in settings.model_fields_set else "warning"
-    logging_setup.configure(level, settings.log_format)
+    logging_setup.configure(level, settings.log_format, is_lazy=not is_server)
     return settings
 
 

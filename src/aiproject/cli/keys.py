@@ -17,7 +17,8 @@ from aiproject.accounts.api_keys.service import ApiKeys
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Accounts
 from aiproject.cli.common import complain, origin, print_table, read_settings, run, say, tables
-from aiproject.cli.users import MOST, Name, rooms
+from aiproject.cli.services import open_services
+from aiproject.cli.users import MOST, Name
 from aiproject.config.settings import Settings
 from aiproject.ledger.key_limits import day_of
 from aiproject.messages.commands import Line
@@ -32,9 +33,9 @@ LARGEST = MOST // 1000
 
 
 @asynccontextmanager
-async def _rooms() -> AsyncIterator[tuple[Settings, Accounts, ApiKeys]]:
+async def _services() -> AsyncIterator[tuple[Settings, Accounts, ApiKeys]]:
     settings = read_settings()
-    async with tables(settings) as database, rooms(settings, database) as (accounts, _):
+    async with tables(settings) as database, open_services(settings, database) as (accounts, _):
         yield settings, accounts, ApiKeys(database)
 
 
@@ -73,7 +74,7 @@ def add(
     }
 
     async def command() -> None:
-        async with _rooms() as (settings, accounts, keys):
+        async with _services() as (settings, accounts, keys):
             terms = KeyTerms(
                 name,
                 None if expires is None else expires.replace(tzinfo=ZoneInfo(settings.time_zone)).astimezone(UTC),
@@ -97,7 +98,7 @@ def list_(account: Name) -> None:
     """List an account's keys by their public prefixes, with what they have spent."""
 
     async def command() -> None:
-        async with _rooms() as (settings, accounts, keys):
+        async with _services() as (settings, accounts, keys):
             owner: Account = await accounts.named(account)
             zone = ZoneInfo(settings.time_zone)
             now = datetime.now(UTC)
@@ -125,7 +126,7 @@ def revoke(prefix: Annotated[str, typer.Argument(help="The key's public prefix, 
     """Revoke a key for ever, by its prefix."""
 
     async def command() -> None:
-        async with _rooms() as (_, _, keys):
+        async with _services() as (_, _, keys):
             key = await keys.with_prefix(prefix)
             await keys.revoke(key.account_id, key.prefix, origin=origin())
             say(Line.REVOKED, name=key.prefix)

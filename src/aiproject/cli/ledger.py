@@ -21,7 +21,7 @@ from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.assembly import open_database
 from aiproject.cli.common import origin, out, print_table, read_settings, run, say
-from aiproject.cli.users import rooms
+from aiproject.cli.services import open_services
 from aiproject.codes import Detail
 from aiproject.config.settings import Settings
 from aiproject.errors import InvalidInput, Misconfigured
@@ -154,7 +154,7 @@ def export(
     async def command() -> None:
         settings = read_settings()
         async with _books(settings) as database:
-            async with rooms(settings, database) as (accounts, _):
+            async with open_services(settings, database) as (accounts, _):
                 found = await accounts.named(account)
             write = _csv_writer() if format_ is Format.CSV else _write_json
             async for entry in Receipts(database).all(found.account_id):
@@ -186,7 +186,7 @@ def losses(
         async with _books(settings) as database:
             account_id = None
             if account is not None:
-                async with rooms(settings, database) as (accounts, _):
+                async with open_services(settings, database) as (accounts, _):
                     account_id = (await accounts.named(account)).account_id
             sums = [each async for each in sums_of_losses(database, LossFilter(account_id, reason, days))]
         if as_json:
@@ -226,7 +226,7 @@ def refund(
 
     async def command() -> None:
         settings = read_settings()
-        async with _books(settings) as database, rooms(settings, database) as (accounts, quotas):
+        async with _books(settings) as database, open_services(settings, database) as (accounts, quotas):
             found = await accounts.named(account)
             refunded = await quotas.refund(found, request_id, attempt=attempt, origin=origin())
             say(

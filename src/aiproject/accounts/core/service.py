@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from aiproject.accounts.core import store
+from aiproject.accounts.core.directory import AccountDirectory
 from aiproject.accounts.core.fingerprints import uuid_fingerprint
 from aiproject.accounts.core.model import Account, NewAccount, check_new_account, is_askable, refuse_misleading_name
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH, check_new_password
@@ -32,10 +33,6 @@ DRAWS = 5
 
 MAX_UUID_LENGTH = 50
 """Characters of a uuid; the width of the seed's column."""
-
-LIST_PAGE = 500
-"""Accounts read in one go when all are listed."""
-
 
 OpenBooks = Callable[[Connection, int], Awaitable[None]]
 """Gives a new account its quota: called with the transaction that opens it, and its number."""
@@ -93,7 +90,7 @@ class OwnPassword:
         return StoredPassword(self._account, stored, is_disabled=self._account.is_disabled)
 
 
-class Accounts:
+class Accounts(AccountDirectory):
     """Registration, login and identity.
 
     Args:
@@ -114,7 +111,7 @@ class Accounts:
         self._login_throttle = login_throttle or LoginThrottle(database)
         self._verifier = PasswordVerifier(passwords, self._login_throttle)
         self._directory = AccountPasswords(database)
-        self._database = database
+        super().__init__(database)
         self._passwords = passwords
         self._open_books = open_books
         self._password_min_length = password_min_length
@@ -348,32 +345,6 @@ class Accounts:
             await self._login_throttle.wrong_guess(ThrottleScope.UUID, name=None, address=address)
             raise AccountUnknown
         return account
-
-    async def named(self, username: str) -> Account:
-        """Return the account with this name.
-
-        Raises:
-            AccountUnknown: there is none.
-        """
-        if not is_askable(username):
-            raise AccountUnknown
-        async with self._database.connect() as connection:
-            found = await store.by_name(connection, username)
-        if found is None:
-            raise AccountUnknown
-        return found[0]
-
-    async def all(self) -> AsyncIterator[Account]:
-        """Yield every account in the order of names, a page at a time."""
-        after = ""
-        while True:
-            async with self._database.connect() as connection:
-                page = await store.listed(connection, after=after, limit=LIST_PAGE)
-            for account in page:
-                yield account
-            if len(page) < LIST_PAGE:
-                return
-            after = page[-1].name_key
 
     async def set_disabled(self, username: str, disabled: bool, *, origin: AuditContext | None = None) -> Account:
         """Disable an account (login and calls are refused from then on) or enable it again.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import Insert, delete, update
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.db.schema import signup_count as counts
@@ -34,6 +34,10 @@ def _ensure(dialect: str, day: int, subject: str) -> Insert:
         case "sqlite":
             return sqlite.insert(counts).values(row).on_conflict_do_nothing()
         case "postgresql":
+            from sqlalchemy.dialects import postgresql
+
             return postgresql.insert(counts).values(row).on_conflict_do_nothing()
         case _:
+            from sqlalchemy.dialects import mysql
+
             return mysql.insert(counts).values(row).on_duplicate_key_update(day=counts.c.day)

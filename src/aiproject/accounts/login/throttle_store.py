@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Insert, and_, delete, func, or_, select, update
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.login.throttle_rules import FailureCount
@@ -112,10 +112,14 @@ def _ensure(dialect: str, keys: Sequence[Key], now: int) -> Insert:
         case "sqlite":
             return sqlite.insert(guards).values(rows).on_conflict_do_nothing()
         case "postgresql":
+            from sqlalchemy.dialects import postgresql
+
             statement = postgresql.insert(guards).values(rows)
             # Not DO NOTHING: that locks nothing, and a sweep could take the row away.
             return statement.on_conflict_do_update(
                 index_elements=["realm", "subject"], set_={"realm": statement.excluded.realm}
             )
         case _:
+            from sqlalchemy.dialects import mysql
+
             return mysql.insert(guards).values(rows).on_duplicate_key_update(realm=guards.c.realm)

@@ -1,13 +1,15 @@
-"""Schema migrations: Alembic's scripts, and the two calls that the rest of the house needs.
+"""Schema migrations: Alembic's scripts, and the calls that the rest of the application needs.
 
-`upgrade` brings a database to the schema of this release, whether it is empty, of an earlier release, or of the
-original AiProject (a table ``user`` as the seed documents it). `status` says where a database stands.
+`upgrade` brings a database to the schema of this release, whether it is empty, of an earlier release, or of the legacy
+application (a table ``user`` as its documentation describes it). `status` says where a database stands; it reads
+Alembic's table by itself, since every command calls it, and importing Alembic would take as long as the rest of a
+command.
 
-House rules for a migration (``versions/v0002_….py``):
+Rules for a migration (``versions/v0002_….py``):
 
 - It can be run again after it was broken off anywhere: MySQL commits at each DDL statement, so look before each step.
 - It checks everything that may block it before it changes anything, and raises `MigrationBlocked`.
-- It tells what it did to the operator's data by ``note(…)``.
+- It reports what it did to the operator's data by ``note(…)``.
 - The previous release still runs beside it, wherever that is possible.
 """
 
@@ -21,12 +23,9 @@ import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.adapters.db.engine import Database
@@ -34,6 +33,9 @@ from aiproject.adapters.db.errors import TransientConflict
 from aiproject.adapters.db.sqlite import MAINTENANCE_SECONDS
 from aiproject.codes import Detail
 from aiproject.errors import Misconfigured, Unavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 __all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "settled_status", "status", "upgrade"]
 
@@ -124,7 +126,9 @@ async def upgrade(database: Database) -> UpgradeReport:
 
 
 def alembic_config(connection: sa.Connection | None = None, notes: list[str] | None = None) -> Config:
-    """Alembic's configuration for our scripts, which lie in this package; there is no ``alembic.ini``."""
+    """Return Alembic's configuration for the scripts of this package; there is no ``alembic.ini``."""
+    from alembic.config import Config
+
     config = Config(stdout=io.StringIO())
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -133,18 +137,27 @@ def alembic_config(connection: sa.Connection | None = None, notes: list[str] | N
     return config
 
 
-def _status(connection: sa.Connection) -> SchemaStatus:
-    script = ScriptDirectory.from_config(alembic_config())
-    head = script.get_current_head()
-    if head is None:
+def revisions() -> list[str]:
+    """Return the revisions of this release in their order, by the names of the scripts, ``v0002_….py``."""
+    found = sorted(path.name[1:5] for path in (Path(__file__).parent / "versions").glob("v[0-9][0-9][0-9][0-9]_*.py*"))
+    if not found:
         raise RuntimeError("the package holds no migration scripts")
-    current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
-    has_users = sa.inspect(connection).has_table("user")
-    known = {revision.revision for revision in script.walk_revisions()}
+    return list(dict.fromkeys(found))
+
+
+def _status(connection: sa.Connection) -> SchemaStatus:
+    known = revisions()
+    inspector = sa.inspect(connection)
+    current = None
+    if inspector.has_table(VERSION_TABLE):
+        # Alembic's table has one row, or none before the first migration has ended.
+        versions = sa.select(sa.column("version_num", sa.String)).select_from(sa.table(VERSION_TABLE))
+        current = connection.execute(versions).scalar_one_or_none()
+    has_users = inspector.has_table("user")
     return SchemaStatus(
         current=current,
-        head=head,
-        is_current=current == head,
+        head=known[-1],
+        is_current=current == known[-1],
         is_empty=current is None and not has_users,
         is_foreign=current is None and has_users,
         is_newer=current is not None and current not in known,
@@ -152,6 +165,8 @@ def _status(connection: sa.Connection) -> SchemaStatus:
 
 
 def _migrate(connection: sa.Connection, notes: list[str]) -> None:
+    from alembic import command
+
     has_versions = sa.inspect(connection).has_table(VERSION_TABLE)
     try:
         command.upgrade(alembic_config(connection, notes), "head")
