@@ -32,7 +32,7 @@ INSTALLS = re.compile(r"^(git clone .*|make run)$", re.MULTILINE)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # half a minute of two processors, which other tests may be using
+@pytest.mark.timeout(600)  # half a minute of two processors, which other tests may be using
 def test_the_commands_print_what_the_pages_show(
     tmp_path: Path, service_program: Callable[[str], str], machine_program: Callable[[str], str]
 ) -> None:

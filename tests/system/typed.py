@@ -15,8 +15,8 @@ VOLATILE = (
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:Z|\+00:00)?",
     r"cht[0-9a-f]+@dx[0-9a-f]+",
     r"sk-[0-9a-z]{10,}",
+    r"\b\d{12,17}\b",
     r"\b[0-9a-f]{64}\b|\b[0-9a-f]{32}\b|\b[0-9a-f]{24}\b|\b[0-9a-f]{16}\b",
-    r"\b\d{12,16}\b",
     r"curl/[\d.]+",
 )
 """What differs between two runs: times, the platform's ids, keys, hashes, ids, account numbers, curl's version."""
