@@ -52,7 +52,7 @@ def add(
         typer.Option(help="owner, admin or auditor; if not given, owner for the first one and admin for others."),
     ] = None,
 ) -> None:
-    """Make an administrator; the password is asked for, or read from standard input."""
+    """Create an administrator; prompts for the password, or reads it from standard input."""
     password = read_password()
 
     async def command() -> None:
@@ -86,7 +86,7 @@ def list_() -> None:
 
 @app.command()
 def remove(name: Name) -> None:
-    """Remove an administrator, though never the last owner; every token of theirs is void at once."""
+    """Remove an administrator, but never the last owner; all their tokens are invalid at once."""
 
     async def command() -> None:
         async with _administrators() as found:
@@ -98,7 +98,7 @@ def remove(name: Name) -> None:
 
 @app.command()
 def password(name: Name) -> None:
-    """Give an administrator another password, asked for or read from standard input; ends all sessions and the lock."""
+    """Set another password of an administrator, prompted for or read from standard input; ends all sessions."""
     new = read_password()
 
     async def command() -> None:
@@ -111,7 +111,7 @@ def password(name: Name) -> None:
 
 @app.command("adopt")
 def adopt_() -> None:
-    """Take over administrators, vouchers and redemptions from the original project's tables in this database.
+    """Import administrators, vouchers and redemptions from the original project's tables in this database.
 
     May be repeated.
     """
@@ -130,7 +130,7 @@ def adopt_() -> None:
 
 @app.command()
 def role(name: Name, role: Annotated[Role, typer.Argument(help="owner, admin or auditor.")]) -> None:
-    """Give an administrator another role; ends all sessions."""
+    """Change an administrator's role; ends all their sessions."""
 
     async def command() -> None:
         async with _administrators() as found:

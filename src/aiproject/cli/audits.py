@@ -27,17 +27,19 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
-Actor = Annotated[str | None, typer.Option(help="Only acts of this administrator or operating system's user.")]
-Action = Annotated[str | None, typer.Option(help="Only this action, or, with a dot at the end, all such: user.")]
+Actor = Annotated[str | None, typer.Option(help="Only acts of this administrator or operating system user.")]
+Action = Annotated[
+    str | None, typer.Option(help="Only this action; with a dot at the end, all that begin with it: user.")
+]
 
 
 @app.command("list")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Entries at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of entries.")] = 50,
     actor: Actor = None,
     action: Action = None,
 ) -> None:
-    """List entries, the newest first."""
+    """List entries, newest first."""
 
     async def command() -> None:
         table = Table(
@@ -68,7 +70,7 @@ def export(
     actor: Actor = None,
     action: Action = None,
 ) -> None:
-    """Write entries to standard output, the oldest first; the administration page explains the columns."""
+    """Write entries to standard output, oldest first; the page about administration explains the columns."""
 
     async def command() -> None:
         async with tables(read_settings()) as database:
@@ -81,7 +83,7 @@ def export(
 
 @app.command()
 def verify() -> None:
-    """Work the chain of hashes out anew; exit status 0 only if every entry is as it was written."""
+    """Recompute the chain of hashes; exit status 0 only if every entry is as it was written."""
     count = 0
 
     async def command() -> None:

@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def upgrade() -> None:
-    """Bring the database to the current schema; adopts the accounts of an original AiProject database."""
+    """Upgrade the database to the current schema; imports the accounts of an original AiProject database."""
 
     async def command() -> None:
         async with open_database(read_settings()) as database:
@@ -33,7 +33,7 @@ def upgrade() -> None:
 
 @app.command()
 def status() -> None:
-    """Say where the database stands; exit status 0 only if its schema is current."""
+    """Show the state of the database; exit status 0 only if its schema is current."""
     is_current = False
 
     async def command() -> None:

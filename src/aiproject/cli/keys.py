@@ -42,31 +42,35 @@ async def _services() -> AsyncIterator[tuple[Settings, Accounts, ApiKeys]]:
 @app.command()
 def add(
     account: Name,
-    name: Annotated[str, typer.Option(help="What the key is for; its owner's own word.")],
+    name: Annotated[str, typer.Option(help="A name for the key, chosen by its owner.")],
     expires: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="When it ends, in the server's time zone."),
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="When it expires, in the server's time zone."),
     ] = None,
-    tokens: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Tokens that it may spend in all.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Tokens that it may spend in total.")] = None,
     tokens_per_day: Annotated[
-        int | None, typer.Option(min=0, max=LARGEST, help="Tokens that it may spend on one day.")
+        int | None, typer.Option(min=0, max=LARGEST, help="Tokens that it may spend per day.")
     ] = None,
-    pic_times: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Picture recognitions in all.")] = None,
+    pic_times: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Picture recognitions in total.")] = None,
     pic_times_per_day: Annotated[
-        int | None, typer.Option(min=0, max=LARGEST, help="Picture recognitions on one day.")
+        int | None, typer.Option(min=0, max=LARGEST, help="Picture recognitions per day.")
     ] = None,
-    voice_seconds: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Seconds of dictation in all.")] = None,
+    voice_seconds: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, help="Seconds of dictation in total.")
+    ] = None,
     voice_seconds_per_day: Annotated[
-        int | None, typer.Option(min=0, max=LARGEST, help="Seconds of dictation on one day.")
+        int | None, typer.Option(min=0, max=LARGEST, help="Seconds of dictation per day.")
     ] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Calls in any minute.")] = None,
-    concurrent_calls: Annotated[int | None, typer.Option(min=1, help="Calls that run at once.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Tokens in any minute.")] = None,
-    capability: Annotated[list[Meter] | None, typer.Option(help="It may consume this; may be repeated.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Text model that it may ask; may be repeated.")] = None,
-    address: Annotated[list[str] | None, typer.Option(help="Address or network of its users; may be repeated.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Calls per minute.")] = None,
+    concurrent_calls: Annotated[int | None, typer.Option(min=1, help="Concurrent calls.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Tokens per minute.")] = None,
+    capability: Annotated[list[Meter] | None, typer.Option(help="Balance that it may use; may be repeated.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Text model that it may use; may be repeated.")] = None,
+    address: Annotated[
+        list[str] | None, typer.Option(help="Address or network from which it may be used; may be repeated.")
+    ] = None,
 ) -> None:
-    """Make a key; what is not limited is as much as its account has. The key is printed, only now."""
+    """Create a key; without a limit it may use everything that its account has. The key is printed only once."""
     caps = {
         Meter.TOKENS: SpendCap(tokens, tokens_per_day),
         Meter.PIC_TIMES: SpendCap(pic_times, pic_times_per_day),
@@ -123,7 +127,7 @@ def list_(account: Name) -> None:
 
 @app.command()
 def revoke(prefix: Annotated[str, typer.Argument(help="The key's public prefix, as listed: sk-…")]) -> None:
-    """Revoke a key for ever, by its prefix."""
+    """Revoke a key permanently, by its prefix."""
 
     async def command() -> None:
         async with _services() as (_, _, keys):

@@ -52,19 +52,21 @@ def verify_command(
         float | None,
         typer.Option(
             min=0,
-            help="Seconds ago that the lease of an open hold may have run out; if not given, a minute or twice "
-            "AIPROJECT_HOLD_LEASE, by when the sweeper of a running server has closed it.",
+            help="Seconds since an open hold's lease expired, up to which it is no difference; if not given, a minute "
+            "or twice AIPROJECT_HOLD_LEASE, by when the sweeper of a running server has settled it.",
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint: each chain must still hold the head that it had then.")
+        Path | None, typer.Option(help="A checkpoint file: each chain must still contain the head that it had then.")
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option(help=f"The public key that the checkpoint is signed with; {PUBLIC_FILE} of the data directory."),
+        typer.Option(
+            help=f"The public key of the checkpoint's signature; by default {PUBLIC_FILE} of the data directory."
+        ),
     ] = None,
 ) -> None:
-    """Add all books up anew; exit status 0 only if nothing differs. Reads only; servers may run meanwhile."""
+    """Recompute the whole ledger; exit status 0 only if nothing differs. Read-only; servers may run meanwhile."""
     count = 0
 
     async def command() -> None:
@@ -116,10 +118,10 @@ async def _all(*sources: AsyncIterator[Difference] | None) -> AsyncIterator[Diff
 @app.command("checkpoint")
 def checkpoint_command(
     to: Annotated[
-        Path | None, typer.Option("--out", help="File to write; if not given, one more in the data directory.")
+        Path | None, typer.Option("--out", help="File to write; a new one in the data directory if not given.")
     ] = None,
 ) -> None:
-    """Write the heads of all chains, signed, to be kept where nobody who can write the database can reach them."""
+    """Write the signed heads of all chains, to be kept out of reach of whoever can write the database."""
 
     async def command() -> None:
         settings = read_settings()
@@ -149,7 +151,7 @@ def export(
     account: Annotated[str, typer.Option(help="The account's user name.")],
     format_: Annotated[Format, typer.Option("--format", help="csv or jsonl.")] = Format.CSV,
 ) -> None:
-    """Write an account's entries to standard output, the oldest first; the ledger page explains the columns."""
+    """Write an account's entries to standard output, oldest first; the page about the ledger explains the columns."""
 
     async def command() -> None:
         settings = read_settings()
@@ -171,10 +173,10 @@ REASONS = tuple(map(str, (*LossReason, *Outcome)))
 def losses(
     account: Annotated[str | None, typer.Option(help="Only of the account with this user name.")] = None,
     reason: Annotated[str | None, typer.Option(help="Only for this reason, for example moderated.")] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="Only of the last so many days of 24 hours.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line for each sum.")] = False,
+    days: Annotated[float | None, typer.Option(min=0, help="Only of the last days, of 24 hours each.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, one line per sum.")] = False,
 ) -> None:
-    """Show what the platform may bill and nobody paid, by account and reason, the largest first.
+    """List what the platform may bill and nobody paid, by account and reason, largest first.
 
     The quotas page of the documentation says when that is.
     """
@@ -219,10 +221,10 @@ def refund(
     account: Annotated[str, typer.Argument(help="The account's user name.")],
     request_id: Annotated[str, typer.Argument(help="The call's X-Request-Id.")],
     attempt: Annotated[
-        int | None, typer.Option(min=1, help="Which try of the call; the one that was charged if not given.")
+        int | None, typer.Option(min=1, help="The attempt of the call; the one that was charged if not given.")
     ] = None,
 ) -> None:
-    """Give back what one call was charged, once; the audit log says who did."""
+    """Refund what one call was charged, once; the audit log records who did it."""
 
     async def command() -> None:
         settings = read_settings()

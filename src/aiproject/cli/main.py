@@ -23,16 +23,18 @@ COMMANDS = (
     LazyCommand(
         "serve", "serve:serve_command", "Run the server; without iFlytek credentials, with the sandbox inside."
     ),
-    LazyCommand("sandbox", "serve:sandbox_command", "Run only the local stand-in of the iFlytek platform."),
+    LazyCommand(
+        "sandbox", "serve:sandbox_command", "Run only the sandbox, the local stand-in of the iFlytek platform."
+    ),
     LazyCommand("doctor", "doctor:doctor_command", "Check configuration, database, clock and upstream credentials."),
-    LazyCommand("db", "database:app", "Bring a database to the current schema; say where it stands."),
+    LazyCommand("db", "database:app", "Upgrade the database's schema, or show its state."),
     LazyCommand("user", "users:app", "Accounts."),
     LazyCommand("key", "keys:app", "API keys."),
     LazyCommand("voucher", "vouchers:app", "Vouchers (令牌): codes that add quota, once for each account."),
     LazyCommand(
         "ledger",
         "ledger:app",
-        "Prove that the books add up; write entries and checkpoints out; sum up losses; refund a call.",
+        "Verify the ledger, export entries, write checkpoints, list losses, refund calls.",
     ),
     LazyCommand("admin", "admins:app", "Administrators of the HTTP interface and its console."),
     LazyCommand("audit", "audits:app", "The append-only log of administrative acts."),

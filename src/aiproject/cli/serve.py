@@ -89,7 +89,9 @@ def sandbox_command(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 9101,
     speech_model: Annotated[
         Path | None,
-        typer.Option(help="Folder of a sherpa-onnx model to hear with.", envvar="AIPROJECT_SANDBOX_SPEECH_MODEL"),
+        typer.Option(
+            help="Directory of a sherpa-onnx model for speech recognition.", envvar="AIPROJECT_SANDBOX_SPEECH_MODEL"
+        ),
     ] = None,
 ) -> None:
     """Run only the local stand-in of the iFlytek platform; prints what to set to use it."""

@@ -56,7 +56,7 @@ def add(
     email: Annotated[str, typer.Option(help="The owner's e-mail address.")],
     academy: Annotated[str | None, typer.Option(help="The owner's academy.")] = None,
 ) -> None:
-    """Open an account; the password is asked for, or read from standard input."""
+    """Open an account; prompts for the password, or reads it from standard input."""
     password = read_password()
 
     async def command() -> None:
@@ -105,7 +105,7 @@ def disable(
     name: Name,
     undo: Annotated[bool, typer.Option("--undo", help="Enable the account again.")] = False,
 ) -> None:
-    """Refuse login and calls of an account from now on."""
+    """Disable an account: its login and its calls are refused from now on."""
 
     async def command() -> None:
         async with _services() as (accounts, _):
@@ -116,7 +116,7 @@ def disable(
 
 @app.command()
 def password(name: Name) -> None:
-    """Give an account another password, asked for or read from standard input; ends its lock."""
+    """Set another password of an account, prompted for or read from standard input; unlocks the account."""
     new = read_password()
 
     async def command() -> None:
@@ -132,7 +132,7 @@ def password(name: Name) -> None:
 
 @app.command()
 def rotate(name: Name) -> None:
-    """Give an account another uuid: every app that keeps the old one has to log in again."""
+    """Replace an account's uuid: every app that stores the old one has to log in again."""
 
     async def command() -> None:
         async with _services() as (accounts, _):
@@ -146,7 +146,7 @@ def rotate(name: Name) -> None:
 
 @app.command()
 def unlock(name: Name) -> None:
-    """Forget the failed logins of a name, whether it waits or is locked."""
+    """Reset the failed logins of a name, whether it is delayed or locked."""
 
     async def command() -> None:
         from aiproject.audit.service import AuditLog
@@ -164,13 +164,13 @@ def unlock(name: Name) -> None:
 @app.command(context_settings={"ignore_unknown_options": False})
 def grant(
     name: Name,
-    tokens: Annotated[int, typer.Option(min=-MOST, max=MOST, help="Tokens to add; negative takes away.")] = 0,
+    tokens: Annotated[int, typer.Option(min=-MOST, max=MOST, help="Tokens to add; negative subtracts.")] = 0,
     pic_times: Annotated[int, typer.Option(min=-MOST, max=MOST, help="Picture recognitions to add.")] = 0,
     voice_seconds: Annotated[
         int, typer.Option(min=-MOST // 1000, max=MOST // 1000, help="Seconds to add; makes dictation metered.")
     ] = 0,
 ) -> None:
-    """Add quota; negative numbers take away, never below zero."""
+    """Add quota; negative numbers subtract, never below zero."""
 
     async def command() -> None:
         if not (tokens or pic_times or voice_seconds):

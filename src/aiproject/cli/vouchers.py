@@ -36,18 +36,21 @@ def add(
     tokens: Annotated[int, typer.Option(min=0, max=MAX_UNITS, help="Tokens that it adds.")] = 0,
     pic_times: Annotated[int, typer.Option(min=0, max=MAX_UNITS, help="Picture recognitions that it adds.")] = 0,
     name: Annotated[
-        str | None, typer.Option(help="What lists call it; its number if not given. Of several, each gets a number.")
+        str | None,
+        typer.Option(help="Its name in lists; its number if not given. With several, each name gets a number."),
     ] = None,
-    code: Annotated[str | None, typer.Option(help="A code of your own; drawn at random if not given.")] = None,
+    code: Annotated[str | None, typer.Option(help="A code of your choice; generated at random if not given.")] = None,
     audience: Annotated[str | None, typer.Option(help="The academy whose accounts may redeem it.")] = None,
     expires: Annotated[
         str | None,
-        typer.Option(help="When it ends: 2026-12-31 (the end of that day) or 2026-12-31T18:00, local time or +08:00."),
+        typer.Option(
+            help="When it expires: 2026-12-31 (the end of that day) or 2026-12-31T18:00, local time or +08:00."
+        ),
     ] = None,
-    max_uses: Annotated[int | None, typer.Option(min=1, help="Accounts that may redeem it.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many to make, each with a code of its own.")] = 1,
+    max_uses: Annotated[int | None, typer.Option(min=1, help="Number of accounts that may redeem it.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of vouchers, each with its own code.")] = 1,
 ) -> None:
-    """Make vouchers and print their codes, one a line."""
+    """Create vouchers and print their codes, one per line."""
 
     async def command() -> None:
         expires_at = None if expires is None else _end(expires)
@@ -90,13 +93,13 @@ def list_() -> None:
 
 @app.command()
 def enable(name: Name) -> None:
-    """Let a voucher be redeemed again."""
+    """Allow a voucher to be redeemed again."""
     _switch(name, True)
 
 
 @app.command()
 def disable(name: Name) -> None:
-    """Let nobody redeem a voucher any more; what was redeemed stays."""
+    """Stop a voucher from being redeemed; what was redeemed remains."""
     _switch(name, False)
 
 
