@@ -1,6 +1,6 @@
 """``/docs``: Swagger UI over the description at ``/openapi.json``, without a request to any other host.
 
-Why Starlette and files of another package: docs/decisions/0031-declared-bodies.md.
+Why Starlette and files of another package: docs/decisions/0032-declared-bodies.md.
 """
 
 from __future__ import annotations

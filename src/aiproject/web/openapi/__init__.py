@@ -1,6 +1,6 @@
 """The OpenAPI description, generated from the declarations beside the routes; at ``/openapi.json``, shown at ``/docs``.
 
-Texts are in Chinese, as are the operations' messages by default. Why so: docs/decisions/0031-declared-bodies.md.
+Texts are in Chinese, as are the operations' messages by default. Why so: docs/decisions/0032-declared-bodies.md.
 """
 
 from __future__ import annotations
