@@ -83,3 +83,18 @@ def test_the_files_that_a_page_names_exist(page: str) -> None:
     clone = DOCS.parent
     for name in _named_files(both(page)[0]):
         assert any((root / name).exists() for root in (clone, clone / "src" / "aiproject", clone / "tests")), name
+
+
+def test_the_constants_that_the_architecture_page_names_are_where_it_says() -> None:
+    source = DOCS.parent / "src" / "aiproject"
+    rows = [line for line in both("explanation/architecture.md")[0].splitlines() if line.startswith("| ")]
+    named = {
+        (constant, tuple(re.findall(r"`([\w/]+\.py)`", row)))
+        for row in rows
+        for constant in re.findall(r"`([A-Z][A-Z_]+)`", row)
+        if ".py`" in row and not constant.startswith("AIPROJECT_")
+    }
+    assert len(named) > 10
+    for constant, files in named:
+        texts = [(source / name).read_text("utf-8") for name in files if (source / name).is_file()]
+        assert any(re.search(rf"^_?{constant}\b.* = ", text, re.MULTILINE) for text in texts), (constant, files)
