@@ -44,6 +44,7 @@ from aiproject.errors import (
 from aiproject.ledger.model import Meter
 from aiproject.ledger.service import LeaseTimes, Quotas
 from aiproject.ledger.verify import verify
+from aiproject.messages.formatting import Language, Message
 from aiproject.vouchers.model import CodeTaken, VoucherNameTaken
 from aiproject.vouchers.service import Vouchers
 from bookkeeping import open_account, reread
@@ -51,6 +52,10 @@ from bookkeeping import open_account, reread
 ORIGIN = AuditContext(Actor(ActorKind.ADMINISTRATOR, "boss"), "192.0.2.1", "request-1")
 PASSWORD = "four different horses"
 NEW_PASSWORD = "five different horses"
+
+
+def lines(left: list[Message]) -> list[str]:
+    return [message.text(Language.EN) for message in left]
 
 
 class CountingHasher(PasswordHasher):
@@ -612,7 +617,7 @@ class TestAdopting:
                 )
         done = await adopt(database, ORIGIN)
         assert done.redemptions == 1
-        assert "2 redemptions: their account or their voucher is not here" in done.left
+        assert "2 redemptions: their account or their voucher is not here" in lines(done.left)
         vouchers = Vouchers(database)
         with pytest.raises(VoucherRedeemed):
             await vouchers.redeem(ann, "9f8e7d6c")
@@ -632,7 +637,7 @@ class TestAdopting:
             )
         done = await adopt(database, ORIGIN)
         assert (done.vouchers, done.redemptions) == (1, 1)
-        assert "voucher Old: there is one with its code or its name" in done.left
+        assert "voucher Old: there is one with its code or its name" in lines(done.left)
         with pytest.raises(VoucherUnusable):
             await vouchers.redeem(ann, "a1b2c3d4")
         with pytest.raises(VoucherRedeemed):
@@ -641,7 +646,9 @@ class TestAdopting:
     async def test_redemptions_that_name_nothing(self, database: Database) -> None:
         async with database.begin() as connection:
             await connection.exec_driver_sql("CREATE TABLE user_token (number INT)")
-        assert (await adopt(database, ORIGIN)).left == ["the table user_token: no columns that name a user and a token"]
+        assert lines((await adopt(database, ORIGIN)).left) == [
+            "the table user_token: no columns that name a user and a token"
+        ]
 
     async def test_where_there_is_nothing(self, database: Database) -> None:
         done = await adopt(database, ORIGIN)

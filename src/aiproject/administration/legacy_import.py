@@ -20,6 +20,8 @@ from aiproject.administration.model import Administrator, Role
 from aiproject.audit.model import AuditContext, Fact
 from aiproject.audit.store import record
 from aiproject.errors import InvalidInput
+from aiproject.messages.commands import Line
+from aiproject.messages.formatting import Message
 from aiproject.vouchers import store as voucher_store
 from aiproject.vouchers.model import Voucher, check_new_voucher, normal_code
 from aiproject.vouchers.service import facts as voucher_facts
@@ -29,12 +31,12 @@ __all__ = ["Adopted", "adopt"]
 
 @dataclass(slots=True)
 class Adopted:
-    """What was imported, and a sentence for each row that was not."""
+    """What was imported, and a message for each row that was not."""
 
     administrators: int = 0
     vouchers: int = 0
     redemptions: int = 0
-    left: list[str] = field(default_factory=list)
+    left: list[Message] = field(default_factory=list)
 
 
 async def adopt(database: Database, origin: AuditContext) -> Adopted:
@@ -58,11 +60,11 @@ async def _administrator(
     name, password = str(row["Admin"] or "").strip(), str(row["PassWord"] or "")
     key = name_key(name) if is_askable(name) else ""
     if not key or len(name) > MAX_NAME_LENGTH or len(key) > NAME_KEY_LENGTH:
-        done.left.append("an administrator whose name cannot be used")
+        done.left.append(Message(Line.LEFT_ADMINISTRATOR_UNNAMED))
     elif not 0 < len(password) <= PASSWORD_HASH_LENGTH:
-        done.left.append(f"administrator {name}: without a usable password")
+        done.left.append(Message(Line.LEFT_ADMINISTRATOR_WITHOUT_PASSWORD, {"name": name}))
     elif await store.by_name(connection, name) is not None:
-        done.left.append(f"administrator {name}: there is one of this name")
+        done.left.append(Message(Line.LEFT_ADMINISTRATOR_THERE, {"name": name}))
     else:
         now = datetime.now(UTC)
         role = Role.OWNER if row["Auth"] == 1 else Role.ADMIN
@@ -87,10 +89,10 @@ async def _voucher(connection: Connection, row: Mapping[str, Any], origin: Audit
             now=datetime.now(UTC),
         )
     except InvalidInput as error:
-        done.left.append(f"voucher {name}: {error}")
+        done.left.append(Message(Line.LEFT_VOUCHER_REFUSED, {"name": name, "reason": error}))
         return
     if await _taken_over(connection, new.code, name) is not None:
-        done.left.append(f"voucher {name}: there is one with its code or its name")
+        done.left.append(Message(Line.LEFT_VOUCHER_THERE, {"name": name}))
         return
     await voucher_store.add(connection, [replace(new, is_available=bool(row["Available"]))])
     after: dict[str, Fact] = {**voucher_facts(new), "is_available": bool(row["Available"])}
@@ -116,7 +118,7 @@ async def _redemptions(connection: Connection, origin: AuditContext, done: Adopt
     try:
         pairs = await legacy_store.redemptions(connection)
     except legacy_store.ColumnsUnknown:
-        done.left.append(f"the table {legacy_store.REDEMPTIONS}: no columns that name a user and a token")
+        done.left.append(Message(Line.LEFT_REDEMPTIONS_TABLE, {"table": legacy_store.REDEMPTIONS}))
         return
     redeemers: dict[str, set[str]] = {}
     for uuid, token in pairs:
@@ -133,7 +135,7 @@ async def _redemptions(connection: Connection, origin: AuditContext, done: Adopt
         if voucher is not None:
             await _redeemed(connection, voucher, known, origin, done)
     if unknown:
-        done.left.append(f"{unknown} redemptions: their account or their voucher is not here")
+        done.left.append(Message(Line.LEFT_REDEMPTIONS, {"count": unknown}))
 
 
 async def _redeemed(

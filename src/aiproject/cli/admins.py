@@ -16,7 +16,7 @@ from aiproject.administration.legacy_import import adopt
 from aiproject.administration.model import Role
 from aiproject.administration.service import Administrators, Change
 from aiproject.assembly import password_profile
-from aiproject.cli.common import origin, out, print_table, read_password, read_settings, run, say, tables
+from aiproject.cli.common import language, origin, out, print_table, read_password, read_settings, run, say, tables
 from aiproject.config.settings import Settings
 from aiproject.messages.commands import Line
 
@@ -119,8 +119,8 @@ def adopt_() -> None:
     async def command() -> None:
         async with tables(read_settings()) as database:
             done = await adopt(database, origin())
-        for line in done.left:
-            say(Line.LEFT, line=line)
+        for message in done.left:
+            say(Line.LEFT, line=message.text(language()))
         out.print(f"administrators {done.administrators}", highlight=False)
         out.print(f"vouchers       {done.vouchers}", highlight=False)
         out.print(f"redemptions    {done.redemptions}", highlight=False)

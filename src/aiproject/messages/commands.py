@@ -78,6 +78,13 @@ class Line(StrEnum):
     UUID_CHANGED_OF = "UUID_CHANGED_OF"
     ROLE_OF = "ROLE_OF"
     LEFT = "LEFT"
+    LEFT_ADMINISTRATOR_UNNAMED = "LEFT_ADMINISTRATOR_UNNAMED"
+    LEFT_ADMINISTRATOR_WITHOUT_PASSWORD = "LEFT_ADMINISTRATOR_WITHOUT_PASSWORD"  # noqa: S105 - a code
+    LEFT_ADMINISTRATOR_THERE = "LEFT_ADMINISTRATOR_THERE"
+    LEFT_VOUCHER_REFUSED = "LEFT_VOUCHER_REFUSED"
+    LEFT_VOUCHER_THERE = "LEFT_VOUCHER_THERE"
+    LEFT_REDEMPTIONS_TABLE = "LEFT_REDEMPTIONS_TABLE"
+    LEFT_REDEMPTIONS = "LEFT_REDEMPTIONS"
     VOUCHER_STATE = "VOUCHER_STATE"
     KEY_SHOWN_ONCE = "KEY_SHOWN_ONCE"
     CHECKPOINT_OF = "CHECKPOINT_OF"
@@ -254,6 +261,23 @@ LINES: Final[Mapping[Line, Text]] = {
     Line.UUID_CHANGED_OF: Text("已更换 {name} 的 uuid", "changed the uuid of {name}"),
     Line.ROLE_OF: Text("{name} 的角色是 {role}", "{name} is {role}"),
     Line.LEFT: Text("未接管：{line}", "left: {line}"),
+    Line.LEFT_ADMINISTRATOR_UNNAMED: Text("一位名称不可用的管理员", "an administrator whose name cannot be used"),
+    Line.LEFT_ADMINISTRATOR_WITHOUT_PASSWORD: Text(
+        "管理员 {name}：没有可用的密码", "administrator {name}: without a usable password"
+    ),
+    Line.LEFT_ADMINISTRATOR_THERE: Text(
+        "管理员 {name}：已有同名管理员", "administrator {name}: there is one of this name"
+    ),
+    Line.LEFT_VOUCHER_REFUSED: Text("令牌 {name}：{reason}", "voucher {name}: {reason}"),
+    Line.LEFT_VOUCHER_THERE: Text(
+        "令牌 {name}：已有相同代码或名称的令牌", "voucher {name}: there is one with its code or its name"
+    ),
+    Line.LEFT_REDEMPTIONS_TABLE: Text(
+        "表 {table}：没有指明用户和令牌的列", "the table {table}: no columns that name a user and a token"
+    ),
+    Line.LEFT_REDEMPTIONS: Text(
+        "{count} 条兑换记录：其账号或令牌不在此处", "{count} redemptions: their account or their voucher is not here"
+    ),
     Line.VOUCHER_STATE: Text("{name} 的状态是 {state}", "{name} is {state}"),
     Line.KEY_SHOWN_ONCE: Text(
         "{name} 的密钥 {prefix}。请保存下面这一行：它不会再次显示。",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from aiproject.codes import Code, Detail, Param, Term
 from aiproject.errors import AiProjectError, Misconfigured, Refused, TooManyRequests, UpstreamFailed
@@ -41,6 +43,26 @@ def format_message(code: MessageCode, language: Language, /, **params: Param) ->
     words = {name: _words(value, language) for name, value in params.items()}
     words.setdefault(AGAIN, format_message(Term.AGAIN_LATER, language) if f"{{{AGAIN}}}" in template else "")
     return template.format(**words)
+
+
+class Message(NamedTuple):
+    """A message that somebody else formats, who knows the reader's language.
+
+    Attributes:
+        code: of the message.
+        params: fill its placeholders; an error by its own message.
+    """
+
+    code: MessageCode
+    params: Mapping[str, Param | AiProjectError] = MappingProxyType({})
+
+    def text(self, language: Language) -> str:
+        """Return the message."""
+        words = {
+            name: format_error(value, language) if isinstance(value, AiProjectError) else value
+            for name, value in self.params.items()
+        }
+        return format_message(self.code, language, **words)
 
 
 def format_error(
