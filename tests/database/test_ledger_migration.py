@@ -15,6 +15,7 @@ from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import ledger_entry, metadata, name_key, user
 from aiproject.ledger.verify import Checked, verify
+from aiproject.messages.formatting import Language
 from power_cut import PowerCut, between_cuts, power_cut_before
 
 OLD_COLUMNS = (
@@ -98,7 +99,8 @@ async def schema_differences(database: Database) -> list[Any]:
 async def test_accounts_get_entries_for_what_they_have(empty: Database) -> None:
     await make_previous_release(empty, ACCOUNTS)
     report = await migrations.upgrade(empty)
-    assert (report.from_revision, report.notes) == ("0001", ("books opened for 3 accounts with a balance",))
+    assert report.from_revision == "0001"
+    assert [note.text(Language.EN) for note in report.notes] == ["books opened for accounts with a balance: 3"]
     assert await read_entries(empty) == OPENED
     checked = Checked()
     assert [difference async for difference in verify(empty, checked=checked)] == []
@@ -111,7 +113,8 @@ async def test_accounts_get_entries_for_what_they_have(empty: Database) -> None:
 
 async def test_of_very_many_accounts_none_is_left_out(empty: Database) -> None:
     await make_previous_release(empty, [account(number, Tokens=number) for number in range(1203)])
-    assert (await migrations.upgrade(empty)).notes == ("books opened for 1202 accounts with a balance",)
+    notes = (await migrations.upgrade(empty)).notes
+    assert [note.text(Language.EN) for note in notes] == ["books opened for accounts with a balance: 1202"]
     assert await read_entries(empty) == [(number, 1, "tokens", number, number) for number in range(1, 1203)]
     assert [difference async for difference in verify(empty)] == []
 

@@ -11,6 +11,7 @@ from aiproject.adapters.db import migrations
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import ledger_entry, user
 from aiproject.ledger.verify import verify
+from aiproject.messages.formatting import Language
 from bookkeeping import open_account, reread
 
 
@@ -45,7 +46,7 @@ async def test_balances_become_entries_that_add_up(database_url: str) -> None:
         await upgrade_to(database, "0001")
         await open_previous(database, Tokens=70, PicTimes=0, VoiceMs=5000, VoiceUsedMs=3000)
         report = await migrations.upgrade(database)
-        assert "books opened for 1 account with a balance" in report.notes
+        assert "books opened for accounts with a balance: 1" in [note.text(Language.EN) for note in report.notes]
         async with database.connect() as connection:
             rows = await connection.execute(
                 sa.select(

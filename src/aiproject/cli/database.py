@@ -6,7 +6,7 @@ import typer
 
 from aiproject.adapters.db import migrations
 from aiproject.assembly import open_database
-from aiproject.cli.common import out, read_settings, run, say
+from aiproject.cli.common import language, out, read_settings, run, say
 from aiproject.messages.commands import Line
 
 __all__ = ["app"]
@@ -23,10 +23,12 @@ def upgrade() -> None:
             report = await migrations.upgrade(database)
             if report.from_revision == report.to_revision:
                 say(Line.SCHEMA_ALREADY_AT, revision=str(report.to_revision))
+            elif report.from_revision is None:
+                say(Line.SCHEMA_MOVED_FROM_NOTHING, after=str(report.to_revision))
             else:
-                out.print(f"{report.from_revision or 'no revision'} -> {report.to_revision}", highlight=False)
+                say(Line.SCHEMA_MOVED, before=report.from_revision, after=str(report.to_revision))
             for note in report.notes:
-                out.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+                out.print(f"  {note.text(language())}", markup=False, highlight=False, soft_wrap=True)
 
     run(command)
 

@@ -67,6 +67,8 @@ TERMS: Final[Mapping[Term, Text]] = {
     Term.EMAIL: Text("邮箱", "The e-mail address"),
     Term.ACADEMY: Text("学院", "The academy"),
     Term.KEY_NAME: Text("密钥名称", "The key's name"),
+    Term.OF_ACCOUNT: Text("账号", "account"),
+    Term.OF_ADMINISTRATOR: Text("管理员", "administrator"),
     Term.AGAIN_LATER: Text("请稍后再试", "please try again later"),
     Term.AGAIN_IN_SECONDS: Text("请在 {seconds} 秒后再试", "please try again in {seconds} s"),
     Term.JPEG_PICTURE: Text("JPEG 图片", "a JPEG picture"),

@@ -85,6 +85,16 @@ class Line(StrEnum):
     LEFT_VOUCHER_THERE = "LEFT_VOUCHER_THERE"
     LEFT_REDEMPTIONS_TABLE = "LEFT_REDEMPTIONS_TABLE"
     LEFT_REDEMPTIONS = "LEFT_REDEMPTIONS"
+    NOTE_TABLE_CREATED = "NOTE_TABLE_CREATED"
+    NOTE_ACCOUNTS_ADOPTED = "NOTE_ACCOUNTS_ADOPTED"
+    NOTE_BALANCES_NEGATIVE = "NOTE_BALANCES_NEGATIVE"
+    NOTE_BALANCES_UNSET = "NOTE_BALANCES_UNSET"
+    NOTE_VALUES_EMPTY = "NOTE_VALUES_EMPTY"
+    NOTE_BOOKS_OPENED = "NOTE_BOOKS_OPENED"
+    NOTE_NAMES_RENEWED = "NOTE_NAMES_RENEWED"
+    NOTE_NAMES_KEPT = "NOTE_NAMES_KEPT"
+    SCHEMA_MOVED = "SCHEMA_MOVED"
+    SCHEMA_MOVED_FROM_NOTHING = "SCHEMA_MOVED_FROM_NOTHING"
     VOUCHER_STATE = "VOUCHER_STATE"
     KEY_SHOWN_ONCE = "KEY_SHOWN_ONCE"
     CHECKPOINT_OF = "CHECKPOINT_OF"
@@ -278,6 +288,31 @@ LINES: Final[Mapping[Line, Text]] = {
     Line.LEFT_REDEMPTIONS: Text(
         "{count} 条兑换记录：其账号或令牌不在此处", "{count} redemptions: their account or their voucher is not here"
     ),
+    Line.NOTE_TABLE_CREATED: Text("已创建 user 表", "table user created"),
+    Line.NOTE_ACCOUNTS_ADOPTED: Text("已接管的账号：{count}", "accounts adopted: {count}"),
+    Line.NOTE_BALANCES_NEGATIVE: Text(
+        "为负而设为 0 的 {name} 余额：{count}（合计 {total}）",
+        "{name} balances set to 0 that were negative: {count} (in all {total})",
+    ),
+    Line.NOTE_BALANCES_UNSET: Text(
+        "未设置而设为 0 的 {name} 余额：{count}",
+        "{name} balances set to 0 that were not set: {count}",
+    ),
+    Line.NOTE_VALUES_EMPTY: Text(
+        "没有 {name} 而填入空值的行：{count}",
+        "rows without {name} that got an empty one: {count}",
+    ),
+    Line.NOTE_BOOKS_OPENED: Text("已为有余额的账号开账：{count}", "books opened for accounts with a balance: {count}"),
+    Line.NOTE_NAMES_RENEWED: Text(
+        "{count} 个{whose}名称在比较时不计入不显示的字符",
+        "{count} {whose} names are compared without the characters that are not displayed",
+    ),
+    Line.NOTE_NAMES_KEPT: Text(
+        "{count} 个{whose}名称看起来与另一个相同，仍可使用；aiproject doctor 会列出它们",
+        "{count} {whose} names look like another one and go on; aiproject doctor lists them",
+    ),
+    Line.SCHEMA_MOVED: Text("{before} -> {after}", "{before} -> {after}"),
+    Line.SCHEMA_MOVED_FROM_NOTHING: Text("无修订 -> {after}", "no revision -> {after}"),
     Line.VOUCHER_STATE: Text("{name} 的状态是 {state}", "{name} is {state}"),
     Line.KEY_SHOWN_ONCE: Text(
         "{name} 的密钥 {prefix}。请保存下面这一行：它不会再次显示。",

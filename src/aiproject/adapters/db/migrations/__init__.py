@@ -33,6 +33,7 @@ from aiproject.adapters.db.errors import TransientConflict
 from aiproject.adapters.db.sqlite import MAINTENANCE_SECONDS
 from aiproject.codes import Detail
 from aiproject.errors import Misconfigured, Unavailable
+from aiproject.messages.formatting import Message
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -56,12 +57,12 @@ class UpgradeReport:
     Attributes:
         from_revision: ``None``: the database had none.
         to_revision: where it stands now.
-        notes: sentences for the operator, in the order of what was done; empty if there was nothing to do.
+        notes: messages for the operator, in the order of what was done; empty if there was nothing to do.
     """
 
     from_revision: str | None
     to_revision: str
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,13 @@ async def upgrade(database: Database) -> UpgradeReport:
             before = await connection.run_sync(_status)
             if before.is_newer:
                 raise Misconfigured(Detail.SCHEMA_NEWER, found=str(before.current), known=str(before.head))
-            notes: list[str] = []
+            notes: list[Message] = []
             if not before.is_current:
                 await connection.run_sync(_migrate, notes)
         return UpgradeReport(before.current, before.head, tuple(notes))
 
 
-def alembic_config(connection: sa.Connection | None = None, notes: list[str] | None = None) -> Config:
+def alembic_config(connection: sa.Connection | None = None, notes: list[Message] | None = None) -> Config:
     """Return Alembic's configuration for the scripts of this package; there is no ``alembic.ini``."""
     from alembic.config import Config
 
@@ -164,7 +165,7 @@ def _status(connection: sa.Connection) -> SchemaStatus:
     )
 
 
-def _migrate(connection: sa.Connection, notes: list[str]) -> None:
+def _migrate(connection: sa.Connection, notes: list[Message]) -> None:
     from alembic import command
 
     has_versions = sa.inspect(connection).has_table(VERSION_TABLE)

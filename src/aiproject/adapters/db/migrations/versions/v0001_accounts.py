@@ -21,6 +21,8 @@ from sqlalchemy.schema import CreateColumn
 from aiproject.adapters.db.migrations import MigrationBlocked
 from aiproject.adapters.db.schema import UtcDateTime, binary_text, new_account_id
 from aiproject.codes import Detail
+from aiproject.messages.commands import Line
+from aiproject.messages.formatting import Message
 from aiproject.protocols.names import exact_name_key
 
 revision = "0001"
@@ -41,12 +43,12 @@ SHOWN = 50
 
 
 def upgrade() -> None:
-    notes: list[str] = op.get_context().config.attributes["notes"]  # type: ignore[union-attr]
+    notes: list[Message] = op.get_context().config.attributes["notes"]  # type: ignore[union-attr]
     connection = op.get_bind()
     table = target_table()
     if not sa.inspect(connection).has_table("user"):
         table.create(connection)
-        notes.append("table user created")
+        notes.append(Message(Line.NOTE_TABLE_CREATED))
         return
     if connection.dialect.name == "postgresql":
         # Nobody may add an account between the survey and the end.
@@ -61,7 +63,7 @@ def upgrade() -> None:
         case _:
             adopt_on_sqlite(connection, found, notes)
     count = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-    notes.append(f"{count} account{'' if count == 1 else 's'} adopted")
+    notes.append(Message(Line.NOTE_ACCOUNTS_ADOPTED, {"count": count}))
 
 
 def target_table() -> sa.Table:
@@ -198,7 +200,7 @@ def rows(connection: sa.Connection, found: Found) -> Iterator[tuple[str, str | N
 # -- what is the same everywhere ---------------------------------------------------------------------------------------
 
 
-def mend_values(connection: sa.Connection, found: Found, notes: list[str]) -> None:
+def mend_values(connection: sa.Connection, found: Found, notes: list[Message]) -> None:
     """Put 0 for balances that are missing or negative, and empty text for missing passwords and addresses."""
     for name in ("Tokens", "PicTimes"):
         if name not in found.columns:
@@ -209,16 +211,16 @@ def mend_values(connection: sa.Connection, found: Found, notes: list[str]) -> No
         ).one()
         if owed[0]:
             connection.execute(found.table.update().where(balance < 0).values({balance.name: 0}))
-            plural = "" if owed[0] == 1 else "s"
-            notes.append(f"{owed[0]} negative {name} balance{plural} (in all {owed[1]}) set to 0")
+            params = {"name": name, "count": owed[0], "total": int(owed[1])}
+            notes.append(Message(Line.NOTE_BALANCES_NEGATIVE, params))
         unset = connection.execute(found.table.update().where(balance.is_(None)).values({balance.name: 0})).rowcount
         if unset:
-            notes.append(f"{unset} unset {name} balance{'' if unset == 1 else 's'} set to 0")
+            notes.append(Message(Line.NOTE_BALANCES_UNSET, {"name": name, "count": unset}))
     for name in ("PassWord", "Email"):
         column = found.column(name)
         empty = connection.execute(found.table.update().where(column.is_(None)).values({column.name: ""})).rowcount
         if empty:
-            notes.append(f"{empty} rows without {name} got an empty one")
+            notes.append(Message(Line.NOTE_VALUES_EMPTY, {"name": name, "count": empty}))
 
 
 def fill_keys(connection: sa.Connection, target: sa.Table) -> None:
@@ -257,7 +259,7 @@ def draw_account_id(moment: datetime, taken: set[int]) -> int:
 # -- MySQL and MariaDB -------------------------------------------------------------------------------------------------
 
 
-def adopt_on_mysql(connection: sa.Connection, found: Found, notes: list[str]) -> None:
+def adopt_on_mysql(connection: sa.Connection, found: Found, notes: list[Message]) -> None:
     """Two ALTERs with the filling between them; each is atomic by itself, and doing it again does nothing new."""
     mend_values(connection, found, notes)
     alter_on_mysql(connection, found, is_filled=False)
@@ -311,7 +313,7 @@ def checks_of(table: sa.Table) -> list[sa.CheckConstraint]:
 # -- PostgreSQL --------------------------------------------------------------------------------------------------------
 
 
-def adopt_on_postgresql(connection: sa.Connection, found: Found, notes: list[str]) -> None:
+def adopt_on_postgresql(connection: sa.Connection, found: Found, notes: list[Message]) -> None:
     """Step by step in the one transaction that the upgrade is here."""
     for name, present in found.columns.items():
         if name != present:
@@ -345,7 +347,7 @@ def adopt_on_postgresql(connection: sa.Connection, found: Found, notes: list[str
 # -- SQLite ------------------------------------------------------------------------------------------------------------
 
 
-def adopt_on_sqlite(connection: sa.Connection, found: Found, notes: list[str]) -> None:
+def adopt_on_sqlite(connection: sa.Connection, found: Found, notes: list[Message]) -> None:
     """Build the table anew and put it in the old one's place: SQLite alters hardly anything.
 
     Foreign keys are off meanwhile, so other tables' references to ``user`` stay and meet the new table.

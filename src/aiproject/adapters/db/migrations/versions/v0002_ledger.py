@@ -16,6 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from aiproject.messages.commands import Line
+from aiproject.messages.formatting import Message
+
 revision = "0002"
 down_revision = "0001"
 
@@ -30,7 +33,7 @@ TABLE_OPTIONS: dict[str, Any] = {
 
 
 def upgrade() -> None:
-    notes: list[str] = op.get_context().config.attributes["notes"]  # type: ignore[union-attr]
+    notes: list[Message] = op.get_context().config.attributes["notes"]  # type: ignore[union-attr]
     connection = op.get_bind()
     inspector = sa.inspect(connection)
     present = {column["name"] for column in inspector.get_columns("user")}
@@ -47,7 +50,7 @@ def upgrade() -> None:
                 index.create(connection)
     opened = open_books(connection)
     if opened:
-        notes.append(f"books opened for {opened} account{'' if opened == 1 else 's'} with a balance")
+        notes.append(Message(Line.NOTE_BOOKS_OPENED, {"count": opened}))
 
 
 def new_columns() -> list[sa.Column[Any]]:

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from alembic import op
 
+from aiproject.codes import Term
+from aiproject.messages.commands import Line
+from aiproject.messages.formatting import Message
 from aiproject.protocols.names import name_key
 
 revision = "0004"
@@ -25,31 +28,31 @@ BATCH = 1000
 class Names(NamedTuple):
     """A table of names, by its columns."""
 
-    what: str
+    whose: Term
     table: sa.TableClause
     number: sa.ColumnClause[int]
     key: sa.ColumnClause[str]
 
 
 def upgrade() -> None:
-    notes: list[str] = op.get_context().config.attributes["notes"]  # type: ignore[union-attr]
+    notes: list[Message] = op.get_context().config.attributes["notes"]  # type: ignore[union-attr]
     connection = op.get_bind()
     signups = signup_table()
     if not sa.inspect(connection).has_table(signups.name):
         signups.create(connection)
-    accounts = names_of("account", "user", "AccountId", "NameKey")
-    administrators = names_of("administrator", "administrator", "admin_id", "name_key")
+    accounts = names_of(Term.OF_ACCOUNT, "user", "AccountId", "NameKey")
+    administrators = names_of(Term.OF_ADMINISTRATOR, "administrator", "admin_id", "name_key")
     for names in (accounts, administrators):
         changed, kept = renew_keys(connection, names)
         if changed:
-            notes.append(f"{changed} {names.what} names are compared without the characters that are not displayed")
+            notes.append(Message(Line.NOTE_NAMES_RENEWED, {"count": changed, "whose": names.whose}))
         if kept:
-            notes.append(f"{kept} {names.what} names look like another one and go on; aiproject doctor lists them")
+            notes.append(Message(Line.NOTE_NAMES_KEPT, {"count": kept, "whose": names.whose}))
 
 
-def names_of(what: str, table: str, number: str, key: str) -> Names:
+def names_of(whose: Term, table: str, number: str, key: str) -> Names:
     columns: tuple[sa.ColumnClause[Any], sa.ColumnClause[Any]] = sa.column(number), sa.column(key)
-    return Names(what, sa.table(table, *columns), *columns)
+    return Names(whose, sa.table(table, *columns), *columns)
 
 
 def renew_keys(connection: sa.Connection, names: Names) -> tuple[int, int]:
