@@ -1,8 +1,8 @@
-"""The seam between errors and the APIs that show them: one dialect for each part of the address space.
+"""The interface between errors and the APIs that display them: one dialect for each part of the address space.
 
-An API is a set of addresses below a prefix, and what clients of these addresses can read. A `Dialect` renders every
-error in that form: those that endpoints raise, faults of HTTP itself (an unknown address, a malformed head), refusals
-of limits, and defects of the server. A new API is one more class; nothing else knows its form.
+An API is a set of addresses below a prefix with a format that their clients understand. A `Dialect` renders every error
+in that format: those that endpoints raise, faults of HTTP itself (an unknown address, a malformed head), refusals by
+limits, and defects of the server. A new API adds one class; nothing else depends on its format.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ __all__ = ["Dialect", "Dialects", "ErrorAnswer", "FailedRequest"]
 
 
 class FailedRequest(NamedTuple):
-    """What a dialect may know of the request that failed; of one that could not be read, as much as was read.
+    """What a dialect may use of the request that failed; if it could not be read completely, the part that was.
 
     Attributes:
-        path: of the address, decoded; ``/`` where the request line was not read.
-        accept_language: the field ``Accept-Language``; ``None``: there is none.
+        path: the decoded path; ``/`` if the request line was not read.
+        accept_language: the value of ``Accept-Language``; ``None`` if the field is missing.
     """
 
     path: str
@@ -26,15 +26,15 @@ class FailedRequest(NamedTuple):
 
 
 class ErrorAnswer(NamedTuple):
-    """An error as an HTTP answer.
+    """An error as an HTTP response.
 
     Attributes:
         status: the HTTP status.
-        body: whole.
-        outcome: what the log calls it; one word.
-        content_type: of the body.
-        headers: more header fields, names in lower case. Those that HTTP asks for by the error or the status
-            (``Retry-After``, ``WWW-Authenticate``, ``Connection``) are added by whoever sends the answer.
+        body: the complete body.
+        outcome: one word for the log.
+        content_type: the media type of the body.
+        headers: further header fields, names in lower case. The sender of the response adds those that HTTP requires
+            for the error or the status (``Retry-After``, ``WWW-Authenticate``, ``Connection``).
     """
 
     status: int
@@ -45,30 +45,30 @@ class ErrorAnswer(NamedTuple):
 
 
 class Dialect(Protocol):
-    """How one API shows errors."""
+    """The format in which one API displays errors."""
 
     @property
     def prefix(self) -> str:
-        """What the paths of its addresses begin with, with a slash at the end unless it is a whole path."""
+        """The prefix of its paths, with a slash at the end unless it is a complete path."""
         ...
 
     def render(self, error: BaseException, request: FailedRequest) -> ErrorAnswer:
-        """Return the answer to a request that failed with ``error``.
+        """Return the response to a request that failed with ``error``.
 
         Args:
-            error: of the tree in `aiproject.errors`; any other is a defect, of which nothing may be shown.
+            error: of the tree in `aiproject.errors`; any other is a defect, of which no details may be displayed.
         """
         ...
 
 
 class Dialects:
-    """All dialects of a server; the longest prefix that fits a path decides.
+    """All dialects of a server; the longest prefix that matches a path decides.
 
     Args:
-        dialects: one of them has the prefix ``/`` and answers whatever no other does.
+        dialects: one of them must have the prefix ``/``, which answers for all other paths.
 
     Raises:
-        ValueError: there is none with the prefix ``/``, or two have the same.
+        ValueError: none has the prefix ``/``, or two have the same prefix.
     """
 
     def __init__(self, dialects: Iterable[Dialect]) -> None:
@@ -78,7 +78,7 @@ class Dialects:
             raise ValueError(f"each prefix must be there once, and one must be /: {prefixes}")
 
     def with_more(self, more: Iterable[Dialect]) -> Dialects:
-        """Return these dialects and others.
+        """Return these dialects together with others.
 
         Raises:
             ValueError: two have the same prefix.
@@ -87,8 +87,8 @@ class Dialects:
 
     def of(self, path: str) -> Dialect:
         """Return the dialect of an address."""
-        return next((each for each in self._dialects if path.startswith(each.prefix)), self._dialects[-1])
+        return next((dialect for dialect in self._dialects if path.startswith(dialect.prefix)), self._dialects[-1])
 
     def render(self, error: BaseException, request: FailedRequest) -> ErrorAnswer:
-        """Return the answer to a request that failed with ``error``, in the dialect of its address."""
+        """Return the response to a request that failed with ``error``, in the dialect of its path."""
         return self.of(request.path).render(error, request)

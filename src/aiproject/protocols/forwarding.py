@@ -72,7 +72,7 @@ class TrustedProxies:
         """Whether ``peer`` is the address of a trusted proxy."""
         return self._is_trusted(peer)
 
-    def origin(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> ForwardedClient:
+    def client(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> ForwardedClient:
         """Return the client of a request.
 
         Args:
@@ -97,14 +97,14 @@ class TrustedProxies:
         return ForwardedClient(first.address, next((chain.scheme for chain in chains if chain.scheme), scheme))
 
     def _follow(self, peer: str, hops: Sequence[_Hop]) -> ForwardedClient:
-        origin = ForwardedClient(peer)
+        client = ForwardedClient(peer)
         for hop in list(reversed(hops))[:MAX_HOPS]:
             if hop.client is None:  # hidden ("unknown") or malformed: what precedes it cannot be trusted
                 break
-            origin = ForwardedClient(str(hop.client), hop.scheme)
-            if not self._is_trusted(origin.address):
+            client = ForwardedClient(str(hop.client), hop.scheme)
+            if not self._is_trusted(client.address):
                 break
-        return origin
+        return client
 
     def _look_up(self, peer: str) -> bool:
         address = parse_address(peer)

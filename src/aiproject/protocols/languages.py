@@ -1,4 +1,4 @@
-"""Which language a reader prefers: from ``Accept-Language``, or from the variables of a POSIX locale."""
+"""The preferred language of a reader: from ``Accept-Language``, or from the variables of a POSIX locale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiproject.messages.formatting import Language
 __all__ = ["locale_language", "preferred_language"]
 
 MAX_HEADER_LENGTH = 1024
-"""Characters of an ``Accept-Language`` that are read; browsers send some dozens."""
+"""Characters of an ``Accept-Language`` that are read; browsers send a few dozen."""
 
 _RANGE = re.compile(
     r"\s*([A-Za-z]{1,8}|\*)((?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*[qQ]\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*)?"
@@ -21,15 +21,15 @@ _LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 def preferred_language(accept_language: str | None) -> Language:
     """Return the language in which to answer a request.
 
-    Of those that are acceptable, the one with the highest quality; of equals, the one that is named first. A range
-    stands for its primary subtag (``zh-TW`` for ``zh``), as in the lookup of RFC 4647, section 3.4; ``*`` for what no
-    other range names. A member that is no range is passed over.
+    This is the acceptable language with the highest quality; of several, the one that is named first. A range stands
+    for its primary subtag (``zh-TW`` for ``zh``), as in the lookup of RFC 4647, section 3.4; ``*`` stands for the
+    languages that no other range names. Malformed members are ignored.
 
     Args:
-        accept_language: the field's value (RFC 9110, section 12.5.4); ``None``: the request has none.
+        accept_language: the field's value (RFC 9110, section 12.5.4); ``None`` if the field is missing.
 
     Returns:
-        `Language.ZH` where nothing is said, or nothing acceptable exists.
+        `Language.ZH` if the field is missing or names no supported language.
     """
     qualities: dict[str, float] = {}
     for subtag, quality in _ranges((accept_language or "")[:MAX_HEADER_LENGTH]):
@@ -48,10 +48,10 @@ def _ranges(header: str) -> Iterator[tuple[str, float]]:
 
 
 def locale_language(environment: Mapping[str, str]) -> Language:
-    """Return the language of commands: that of ``LC_ALL``, ``LC_MESSAGES`` or ``LANG``, the first that is not empty.
+    """Return the language of commands, from ``LC_ALL``, ``LC_MESSAGES`` or ``LANG``: the first that is not empty.
 
     Returns:
-        `Language.ZH` for every locale of Chinese (``zh_CN.UTF-8``, ``zh_TW``), else `Language.EN`.
+        `Language.ZH` for every Chinese locale (``zh_CN.UTF-8``, ``zh_TW``), otherwise `Language.EN`.
     """
     locale = next((environment[name] for name in _LOCALE_VARIABLES if environment.get(name)), "")
     return Language.ZH if re.match(r"zh(?![A-Za-z])", locale) else Language.EN

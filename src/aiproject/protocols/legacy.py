@@ -1,9 +1,9 @@
-"""The legacy API: the shapes of its answers, and the one table from the error tree to them.
+"""The legacy API: the form of its responses, and the only mapping from the error tree to them.
 
-Success is ``{"code": 0, "msg": …, …}``; failure is ``{"code": "NAME", "msg": …}``. Refusals that belong to the contract
-and upstream's failures answer HTTP 200, since existing apps look at ``code`` only then (and repeat the call on any
-other status, voice and picture included); faults of HTTP itself keep their status with the same shape. Refusals of rate
-limits are in between, see `LIMITS_TOLD_WITH_200`.
+Success is ``{"code": 0, "msg": …, …}``; failure is ``{"code": "NAME", "msg": …}``. Refusals that belong to the API's
+contract and failures of providers have HTTP 200, because existing apps read ``code`` only then (and repeat the call on
+any other status, voice and picture included). Faults of HTTP itself keep their status, in the same form. For refusals
+by rate limits, see `LIMITS_WITH_STATUS_200`.
 
 Sources: the legacy API's document, sections on its interfaces; the existing clients' behaviour, sections 1, 9 and 12.
 """
@@ -20,16 +20,16 @@ from aiproject.codes import Code, Param, Success
 from aiproject.messages.formatting import Language, format_error, format_message
 from aiproject.protocols.dialects import ErrorAnswer, FailedRequest
 
-__all__ = ["LIMITS_TOLD_WITH_200", "Failure", "LegacyDialect", "error_number", "failure_of", "json_bytes", "success"]
+__all__ = ["LIMITS_WITH_STATUS_200", "Failure", "LegacyDialect", "error_number", "failure_of", "json_bytes", "success"]
 
 
 class Failure(NamedTuple):
-    """A failure as the legacy API shows it.
+    """A failure as the legacy API displays it.
 
     Attributes:
         status: the HTTP status.
         code: one of `Code`.
-        msg: one sentence for the person at the app.
+        msg: one sentence for the user.
     """
 
     status: int
@@ -44,10 +44,10 @@ _NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
 
 
 def success(message: Success, params: Mapping[str, Param] = _NO_PARAMS, /, **fields: Any) -> dict[str, Any]:
-    """Return a success object in Chinese; ``code`` is the integer 0, as clients test.
+    """Return a success object in Chinese; ``code`` is the integer 0, which clients test for.
 
     Args:
-        params: fill the placeholders of the message.
+        params: the values for the placeholders of the message.
     """
     msg = format_message(message, Language.ZH, **params)
     return {"code": 0, "msg": msg, **fields}
@@ -57,7 +57,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def json_bytes(value: Any) -> bytes:
-    """Serialise an answer, ASCII-escaped as the original's are."""
+    """Serialise a response, ASCII-escaped like those of the original project."""
     return _encode(value).encode("ascii")
 
 
@@ -70,13 +70,13 @@ ERROR_NUMBERS: tuple[tuple[type[BaseException], int], ...] = (
     (errors.QuotaExhausted, 20005),
     (errors.SpendLimitReached, 20005),
 )
-"""``header.code`` of an error frame for failures that carry no vendor code. The vendor uses 10000 to 11999 and 100001
-and up; clients only test for zero."""
+"""``header.code`` of an error frame for failures without a vendor code. The vendor uses 10000 to 11999 and 100001 and
+up; clients only test for zero."""
 
 INTERNAL_ERROR_NUMBER = 20000
 
 
-LIMITS_TOLD_WITH_200: Mapping[str, Code] = {
+LIMITS_WITH_STATUS_200: Mapping[str, Code] = {
     "/auth/login": Code.LOGIN_ERROR,
     "/voiceModel/chat": Code.TOO_MANY_REQUESTS,
     "/PictureToTextModel/chat": Code.TOO_MANY_REQUESTS,
@@ -84,12 +84,12 @@ LIMITS_TOLD_WITH_200: Mapping[str, Code] = {
     "/admin/login": Code.LOGIN_ERROR,
     "/admin/modify_admin": Code.MODIFY_ADMIN_ERROR,
 }
-"""The addresses that refuse callers over a rate limit with HTTP 200, and the code that they use.
+"""The addresses that answer a caller above a rate limit with HTTP 200, and the code of that response.
 
-The original's desktop program sends the first four again at once on any other status, and then shows "网络异常 429" in
-place of the message; its console shows nothing at all on the last two (clients, section 8.2). On every
-other address such a refusal is HTTP 429: the program shows a stream's message whatever its status, nothing of the
-original calls the chat that is not streamed, and a registration is never sent again and would be shown as
+On any other status, the original desktop app immediately repeats the requests to the first four, and then displays
+"网络异常 429" instead of the message; the original console displays nothing at all for the last two (clients, section
+8.2). All other addresses use HTTP 429: the app displays the message of a stream whatever its status, nothing in the
+original project calls the chat that is not streamed, and a registration is never repeated and would be displayed as
 "用户名已存在" with HTTP 200.
 """
 
@@ -108,7 +108,7 @@ STATUSES: Mapping[type[errors.AiProjectError], int] = {
     errors.UpstreamFailed: 200,
     errors.Unavailable: 503,
 }
-"""The HTTP status of an error by its class, or by the nearest class above it; 500 for any other."""
+"""The HTTP status of an error by its class, or by its nearest base class; 500 for any other."""
 
 
 ENDPOINT_CODES: Mapping[str, Code] = {
@@ -118,24 +118,24 @@ ENDPOINT_CODES: Mapping[str, Code] = {
     "/PictureToTextModel/chat": Code.PICTURE_TO_TEXT_ERROR,
     "/user/get_token": Code.USER_GET_TOKEN_ERROR,
 }
-"""What an address calls a failure that has no code of its own; ``APP_QUERY_METHOD_ERROR`` on all others."""
+"""The code of an address for failures without a code of their own; all others use ``APP_QUERY_METHOD_ERROR``."""
 
 OPAQUE_ERRORS: Mapping[str, tuple[type[errors.AiProjectError], ...]] = {
     "/user/get_token": (errors.InvalidInput, errors.AccountUnknown),
 }
-"""Errors that an address answers with its own code and the message of that code alone."""
+"""Errors that an address answers with its own code and only the message of that code."""
 
 
 def failure_of(
     error: BaseException, *, path: str = "", code: Code | None = None, language: Language = Language.ZH
 ) -> Failure:
-    """Return how the legacy API renders ``error``.
+    """Return the legacy API's form of ``error``.
 
     Args:
-        path: of the request; the code of a failure without one of its own depends on it, and the status of a refusal
-            by a rate limit.
-        code: that code, whatever the path.
-        language: the legacy addresses speak Chinese only.
+        path: the path of the request. It determines the code of a failure without one of its own, and the status of a
+            refusal by a rate limit.
+        code: overrides the code that belongs to the path.
+        language: the legacy addresses respond in Chinese only.
     """
     if not isinstance(error, errors.AiProjectError):
         return Failure(500, Code.APP_INTERNAL_ERROR, format_message(Code.APP_INTERNAL_ERROR, language))
@@ -144,15 +144,15 @@ def failure_of(
         return Failure(200, own, format_message(own, language))
     status = _status_of(error)
     name = Code.APP_INTERNAL_ERROR if status == 500 else error.answer_code or own
-    is_read_with_200 = isinstance(error, errors.TooManyRequests) and path in LIMITS_TOLD_WITH_200
-    if is_read_with_200:
-        status, name = 200, LIMITS_TOLD_WITH_200[path]
-    # Nothing of a fault of ours is shown but its code.
+    has_status_200 = isinstance(error, errors.TooManyRequests) and path in LIMITS_WITH_STATUS_200
+    if has_status_200:
+        status, name = 200, LIMITS_WITH_STATUS_200[path]
+    # Of our own defects, only the code is displayed.
     msg = (
         format_message(name, language)
         if status >= 500
-        # The apps show `msg` and nothing of the header.
-        else format_error(error, language, code=own, in_seconds=is_read_with_200)
+        # The apps display `msg` and ignore the header fields, so the waiting time must be in the text.
+        else format_error(error, language, code=own, in_seconds=has_status_200)
     )
     return Failure(status, name, msg)
 
@@ -164,7 +164,7 @@ def _status_of(error: errors.AiProjectError) -> int:
 
 
 class LegacyDialect:
-    """The legacy API's answers to errors; also of the addresses that belong to no API. Implements `Dialect`."""
+    """The legacy API's responses to errors; also used for addresses of no API. Implements `Dialect`."""
 
     prefix = "/"
 
@@ -175,7 +175,7 @@ class LegacyDialect:
 
 
 def error_number(error: BaseException) -> int:
-    """Return ``header.code`` for an error frame inside a stream: the vendor's code where there is one, never 0."""
+    """Return ``header.code`` for an error frame inside a stream: the vendor's code if there is one, never 0."""
     if isinstance(error, errors.UpstreamFailed) and error.code:
         return error.code
     for kind, number in ERROR_NUMBERS:

@@ -1,8 +1,8 @@
-"""The dialect of ``/v1/…``: the legacy shapes, with the status that HTTP has for each case, in the reader's language.
+"""The dialect of ``/v1/…``: the legacy form with HTTP's status for each case, in the reader's language.
 
-The legacy addresses answer 200 to most refusals, for the sake of apps that look no further at any other status. Nothing
-of the kind calls ``/v1``, so there the status says as well what went wrong: 400, 401, 403, 404, 409, 429. They answer
-in the language that ``Accept-Language`` prefers, Chinese if it says nothing.
+The legacy addresses answer most refusals with 200, because existing apps read no body with any other status. None of
+these apps calls ``/v1``, so here the status also indicates the failure: 400, 401, 403, 404, 409, 429. The language is
+the one that ``Accept-Language`` prefers, Chinese without the field.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["UsageDialect", "V1Dialect", "failure_of", "language_headers"]
 def failure_of(
     error: BaseException, *, code: Code = Code.APP_QUERY_METHOD_ERROR, language: Language = Language.ZH
 ) -> legacy.Failure:
-    """Return how ``/v1`` renders ``error``.
+    """Return the form of ``error`` under ``/v1``.
 
     Args:
-        code: what the endpoint calls a failure that has no code of its own.
-        language: of the reader.
+        code: the endpoint's code for failures without a code of their own.
+        language: the language of the reader.
     """
     failure = legacy.failure_of(error, code=code, language=language)
     match error:
@@ -48,12 +48,12 @@ def failure_of(
 
 
 def language_headers(language: Language) -> tuple[tuple[str, str], ...]:
-    """Return the header fields of an answer in a language that depends on the request (RFC 9110, 8.5 and 12.5.5)."""
+    """Return the header fields of a response whose language depends on the request (RFC 9110, 8.5 and 12.5.5)."""
     return ("Content-Language", str(language)), ("Vary", "Accept-Language")
 
 
 class V1Dialect:
-    """The answers of ``/v1/…`` to errors. Implements `Dialect`."""
+    """The responses of ``/v1/…`` to errors. Implements `Dialect`."""
 
     prefix = "/v1/"
 
@@ -65,15 +65,15 @@ class V1Dialect:
         return ErrorAnswer(failure.status, legacy.json_bytes(failure.body()), str(failure.code), headers=headers)
 
     def failure(self, error: BaseException, language: Language) -> legacy.Failure:
-        """Return how an error is rendered in a language."""
+        """Return the form of an error in a language."""
         return failure_of(error, language=language)
 
 
 class UsageDialect(V1Dialect):
-    """The answers of ``/v1/usage`` to errors: older than the rest of ``/v1``, with the statuses of the legacy API."""
+    """The responses of ``/v1/usage`` to errors. It predates the rest of ``/v1`` and has the legacy statuses."""
 
     prefix = "/v1/usage"
 
     def failure(self, error: BaseException, language: Language) -> legacy.Failure:
-        """Return how an error is rendered in a language."""
+        """Return the form of an error in a language."""
         return legacy.failure_of(error, language=language)

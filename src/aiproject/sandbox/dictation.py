@@ -163,11 +163,11 @@ class DictationCall:
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return
             data = message.data.encode() if isinstance(message.data, str) else bytes(message.data)
-            await self._take(data, calls, call)
+            await self._process_frame(data, calls, call)
             if self._ws.closed:
                 return
 
-    async def _take(self, frame: bytes, calls: Calls, call: Call) -> None:
+    async def _process_frame(self, frame: bytes, calls: Calls, call: Call) -> None:
         piece = self._session.receive(frame)
         self._frames += 1
         if self._frames == 1:

@@ -130,18 +130,18 @@ class _EngineProcess:
             write_message(stdin, job)
             answer = read_message(stdout)
         except (OSError, ValueError, msgspec.DecodeError) as error:
-            self._forget(process)
+            self._discard(process)
             raise EngineFailed(f"the engine's process broke down: {type(error).__name__}") from error
         finally:
             timer.cancel()
         if not isinstance(answer, dict):
-            self._forget(process)
+            self._discard(process)
             raise EngineFailed("the engine's process ended")
         if "refused" in answer:
             raise EngineRefused(str(answer["refused"]))
         found = answer.get("ok")
         if not isinstance(found, list):
-            self._forget(process)
+            self._discard(process)
             raise EngineFailed("the engine answered nonsense")
         return found
 
@@ -166,17 +166,17 @@ class _EngineProcess:
         try:
             first = read_message(_pipes(process)[1])
         except (OSError, ValueError, msgspec.DecodeError) as error:
-            self._forget(process)
+            self._discard(process)
             raise EngineFailed("the engine's process did not start") from error
         finally:
             timer.cancel()
         if not isinstance(first, dict) or not first.get("ready"):
-            self._forget(process)
+            self._discard(process)
             reason = first.get("broken", "") if isinstance(first, dict) else ""
             raise EngineFailed(f"the engine cannot be loaded: {reason or 'its process ended'}")
         return process, *_pipes(process)
 
-    def _forget(self, process: subprocess.Popen[bytes]) -> None:
+    def _discard(self, process: subprocess.Popen[bytes]) -> None:
         with self._lock:
             if self._process is process:
                 self._process = None

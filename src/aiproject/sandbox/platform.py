@@ -179,7 +179,7 @@ class Platform:
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Wrap the handler of a service: gateway checks, counters, and cancellation when the sandbox stops."""
 
-        async def guarded(request: web.Request) -> web.StreamResponse:
+        async def wrapper(request: web.Request) -> web.StreamResponse:
             task = asyncio.current_task()
             if task is not None:
                 self._tasks.add(task)
@@ -191,7 +191,7 @@ class Platform:
             with self.calls.call(service) as call:
                 return await handler(request, call)
 
-        return guarded
+        return wrapper
 
     # -- services ------------------------------------------------------------------------------------------------------
 
@@ -364,13 +364,13 @@ def _loopback_only(
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     """Restrict the control API to callers on this machine, whatever address the sandbox listens on."""
 
-    async def guarded(request: web.Request) -> web.Response:
+    async def wrapper(request: web.Request) -> web.Response:
         with suppress(ValueError):
             if ip_address(request.remote or "").is_loopback:
                 return await handler(request)
         return await _not_found(request)
 
-    return guarded
+    return wrapper
 
 
 def _refusal(status: int, message: str) -> web.Response:

@@ -170,12 +170,12 @@ class EngineRecognition:
         self._is_finished = False
         self._changed = asyncio.Event()
         self._started = time.monotonic()
-        self._fed = 0
+        self._samples_received = 0
         self._interim_at = 0
 
     def feed(self, samples: Samples) -> None:
         self._utterances.feed(samples)
-        self._fed += len(samples)
+        self._samples_received += len(samples)
         self._changed.set()
 
     def finish(self) -> None:
@@ -194,7 +194,7 @@ class EngineRecognition:
             elif self._is_finished:
                 return
             elif (sound := self._sound_for_interim()) is not None:
-                self._interim_at = self._fed
+                self._interim_at = self._samples_received
                 words = await self._transcribe(sound, after_text=has_text)
                 if words:
                     yield Piece(words, is_interim=True)
@@ -203,10 +203,10 @@ class EngineRecognition:
                 await self._changed.wait()
 
     def _sound_for_interim(self) -> Samples | None:
-        if not self._wants_interim or self._fed - self._interim_at < _INTERIM:
+        if not self._wants_interim or self._samples_received - self._interim_at < _INTERIM:
             return None
         # A client that sends a whole file at once has no use for interim text, which would only delay the last word.
-        if self._fed > (time.monotonic() - self._started) * RATE * 1.5 + RATE:
+        if self._samples_received > (time.monotonic() - self._started) * RATE * 1.5 + RATE:
             return None
         sound = self._utterances.open_sound
         return sound.copy() if sound is not None and len(sound) <= _MAX_INTERIM else None
@@ -221,12 +221,12 @@ class CannedRecognition:
 
     def __init__(self, *, in_chinese: bool) -> None:
         self._in_chinese = in_chinese
-        self._fed = 0
+        self._samples_received = 0
         self._is_finished = False
         self._changed = asyncio.Event()
 
     def feed(self, samples: Samples) -> None:
-        self._fed += len(samples)
+        self._samples_received += len(samples)
         self._changed.set()
 
     def finish(self) -> None:
@@ -234,22 +234,22 @@ class CannedRecognition:
         self._changed.set()
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        known = (
+        opening = (
             ("【沙盒】", "没有安装", "语音识别引擎，", "这段录音长")
             if self._in_chinese
             else ("[sandbox]", " no speech recogniser", " is installed;", " this recording lasts")
         )
-        said = 0
+        sent = 0
         while not self._is_finished:
-            if said < len(known) and self._fed >= (said + 1) * _INTERIM:
-                yield Piece((known[said],))
-                said += 1
+            if sent < len(opening) and self._samples_received >= (sent + 1) * _INTERIM:
+                yield Piece((opening[sent],))
+                sent += 1
             else:
                 self._changed.clear()
                 await self._changed.wait()
-        for word in known[said:]:
+        for word in opening[sent:]:
             yield Piece((word,))
-        seconds = self._fed / RATE
+        seconds = self._samples_received / RATE
         yield Piece((f" {seconds:.1f} ", "秒") if self._in_chinese else (f" {seconds:.1f}", " seconds"))
 
 

@@ -22,10 +22,10 @@ class Forwarding:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client")
         if client and scope["type"] in ("http", "websocket") and self._proxies.trusts(peer := normalised(client[0])):
-            origin = self._proxies.origin(peer, scope["headers"])
-            if origin.address != peer:
-                scope["client"] = (origin.address, 0)  # nobody says which port
-            if origin.scheme is not None:
-                is_secure = origin.scheme == "https"
-                scope["scheme"] = origin.scheme if scope["type"] == "http" else "wss" if is_secure else "ws"
+            forwarded = self._proxies.client(peer, scope["headers"])
+            if forwarded.address != peer:
+                scope["client"] = (forwarded.address, 0)  # no header reports the port
+            if forwarded.scheme is not None:
+                is_secure = forwarded.scheme == "https"
+                scope["scheme"] = forwarded.scheme if scope["type"] == "http" else "wss" if is_secure else "ws"
         await self._app(scope, receive, send)

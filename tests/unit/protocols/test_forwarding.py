@@ -22,7 +22,7 @@ def headers(**fields: str | list[str]) -> list[tuple[bytes, bytes]]:
 
 
 def client(peer: str = PROXY, **fields: str | list[str]) -> str:
-    return PROXIES.origin(peer, headers(**fields)).address
+    return PROXIES.client(peer, headers(**fields)).address
 
 
 class TestXForwardedFor:
@@ -31,8 +31,8 @@ class TestXForwardedFor:
 
     def test_nobody_else_does(self) -> None:
         fields = headers(x_forwarded_for="192.0.2.7", forwarded="for=192.0.2.7;proto=https", x_forwarded_proto="https")
-        assert PROXIES.origin("198.51.100.1", fields) == ForwardedClient("198.51.100.1")
-        assert TrustedProxies([]).origin(PROXY, fields) == ForwardedClient(PROXY)
+        assert PROXIES.client("198.51.100.1", fields) == ForwardedClient("198.51.100.1")
+        assert TrustedProxies([]).client(PROXY, fields) == ForwardedClient(PROXY)
 
     def test_what_the_client_sent_along_is_not_believed(self) -> None:
         assert client(x_forwarded_for="203.0.113.9, 192.0.2.7") == "192.0.2.7"
@@ -96,7 +96,7 @@ class TestForwarded:
         ],
     )
     def test_it_is_read_as_the_standard_says(self, told: str, address: str, scheme: str | None) -> None:
-        assert PROXIES.origin(PROXY, headers(forwarded=told)) == ForwardedClient(address, scheme)
+        assert PROXIES.client(PROXY, headers(forwarded=told)) == ForwardedClient(address, scheme)
 
     @pytest.mark.parametrize(
         "told",
@@ -121,7 +121,7 @@ class TestForwarded:
 class TestBoth:
     def test_where_they_agree_they_are_believed(self) -> None:
         fields = headers(x_forwarded_for="192.0.2.7", forwarded="for=192.0.2.7;proto=https")
-        assert PROXIES.origin(PROXY, fields) == ForwardedClient("192.0.2.7", "https")
+        assert PROXIES.client(PROXY, fields) == ForwardedClient("192.0.2.7", "https")
 
     def test_where_they_differ_neither_is(self) -> None:
         """A proxy that sets one passes the other on as the client sent it."""
@@ -132,25 +132,25 @@ class TestBoth:
 class TestScheme:
     def test_the_nearest_proxy_says(self) -> None:
         def scheme(told: str) -> str | None:
-            return PROXIES.origin(PROXY, headers(x_forwarded_for="192.0.2.7", x_forwarded_proto=told)).scheme
+            return PROXIES.client(PROXY, headers(x_forwarded_for="192.0.2.7", x_forwarded_proto=told)).scheme
 
         assert scheme("https") == "https"
         assert scheme("https, http") == "http"
         assert scheme("HTTPS") == "https"
         assert scheme("javascript") is None
-        assert PROXIES.origin(PROXY, headers(x_forwarded_proto="https")) == ForwardedClient(PROXY, "https")
+        assert PROXIES.client(PROXY, headers(x_forwarded_proto="https")) == ForwardedClient(PROXY, "https")
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_whatever_comes_the_answer_is_an_address(told_for: str, told: str) -> None:
     fields = [(b"x-forwarded-for", told_for.encode()), (b"forwarded", told.encode())]
-    assert parse_address(PROXIES.origin(PROXY, fields).address) is not None
+    assert parse_address(PROXIES.client(PROXY, fields).address) is not None
 
 
 @given(st.text(max_size=60))
 def test_no_prefix_changes_what_the_proxy_appended(sent: str) -> None:
     value = f"{sent}, 192.0.2.7".encode()
-    assert PROXIES.origin(PROXY, [(b"x-forwarded-for", value)]).address == "192.0.2.7"
+    assert PROXIES.client(PROXY, [(b"x-forwarded-for", value)]).address == "192.0.2.7"
 
 
 @pytest.mark.parametrize("wrong", ["proxy.example", "10.0.0.1/8", ""])

@@ -13,7 +13,7 @@ from aiproject.errors import AiProjectError
 from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.iflytek.error_codes import TABLES, Service, advise, refusal
 from aiproject.protocols.iflytek.spark.frames import error_frame
-from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200, error_number, failure_of, json_bytes, success
+from aiproject.protocols.legacy import LIMITS_WITH_STATUS_200, error_number, failure_of, json_bytes, success
 
 
 class Fate(NamedTuple):
@@ -97,7 +97,7 @@ class TestTable:
         frame = json.loads(error_frame(code=error_number(fate.error), message=failure.msg, sid=None))
         assert frame["header"]["code"] == fate.number != 0
 
-    @pytest.mark.parametrize(("path", "code"), sorted(LIMITS_TOLD_WITH_200.items()))
+    @pytest.mark.parametrize(("path", "code"), sorted(LIMITS_WITH_STATUS_200.items()))
     def test_where_apps_read_a_limit_only_with_200(self, path: str, code: Code) -> None:
         plain = failure_of(errors.TooManyRequests(7), code=Code.MODEL_ERROR, path=path)
         assert plain == (200, code, "请求过于频繁，请在 7 秒后再试")

@@ -17,7 +17,7 @@ from aiproject.accounts.routes.operations import TAG
 from aiproject.administration.model import ALLOWED
 from aiproject.administration.routes import AdministrationRoutes
 from aiproject.codes import Code
-from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
+from aiproject.protocols.legacy import LIMITS_WITH_STATUS_200
 from aiproject.web.openapi import OPERATIONS, describe
 from described import resolved
 
@@ -293,7 +293,7 @@ def test_failures_that_the_description_names_are_those_of_the_dialect() -> None:
                     assert status == "404", (method, path)
                 if code == "NOT_SIGNED_IN":
                     assert status == "401", (method, path)
-                if code == "TOO_MANY_REQUESTS" and path not in LIMITS_TOLD_WITH_200:
+                if code == "TOO_MANY_REQUESTS" and path not in LIMITS_WITH_STATUS_200:
                     assert status == "429", (method, path)
 
 

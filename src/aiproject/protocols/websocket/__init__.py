@@ -1,1 +1,1 @@
-"""The client's half of RFC 6455 without I/O: the handshake and the frames."""
+"""The client's side of RFC 6455 without I/O: the handshake and the frames."""

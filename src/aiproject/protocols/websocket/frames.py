@@ -1,12 +1,12 @@
-"""Frames of RFC 6455, as a client reads and writes them, without I/O.
+"""Frames of RFC 6455 as a client reads and writes them, without I/O.
 
-No extension is known: `FrameReader` refuses whatever needs one, and anything else that the RFC forbids, at the first
-byte that shows it. What a reader keeps is bounded (a message, its fragments) or counted (`FrameReader.size`), so that
-its owner can stop reading.
+No extension is supported: `FrameReader` refuses a frame that needs one, and anything else that the RFC forbids, at the
+first byte that shows it. What a reader holds is bounded (a message, its fragments) or counted (`FrameReader.size`), so
+that its owner can stop reading.
 
-What a relay's stream costs depends on this module, since each of its messages passes here. The usual one, a text in a
-frame of its own, is therefore read in a loop with local names, and UTF-8 is checked for all messages of a reading at
-once.
+This module determines much of the cost of a relayed stream, because each of its messages passes here. The usual
+message, a text in a single frame, is therefore read in a loop over local variables, and UTF-8 is validated once for all
+messages of a read.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ __all__ = [
 ]
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
-"""A vendor's frame is some hundred bytes; a megabyte leaves room for whole answers and stops a flood."""
+"""A vendor's frame has some hundred bytes; a megabyte is enough for whole answers and stops a flood."""
 
 MAX_FRAGMENTS: Final = 10_000
-"""Frames of one message; a bound on empty ones, which have no size."""
+"""Frames of one message; this bounds empty fragments, which add nothing to the size."""
 
 MESSAGE_COST: Final = 32
-"""What a waiting message counts beside its bytes, so that empty ones are bounded, too."""
+"""Bytes that a waiting message counts in addition to its content, so that empty messages are bounded as well."""
 
 LONG: Final = 512
-"""Bytes of a message from which on numpy masks it sooner than a long integer does, which takes 3 µs for a kilobyte."""
+"""Bytes above which numpy masks a message faster than a long integer does, which takes 3 µs for a kilobyte."""
 
 TEXT: Final = 0x1
 CLOSE: Final = 0x8
@@ -52,15 +52,15 @@ _FIN: Final = 0x80
 _WHOLE_TEXT: Final = _FIN | TEXT
 
 _NOT_SHORTEST: Final = "a length that is not in its shortest form"  # RFC 6455, section 5.2: "the minimal number"
-_NO_STATUS: Final = 1005  # a close frame without a code; never on the wire (RFC 6455, section 7.4.1)
+_NO_STATUS: Final = 1005  # a close frame without a code; never sent (RFC 6455, section 7.4.1)
 
 
 class ProtocolViolation(Exception):
-    """The peer did what the protocol forbids, or more than is read of it; nothing more of it is to be read.
+    """The peer violated the protocol or a limit; nothing more of it may be read.
 
     Attributes:
-        code: the websocket close code that says why; 1002, 1007 or 1009.
-        reason: for the log; holds nothing that the peer sent.
+        code: the websocket close code for the reason: 1002, 1007 or 1009.
+        reason: text for the log; contains nothing that the peer sent.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -70,10 +70,10 @@ class ProtocolViolation(Exception):
 
 
 class CloseFrame(NamedTuple):
-    """How the peer ended the connection.
+    """The peer's end of the connection.
 
     Attributes:
-        code: the close code; 1005 where it gave none.
+        code: the close code; 1005 if the peer sent none.
         reason: at most 123 bytes in UTF-8.
     """
 
@@ -82,13 +82,13 @@ class CloseFrame(NamedTuple):
 
 
 class FrameReader:
-    """Makes messages of the bytes that a server sends behind its handshake, wherever the network cuts them.
+    """Converts the bytes that a server sends after its handshake to messages, however the network splits them.
 
     Attributes:
-        messages: whole messages that nobody has taken yet, texts and binary ones alike.
-        size: their bytes, and `MESSAGE_COST` for each; whoever takes messages subtracts them.
-        pings: payloads that are to be answered by pongs; whoever answers them clears the list.
-        close: the peer's close frame; what came behind it was not read.
+        messages: complete messages that have not been taken yet, texts and binary ones alike.
+        size: their bytes, plus `MESSAGE_COST` for each; code that removes messages subtracts them.
+        pings: payloads to be answered by pongs; code that answers them clears the list.
+        close: the peer's close frame; anything after it is not read.
     """
 
     __slots__ = (
@@ -108,8 +108,8 @@ class FrameReader:
         self.size = 0
         self.pings: list[bytes] = []
         self.close: CloseFrame | None = None
-        # Bytes of a frame that is not whole yet, and how many it takes to go on: bytes that come one by one are put
-        # together once, not anew with each of them.
+        # The bytes of an incomplete frame, and how many are needed to continue. A frame that arrives byte by byte is
+        # assembled once, not again with each byte.
         self._rest = bytearray()
         self._needed = 0
         self._fragments: list[bytes] = []
@@ -118,39 +118,39 @@ class FrameReader:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a message waits, or has come in part. Pings and pongs are none (RFC 6455, section 5.5)."""
+        """Whether a message waits or has arrived in part. Control frames do not count (RFC 6455, section 5.5)."""
         if self.messages or self._fragments:
             return True
         return bool(self._rest) and self._rest[0] & 0x0F not in (PING, PONG, CLOSE)
 
     def take_all(self) -> deque[bytes]:
-        """Return the messages that wait, which then are the caller's."""
+        """Remove and return all waiting messages."""
         messages, self.messages = self.messages, deque()
         self.size = 0
         return messages
 
     def take(self) -> bytes:
-        """Return the first of the messages that wait. Raises IndexError where there is none."""
+        """Remove and return the first waiting message. Raises `IndexError` if there is none."""
         message = self.messages.popleft()
         self.size -= len(message) + MESSAGE_COST
         return message
 
     def clear(self) -> None:
-        """Forget everything that has come; for a connection that is given up."""
+        """Discard everything received, for a connection that is no longer used."""
         self.messages.clear()
         self.size = 0
         self.forget_parts()
 
     def forget_parts(self) -> None:
-        """Forget what has come in part; messages that are whole can still be taken."""
+        """Discard what has arrived in part; complete messages can still be taken."""
         self._fragments.clear()
         self._rest.clear()
 
     def receive(self, data: bytes) -> None:
-        """Read the next bytes.
+        """Process the next bytes.
 
         Raises:
-            ProtocolViolation: the messages before it are in `messages`. Nothing more may be read.
+            ProtocolViolation: the messages before the violation are in `messages`. Nothing more may be read.
         """
         rest = self._rest
         if rest:
@@ -161,12 +161,13 @@ class FrameReader:
             rest.clear()
         known = len(self.messages)
         binary: list[int] = []
+        # Reported only after the texts before it have been validated, so that the first violation is the one raised.
         violation: ProtocolViolation | None = None
         try:
             self._read(data, binary)
         except ProtocolViolation as found:
             violation = found
-        # A text that is none comes before whatever was wrong behind it.
+        # An invalid text precedes any violation that was found after it.
         self._check_texts(known, binary)
         if violation is not None:
             raise violation
@@ -176,6 +177,7 @@ class FrameReader:
         size = len(data)
         at = queued = 0
         needed = 2
+        # The loop is inline and uses local variables only: it runs for every message of every stream.
         try:
             while size - at >= 2:
                 first = data[at]
@@ -183,7 +185,9 @@ class FrameReader:
                 start = at + 2
                 if first != _WHOLE_TEXT:
                     _check_head(first, length)
-                if length == 126:  # nearly all of Spark's frames
+                # The length has 7, 16 or 64 bits (RFC 6455, section 5.2); a server must not mask its frames, so a
+                # value above 127 is a violation.
+                if length == 126:  # the length of nearly all of Spark's frames
                     start = at + 4
                     if start > size:
                         needed = 4
@@ -214,13 +218,14 @@ class FrameReader:
                     if self.close is not None:
                         return
         finally:
+            # Also after a violation: the messages before it stay available and must be counted.
             self.size += queued
         if at < size:
             self._rest += data[at:]
             self._needed = needed
 
     def _take(self, first: int, payload: bytes, binary: list[int]) -> int:
-        """Take any frame; returns by how much `size` grew."""
+        """Process a frame of any kind; return the growth of `size`."""
         kind = first & 0x0F
         if kind == PING:
             self.pings.append(payload)
@@ -231,6 +236,7 @@ class FrameReader:
             self.close = _parse_close(payload)
             return 0
         if (kind == _CONTINUATION) != bool(self._fragments):
+            # A continuation needs a message to continue, and a new message must not begin inside another one.
             raise ProtocolViolation(1002, "fragments out of order")
         if kind != _CONTINUATION:
             self._is_text = kind == TEXT
@@ -250,29 +256,30 @@ class FrameReader:
         return len(payload) + MESSAGE_COST
 
     def _check_texts(self, known: int, binary: list[int]) -> None:
-        """Check that the texts among the messages from number ``known`` on are UTF-8 (RFC 6455, section 8.1)."""
+        """Validate that the texts among the messages from number ``known`` on are UTF-8 (RFC 6455, section 8.1)."""
         messages = self.messages
         if len(messages) == known:
             return
         new = list(messages)[known:] if known or binary else messages
         for number in binary:
             new[number - known] = b""
-        joined = b" ".join(new)  # the spaces keep halves of a character apart
+        joined = b" ".join(new)  # the spaces keep a truncated character from being completed by the next text
         if joined.isascii() or _is_utf8(joined):
             return
         valid = next(count for count, text in enumerate(new) if not _is_utf8(text))
+        # The invalid text and everything after it are removed; the messages before it remain valid.
         while len(messages) > known + valid:
             self.size -= len(messages.pop()) + MESSAGE_COST
-        self.close = None  # it came behind
+        self.close = None  # it came after the invalid text
         raise ProtocolViolation(1007, "a text that is not UTF-8")
 
 
 def encode_frame(kind: int, payload: bytes, key: bytes) -> bytes:
-    """Return one whole frame, masked as a client's must be.
+    """Return one complete frame, masked as a client must mask it.
 
     Args:
         kind: `TEXT`, `CLOSE`, `PING` or `PONG`.
-        key: four bytes that the peer cannot foresee, used once (RFC 6455, section 5.3).
+        key: four bytes that the peer cannot predict, used once (RFC 6455, section 5.3).
     """
     length = len(payload)
     if length < 126:
@@ -289,7 +296,7 @@ def encode_frame(kind: int, payload: bytes, key: bytes) -> bytes:
 
 
 def _check_head(first: int, length: int) -> None:
-    """Check a frame's first two bytes: no extension was agreed upon, and control frames are short and whole."""
+    """Validate a frame's first two bytes: no extension was negotiated, and control frames are short and complete."""
     kind = first & 0x0F
     if kind in (CLOSE, PING, PONG):
         is_allowed = bool(first & _FIN) and (length <= 125 or length > 127) and (kind != CLOSE or length != 1)
@@ -312,7 +319,7 @@ def _parse_close(payload: bytes) -> CloseFrame:
     if not payload:
         return CloseFrame(_NO_STATUS, "")
     code = int.from_bytes(payload[:2], "big")
-    # Section 7.4: 1004 to 1006 and 1015 never stand in a frame, the rest below 3000 is not defined.
+    # Section 7.4: 1004 to 1006 and 1015 must not be sent; the other codes below 3000 are not defined.
     if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         raise ProtocolViolation(1002, "a close code that there is not")
     try:

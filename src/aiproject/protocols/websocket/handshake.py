@@ -1,6 +1,6 @@
-"""The client's half of the opening handshake of RFC 6455, section 4, without I/O.
+"""The client's side of the opening handshake of RFC 6455, section 4, without I/O.
 
-No extension and no subprotocol is offered, so that an answer which names one is none; a redirect is a refusal.
+The client offers no extension and no subprotocol, so a response that selects one is invalid. A redirect is a refusal.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ __all__ = [
 ]
 
 MAX_HANDSHAKE_HEAD: Final = 16 * 1024
-"""Bytes of the handshake's answer without its body."""
+"""Bytes of the response without its body."""
 
 MAX_HANDSHAKE_BODY: Final = 2048
-"""Bytes of a refusal's body that are looked at; the gateway's are about a hundred."""
+"""Bytes of a refusal's body that are read; the gateway's bodies have about a hundred."""
 
 MAX_HANDSHAKE_FIELDS: Final = 100
-"""Lines of the handshake's answer."""
+"""Lines of the response's head."""
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""What the server hashes the key with; RFC 6455, section 1.3."""
+"""The constant that the server appends to the key before hashing; RFC 6455, section 1.3."""
 
 _STATUS: Final = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2})(?: [^\r\n]*)?")
 _FIELD_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 _PLAIN: Final = "/:?#[]@!$&'()*+,;=%~"
-"""What stands in an address as it is; `quote` leaves letters, digits and ``_.-~`` alone anyway."""
+"""Characters of an address that stay unchanged; `quote` keeps letters, digits and ``_.-~`` anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebSocketAddress:
-    """An address taken apart.
+    """The parts of an address.
 
     Attributes:
-        request: the handshake's request up to the value of its key.
+        request: the request of the handshake up to the value of its key.
     """
 
     host: str
@@ -61,12 +61,12 @@ class WebSocketAddress:
 
 @lru_cache(maxsize=16)
 def parse_address(url: str) -> WebSocketAddress:
-    """Take a ``ws`` or ``wss`` address apart.
+    """Parse a ``ws`` or ``wss`` address.
 
     Raises:
-        ValueError: it is none.
+        ValueError: ``url`` is not one.
     """
-    # Remembered, because all calls of a second have the same address; its signature is worthless after some minutes.
+    # Cached, because all calls of a second share one address. Its signature becomes worthless after some minutes.
     parts = urlsplit(url)
     is_secure = parts.scheme == "wss"
     host = parts.hostname
@@ -84,7 +84,7 @@ def parse_address(url: str) -> WebSocketAddress:
 
 
 class HandshakeState(Enum):
-    """How far a handshake has got."""
+    """The progress of a handshake."""
 
     PENDING = auto()
     ACCEPTED = auto()
@@ -93,40 +93,40 @@ class HandshakeState(Enum):
 
 @dataclass(slots=True)
 class HttpAnswer:
-    """The head of an HTTP answer.
+    """The head of an HTTP response.
 
     Attributes:
-        fields: by name in small letters; those that came several times joined by commas.
+        fields: by name in lower case; repeated fields are joined by commas.
     """
 
     status: int
     fields: dict[bytes, bytes]
 
     def field(self, name: bytes) -> bytes:
-        """Its value; empty where there is none."""
+        """Return the value of a field; empty if there is none."""
         return self.fields.get(name, b"")
 
     def is_followed_by(self, body: bytearray) -> bool:
-        """Whether ``body`` is all of its body, or as much as is looked at."""
+        """Whether ``body`` is the complete body, or as much of it as is read."""
         if self.status < 200 or len(body) >= MAX_HANDSHAKE_BODY:
             return True
         if b"chunked" in self.field(b"transfer-encoding").lower():
             return body.endswith(b"0\r\n\r\n")
         length = self.field(b"content-length")
-        # Without a length, it ends with the connection.
+        # Without a length, the body ends with the connection.
         return length.isdigit() and len(length) < 10 and len(body) >= int(length)
 
 
 class ClientHandshake:
-    """Reads the answer to a handshake, wherever the network cuts it.
+    """Reads the response to a handshake, however the network splits it.
 
     Args:
-        nonce: sixteen bytes that nobody can foresee.
+        nonce: sixteen unpredictable bytes.
 
     Attributes:
-        key: what the request ends with, before its empty line.
-        answer: the head of a refusal, once it is here.
-        rest: the bytes behind the answer's head: of a refusal its body, as far as it has come; else frames.
+        key: the end of the request, before its empty line.
+        answer: the head of a refusal, once it has arrived.
+        rest: the bytes after the head: the part of a refusal's body that has arrived, or frames.
     """
 
     __slots__ = ("answer", "key", "rest")
@@ -137,10 +137,10 @@ class ClientHandshake:
         self.rest = bytearray()
 
     def receive(self, data: bytes) -> HandshakeState:
-        """Read the next bytes; not to be called after another state than ``PENDING``.
+        """Process the next bytes; must not be called after a state other than ``PENDING``.
 
         Raises:
-            ProtocolViolation: it is no answer to our request.
+            ProtocolViolation: this is not a response to our request.
         """
         rest = self.rest
         rest += data
@@ -159,7 +159,7 @@ class ClientHandshake:
         return HandshakeState.REFUSED if self.answer.is_followed_by(rest) else HandshakeState.PENDING
 
     def _check(self, answer: HttpAnswer) -> None:
-        """Section 4.1, "the client MUST validate the server's response"."""
+        """Validate the response (RFC 6455, section 4.1, "the client MUST validate the server's response")."""
         expected = binascii.b2a_base64(hashlib.sha1(self.key + _GUID).digest(), newline=False)  # noqa: S324 - the RFC's
         if (
             answer.field(b"upgrade").lower() != b"websocket"

@@ -21,7 +21,7 @@ from aiproject.adapters.http.operation import (
 )
 from aiproject.codes import Code
 from aiproject.messages.formatting import Language, format_message
-from aiproject.protocols.legacy import LIMITS_TOLD_WITH_200
+from aiproject.protocols.legacy import LIMITS_WITH_STATUS_200
 
 __all__ = ["paths_of", "schemas_of"]
 
@@ -173,7 +173,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 def _failures(operation: Operation) -> dict[int, tuple[Code, ...]]:
     """Return the codes of an operation's failures by status, the most specific ones first."""
-    limit_code = LIMITS_TOLD_WITH_200.get(operation.path)
+    limit_code = LIMITS_WITH_STATUS_200.get(operation.path)
     found: dict[int, tuple[Code, ...]] = {}
     for failures in (operation.failures, operation.access.failures, FAULTS if operation.has_faults else {}):
         for status, codes in failures.items():
@@ -196,7 +196,7 @@ def _success(operation: Operation, answer: Answer, refused: tuple[Code, ...]) ->
     content |= json_content({"oneOf": schemas} if len(schemas) > 1 else schemas[0], examples)
     response: dict[str, Any] = {"description": _meaning(operation, answer, refused), "content": content}
     headers = {name: {"schema": {"type": "string"}, "description": said} for name, said in answer.headers.items()}
-    if operation.path in LIMITS_TOLD_WITH_200:
+    if operation.path in LIMITS_WITH_STATUS_200:
         headers |= LIMIT_HEADERS
     return {**response, "headers": headers} if headers else response
 
@@ -211,7 +211,7 @@ def _meaning(operation: Operation, answer: Answer, refused: tuple[Code, ...]) ->
     said = answer.description or format_message(answer.message, Language.ZH, **answer.params)
     if refused and not answer.description:
         said = "成功时 `code` 为整数 0；失败时 `code` 为字符串，HTTP 状态仍为 200"
-    limit_code = LIMITS_TOLD_WITH_200.get(operation.path)
+    limit_code = LIMITS_WITH_STATUS_200.get(operation.path)
     if limit_code is not None:
         said += f"；请求过于频繁时 `code` 为 {limit_code}，`msg` 和 `Retry-After` 给出等待的秒数"
     return said

@@ -52,7 +52,7 @@ _MAX_NODES = 500_000
 _PADDING = b"\x00 \t\r\n"
 
 _GATEWAY_REFUSALS = frozenset({401, 403, 404})
-_PASSING = frozenset({429, 502, 503, 504})
+_TEMPORARY_STATUSES = frozenset({429, 502, 503, 504})
 
 
 class OcrText(msgspec.Struct, frozen=True):
@@ -299,7 +299,7 @@ def _read_code(code: object, status: int) -> int:
 
 def _not_an_answer(status: int, why: str) -> errors.UpstreamProtocolViolation:
     detail = f"ocr: HTTP {status} with a body that is no answer: {why}"
-    return errors.UpstreamProtocolViolation(detail, retryable=status in _PASSING)
+    return errors.UpstreamProtocolViolation(detail, retryable=status in _TEMPORARY_STATUSES)
 
 
 def _refused_by_gateway(status: int, message: str) -> errors.UpstreamFailed:
@@ -307,8 +307,8 @@ def _refused_by_gateway(status: int, message: str) -> errors.UpstreamFailed:
     if status < 400:
         return _not_an_answer(status, "no code in it")
     detail = f"ocr: the gateway answered HTTP {status}: {vendor_codes.quote(message) or 'no message'}"
-    if status in _GATEWAY_REFUSALS or status in _PASSING or status >= 500:
-        return errors.UpstreamUnreachable(detail, status=status, retryable=status in _PASSING)
+    if status in _GATEWAY_REFUSALS or status in _TEMPORARY_STATUSES or status >= 500:
+        return errors.UpstreamUnreachable(detail, status=status, retryable=status in _TEMPORARY_STATUSES)
     return errors.UpstreamRefused(detail)  # other 4xx, such as 400: the form of our request
 
 

@@ -36,7 +36,7 @@ def _all_but(kept: bytes) -> bytes:
     return bytes(set(range(256)) - set(kept))
 
 
-_NOT_RARER = _all_but(_blocks(one for ranges in _RARER.values() for one in ranges))
+_NOT_RARER = _all_but(_blocks(block for ranges in _RARER.values() for block in ranges))
 _EXTRA = tuple((twelfths - _WIDE, _all_but(_blocks(ranges))) for twelfths, ranges in _RARER.items())
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz \t\n\r"
