@@ -54,7 +54,7 @@ async def open_account(
             academy=academy,
             now=now,
         )
-        await Quotas(database, LeaseTimes(30)).open_books(
+        await Quotas(database, LeaseTimes(30)).grant_opening(
             connection, account_id, tokens=tokens, pic_times=pic_times, voice_ms=voice_ms
         )
     return await reread(database, name)

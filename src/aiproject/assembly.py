@@ -21,7 +21,7 @@ from aiproject.errors import Misconfigured
 if TYPE_CHECKING:
     import argon2
 
-    from aiproject.accounts.core.service import OpenBooks
+    from aiproject.accounts.core.service import GrantOpening
     from aiproject.ledger.service import Quotas
 
 __all__ = ["open_database", "opening", "password_profile", "prepare_schema", "signup_voice_ms"]
@@ -80,10 +80,10 @@ def signup_voice_ms(settings: Settings) -> int | None:
     return None if seconds is None else seconds * 1000
 
 
-def opening(settings: Settings, quotas: Quotas) -> OpenBooks:
+def opening(settings: Settings, quotas: Quotas) -> GrantOpening:
     """Return what gives a new account the quota that it starts with."""
     return partial(
-        quotas.open_books,
+        quotas.grant_opening,
         tokens=settings.signup_tokens,
         pic_times=settings.signup_pic_times,
         voice_ms=signup_voice_ms(settings),

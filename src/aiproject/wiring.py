@@ -130,7 +130,7 @@ def signup_quota(settings: Settings, quotas: Quotas) -> SignupQuota:
     voice_ms = None if settings.signup_voice_seconds is None else 0
     return SignupQuota(
         opening(settings, quotas),
-        partial(quotas.open_books, tokens=0, pic_times=0, voice_ms=voice_ms),
+        partial(quotas.grant_opening, tokens=0, pic_times=0, voice_ms=voice_ms),
         limit=settings.signups_per_address_per_day if settings.limits == "on" else None,
         now=lambda: datetime.now(zone),
     )

@@ -88,7 +88,7 @@ class House:
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.database, LeaseTimes(30))
         self.guard = LoginThrottle(self.database)
-        opening = partial(self.quotas.open_books, tokens=10_000, pic_times=10, voice_ms=None)
+        opening = partial(self.quotas.grant_opening, tokens=10_000, pic_times=10, voice_ms=None)
         self.accounts = Accounts(self.database, self.passwords, opening, login_throttle=self.guard, clock=self.clock)
         self.sessions = Sessions(self.database, idle=3600, lifetime=86_400, clock=self.clock)
         self.keys = ApiKeys(self.database, clock=self.clock)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aiproject.accounts.core import service, store
 from aiproject.accounts.core.model import Account
-from aiproject.accounts.core.service import Accounts, OpenBooks
+from aiproject.accounts.core.service import Accounts, GrantOpening
 from aiproject.accounts.login.throttle_rules import GUESS_RULE
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import name_key, new_account_id
@@ -36,9 +36,9 @@ PASSWORD = "correct horse"
 NOW = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
 
 
-def signup(database: Database) -> OpenBooks:
+def signup(database: Database) -> GrantOpening:
     """What a new account starts with."""
-    return partial(Quotas(database, LeaseTimes(30)).open_books, tokens=10_000, pic_times=10, voice_ms=None)
+    return partial(Quotas(database, LeaseTimes(30)).grant_opening, tokens=10_000, pic_times=10, voice_ms=None)
 
 
 @pytest.fixture

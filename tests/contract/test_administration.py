@@ -95,7 +95,7 @@ def found(database: Database, passwords: PasswordService) -> Administrators:
 def users(database: Database, passwords: PasswordService) -> UserAdministration:
     quotas = Quotas(database, LeaseTimes(30))
     accounts = Accounts(
-        database, passwords, partial(quotas.open_books, tokens=1, pic_times=1, voice_ms=None)
+        database, passwords, partial(quotas.grant_opening, tokens=1, pic_times=1, voice_ms=None)
     )  # fmt: skip
     return UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
 

@@ -57,8 +57,8 @@ def guard(database: Database) -> LoginThrottle:
 
 @pytest.fixture
 def accounts(database: Database, passwords: PasswordService, quotas: Quotas, guard: LoginThrottle) -> Accounts:
-    open_books = partial(quotas.open_books, tokens=100, pic_times=1, voice_ms=None)
-    return Accounts(database, passwords, open_books, login_throttle=guard)
+    grant_opening = partial(quotas.grant_opening, tokens=100, pic_times=1, voice_ms=None)
+    return Accounts(database, passwords, grant_opening, login_throttle=guard)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ class App:
 @pytest.fixture
 async def accounts(database: Database) -> AsyncIterator[Accounts]:
     passwords = PasswordService(PasswordHasher(CHEAPEST))
-    opening = partial(Quotas(database, LeaseTimes(30)).open_books, tokens=10, pic_times=1, voice_ms=None)
+    opening = partial(Quotas(database, LeaseTimes(30)).grant_opening, tokens=10, pic_times=1, voice_ms=None)
     yield Accounts(database, passwords, opening)
     await passwords.close()
 

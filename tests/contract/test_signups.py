@@ -31,14 +31,14 @@ class Node:
 
     def __init__(self, database: Database, passwords: PasswordService, *, limit: int | None = LIMIT) -> None:
         quotas = Quotas(database, LeaseTimes(30))
-        full = partial(quotas.open_books, tokens=10_000, pic_times=10, voice_ms=None)
-        empty = partial(quotas.open_books, tokens=0, pic_times=0, voice_ms=None)
+        full = partial(quotas.grant_opening, tokens=10_000, pic_times=10, voice_ms=None)
+        empty = partial(quotas.grant_opening, tokens=0, pic_times=0, voice_ms=None)
         self.now = datetime(2026, 2, 28, 23, 30, tzinfo=UTC)
         self.accounts = Accounts(database, passwords, full)
         self.signups = SignupQuota(full, empty, limit=limit, now=lambda: self.now)
 
     async def register(self, name: str, address: str = "192.0.2.1") -> Account:
-        return await self.accounts.register(name, PASSWORD, "", open_books=self.signups.opening(address))
+        return await self.accounts.register(name, PASSWORD, "", grant_opening=self.signups.opening(address))
 
 
 @pytest.fixture
@@ -110,7 +110,8 @@ async def test_without_a_limit_everybody_starts_with_it(database: Database, pass
 
 async def test_more_than_a_balance_holds_opens_no_account(database: Database, passwords: PasswordService) -> None:
     quotas = Quotas(database, LeaseTimes(30))
-    accounts = Accounts(database, passwords, partial(quotas.open_books, tokens=2**63 - 1, pic_times=0, voice_ms=None))
+    opening = partial(quotas.grant_opening, tokens=2**63 - 1, pic_times=0, voice_ms=None)
+    accounts = Accounts(database, passwords, opening)
     with pytest.raises(InvalidInput, match="BALANCE_TOO_LARGE"):
         await accounts.register("greedy", PASSWORD, "")
     assert [account async for account in accounts.all()] == []

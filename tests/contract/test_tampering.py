@@ -85,7 +85,7 @@ async def keep_ledger(database: Database) -> None:
     await vouchers.redeem(ann, "CODE")
     passwords = PasswordService(PasswordHasher())
     try:
-        await Accounts(database, passwords, quotas.open_books).rotate_uuid(ann)
+        await Accounts(database, passwords, quotas.grant_opening).rotate_uuid(ann)
     finally:
         await passwords.close()
     await reread(database, "ann")

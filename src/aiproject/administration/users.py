@@ -87,7 +87,7 @@ class UserAdministration:
             new.password,
             new.email,
             new.academy,
-            open_books=partial(self._grant_opening, new, origin),
+            grant_opening=partial(self._grant_opening, new, origin),
             origin=origin,
         )
 

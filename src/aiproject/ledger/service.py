@@ -387,7 +387,7 @@ class Quotas:
         log.info("charge refunded", account=account.account_id, request_id=request_id, amount=result.amount)
         return result
 
-    async def open_books(self, connection: Connection, account_id: int, **balances: int | None) -> None:
+    async def grant_opening(self, connection: Connection, account_id: int, **balances: int | None) -> None:
         """Give a new account what it starts with, inside the transaction that opens it.
 
         Args:

@@ -39,7 +39,7 @@ class Account:
     """An account as the database holds it.
 
     Attributes:
-        account_id: our own number for it; stable, no secret, what logs and books name.
+        account_id: our own number for it; stable, no secret, what logs and the ledger name.
         uuid: the credential that apps keep on disk; a secret, hence not in the ``repr``.
         username: as its owner wrote it.
         email: may be empty.

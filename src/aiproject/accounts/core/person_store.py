@@ -70,7 +70,7 @@ async def erase(
     password: str,
     now: datetime,
 ) -> bool:
-    """Replace or empty everything of the person; return whether there was one. The books' columns stay.
+    """Replace or empty everything of the person; return whether there was one. The ledger's columns stay.
 
     Raises:
         UniqueViolation: the replacement is taken.

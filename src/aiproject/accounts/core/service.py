@@ -24,7 +24,7 @@ from aiproject.audit.store import record
 from aiproject.errors import AccountUnknown, LoginFailed, NameTaken
 from aiproject.protocols.names import lookup_keys
 
-__all__ = ["Accounts", "OpenBooks", "Within"]
+__all__ = ["Accounts", "GrantOpening", "Within"]
 
 log = get_logger("accounts")
 
@@ -34,7 +34,7 @@ DRAWS = 5
 MAX_UUID_LENGTH = 50
 """Characters of a uuid; the width of the seed's column."""
 
-OpenBooks = Callable[[Connection, int], Awaitable[None]]
+GrantOpening = Callable[[Connection, int], Awaitable[None]]
 """Gives a new account its quota: called with the transaction that opens it, and its number."""
 
 
@@ -102,7 +102,7 @@ class Accounts(AccountDirectory):
         self,
         database: Database,
         passwords: PasswordService,
-        open_books: OpenBooks,
+        grant_opening: GrantOpening,
         *,
         login_throttle: LoginThrottle | None = None,
         password_min_length: int = MIN_PASSWORD_LENGTH,
@@ -113,7 +113,7 @@ class Accounts(AccountDirectory):
         self._directory = AccountPasswords(database)
         super().__init__(database)
         self._passwords = passwords
-        self._open_books = open_books
+        self._grant_opening = grant_opening
         self._password_min_length = password_min_length
         self._clock = clock
 
@@ -124,14 +124,14 @@ class Accounts(AccountDirectory):
         email: str,
         academy: str | None = None,
         *,
-        open_books: OpenBooks | None = None,
+        grant_opening: GrantOpening | None = None,
         origin: AuditContext | None = None,
         address: str | None = None,
     ) -> Account:
-        """Open an account, with the sign-up quota if not told otherwise.
+        """Open an account, with the sign-up quota unless another is given.
 
         Args:
-            open_books: gives it another quota.
+            grant_opening: gives it another quota.
             origin: who opens it for somebody else: an entry of the audit log.
             address: of the caller, which waits for its turn at a password's hash; ``None``: as in `PasswordService`.
 
@@ -153,7 +153,7 @@ class Accounts(AccountDirectory):
         for draw in range(1, DRAWS + 1):
             try:
                 await self._database.transact(
-                    _insert, new, stored, now=now, open_books=open_books or self._open_books, origin=origin
+                    _insert, new, stored, now=now, grant_opening=grant_opening or self._grant_opening, origin=origin
                 )
                 break
             except UniqueViolation as error:
@@ -376,7 +376,7 @@ async def _insert(
     stored: str,
     *,
     now: datetime,
-    open_books: OpenBooks,
+    grant_opening: GrantOpening,
     origin: AuditContext | None,
 ) -> None:
     """Insert an account with a number and a uuid that are drawn here, so that another attempt draws others."""
@@ -392,7 +392,7 @@ async def _insert(
         academy=new.academy,
         now=now,
     )
-    await open_books(connection, account_id)
+    await grant_opening(connection, account_id)
     if origin is not None:
         after: dict[str, Fact] = {
             "account": account_id,

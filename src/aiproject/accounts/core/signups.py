@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from aiproject.accounts.core import signup_store as store
-from aiproject.accounts.core.service import OpenBooks
+from aiproject.accounts.core.service import GrantOpening
 from aiproject.adapters.db.engine import Connection
 from aiproject.protocols.addresses import address_site
 
@@ -38,7 +38,9 @@ class SignupQuota:
         now: the moment, in the time zone in which days begin.
     """
 
-    def __init__(self, full: OpenBooks, empty: OpenBooks, *, limit: int | None, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, full: GrantOpening, empty: GrantOpening, *, limit: int | None, now: Callable[[], datetime]
+    ) -> None:
         self._full = full
         self._empty = empty
         self._limit = limit
@@ -46,11 +48,11 @@ class SignupQuota:
         self._forgot_on = 0
 
     def opening(self, address: str) -> Opening:
-        """Return what opens the books of one account that ``address`` registers, a name of `address_group`."""
+        """Return what gives its opening quota to one account that ``address`` registers, a name of `address_group`."""
         return Opening(self, address)
 
-    async def open_books(self, connection: Connection, account_id: int, address: str) -> bool:
-        """Open an account's books in the transaction that opens the account; return whether it got the quota.
+    async def grant_opening(self, connection: Connection, account_id: int, address: str) -> bool:
+        """Grant the opening quota in the transaction that opens the account; return whether it got the full one.
 
         The account is counted in the same transaction, under the lock of the address' row: any number of registrations
         at the same moment, on any number of nodes, get the quota just as often as the limit says.
@@ -86,7 +88,7 @@ def _day_of(moment: datetime) -> int:
 
 
 class Opening:
-    """Opens the books of one account; given to `Accounts.register`.
+    """Grants one account its opening quota; given to `Accounts.register`.
 
     Attributes:
         is_full: whether the account got the sign-up quota; known once the account is open.
@@ -98,4 +100,4 @@ class Opening:
         self.is_full = True
 
     async def __call__(self, connection: Connection, account_id: int) -> None:
-        self.is_full = await self._quota.open_books(connection, account_id, self._address)
+        self.is_full = await self._quota.grant_opening(connection, account_id, self._address)

@@ -123,7 +123,7 @@ class AuthRoutes:
                 wanted.password,
                 wanted.email,
                 wanted.academy,
-                open_books=opening,
+                grant_opening=opening,
                 address=address,
             )
         except AiProjectError as error:

@@ -1,11 +1,11 @@
 """Transactions that are many and all alike, on one connection of their own and without SQLAlchemy in between.
 
-SQLAlchemy is right for everything that happens once in a call. The books commit some thousand times a second at most,
+SQLAlchemy is right for everything that happens once in a call. The ledger commits some thousand times a second at most,
 each time with the same few statements, and there it would cost more than all the rest: two milliseconds of CPU a
 transaction, most of it for greenlets and, on SQLite, for a change of threads at each step of each statement.
 
-A transaction is told as `Steps`: a generator that yields statements, is sent their rows, and returns a result. It knows
-no I/O, so the same one runs in SQLite's thread, on a driver's connection or on SQLAlchemy's (see `take_steps`).
+A transaction is given as `Steps`: a generator that yields statements, is sent their rows, and returns a result. It
+knows no I/O, so the same one runs in SQLite's thread, on a driver's connection or on SQLAlchemy's (see `take_steps`).
 """
 
 from __future__ import annotations
