@@ -392,3 +392,43 @@ class TestDeletion:
             *(request(person, "DELETE", "/v1/account", {"password": PASSWORD}) for _ in range(2))
         )
         assert sorted(answer.status for answer in answers) == [200, 401]
+
+
+# -- wrong bodies ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "zh", "en"),
+    [
+        ("", {"academy": 5}, "academy 应为字符串", "academy must be a string"),
+        ("", {"password": PASSWORD}, "缺少 email 或 academy", "email or academy is missing"),
+        ("/keys", {"password": PASSWORD}, "缺少 name", "name is missing"),
+        (
+            "/keys",
+            {"name": "a", "limits": {"tokens": {"daily": "many"}}},
+            "limits.tokens.daily 应为整数",
+            "limits.tokens.daily must be an integer",
+        ),
+        (
+            "/keys",
+            {"name": "a", "capabilities": ["dreams"]},
+            "capabilities 只能是 tokens、pic_times、voice_seconds",
+            "capabilities can only be tokens, pic_times, voice_seconds",
+        ),
+        ("/password", {"current_password": PASSWORD}, "缺少 new_password", "new_password is missing"),
+    ],
+)
+async def test_the_wrong_field_is_named_in_the_reader_s_language(
+    person: Person, path: str, body: dict[str, Any], zh: str, en: str
+) -> None:
+    method = "POST" if path else "PATCH"
+    for language, words in (("zh-CN", zh), ("en", en)):
+        headers = [*person.headers, ("Accept-Language", language)]
+        answer = await request(person, method, f"/v1/account{path}", body, headers)
+        assert (answer.status, answer.json()) == (400, {"code": "APP_QUERY_METHOD_ERROR", "msg": words})
+
+
+async def test_a_stranger_learns_nothing_of_the_body(person: Person) -> None:
+    """The credential is looked at before the body is."""
+    answer = await request(person, "PATCH", "/v1/account", {"academy": 5}, [])
+    assert answer.status == 401
