@@ -1,6 +1,6 @@
-"""What can be said, as codes: failures, their precise reasons, successes, and the nouns that fill their sentences.
+"""Everything that can be reported, as codes: failures, their precise reasons, successes, and terms for messages.
 
-Nothing here is a sentence: `aiproject.messages` has one for each member, in Chinese and in English.
+This module contains no sentences: `aiproject.messages` has one for each member, in Chinese and in English.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from enum import StrEnum
 __all__ = ["Code", "Detail", "Param", "Success", "Term"]
 
 Param = str | int | float | Sequence[str]
-"""What fills a placeholder of a message: a text or number as it is, a `Term` by its words, several as a list."""
+"""A value for a placeholder of a message: text and numbers as they are, a `Term` by its wording, a tuple as a list."""
 
 
 class Code(StrEnum):
-    """A failure, as the value of ``code`` in an answer.
+    """A failure, as the value of ``code`` in a response.
 
-    The names up to ``QUERY_TABLE_DATA_ERROR`` are the original project's (its apps may compare them); those after it
-    are for cases that the original answered with an HTML page or not at all.
+    The names up to ``QUERY_TABLE_DATA_ERROR`` come from the original project, and its apps may compare them. Those
+    after it are for cases that the original project answered with an HTML page or not at all.
     """
 
     APP_NOT_FOUND_ERROR = "APP_NOT_FOUND_ERROR"
@@ -50,13 +50,13 @@ class Code(StrEnum):
     CONTROL_TOKEN_ERROR = "CONTROL_TOKEN_ERROR"  # noqa: S105
     USER_GET_TOKEN_ERROR = "USER_GET_TOKEN_ERROR"  # noqa: S105
     TOKEN_ALREADY_GET = "TOKEN_ALREADY_GET"  # noqa: S105
-    # Two constants of the original, run together; its app compares nothing, but others may.
+    # Two constants of the original project, joined by mistake. Its app does not compare this code; other clients may.
     TOKEN_NOT_FOUNDUSER_NOT_FOUND = "TOKEN_NOT_FOUNDUSER_NOT_FOUND"  # noqa: S105
     TOKEN_NOT_AVAILABLE = "TOKEN_NOT_AVAILABLE"  # noqa: S105
     TABLE_NOT_FOUND = "TABLE_NOT_FOUND"
     QUERY_TABLE_ERROR = "QUERY_TABLE_ERROR"
     QUERY_TABLE_DATA_ERROR = "QUERY_TABLE_DATA_ERROR"
-    # Ours.
+    # Codes of this project.
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE"
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
@@ -73,9 +73,9 @@ class Code(StrEnum):
 
 
 class Detail(StrEnum):
-    """The precise reason of an error, where its class does not say all of it.
+    """The precise reason of an error, where its class does not determine it.
 
-    A message may have placeholders; the parameters of the error fill them by name.
+    A message may have placeholders, which the parameters of the error fill by name.
     """
 
     # Fields of a request.
@@ -125,7 +125,7 @@ class Detail(StrEnum):
     MAIL_NOT_CONFIGURED = "MAIL_NOT_CONFIGURED"
     MAIL_TOKEN_INVALID = "MAIL_TOKEN_INVALID"  # noqa: S105
 
-    # Who calls, and what the credential is good for.
+    # Authentication and authorisation.
     PASSWORD_WRONG = "PASSWORD_WRONG"  # noqa: S105
     CURRENT_PASSWORD_WRONG = "CURRENT_PASSWORD_WRONG"  # noqa: S105
     PASSWORD_NEEDED = "PASSWORD_NEEDED"  # noqa: S105
@@ -233,7 +233,7 @@ class Detail(StrEnum):
     ROW_QUERY_FAILED = "ROW_QUERY_FAILED"
     LAST_OWNER = "LAST_OWNER"
 
-    # What an operator has to fix, or a command refuses.
+    # What an operator must correct, or a command refuses.
     SETTINGS_REFUSED = "SETTINGS_REFUSED"
     SMTP_INCOMPLETE = "SMTP_INCOMPLETE"
     SMTP_NOT_URL = "SMTP_NOT_URL"
@@ -295,8 +295,7 @@ class Detail(StrEnum):
     NO_SUCH_THING = "NO_SUCH_THING"
     NAME_IS_TAKEN = "NAME_IS_TAKEN"
 
-    # The vendor's failures, as whoever asked is told of them.
-    # Refused JWTs, in English in both languages: the legacy console's JWT library says it so.
+    # Refused JWTs. Their messages are English in both languages, as the JWT library of the legacy console words them.
     JWT_MISSING_HEADER = "JWT_MISSING_HEADER"
     JWT_MISSING_BEARER = "JWT_MISSING_BEARER"
     JWT_BAD_HEADER = "JWT_BAD_HEADER"
@@ -309,6 +308,7 @@ class Detail(StrEnum):
     JWT_IS_REFRESH = "JWT_IS_REFRESH"
     JWT_NOT_REFRESH = "JWT_NOT_REFRESH"
 
+    # Failures of the vendor, as users are informed of them.
     UPSTREAM_TIMED_OUT = "UPSTREAM_TIMED_OUT"
     UPSTREAM_CUT_OFF = "UPSTREAM_CUT_OFF"
     UPSTREAM_NOT_REACHED = "UPSTREAM_NOT_REACHED"
@@ -365,7 +365,7 @@ class Detail(StrEnum):
 
 
 class Success(StrEnum):
-    """A success, as the sentence beside ``code`` 0."""
+    """A success, reported by a sentence beside ``code`` 0."""
 
     OK = "OK"
     DONE = "DONE"
@@ -409,7 +409,7 @@ class Success(StrEnum):
 
 
 class Term(StrEnum):
-    """A noun or a turn of phrase that fills a placeholder of a message."""
+    """A noun or phrase that fills a placeholder of a message."""
 
     USERNAME = "USERNAME"
     PASSWORD = "PASSWORD"  # noqa: S105

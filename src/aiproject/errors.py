@@ -91,23 +91,23 @@ class AiProjectError(Exception):
     """Base class of all errors that this package raises.
 
     Attributes:
-        answer_code: what the failure is called in answers; ``None``: the endpoint has a name for it.
-        params: what fills the placeholders of its message, by name.
+        answer_code: the code of the failure in responses; ``None``: the endpoint supplies it.
+        params: the values for the placeholders of its message, by name.
     """
 
     answer_code: Code | None = None
     params: Mapping[str, Param] = _NO_PARAMS
 
 
-# -- we say no ---------------------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 
 class Refused(AiProjectError):
-    """We say no, and the caller can change something.
+    """A refusal that the caller can resolve by changing something.
 
     Args:
-        detail: the precise reason; ``None``: the class and its code say all of it.
-        params: what fills the placeholders of the message of ``detail``; no secrets.
+        detail: the precise reason; ``None``: the class and its code determine it.
+        params: the values for the placeholders of the message of ``detail``; no secrets.
     """
 
     def __init__(self, detail: Detail | None = None, /, **params: Param) -> None:
@@ -127,7 +127,7 @@ class NameTaken(Refused):
 
 
 class LoginFailed(Refused):
-    """Unknown name or wrong password; never says which."""
+    """Unknown name or wrong password; it does not reveal which."""
 
     answer_code = Code.LOGIN_ERROR
 
@@ -139,31 +139,31 @@ class AccountUnknown(Refused):
 
 
 class RegistrationClosed(Refused):
-    """The operator takes no new accounts."""
+    """The operator accepts no new accounts."""
 
     answer_code = Code.REGISTRATION_CLOSED
 
 
 class NotSignedIn(Refused):
-    """No credential, or one that is unknown, expired or revoked; never says which."""
+    """No credential, or one that is unknown, expired or revoked; it does not reveal which."""
 
     answer_code = Code.NOT_SIGNED_IN
 
 
 class NotAllowed(Refused):
-    """The credential is good, but not for this: another role, another capability, another address."""
+    """The credential is valid, but does not permit this: another role, another capability, another address."""
 
     answer_code = Code.PERMISSION_NOT_ALLOW
 
 
 class NotFound(Refused):
-    """There is no such thing of this account; never says whether another's has this id."""
+    """The account has no such item; it does not reveal whether another account has one with this id."""
 
     answer_code = Code.ITEM_NOT_FOUND
 
 
 class QuotaExhausted(Refused):
-    """Not enough of a capability's quota.
+    """The account's quota is insufficient.
 
     Args:
         capability: the name of a meter, see `aiproject.meters`.
@@ -176,18 +176,18 @@ class QuotaExhausted(Refused):
 
 
 class QuotaBusy(QuotaExhausted):
-    """The account has enough of a capability's quota, but other running calls of it hold too much of that."""
+    """The account's quota is sufficient, but other running calls of the account hold too much of it."""
 
     def __init__(self, capability: str) -> None:
         super().__init__(capability, Detail.QUOTA_BUSY)
 
 
 class SpendLimitReached(Refused):
-    """The API key may not spend as much, whatever its account has.
+    """The API key may not spend this much, whatever its account has.
 
     Args:
         capability: the name of a meter, see `aiproject.meters`.
-        retry_after: seconds until its next day begins; ``None``: it is the limit of its whole life.
+        retry_after: seconds until the key's next day begins; ``None``: the limit applies to the key's whole life.
     """
 
     answer_code = Code.KEY_LIMIT_REACHED
@@ -205,13 +205,13 @@ class FileMissing(Refused):
 
 
 class UnusableFile(Refused):
-    """The bytes are not what the endpoint reads, or more of it than it takes."""
+    """The bytes are not what the endpoint reads, or more than it accepts."""
 
     answer_code = Code.FILE_FORMAT_ILLEGAL
 
 
 class BodyTooLarge(Refused):
-    """The request body is over the limit of its endpoint.
+    """The request body is larger than its endpoint allows.
 
     Args:
         limit: the limit in bytes.
@@ -237,19 +237,19 @@ _HTTP_CODES: Final = {
 
 
 class BodyTooSlow(Refused):
-    """The request body stopped coming, or comes too slowly; the connection is closed."""
+    """The request body has stopped arriving, or arrives too slowly; the connection is closed."""
 
     answer_code = Code.REQUEST_TIMEOUT
 
 
 class BodyEncoded(Refused):
-    """The request body is compressed or otherwise encoded: it is read as it comes, never unpacked."""
+    """The request body is compressed or otherwise encoded, which is not supported."""
 
     answer_code = Code.UNSUPPORTED_ENCODING
 
 
 class VoucherUnusable(Refused):
-    """The voucher is unknown, switched off, expired, used up or for others; never says which."""
+    """The voucher is unknown, disabled, expired, used up or for other accounts; it does not reveal which."""
 
     answer_code = Code.TOKEN_NOT_FOUNDUSER_NOT_FOUND
 
@@ -261,13 +261,13 @@ class VoucherRedeemed(Refused):
 
 
 class ReceiptUnknown(Refused):
-    """There is no such call of this account; never says whether another's has this id."""
+    """The account has no such call; it does not reveal whether another account has one with this id."""
 
     answer_code = Code.RECEIPT_NOT_FOUND
 
 
 class TooManyRequests(Refused):
-    """The caller is over a rate limit.
+    """The caller exceeds a rate limit.
 
     Args:
         retry_after: seconds until the next call may succeed, at least 1.
@@ -281,11 +281,11 @@ class TooManyRequests(Refused):
 
 
 class HttpFault(Refused):
-    """A request that is refused for reasons of HTTP itself, before any endpoint has seen it.
+    """A request that violates HTTP itself, refused before any endpoint has seen it.
 
     Args:
         status: the HTTP status: 400, 404, 405, 431, …
-        headers: header fields that the status asks for, such as ``Allow`` (RFC 9110, section 15.5.6).
+        headers: header fields that the status requires, such as ``Allow`` (RFC 9110, section 15.5.6).
     """
 
     def __init__(self, status: int, headers: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -295,7 +295,7 @@ class HttpFault(Refused):
         self.answer_code = _HTTP_CODES.get(status, Code.APP_QUERY_METHOD_ERROR)
 
 
-# -- the vendor's fault ------------------------------------------------------------------------------------------------
+# -- failures of the vendor --------------------------------------------------------------------------------------------
 
 
 class Reason(StrEnum):
@@ -306,19 +306,19 @@ class Reason(StrEnum):
     """
 
     MODERATED = "moderated"
-    """The question, the picture or the answer was stopped by the provider's content review."""
+    """The provider's content review stopped the question, the picture or the answer."""
 
     BUSY = "busy"
-    """The provider is over its capacity, or the operator's application over its rate."""
+    """The provider is over its capacity, or the operator's application exceeds its rate."""
 
     EXHAUSTED = "exhausted"
-    """What the operator bought from the provider is used up or does not cover the call."""
+    """What the operator bought from the provider is used up, or does not cover the call."""
 
     NOT_ALLOWED = "not allowed"
-    """Credentials, application, model or address are refused: the operator must fix the configuration."""
+    """Credentials, application, model or address are refused: the operator must correct the configuration."""
 
     TOO_LONG = "too long"
-    """More text, sound or picture than the model takes."""
+    """More text, audio or picture than the model accepts."""
 
     BAD_INPUT = "bad input"
     """The provider cannot use what the caller sent."""
@@ -327,17 +327,17 @@ class Reason(StrEnum):
     """No connection, or the handshake was refused."""
 
     TIMED_OUT = "timed out"
-    """A time limit ran out."""
+    """A time limit expired."""
 
     TRUNCATED = "truncated"
     """The connection ended before the answer did."""
 
     BROKEN = "broken"
-    """The provider failed for reasons of its own, or broke its protocol."""
+    """The provider failed internally, or violated its protocol."""
 
     @property
     def is_callers(self) -> bool:
-        """Whether the caller's input is the cause, so that no other route would answer it and no provider failed."""
+        """Whether the caller's input is the cause: no other route would answer it, and no provider has failed."""
         return self in (Reason.MODERATED, Reason.TOO_LONG, Reason.BAD_INPUT)
 
 
@@ -345,14 +345,15 @@ class UpstreamFailed(AiProjectError):
     """The provider failed, or the connection to it did. Nothing is charged.
 
     Args:
-        detail: for the log, in English; may quote the vendor, never holds a secret or a signed URL.
-        reason: why; ``None``: the reason of the class.
-        code: the vendor's error code, where it gave one.
-        sid: the vendor's session id, where it gave one.
-        hint: what the vendor itself says to the person who asked, only where its documents allow that to be shown.
-        advice: what whoever asked is told; ``None``: what the class says of itself, if anything.
-        retryable: a new try on a new connection may succeed. Nobody tries again after something reached the caller.
-        retry_delay: seconds to wait at least before that try.
+        detail: English text for the log; may quote the vendor, but contains no secret and no signed URL.
+        reason: the reason; ``None``: the one of the class.
+        code: the vendor's error code, if there is one.
+        sid: the vendor's session id, if there is one.
+        hint: the vendor's own message for the user, only where the vendor's documents allow it to be displayed.
+        advice: the message for the user; ``None``: the one of the class, if any.
+        retryable: whether another attempt on a new connection may succeed. There is none after something has reached
+            the caller.
+        retry_delay: the shortest time in seconds before that attempt.
     """
 
     reason = Reason.BROKEN
@@ -389,11 +390,11 @@ class UpstreamFailed(AiProjectError):
 
 
 class UpstreamUnreachable(UpstreamFailed):
-    """No connection to the vendor, or its gateway refused the handshake.
+    """There is no connection to the vendor, or its gateway refused the handshake.
 
     Args:
         status: the HTTP status of a refused handshake.
-        server_date: the value of the refusal's ``Date`` header, from which a clock that is off is noticed.
+        server_date: the value of the refusal's ``Date`` header, which reveals whether our clock is off.
     """
 
     reason = Reason.UNREACHABLE
@@ -407,7 +408,7 @@ class UpstreamUnreachable(UpstreamFailed):
         server_date: str | None = None,
         retryable: bool = False,
     ) -> None:
-        # RFC 9110, sections 15.5.2 and 15.5.4: the credentials are at fault, which no new try mends.
+        # RFC 9110, sections 15.5.2 and 15.5.4: the credentials are at fault, which another attempt cannot resolve.
         refused = Reason.NOT_ALLOWED if status in (401, 403) else None
         super().__init__(detail, reason=refused, retryable=retryable)
         self.status = status
@@ -419,11 +420,11 @@ class UpstreamRefused(UpstreamFailed):
 
 
 class UpstreamTimeout(UpstreamFailed):
-    """A time limit ran out while waiting for the vendor.
+    """A time limit expired while waiting for the vendor.
 
     Args:
         phase: ``connect``, ``first frame``, ``gap`` or ``call``.
-        seconds: the limit that ran out.
+        seconds: the limit that expired.
     """
 
     reason = Reason.TIMED_OUT
@@ -443,20 +444,20 @@ class UpstreamTruncated(UpstreamFailed):
 
 
 class UpstreamProtocolViolation(UpstreamFailed):
-    """A message that the protocol does not allow: not JSON, absurd numbers, too large."""
+    """The vendor sent a message that the protocol does not allow: not JSON, implausible numbers, too large."""
 
     advice = Detail.UPSTREAM_NOT_UNDERSTOOD
 
 
-# -- our own fault -----------------------------------------------------------------------------------------------------
+# -- failures of our own -----------------------------------------------------------------------------------------------
 
 
 class Unavailable(AiProjectError):
-    """We cannot serve now; nothing was done and nothing was charged.
+    """The server cannot serve the request at the moment; nothing was done and nothing was charged.
 
     Args:
-        detail: for the log.
-        retry_after: seconds after which a new try makes sense.
+        detail: text for the log.
+        retry_after: seconds after which another attempt makes sense.
     """
 
     answer_code = Code.SERVICE_UNAVAILABLE
@@ -468,11 +469,11 @@ class Unavailable(AiProjectError):
 
 
 class Misconfigured(AiProjectError):
-    """The operator must fix something; raised at start, by commands and by ``doctor``.
+    """The operator must correct something; raised at start, by commands and by ``doctor``.
 
     Args:
-        detail: what is wrong, and how it is fixed.
-        params: what fills the placeholders of the message of ``detail``; no secrets.
+        detail: what is wrong, and how to correct it.
+        params: the values for the placeholders of the message of ``detail``; no secrets.
     """
 
     answer_code = Code.APP_INTERNAL_ERROR
@@ -484,9 +485,9 @@ class Misconfigured(AiProjectError):
 
 
 def _describe(kind: str, detail: Detail | None, params: Mapping[str, Param]) -> str:
-    """Return what a log shows of an error: its reason and parameters, or the name of its class."""
+    """Return the form of an error in the log: its reason and parameters, or the name of its class."""
     return " ".join((detail or kind, *(f"{name}={_plain(value)!r}" for name, value in params.items())))
 
 
 def _plain(value: Param) -> Param:
-    return str(value) if isinstance(value, str) else value  # a member of an enumeration by its value alone
+    return str(value) if isinstance(value, str) else value  # a member of an enumeration is reduced to its value
