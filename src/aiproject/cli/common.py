@@ -99,7 +99,7 @@ def errors() -> Iterator[None]:
 
 
 def language() -> Language:
-    """Return the language of whoever runs this command, as the locale's variables say."""
+    """Return the language of the locale, in which this command writes."""
     return locale_language(os.environ)
 
 
@@ -117,7 +117,7 @@ def error_text(error: AiProjectError) -> str:
 
 
 def say(line: Line, /, *, console: Console | None = None, style: str | None = None, **params: Param) -> None:
-    """Print a line in the language of whoever runs this command; names in it are no markup."""
+    """Print a line in the language of the locale; names in it are no markup."""
     text = format_message(line, language(), **params)
     (console or out).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -126,7 +126,7 @@ def read_settings(*, is_server: bool = False, **overrides: Any) -> Settings:
     """Read the settings (command-line words that were given win) and set up logging.
 
     Args:
-        is_server: logs as the settings say; else, unless somebody set the level, only from ``warning`` on: what a
+        is_server: logs as the settings say; else, unless the level is set, only from ``warning`` on: what a
             command did, it prints.
     """
     settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
@@ -144,7 +144,7 @@ async def tables(settings: Settings) -> AsyncIterator[Database]:
 
 
 def run(command: Callable[[], Awaitable[None]]) -> None:
-    """Run a command's coroutine with errors told as the command line tells them."""
+    """Run a command's coroutine with errors printed as `errors` does."""
     with errors():
         asyncio.run(_awaited(command))
 

@@ -155,10 +155,10 @@ def examine_configuration(settings: Settings) -> list[Finding]:
 
 
 async def examine_limits(settings: Settings) -> list[Finding]:
-    """Look at what counts requests, and whether it can tell clients apart."""
+    """Look at what counts requests, and whether it can distinguish clients."""
     findings: list[Finding] = []
     if settings.limits == "off":
-        pass  # told by `examine_exposure`, which knows how bad it is
+        pass  # reported by `examine_exposure`, which knows how bad it is
     elif settings.redis_url is not None:
         findings.append(await examine_redis(settings))
     elif settings.workers > 1:

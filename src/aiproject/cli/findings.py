@@ -1,4 +1,4 @@
-"""What a set-up shows to strangers and to neighbours: the weak spots that ``aiproject doctor`` complains of."""
+"""What a set-up exposes to the network and to other users of the machine; ``aiproject doctor`` reports it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine_exposure(settings: Settings) -> list[Finding]:
-    """Look at what strangers reach: nothing, while the server listens on this machine only."""
+    """Look at what the network reaches: nothing, while the server listens on this machine only."""
     if is_loopback(settings.host):
         if settings.limits == "off":
             return [Finding("note", "limits", Line.LIMITS_OFF)]

@@ -1,4 +1,4 @@
-"""What commands print for people: the findings of ``doctor``, and confirmations."""
+"""What commands print: the findings of ``doctor``, confirmations, and what an upgrade or an import did."""
 
 from __future__ import annotations
 

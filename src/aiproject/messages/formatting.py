@@ -12,7 +12,7 @@ from aiproject.codes import Code, Detail, Param, Term
 from aiproject.errors import AiProjectError, Misconfigured, Refused, TooManyRequests, UpstreamFailed
 from aiproject.messages.table import TABLE, MessageCode
 
-__all__ = ["Language", "format_error", "format_message"]
+__all__ = ["Language", "Message", "format_error", "format_message"]
 
 AGAIN: Final = "again"
 """The placeholder for when to come back, which is filled here: errors carry seconds."""

@@ -65,7 +65,7 @@ def build_app(
     Args:
         readiness: asked by ``/ready``.
         is_sandbox: whether the sandbox answers instead of the platform; ``/health`` says so.
-        edge_policy: how clients are told apart, and how often each may come.
+        edge_policy: how clients are distinguished, and how often each may call.
         body_timeout: seconds without a byte of a request's body until its sender is cut.
         dialects: how each address answers errors.
     """
