@@ -69,9 +69,10 @@ def schemas_of(operations: Iterable[Operation]) -> dict[str, Schema]:
     _, generated = msgspec.json.schema_components((*requests, *answers), ref_template=REFERENCE)
     schemas = {name: _normal(schema) for name, schema in generated.items()}
     for kind in _reachable(requests):
-        _describe_request(schemas[_name(kind)])
+        _drop_defaults(schemas[_name(kind)])
     for kind in _reachable(answers):
         _require_what_is_always_there(schemas[_name(kind)], kind)
+    # Last, since `code` and `msg` are no fields of the types.
     for kind in enveloped:
         schemas[_name(kind)] = _in_envelope(schemas[_name(kind)])
     schemas[NOTHING_ELSE] = _in_envelope(
@@ -101,7 +102,7 @@ def paths_of(operations: Iterable[Operation]) -> dict[str, Any]:
     return paths
 
 
-# -- operations
+# -- operations --------------------------------------------------------------------------------------------------------
 
 
 def _entry(operation: Operation) -> dict[str, Any]:
@@ -173,12 +174,14 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 def _failures(operation: Operation) -> dict[int, tuple[Code, ...]]:
     """Return the codes of an operation's failures by status, the most specific ones first."""
-    limit_code = LIMITS_WITH_STATUS_200.get(operation.path)
+    faults = dict(FAULTS) if operation.has_faults else {}
+    if operation.path in LIMITS_WITH_STATUS_200:
+        # Apps of these addresses look at no answer with another status.
+        del faults[429]
+        faults[200] = (LIMITS_WITH_STATUS_200[operation.path],)
     found: dict[int, tuple[Code, ...]] = {}
-    for failures in (operation.failures, operation.access.failures, FAULTS if operation.has_faults else {}):
+    for failures in (operation.failures, operation.access.failures, faults):
         for status, codes in failures.items():
-            if status == 429 and failures is FAULTS and limit_code is not None:
-                status, codes = 200, (limit_code,)
             found[status] = tuple(dict.fromkeys((*found.get(status, ()), *codes)))
     return found
 
@@ -254,7 +257,7 @@ def json_content(schema: Schema, examples: Mapping[str, Any]) -> dict[str, Any]:
     return {"application/json": content}
 
 
-# -- schemas
+# -- schemas -----------------------------------------------------------------------------------------------------------
 
 
 def _name(kind: type[msgspec.Struct]) -> str:
@@ -290,7 +293,7 @@ def _normal(schema: Any) -> Any:
     return found
 
 
-def _describe_request(schema: Schema) -> None:
+def _drop_defaults(schema: Schema) -> None:
     """Leave defaults out: generators of clients take a field with a default for one that is always there."""
     for field in schema.get("properties", {}).values():
         field.pop("default", None)
