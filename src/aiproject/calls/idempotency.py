@@ -63,9 +63,9 @@ class IdempotencyClaim:
         """Return what the settlement stores; ``None`` if there is no key or the answer is too long."""
         if self._key is None or self.answer is not None or len(answer) > MAX_STORED_BYTES:
             return None
-        self.is_settled = True
         # Set before the settlement is known to succeed: if its outcome is in doubt, releasing the key could charge a
         # repeated call a second time. The lease releases it in that case.
+        self.is_settled = True
         return (*self._key, answer)
 
 
