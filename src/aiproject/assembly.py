@@ -1,7 +1,7 @@
-"""The parts of the application that the server and the commands build alike.
+"""The parts of the application that the server and the commands share.
 
-Commands import this module and not `aiproject.wiring`, which loads every package for the server: a command must answer
-at once.
+Commands import this module instead of `aiproject.wiring`, which loads every package for the server, because a command
+must respond immediately.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 async def prepare_schema(database: Database) -> None:
-    """Bring an embedded or an empty database up to date; refuse to serve on any other that is not.
+    """Upgrade an embedded or an empty database; refuse any other one that is not up to date.
 
-    SQLite belongs to this one program. On a server, other nodes of the previous release may still be at work, and an
-    existing table of users is somebody's: there, the operator says when.
+    SQLite belongs to this program alone. On a database server, nodes of the previous release may still be running, and
+    an existing table of users may belong to another application, so the operator decides there.
 
     Raises:
         Misconfigured: ``aiproject db upgrade`` is needed, or a later release of this program.
-        Unavailable: the database is away, or somebody's upgrade of it does not end.
+        Unavailable: the database is unavailable, or an upgrade by another process does not end.
     """
     status = await migrations.status(database)
     if status.is_current:
@@ -58,7 +58,7 @@ async def prepare_schema(database: Database) -> None:
         report = await migrations.upgrade(database)
         log.info("database brought up to date", revision=report.to_revision)
         return
-    # Another worker or node may be at it in this moment, having found it empty.
+    # Another worker or node may have found the database empty as well, and be upgrading it now.
     status = await migrations.settled_status(database)
     if status.is_current:
         return
@@ -68,8 +68,8 @@ async def prepare_schema(database: Database) -> None:
 
 
 def password_profile(settings: Settings) -> argon2.Parameters:
-    """Return how passwords are hashed."""
-    from aiproject.adapters.passwords import argon2id  # most commands hash nothing
+    """Return the parameters of password hashing."""
+    from aiproject.adapters.passwords import argon2id  # most commands do not hash passwords
 
     return argon2id(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes)
 
@@ -81,7 +81,7 @@ def signup_voice_ms(settings: Settings) -> int | None:
 
 
 def opening(settings: Settings, quotas: Quotas) -> GrantOpening:
-    """Return what gives a new account the quota that it starts with."""
+    """Return what grants a new account its initial quota."""
     return partial(
         quotas.grant_opening,
         tokens=settings.signup_tokens,

@@ -1,8 +1,8 @@
-"""Names that are no setting: in the environment and in the settings file.
+"""Names that are not settings: in the environment and in the settings file.
 
-A misspelt name would leave the default in force, which may be the open one (`AIPROJECT_REGISTRATION`). So a name with
-our prefix that nothing reads is an error, and the error says which name was probably meant. No function here reads the
-environment or a file, and no complaint quotes a value, since a value may be a secret.
+A misspelt name would leave the default in force, which may be the permissive one (`AIPROJECT_REGISTRATION`). A name
+with our prefix that nothing reads is therefore an error, which suggests the name that was probably meant. No function
+here reads the environment or a file, and no message quotes a value, because a value may be a secret.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "AIPROJECT_TEST_EACH_POWER_CUT": "read by the tests of migrations: breaks upgrades off at every statement",
     }
 )
-"""Variables with our prefix that are not fields of `Settings`, and why. The environment of a server may hold them."""
+"""Variables with our prefix that are not fields of `Settings`, and why. A server's environment may contain them."""
 
 SERVICE_LINK_IN_PORT: Final = (
     "AIPROJECT_PORT: holds the address of a Kubernetes Service named `aiproject`, not a port; set "
@@ -33,9 +33,9 @@ SERVICE_LINK_IN_PORT: Final = (
 )
 
 # Kubernetes gives every pod these variables for each Service of its namespace, as Docker's links did: a Service named
-# `aiproject-db` makes AIPROJECT_DB_SERVICE_HOST, AIPROJECT_DB_PORT_3306_TCP_ADDR and so on (Kubernetes documentation,
-# "Service", section "Environment variables"). End and value must fit, and the Service's host must be there, so that no
-# misspelt setting passes for one.
+# `aiproject-db` defines AIPROJECT_DB_SERVICE_HOST, AIPROJECT_DB_PORT_3306_TCP_ADDR and so on (Kubernetes
+# documentation, "Service", section "Environment variables"). The suffix and the value must match, and the Service's
+# host must be present, so that no misspelt setting is taken for one.
 _LINK_HOST: Final = "_SERVICE_HOST"
 _LINK_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://[^\s/@]+:\d+")
 _HOST: Final = re.compile(r"[0-9A-Fa-f.:]+")
@@ -52,13 +52,13 @@ _LINK_ENDS: Final = (
 
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9_].*", re.DOTALL)
 _NOT_IN_A_KEY: Final = re.compile(r"[^A-Za-z0-9_.-].*", re.DOTALL)
-_MAX_SHOWN: Final = 80  # characters; twice as long as the longest name of a setting
+_MAX_SHOWN: Final = 80  # characters; twice the length of the longest setting's name
 
 
 def unknown_variables(environment: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
-    """Yield a complaint for each variable with our prefix that is no setting, or that is set in two spellings.
+    """Yield a message for each variable with our prefix that is not a setting, or that is set in two spellings.
 
-    The case of a name does not matter. An empty variable counts as not set, so its name is not looked at.
+    Names are case-insensitive. An empty variable counts as not set, so its name is not checked.
 
     Args:
         environment: the process's variables.
@@ -82,12 +82,12 @@ def unknown_variables(environment: Mapping[str, str], settings: Collection[str])
 
 
 def unknown_keys(key: str, value: object, settings: Collection[str]) -> Iterator[str]:
-    """Yield a complaint for a key of the settings file that is no setting, one for each key inside if it is a table.
+    """Yield a message for a key of the settings file that is not a setting; for a table, one for each such key in it.
 
     Args:
-        key: as it stands in the file; inside a table with the table's name and a dot before it.
-        value: what the file has there; only the keys of tables are looked at.
-        settings: the keys of the settings; of those in tables with the tables' names and dots before them.
+        key: as in the file; inside a table, prefixed with the table's name and a dot.
+        value: its value in the file; only the keys of tables are examined.
+        settings: the keys of the settings; those in tables are prefixed with the tables' names and dots.
     """
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
@@ -104,8 +104,7 @@ def unknown_keys(key: str, value: object, settings: Collection[str]) -> Iterator
 
 
 def is_service_address(value: str) -> bool:
-    """Whether a value is what Kubernetes puts into ``…_PORT`` to tell where a Service is, such as
-    ``tcp://10.0.0.1:80``."""
+    """Whether a value is the address of a Service as Kubernetes writes it into ``…_PORT``: ``tcp://10.0.0.1:80``."""
     return _LINK_ADDRESS.fullmatch(value) is not None
 
 
@@ -115,7 +114,7 @@ def _is_service_link(name: str, value: str, services: Collection[str]) -> bool:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like ``name``; empty where none is like it."""
+    """Return the known name that is most similar to ``name``; empty if none is similar."""
     return next(iter(get_close_matches(name, sorted(known), n=1)), "")
 
 
@@ -124,6 +123,6 @@ def _suggestion(meant: str) -> str:
 
 
 def _shown(name: str, not_in_it: re.Pattern[str]) -> str:
-    """The part of a name that can be one: what follows may be a value, as in ``NAME value`` for ``NAME=value``."""
+    """Return the part of a name that can be one: the rest may be a value, as in ``NAME value`` for ``NAME=value``."""
     shown = not_in_it.sub("…", name)
     return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "…"

@@ -1,1 +1,1 @@
-"""Who did what: an append-only log of administrative acts, each entry sealed by the next."""
+"""An append-only log of administrative acts, each entry sealed by the hash of the next."""

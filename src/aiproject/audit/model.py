@@ -1,4 +1,4 @@
-"""The words of the audit log, and its chain of hashes; no I/O."""
+"""The types of the audit log, and its chain of hashes; no I/O."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ MAX_TARGET_LENGTH = 200
 MAX_ADDRESS_LENGTH = 64
 MAX_REQUEST_ID_LENGTH = 64
 MAX_ACTION_LENGTH = 64
-"""Characters of the columns."""
+"""The lengths of the columns, in characters."""
 
 MAX_FACT_LENGTH = 300
-"""Characters of one text in ``before`` or ``after``."""
+"""The longest text in ``before`` or ``after``, in characters."""
 
 FIELDS = frozenset(
     {
         "account",  # its number
         "call",  # the X-Request-Id of a call that was charged
-        "attempt",  # which try of it
+        "attempt",  # the attempt at it
         "username",
         "email",
         "academy",
-        *map(str, Meter),  # balances, in what operators grant
+        *map(str, Meter),  # balances, in the units that operators grant
         "is_disabled",
         "password",  # only ever "changed", see `Fact`
         "uuid",  # only ever "changed"
-        "uuid_sha256",  # its fingerprint, by which one that was swapped is noticed
-        "sessions",  # how many, or "ended"
+        "uuid_sha256",  # its fingerprint, which reveals a uuid that was swapped
+        "sessions",  # their number, or "ended"
         "admin",
         "name",
         "role",
         "code",  # of a voucher: masked
-        "made_at",  # of a voucher: names those that were made at once, and no code
+        "made_at",  # of a voucher: identifies those that were created together, without their codes
         "count",
         "audience",
         "is_available",
@@ -84,11 +84,11 @@ FIELDS = frozenset(
         "format",
     }
 )
-"""What ``before`` and ``after`` may name. A field that is not here is refused, so that no secret gets in by accident:
-whoever needs a new one adds it here, and sees this sentence."""
+"""The names that ``before`` and ``after`` may contain. Any other field is refused, so that no secret is recorded by
+accident. Adding one here is a deliberate decision."""
 
 SECRET_FIELDS = frozenset({"password", "uuid"})
-"""Named where they were changed; the only value they may have is ``CHANGED``."""
+"""Fields that are named when they changed; their only value is ``CHANGED``."""
 
 CHANGED = "changed"
 
@@ -96,7 +96,7 @@ Fact = str | int | float | bool | None
 
 
 class ActorKind(StrEnum):
-    """What acts."""
+    """The kind of actor."""
 
     ADMINISTRATOR = "administrator"
     COMMAND_LINE = "command line"
@@ -106,10 +106,11 @@ class ActorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts.
+    """The author of an act.
 
     Attributes:
-        name: of the administrator at that moment, or of the operating system's user; of an account, its number.
+        name: the administrator's name at that time, or the name of the operating system's user; the number of an
+            account.
     """
 
     kind: ActorKind
@@ -118,11 +119,11 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class AuditContext:
-    """Who acts, and whence: what every entry of one request or command has in common.
+    """The author and the source of an act, which all entries of one request or command share.
 
     Attributes:
-        address: of the caller; empty on the command line.
-        request_id: of the HTTP request, or of the command's run.
+        address: the caller's address; empty on the command line.
+        request_id: the id of the HTTP request, or of the command's run.
     """
 
     actor: Actor
@@ -132,10 +133,10 @@ class AuditContext:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which entries are wanted; ``None``: any. Texts are compared exactly.
+    """A selection of entries; ``None`` matches any value. Texts are compared exactly.
 
     Attributes:
-        action: an action such as ``user.grant``, or its noun and a dot (``user.``) for all of them.
+        action: an action such as ``user.grant``, or its noun and a dot (``user.``) for all actions of the noun.
         since: milliseconds since 1970, inclusive.
         until: milliseconds since 1970, exclusive.
         before_seq: only entries with smaller numbers.
@@ -151,24 +152,24 @@ class AuditFilter:
 
 
 def server_origin() -> AuditContext:
-    """Return the origin of an act that nobody asked for: the server's own."""
+    """Return the context of an act that the server performs on its own."""
     return AuditContext(Actor(ActorKind.SERVER, "server"), "", secrets.token_hex(12))
 
 
 def account_origin(account_id: int) -> AuditContext:
-    """Return the origin of what an account's owner does, named by the number: the person may leave, the log stays."""
+    """Return the context of an act of an account's owner. It names the number, because the log outlives the account."""
     return AuditContext(Actor(ActorKind.ACCOUNT, str(account_id)), "", secrets.token_hex(12))
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One immutable line of the log.
+    """One immutable entry of the log.
 
     Attributes:
         seq: 1, 2, 3 … without a gap.
         at: milliseconds since 1970, UTC, by the clock of the node that wrote it.
-        before: JSON object of what was so; ``after``: of what is so now.
-        hash: over this entry and the hash of the one before, see `seal`.
+        before: a JSON object of the state before the act; ``after``: of the state after it.
+        hash: the hash of this entry and of the previous entry's hash, see `seal`.
     """
 
     seq: int
@@ -185,10 +186,10 @@ class AuditEntry:
 
 
 def facts_json(facts: Mapping[str, Fact]) -> str:
-    """Return facts as an entry keeps them: JSON in ASCII, keys in order.
+    """Return facts in the form of an entry: JSON in ASCII with sorted keys.
 
     Raises:
-        ValueError: a field that is not among `FIELDS`, or a secret one with a value: a bug of the caller.
+        ValueError: a field that is not among `FIELDS`, or a secret one with a value. Both are defects of the caller.
     """
     for name, value in facts.items():
         if name not in FIELDS:
@@ -213,13 +214,13 @@ def seal(
     address: str,
     request_id: str,
 ) -> str:
-    """Return the hash of an entry: SHA-256, in hexadecimal, over a JSON array of the previous hash and every field.
+    """Return the hash of an entry: SHA-256, in hexadecimal, of a JSON array of the previous hash and every field.
 
-    The array is in the order of the arguments, without blanks, in ASCII.
+    The array is in ASCII, in the order of the arguments, without spaces.
 
     Args:
-        previous: hash of the entry before; empty for the first.
+        previous: the hash of the previous entry; empty for the first.
     """
     fields = [previous, seq, at, actor_kind, actor, action, target, before, after, address, request_id]
-    # Bytes stand where somebody has put them into SQLite's columns of text: they must end in another hash.
+    # Values are bytes where someone has written them into SQLite's text columns. They must give a different hash.
     return hashlib.sha256(json.dumps(fields, separators=(",", ":"), default=str).encode("ascii")).hexdigest()

@@ -1,4 +1,4 @@
-"""Reading, exporting and checking the audit log; it is written by `aiproject.audit.store.record` only."""
+"""Reads, exports and verifies the audit log; only `aiproject.audit.store.record` writes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiproject.audit.model import AuditContext, AuditEntry, AuditFilter, Fact, s
 __all__ = ["EXPORT_MEDIA_TYPES", "AuditLog", "ExportFormat", "exported"]
 
 PAGE = 1000
-"""Entries read in one go when all are wanted."""
+"""Entries per page when all of them are read."""
 
 ExportFormat = Literal["csv", "jsonl"]
 
@@ -32,7 +32,7 @@ EVERYTHING = AuditFilter()
 
 
 class AuditLog:
-    """The log as people read it."""
+    """The audit log for its readers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -55,12 +55,12 @@ class AuditLog:
             return await store.newest(connection, wanted, limit=limit, offset=offset)
 
     async def count(self, wanted: AuditFilter = EVERYTHING) -> int:
-        """Return how many entries there are."""
+        """Return the number of entries."""
         async with self._database.connect() as connection:
             return await store.count(connection, wanted)
 
     async def all(self, wanted: AuditFilter = EVERYTHING) -> AsyncIterator[AuditEntry]:
-        """Yield entries, the oldest first, a page at a time: the log only ever grows at its end."""
+        """Yield entries, the oldest first. Reading page by page is safe, because the log only grows at its end."""
         after = 0
         while True:
             async with self._database.connect() as connection:
@@ -74,7 +74,8 @@ class AuditLog:
     async def export(self, form: ExportFormat, wanted: AuditFilter = EVERYTHING) -> AsyncIterator[str]:
         """Yield the lines of an export, the oldest entry first.
 
-        In CSV a cell that a spreadsheet would take for a formula gets an apostrophe in front; JSON lines are exact.
+        In CSV, a cell that a spreadsheet would interpret as a formula is prefixed with an apostrophe; JSON lines are
+        exact.
         """
         if form == "csv":
             yield _csv_line(COLUMNS)
@@ -86,10 +87,10 @@ class AuditLog:
                 yield json.dumps(row, separators=(",", ":")) + "\n"
 
     async def verify(self) -> AsyncIterator[str]:
-        """Yield a sentence for each place where the log is not what was written: a gap, an edit, a wrong hash.
+        """Yield a sentence for each place where the log is not as it was written: a gap, an edit, a wrong hash.
 
-        Entries cut off at the end leave no trace in the log itself: compare the newest hash with one that was exported
-        earlier.
+        Entries removed from the end leave no trace in the log itself: compare the newest hash with one that was
+        exported earlier.
         """
         previous, expected = "", 1
         async for entry in self.all():
@@ -103,7 +104,7 @@ class AuditLog:
 
 
 def exported(entry: AuditEntry) -> dict[str, Any]:
-    """Return an entry's fields, with its moment also as text."""
+    """Return an entry's fields, with its time also as text."""
     return asdict(entry) | {"time": format_milliseconds(entry.at)}
 
 

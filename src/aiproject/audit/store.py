@@ -1,7 +1,7 @@
 """All SQL of the audit log. Nothing here changes or deletes an entry.
 
-Order of locks: the log last. Its writers queue at the row of its first entry, until their transactions end, so record
-an act after everything else that its transaction locks.
+Lock order: the log is locked last. Its writers queue at the row of its first entry until their transactions end, so an
+act must be recorded after everything else that its transaction locks.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ async def record(
 
     Args:
         action: ``noun.verb``, for example ``user.grant``.
-        target: name or number of what it was done to; never a secret.
-        before: what was so, as far as it changed; see `aiproject.audit.model.FIELDS`.
-        after: what is so now.
+        target: the name or the number of the object of the act; never a secret.
+        before: the previous state of what changed; see `aiproject.audit.model.FIELDS`.
+        after: its new state.
 
     Raises:
-        TransientConflict: another writer took the place; `Database.transact` tries the whole transaction again.
+        TransientConflict: another writer took the number; `Database.transact` repeats the whole transaction.
         ValueError: a field that the log does not have.
     """
-    # A queue and not only a conflict at the key, so that nobody starves among many. SQLite has one writer anyway, and
-    # the compiler leaves FOR UPDATE out there.
+    # A queue, not only a conflict at the key, so that no writer starves among many. SQLite has a single writer anyway,
+    # and its compiler omits FOR UPDATE.
     await connection.execute(select(entries.c.seq).where(entries.c.seq == 1).with_for_update())
     newest_first = select(entries.c.seq, entries.c.hash).order_by(entries.c.seq.desc()).limit(1)
     last = (await connection.execute(newest_first)).one_or_none()
@@ -82,19 +82,19 @@ async def record(
 
 
 async def newest(connection: AsyncConnection, wanted: AuditFilter, *, limit: int, offset: int = 0) -> list[AuditEntry]:
-    """Return the entries that are wanted, the newest first."""
+    """Return the selected entries, the newest first."""
     statement = select(entries).where(*_conditions(wanted)).order_by(entries.c.seq.desc()).limit(limit).offset(offset)
     return [AuditEntry(*row) for row in await connection.execute(statement)]
 
 
 async def oldest(connection: AsyncConnection, wanted: AuditFilter, *, after: int, limit: int) -> list[AuditEntry]:
-    """Return the entries that are wanted with numbers above ``after``, the oldest first."""
+    """Return the selected entries with numbers above ``after``, the oldest first."""
     statement = select(entries).where(entries.c.seq > after, *_conditions(wanted)).order_by(entries.c.seq).limit(limit)
     return [AuditEntry(*row) for row in await connection.execute(statement)]
 
 
 async def count(connection: AsyncConnection, wanted: AuditFilter) -> int:
-    """Return how many entries are wanted."""
+    """Return the number of selected entries."""
     statement = select(func.count()).select_from(entries).where(*_conditions(wanted))
     return int((await connection.execute(statement)).scalar_one())
 
@@ -122,5 +122,5 @@ def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
 
 
 def _storable(text: str, length: int) -> str:
-    """Cut to the column, without what a database or a terminal chokes on: what was asked for may be anything."""
+    """Truncate to the column's length, and remove characters that a database or a terminal cannot handle."""
     return "".join("?" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text[:length])
