@@ -18,10 +18,7 @@ import numpy as np
 
 __all__ = [
     "CLOSE",
-    "MAX_FRAGMENTS",
     "MAX_MESSAGE_BYTES",
-    "MESSAGE_COST",
-    "PING",
     "PONG",
     "TEXT",
     "CloseFrame",

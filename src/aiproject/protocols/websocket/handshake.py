@@ -18,7 +18,6 @@ from aiproject.protocols.websocket.frames import ProtocolViolation
 
 __all__ = [
     "MAX_HANDSHAKE_BODY",
-    "MAX_HANDSHAKE_HEAD",
     "ClientHandshake",
     "HandshakeState",
     "HttpAnswer",
