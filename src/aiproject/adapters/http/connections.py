@@ -1,8 +1,8 @@
 """Clients' connections: what a request may take in bytes and time before the application sees it.
 
-uvicorn's connection over httptools bounds none of it: a head may come byte by byte for ever, a header's value may be as
-long as memory lasts, and bytes beside a body (chunk extensions, trailers) are not counted. What is refused here is told
-in the shape of every other fault, and the connection is closed.
+The parser bounds none of it: a head may come byte by byte without end, a header's value may be as long as memory lasts,
+and bytes beside a body (chunk extensions, trailers) are not counted. What is refused here is answered in the dialect of
+its address like every other fault, and the connection is closed.
 """
 
 from __future__ import annotations
@@ -179,18 +179,21 @@ class GuardedConnection(Http1Connection):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
+        # The usual request is one small read.
         if len(data) <= MAX_PIECE and not self.pipeline:
             self._receive(data)
             return
         view = memoryview(data)
         for start in range(0, len(view), MAX_PIECE):
             if self.pipeline:
+                # Parsed once its turn comes: as bytes they take a thirtieth of the memory of requests.
                 self._unparsed += view[start:]
                 self.pause_reading()
                 return
             self._receive(bytes(view[start : start + MAX_PIECE]))
 
     def eof_received(self) -> bool:
+        # The end of what is sent belongs behind the bytes that are not parsed yet.
         self._is_eof_to_come = bool(self._unparsed)
         return self._is_eof_to_come or super().eof_received()
 

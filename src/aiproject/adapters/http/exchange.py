@@ -1,7 +1,7 @@
-"""One request and its answer over HTTP/1, in the terms of ASGI.
+"""One request and its response over HTTP/1, in the terms of ASGI.
 
-The connection (`aiproject.adapters.http.http1`) parses the request and owns the socket; this is what the application
-calls. The head of an answer is written together with the first bytes of its body, since each write of its own is a
+The connection (`aiproject.adapters.http.http1`) parses the request and owns the socket; the exchange is what the
+application calls. The head of a response is written together with the first bytes of its body, since every write is a
 system call and a packet.
 """
 
@@ -27,7 +27,7 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_NAME: Final = re.compile(rb'[\x00-\x20\x7f()<>@,;:\[\]={}\\"/?]')
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-_log = logging.getLogger("uvicorn.error")  # one name for all that goes wrong between the server and its application
+_log = logging.getLogger("uvicorn.error")  # the name under which uvicorn logs the faults of its own connections
 
 
 def status_line(status: int) -> bytes:
@@ -119,6 +119,7 @@ class Exchange:
     def receive_body(self, data: bytes) -> int:
         """Take bytes of the request's body; returns how many wait for the application."""
         if self._body:
+            # A small body comes in one piece, which is passed on as it is; only a second one takes a buffer.
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += data
@@ -140,6 +141,7 @@ class Exchange:
 
     def _tell_news(self) -> None:
         self._has_news = True
+        # The event is made by the first `receive` that has to wait; most requests are whole before they are read.
         if self._news is not None:
             self._news.set()
 
@@ -148,7 +150,7 @@ class Exchange:
     async def _run(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
         try:
             await app(self.scope, self.receive, self.send)
-        except BaseException as error:  # noqa: BLE001 - the task ends here, and nobody else would say why
+        except BaseException as error:  # noqa: BLE001 - nobody awaits this task, so nobody else would report it
             _log.error("Exception in ASGI application", exc_info=error)
             await self._end_early()
         else:
@@ -156,13 +158,15 @@ class Exchange:
                 _log.error("the application returned before its answer was complete")
                 await self._end_early()
         finally:
+            # Here and not in a callback of the task, which would take the event loop another turn.
             if self._task is not None:
                 tasks.discard(self._task)
-                self._task = None  # a task that is held by what it runs would wait for the garbage collector
+                self._task = None  # a reference cycle, which would wait for the garbage collector
 
     async def _end_early(self) -> None:
         """Answer for an application that failed, where it has not begun; else the connection's end says so."""
         if self.response_started:
+            # A client that has seen a part can tell by the closed connection that the rest is missing.
             self._write_head()
             self._connection.transport.close()
             return
@@ -181,10 +185,12 @@ class Exchange:
         """ASGI's ``receive``."""
         connection = self._connection
         if self.expects_continue:
+            # Sent when the application asks for the body, so that one which refuses by the head spares the upload.
             self.expects_continue = False
             if not connection.transport.is_closing():
                 connection.transport.write(CONTINUE)
         if not self._has_news and not self.disconnected and not self.response_complete:
+            # Paused when the body came faster than it was read, or behind a request that waits for its turn.
             connection.resume_reading()
             if self._news is None:
                 self._news = asyncio.Event()
@@ -206,7 +212,7 @@ class Exchange:
         if connection.is_write_paused and not self.disconnected:
             await connection.drain()
         if self.disconnected:
-            return
+            return  # ASGI leaves it to `receive` to report the end
         kind = message["type"]
         if not self.response_started:
             if kind != "http.response.start":
@@ -214,7 +220,7 @@ class Exchange:
             self.response_started = True
             self.expects_continue = False
             self._head = self._make_head(message["status"], message.get("headers", ()))
-            # In the case that the body does not follow at once.
+            # For an application that waits before it sends the body: its head must not wait with it.
             connection.loop.call_soon(self._write_head)
         elif self.response_complete:
             raise RuntimeError(f"unexpected '{kind}' after the end of the answer")
@@ -275,6 +281,8 @@ class Exchange:
 
     def _make_head(self, status: int, given: Iterable[tuple[bytes, bytes]]) -> bytes:
         headers = [*self._connection.server_state.default_headers, *given]
+        # A line break in a value would let whoever chose it write header fields, or a body, of their own. All names and
+        # all values are searched at once, which takes as long as searching one.
         if _BAD_NAME.search(b"".join([name for name, _ in headers])):
             raise RuntimeError("a header's name is none")
         if _BAD_VALUE.search(b"".join([value for _, value in headers])):
@@ -283,6 +291,7 @@ class Exchange:
         says_close = says_connection = False
         for raw_name, value in headers:
             name = raw_name.lower()
+            # A transfer coding overrides a length (RFC 9112, section 6.3).
             if name == b"content-length" and not self._is_chunked:
                 self._left = int(value)
             elif name == b"transfer-encoding" and value.lower() == b"chunked":
@@ -293,6 +302,7 @@ class Exchange:
             lines.append(b"%b: %b\r\n" % (name, value))
         has_body = self.scope["method"] != "HEAD" and status not in (204, 304)
         if not has_body:
+            # The length that is announced is the one that another method or status would have.
             self._is_chunked, self._left = False, 0
         elif self._left is None and not self._is_chunked:
             self._is_chunked = self.knows_chunks
@@ -304,6 +314,7 @@ class Exchange:
         if not self.keep_alive and not says_close:
             lines.append(b"connection: close\r\n")
         elif self.keep_alive and not self.knows_chunks and not says_connection:
+            # HTTP/1.0 closes unless both sides say otherwise.
             lines.append(b"connection: keep-alive\r\n")
         lines.append(b"\r\n")
         return b"".join(lines)
@@ -313,6 +324,7 @@ class Exchange:
         return head
 
     def _write_head(self) -> None:
+        # Nothing is left where the body has followed in the meantime.
         if self._head and not self.disconnected:
             self._connection.transport.write(self._take_head())
 
@@ -328,6 +340,7 @@ class Exchange:
             data = body
             if self._left is not None:
                 self._left -= len(body)
+                # A client would take the difference for a part of the next response, or wait for it.
                 if self._left < 0 or (is_last and self._left):
                     raise RuntimeError("the body is not as long as its content-length says")
         if self._head:
@@ -341,8 +354,8 @@ class Exchange:
         connection = self._connection
         self.response_complete = True
         self._tell_news()
-        # They are a reference cycle: from the scope through its extensions to this exchange and back. Some twenty
-        # objects a request would wait for the garbage collector, whose search took three hundredths of a call's time.
+        # A reference cycle: from the scope through its extensions to this exchange and back. It would keep some twenty
+        # objects of every request until garbage is collected, which took three hundredths of a call's CPU.
         self.scope["extensions"].clear()
         if not self.keep_alive:
             connection.transport.close()

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -27,30 +26,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from aiproject.adapters.http.exchange import CONTINUE, Exchange
+from aiproject.adapters.http.exchange import Exchange
+from aiproject.adapters.http.half_closed import HalfClosedWatch
 from aiproject.adapters.http.upgraded import UpgradedConnection
 
 __all__ = ["Http1Connection"]
 
 MAX_UNREAD_BODY: Final = 64 * 1024
 """Bytes of a request's body that wait for the application before reading pauses."""
-
-PROBE_GRACE: Final = 0.25
-"""Seconds that an answer may take after its client has closed its sending side, before the client is probed. Most
-answers have begun by then, and what is written of them is the probe."""
-
-PROBE_INTERVAL: Final = 5.0
-"""Seconds between further probes: as long may a client that has gone since then remain unnoticed."""
-
-RESET_INTERVAL: Final = 0.1
-"""Seconds between two looks for the reset by which a client's system tells that nobody is there any more, within
-`HASTE` of its half-close."""
-
-LATER_RESET_INTERVAL: Final = 1.0
-"""The same from then on: a look takes 16 µs, and one address may hold a thousand connections half-closed."""
-
-HASTE: Final = 1.0
-"""Seconds after a half-close in which most clients that have gone are found: the first probe and a round trip."""
 
 HTTP_1_0_HALF_CLOSE: Final = 0.5
 """Seconds after the end of a request within which an HTTP/1.0 client may close its sending side and still get its
@@ -87,6 +70,7 @@ class Http1Connection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        # The server makes a connection with the arguments of uvicorn's own.
         if not config.loaded:
             config.load()
         self.config = config
@@ -117,9 +101,7 @@ class Http1Connection(asyncio.Protocol):
         self._is_upgrade_declined = False
         self.is_upgraded = False
         self._request_ended = 0.0  # of the loop's clock
-        self._reset_timer: asyncio.TimerHandle | None = None
-        self._next_probe = 0.0  # of the loop's clock
-        self._end_of_haste = 0.0  # of the loop's clock
+        self._half_closed: HalfClosedWatch | None = None
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
 
@@ -132,10 +114,12 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.connections.discard(self)
-        for timer in (self._idle_timer, self._reset_timer):
-            if timer is not None:
-                timer.cancel()
-        self._idle_timer = self._reset_timer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if self._half_closed is not None:
+            self._half_closed.stop()
+        # Both may be running where requests are sent ahead: one is answered while the next one's body arrives.
         for exchange in (self._answering, self.exchange):
             if exchange is not None:
                 exchange.disconnect()
@@ -143,13 +127,13 @@ class Http1Connection(asyncio.Protocol):
         if exc is None:
             self.transport.close()
         # What leads back here is let go of, so that nothing of a connection waits for the garbage collector.
-        self.parser = self.exchange = self._answering = None
+        self.parser = self.exchange = self._answering = self._half_closed = None
         on_hang_up, self.on_hang_up = self.on_hang_up, None
         if on_hang_up is not None:
             on_hang_up()
 
     def data_received(self, data: bytes) -> None:
-        self._idle_since = None
+        self._idle_since = None  # the idle timer goes on, and finds this
         try:
             self._parse(data)
         except httptools.HttpParserError:
@@ -168,9 +152,7 @@ class Http1Connection(asyncio.Protocol):
         if not exchange.knows_chunks and now - self._request_ended > HTTP_1_0_HALF_CLOSE:
             return False
         exchange.keep_alive = False  # nothing more can be asked
-        self._next_probe = now + PROBE_GRACE
-        self._end_of_haste = now + HASTE
-        self._reset_timer = self.loop.call_later(RESET_INTERVAL, self._watch_half_closed)
+        self._half_closed = HalfClosedWatch(self)
         return True
 
     def pause_writing(self) -> None:
@@ -214,7 +196,7 @@ class Http1Connection(asyncio.Protocol):
         if self.is_write_paused:
             if self._writable is None:
                 self._writable = self.loop.create_future()
-            await asyncio.shield(self._writable)
+            await asyncio.shield(self._writable)  # which may have other waiters than a call that is cancelled
 
     def pause_reading(self) -> None:
         """Take no more of what the client sends; harmless when repeated."""
@@ -230,7 +212,7 @@ class Http1Connection(asyncio.Protocol):
 
     def on_response_complete(self) -> None:
         """Called when an answer has ended: the next request begins."""
-        self.server_state.total_requests += 1
+        self.server_state.total_requests += 1  # uvicorn's server asks for it when it is configured to stop after some
         if self.transport.is_closing():
             return
         self.resume_reading()
@@ -291,17 +273,19 @@ class Http1Connection(asyncio.Protocol):
         if is_first:
             self._start(self.exchange)
         else:
+            # Its body would be collected for as long as the requests before it take.
             self.pause_reading()
             self.pipeline.appendleft(self.exchange)
 
     def on_body(self, body: bytes) -> None:
         exchange = self.exchange
+        # What comes after the response is dropped: the application has decided without it.
         if exchange is not None and not exchange.response_complete and exchange.receive_body(body) > MAX_UNREAD_BODY:
             self.pause_reading()
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
-            return
+            return  # the parser takes such a request for complete at the end of its head
         self._request_ended = self.loop.time()
         exchange = self.exchange
         if exchange is not None and not exchange.response_complete:
@@ -311,6 +295,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _scope(self, version: str) -> dict[str, Any]:
         url = self.url
+        # Nearly every request's target is a plain path, which needs no parser.
         if _PLAIN_PATH.fullmatch(url) and not url.startswith(b"//"):
             path, raw_path, query = url.decode("ascii"), url, b""
         else:
@@ -391,6 +376,7 @@ class Http1Connection(asyncio.Protocol):
         """Whether the request opens a websocket where there is one; anything else is answered without upgrading."""
         if self.parser.get_method() != b"GET" or self.pipeline or self._is_busy():
             return False
+        # One protocol in one field: with several, the client would have to be told which was chosen.
         offers = [value.strip().lower() for name, value in self.headers if name == b"upgrade"]
         return offers == [b"websocket"] and self._scope("1.1")["path"] in self.websocket_paths
 
@@ -407,6 +393,7 @@ class Http1Connection(asyncio.Protocol):
         websocket = make_websocket(
             config=self.config, server_state=self.server_state, app_state=self._app_state, _loop=self.loop
         )
+        # Before the handshake is read, since its answer may already pause writing.
         self.transport.set_protocol(UpgradedConnection(self, websocket))
         websocket.connection_made(self.transport)
         websocket.data_received(b"".join(head) + rest)
@@ -428,31 +415,6 @@ class Http1Connection(asyncio.Protocol):
             self._idle_timer = self.loop.call_at(ends_at, self._look_if_idle)
         else:
             self.transport.close()
-
-    # -- half-closed clients ------------------------------------------------------------------------------------------
-
-    def _watch_half_closed(self) -> None:
-        """Find out, while its answer lasts, whether a client that has closed its sending side is there to read it.
-
-        The transport does not tell: it watches nothing but its own writes from the end of what it reads.
-        """
-        self._reset_timer = None
-        if self.exchange is None or self.exchange.response_complete or self.transport.is_closing():
-            return
-        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.transport.abort()  # its call learns that the client is gone
-            return
-        now = self.loop.time()
-        if now >= self._next_probe:
-            self._next_probe = now + PROBE_INTERVAL
-            self._probe_client(self.exchange)
-        interval = RESET_INTERVAL if now < self._end_of_haste else LATER_RESET_INTERVAL
-        self._reset_timer = self.loop.call_later(interval, self._watch_half_closed)
-
-    def _probe_client(self, exchange: Exchange) -> None:
-        """Write something harmless, unless it would fall into an answer or the client does not know interim answers."""
-        if not self.pipeline and not exchange.response_started and exchange.knows_chunks:
-            self.transport.write(CONTINUE)
 
 
 def _new_parser(connection: Http1Connection) -> Any:

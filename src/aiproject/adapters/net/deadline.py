@@ -1,4 +1,4 @@
-"""A limit on what is awaited, at half the price of `asyncio.timeout`."""
+"""A time limit on what is awaited, at half the CPU of `asyncio.timeout`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["Deadline"]
 
 
 class Deadline:
-    """``with Deadline(loop, moment):`` ends what is awaited within at that moment, by `TimeoutError`.
+    """``with Deadline(loop, moment):`` ends what is awaited inside at that moment, by `TimeoutError`.
 
-    It does what `asyncio.timeout_at` does: the task is cancelled, and only a cancellation of its own becomes a
-    `TimeoutError`. Left out is what it is rarely asked for (another moment but now, whether it has passed), and the way
-    in and out takes no coroutine.
+    It does what `asyncio.timeout_at` does: the task is cancelled, and only its own cancellation becomes a
+    `TimeoutError`. It cannot be moved to another moment than now, nor say whether it has passed, and entering and
+    leaving it takes no coroutine.
 
     Args:
         moment: in the loop's time.
@@ -37,6 +37,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Deadline:
+        # Requests to cancel the task that were made before us: those are not ours to answer for.
         self._before = self._task.cancelling()
         self._timer = self._loop.call_at(self._moment, self._come)
         return self
@@ -45,11 +46,13 @@ class Deadline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # `uncancel` also where the block ends by something else: our request must not outlive the block. If another one
+        # is left, somebody else wants the task to end, and that is stronger than the time limit.
         if self._has_come and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def come(self) -> None:
-        """End what is awaited now; does nothing outside of the block, or where the moment has come already."""
+        """End what is awaited now; does nothing outside of the block, or if the moment has come already."""
         if self._timer is not None:
             self._timer.cancel()
             self._come()

@@ -1,4 +1,4 @@
-"""Reaching a host fast: its addresses are remembered for a while and raced, and TLS sessions are resumed.
+"""Fast connections to a host: its addresses are cached for a while and raced, and TLS sessions are resumed.
 
 Racing is RFC 8305's ("happy eyeballs"), by aiohappyeyeballs, which aiohttp uses too: a host whose IPv6 is broken costs
 a quarter of a second and not the connect timeout.
@@ -18,18 +18,18 @@ import aiohappyeyeballs
 __all__ = ["Dialer", "ResumingContext", "client_tls", "read_pending"]
 
 REMEMBERED_SECONDS = 60.0
-"""How long a host's addresses are used without asking again. The platform's names live for minutes."""
+"""How long a host's addresses are used without a new look-up. The platform's DNS records have a TTL of minutes."""
 
 HEAD_START = 0.25
-"""Seconds that an address has until the next one is tried beside it; RFC 8305, section 8, recommends it."""
+"""Seconds until the next address is tried beside the last one; the value that RFC 8305, section 8, recommends."""
 
 AddrInfo = tuple[int, int, int, str, Any]
 
 
 class Dialer:
-    """Opens TCP connections to hosts, by remembered addresses.
+    """Opens TCP connections to hosts by cached addresses.
 
-    When the name service fails, the last known addresses serve on: a hiccup of DNS is not one of ours.
+    While DNS fails, the last known addresses remain in use, so that a short outage of it is none of ours.
     """
 
     def __init__(self) -> None:
@@ -37,10 +37,10 @@ class Dialer:
         self._asking: dict[tuple[str, int], asyncio.Task[list[AddrInfo]]] = {}
 
     async def connect(self, host: str, port: int) -> socket.socket | None:
-        """Return a connected socket; ``None`` for an address in numbers, which has nothing to look up or to race.
+        """Return a connected socket; ``None`` for a numeric address, which needs neither a look-up nor a race.
 
         Raises:
-            OSError: nothing of it answers, or there is no such host.
+            OSError: none of its addresses answers, or there is no such host.
         """
         if _is_number(host):
             return None
@@ -50,6 +50,8 @@ class Dialer:
             interleave=1,
             loop=asyncio.get_running_loop(),
         )
+        # A question is one small write, which Nagle's algorithm would hold back until the handshake's bytes are
+        # acknowledged. The event loop sets this on its own sockets, not on one that it is given.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
@@ -61,7 +63,7 @@ class Dialer:
             return known
         asking = self._asking.get(key)
         if asking is None:
-            # Many callers at once ask once; the question goes on for the others when one of them gives up.
+            # Concurrent callers share one look-up, which goes on for the others when one of them gives up.
             asking = self._asking[key] = loop.create_task(self._ask(host, port))
             asking.add_done_callback(lambda _: self._asking.pop(key, None))
         try:
@@ -82,10 +84,10 @@ class Dialer:
 
 
 class ResumingContext(ssl.SSLContext):
-    """A client's TLS context that takes up the last session with a host again: one round trip and a signature less.
+    """A client's TLS context that resumes the last session with a host, which saves a round trip and a signature.
 
-    asyncio and uvloop make their TLS objects by `wrap_bio` and know nothing of sessions; so the session is added here.
-    A server of TLS 1.3 hands tickets out after the handshake, so a session is read when the next connection needs one.
+    asyncio and uvloop make their TLS objects by `wrap_bio` and have no parameter for a session, so it is added here. A
+    TLS 1.3 server issues tickets after the handshake, so a session is read when the next connection needs one.
     """
 
     def wrap_bio(
@@ -99,7 +101,7 @@ class ResumingContext(ssl.SSLContext):
         host = str(server_hostname)
         latest: dict[str, ssl.SSLObject] = _of(self, "_latest")
         sessions: dict[str, ssl.SSLSession] = _of(self, "_sessions")
-        # The object outlives its connection, one for each host: its tickets may have come with the last bytes.
+        # One object per host outlives its connection, because its tickets may have come with the last bytes.
         previous = latest[host].session if host in latest else None
         if previous is not None and previous.has_ticket:
             sessions[host] = previous
@@ -109,13 +111,13 @@ class ResumingContext(ssl.SSLContext):
 
 
 def _of(context: ResumingContext, name: str) -> dict[str, Any]:
-    # SSLContext is made by __new__ with arguments of its own; what we keep beside it is added on first use.
+    # SSLContext is constructed by __new__ with its own arguments, so these attributes are added on first use.
     kept: dict[str, Any] = context.__dict__.setdefault(name, {})
     return kept
 
 
 def client_tls() -> ResumingContext:
-    """Return the context for connections to vendors: certificates and names are checked, TLS 1.2 is the least."""
+    """Return the context for connections to vendors: certificates and names are checked, TLS 1.2 or newer."""
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)

@@ -1,10 +1,10 @@
-"""Outgoing websocket connections: a client of RFC 6455 on the event loop's transports.
+"""Outgoing websocket connections: the core of `aiproject.protocols.websocket` on the event loop's transports.
 
-Messages are whole and awaited, with a limit on each wait; the sender is held back while the reader is behind. No
-extension is offered, no redirect followed, no proxy asked.
+Messages are received whole, with a time limit on each wait; the sender is held back while the reader is behind. No
+extension is offered, no redirect is followed, no proxy is used.
 
-This is the relay's own leg to the platform, a connection for each chat, and what it costs decides what a chat costs; so
-it is our own code and no library's, see ``docs/decisions/0024-own-websocket-client.md``.
+Each chat takes a connection of its own, so that the cost of one decides the cost of a chat; that is why it is our own
+code and no library's, see ``docs/decisions/0024-own-websocket-client.md``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from aiproject.protocols.websocket.handshake import (
 __all__ = ["ConnectionEnded", "WebSocketConnection", "connect"]
 
 MAX_QUEUED_BYTES: Final = 256 * 1024
-"""Unread bytes at which reading from the socket pauses. A chat frame has about 250 bytes: some thousand frames. What
-one reading brings is kept whole, so that up to the system's receive buffer (some megabytes) may come on top."""
+"""Unread bytes at which reading from the socket pauses: about a thousand chat frames of 250 bytes. The bytes of one
+read are kept whole, so that up to the system's receive buffer (some megabytes) may come on top."""
 
 
 class ConnectionEnded(Exception):
@@ -86,7 +86,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._end is not None:
-            return  # the peer may go on talking until it hears that we closed
+            return  # the peer may send until it learns that we closed
         if self._opening is not None:
             self._read_handshake(data)
         else:
@@ -100,6 +100,7 @@ class WebSocketConnection(asyncio.Protocol):
             )
         self._finish((1006, "connection lost"))
         self._disarm()
+        # Whoever waits in `drain` learns of the end by its next `send`.
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         if self._on_disconnected is not None:
@@ -115,7 +116,7 @@ class WebSocketConnection(asyncio.Protocol):
                 self._writable.set_result(None)
             self._writable = None
 
-    # -- for the house --------------------------------------------------------------------------------------------
+    # -- the public methods ---------------------------------------------------------------------------------------
 
     def send(self, message: bytes) -> None:
         """Send one text message; `drain` afterwards where many are sent.
@@ -130,11 +131,11 @@ class WebSocketConnection(asyncio.Protocol):
         self._transport.write(encode_frame(TEXT, message, _random(4)))
 
     async def check_silence(self) -> None:
-        """Check that the peer has said nothing yet; for protocols in which it only answers, before the first `send`.
+        """Check that the peer has sent nothing yet; for protocols in which it only answers, before the first `send`.
 
-        Whatever came with the handshake, while the connection waited, or just now answers no question of ours. Pings
-        and pongs are no message (RFC 6455, section 5.5) and may come at any time. A connection that was closed passes:
-        `send` tells.
+        What came with the handshake, while the connection waited, or just now answers no question of ours. Pings and
+        pongs are no messages (RFC 6455, section 5.5) and may come at any time. A closed connection passes the check:
+        `send` raises.
 
         Raises:
             UpstreamProtocolViolation: it has begun a message; the connection is closed. Another one may serve.
@@ -148,6 +149,7 @@ class WebSocketConnection(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the socket takes more; returns at once most of the time."""
         if self._writable is not None:
+            # Shielded, because others may wait for the same future.
             await asyncio.shield(self._writable)
 
     async def receive(self, timeout: float) -> bytes:
@@ -178,12 +180,15 @@ class WebSocketConnection(asyncio.Protocol):
     async def _wait(self, timeout: float) -> None:
         if self._end is not None:
             raise self._ending()
+        # A future and a shared timer instead of `asyncio.wait_for`, which makes a timer for every wait.
         self._waiter = self._loop.create_future()
         self._arm(timeout)
         try:
             await self._waiter
         finally:
             self._waiter = None
+        # Woken without a message: the connection has ended. With one, the message comes first, and the end at the next
+        # wait.
         if not self._reader.messages:
             raise self._ending()
 
@@ -197,13 +202,16 @@ class WebSocketConnection(asyncio.Protocol):
     def abort(self, reason: BaseException) -> None:
         """Wake the reader with ``reason`` (what was queued is dropped) and close."""
         self._reader.clear()
-        if not isinstance(self._end, BaseException):
+        if not isinstance(self._end, BaseException):  # the first reason counts, and an end by itself is none
             self._end = reason
         self._wake()
         self.close()
 
     def close(self) -> None:
-        """Say goodbye (1000) if there is still somebody, and let go of the socket without waiting for an answer."""
+        """Send a close frame (1000) if the peer is there, and close the socket without waiting for its own.
+
+        A peer that does not answer would hold the connection, and with it the call, for as long as we wait.
+        """
         self._finish((1000, "closed by us"))
         self._disarm()
         self._hang_up(1000)
@@ -235,9 +243,9 @@ class WebSocketConnection(asyncio.Protocol):
             await self._opening
 
     def give_up(self) -> None:
-        """Let go of a connection that was not opened; for `connect`."""
+        """Drop a connection that was not opened; for `connect`."""
         if self._opening is not None and not self._opening.cancel() and not self._opening.cancelled():
-            self._opening.exception()  # looked at, whether or not somebody waited for it
+            self._opening.exception()  # retrieved, or asyncio would log it as never retrieved
         self._break_off(1006, "never open")
 
     def refusal(self) -> UpstreamUnreachable | None:
@@ -300,7 +308,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _answer_pings(self) -> None:
         for payload in self._reader.pings:
-            # Nothing is owed to one who asks on and on without listening: the last question's answer is on its way.
+            # A peer that sends pings and reads no pongs would fill our memory with them.
             if self._writable is None and self._transport is not None:
                 self._transport.write(encode_frame(PONG, payload, _random(4)))
         self._reader.pings.clear()
@@ -312,6 +320,7 @@ class WebSocketConnection(asyncio.Protocol):
         return end if isinstance(end, BaseException) else ConnectionEnded(*end)
 
     def _break_off(self, code: int, reason: str) -> None:
+        # Whole messages that came before the fault can still be received.
         self._reader.forget_parts()
         self._closed = True
         self._finish((code, reason))
@@ -326,7 +335,7 @@ class WebSocketConnection(asyncio.Protocol):
         if transport.is_closing():
             return
         if self._paused:
-            # A paused transport never sees the peer's end; nothing is read any more, so let it flow.
+            # A paused transport would never notice that the peer closes; what it reads from now on is dropped.
             self._paused = False
             transport.resume_reading()
         transport.write(encode_frame(CLOSE, code.to_bytes(2, "big"), _random(4)))
@@ -343,8 +352,8 @@ class WebSocketConnection(asyncio.Protocol):
             waiter.set_result(None)
 
     def _arm(self, timeout: float) -> None:
-        # One timer serves many waits: it is set anew only when it fires early or a wait is shorter than its rest, so
-        # that a frame costs no timer.
+        # One timer serves many waits, so that a frame costs none: it is set anew only when it fires too early or when a
+        # wait ends before it does.
         now = self._loop.time()
         self._deadline = now + timeout
         if self._timer is None or self._timer_due > self._deadline:
@@ -363,6 +372,7 @@ class WebSocketConnection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
+        # The loop's timers have a resolution of a millisecond and may fire that much too early.
         if self._loop.time() + 0.001 >= self._deadline:
             waiter.set_exception(TimeoutError())
         else:
@@ -373,10 +383,10 @@ class WebSocketConnection(asyncio.Protocol):
 async def connect(
     url: str, *, timeout: float, ssl_context: ssl.SSLContext | None, dialer: Dialer | None = None
 ) -> WebSocketConnection:
-    """Open a connection: address look-up, TCP, TLS and handshake within ``timeout`` seconds. Redirects are refused.
+    """Open a connection: DNS, TCP, TLS and handshake within ``timeout`` seconds. A redirect is a refusal.
 
     Args:
-        dialer: looks names up and races their addresses; ``None``: the event loop does, for each connection anew.
+        dialer: resolves names and races their addresses; ``None``: the event loop resolves for each connection.
 
     Raises:
         UpstreamTimeout: with phase ``connect``.
@@ -402,6 +412,7 @@ async def connect(
             await connection.opened()
         is_open = True
     except TimeoutError:
+        # A gateway may refuse and then keep the connection open: its reason says more than the timeout.
         raise connection.refusal() or UpstreamTimeout("connect", timeout, retryable=True) from None
     except ssl.SSLError as error:
         raise UpstreamUnreachable(f"TLS failed: {error.reason or type(error).__name__}", retryable=False) from None
@@ -423,8 +434,8 @@ _entropy = bytearray()
 def _random(count: int) -> bytes:
     """Return ``count`` bytes of the system's randomness, each of them once.
 
-    Fetched by the page: asking the system lets another thread take the interpreter, and waiting for it to come back
-    costs a chat more than all its masking.
+    They are fetched by the page: the system call releases the interpreter lock, and waiting to get it back from another
+    thread costs a chat more than all its masking.
     """
     if len(_entropy) < count:
         _entropy[:] = os.urandom(4096)
@@ -433,5 +444,5 @@ def _random(count: int) -> bytes:
     return taken
 
 
-# Two processes must not have the same.
+# A forked process would otherwise use the same bytes as its parent.
 os.register_at_fork(after_in_child=_entropy.clear)

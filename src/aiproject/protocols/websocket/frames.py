@@ -178,9 +178,10 @@ class FrameReader:
         try:
             while size - at >= 2:
                 first = data[at]
-                length = data[at + 1]
+                length = data[at + 1]  # above 127 with the mask bit
                 start = at + 2
                 if first != _WHOLE_TEXT:
+                    # Before the length is complete, so that a breach shows with the first byte that makes it one.
                     _check_head(first, length)
                 # The length has 7, 16 or 64 bits (RFC 6455, section 5.2); a server must not mask its frames, so a
                 # value above 127 is a violation.
@@ -207,13 +208,14 @@ class FrameReader:
                 at = end
                 needed = 2
                 payload = data[start:end]
+                # A whole text amid the fragments of another message is an error, which `_take` finds.
                 if first == _WHOLE_TEXT and not self._fragments:
                     messages.append(payload)
                     queued += length + MESSAGE_COST
                 else:
                     queued += self._take(first, payload, binary)
                     if self.close is not None:
-                        return
+                        return  # section 5.5.1: nothing that comes after it is of any meaning
         finally:
             # Also after a violation: the messages before it stay available and must be counted.
             self.size += queued
@@ -238,6 +240,7 @@ class FrameReader:
         if kind != _CONTINUATION:
             self._is_text = kind == TEXT
         if not first & _FIN or self._fragments:
+            # Counted as they come: a message without end must not be collected first and judged at its end.
             self._fragments.append(payload)
             self._fragments_size += len(payload)
             if self._fragments_size > MAX_MESSAGE_BYTES or len(self._fragments) > MAX_FRAGMENTS:
@@ -248,6 +251,7 @@ class FrameReader:
             self._fragments = []
             self._fragments_size = 0
         if not self._is_text:
+            # Its place in the queue: `_check_texts` leaves it out.
             binary.append(len(self.messages))
         self.messages.append(payload)
         return len(payload) + MESSAGE_COST
@@ -286,8 +290,10 @@ def encode_frame(kind: int, payload: bytes, key: bytes) -> bytes:
     else:
         head = bytes((_FIN | kind, 0x80 | 127)) + length.to_bytes(8, "big")
     if length > LONG:
+        # Padded to whole words of four bytes, which is what the key is; the padding is cut off again.
         words = np.frombuffer(payload + bytes(-length % 4), np.uint32)
         return head + key + (words ^ np.frombuffer(key, np.uint32)).tobytes()[:length]
+    # XOR of two long integers is the fastest way through Python for short messages: one operation, no loop.
     mask = int.from_bytes((key * (length // 4 + 1))[:length], "big")
     return head + key + (int.from_bytes(payload, "big") ^ mask).to_bytes(length, "big")
 

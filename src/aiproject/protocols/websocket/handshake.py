@@ -72,7 +72,7 @@ def parse_address(url: str) -> WebSocketAddress:
     if host is None or parts.scheme not in ("ws", "wss"):
         raise ValueError("not a websocket's address")
     path = quote(parts.path or "/", safe=_PLAIN) + (f"?{quote(parts.query, safe=_PLAIN)}" if parts.query else "")
-    named = parts.netloc.rpartition("@")[2]
+    named = parts.netloc.rpartition("@")[2]  # with the port, as the Host field must have it
     if not host.isascii():
         host, named = host.encode("idna").decode(), named.encode("idna").decode()
     request = (
@@ -144,6 +144,7 @@ class ClientHandshake:
         rest = self.rest
         rest += data
         if self.answer is None:
+            # Bounded in either case: an endless head, and a long one that came in one read.
             end = rest.find(b"\r\n\r\n")
             if end > MAX_HANDSHAKE_HEAD or (end < 0 and len(rest) > MAX_HANDSHAKE_HEAD):
                 raise ProtocolViolation(1002, "endless")
@@ -182,5 +183,6 @@ def _parse_head(head: bytes) -> HttpAnswer:
             raise ProtocolViolation(1002, "not HTTP")
         name = name.lower()
         value = value.strip(b" \t")
+        # RFC 9110, section 5.3: fields of one name are one list. A doubled Sec-WebSocket-Accept thus never matches.
         fields[name] = fields[name] + b", " + value if name in fields else value
     return HttpAnswer(int(status[1]), fields)
