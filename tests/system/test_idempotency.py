@@ -279,7 +279,7 @@ class TestAFailedCall:
 
             async def call() -> None:
                 async with turns.claim(_scope(b"k"), caller.account.account_id, b"body"):
-                    monkeypatch.setattr(RealBooks, "order", _away)
+                    monkeypatch.setattr(RealBooks, "submit", _away)
                     raise UpstreamFailed("the real trouble")
 
             with pytest.raises(UpstreamFailed, match="the real trouble"):
