@@ -1,4 +1,4 @@
-"""The composition root: settings in, a ready application out. Everything is opened here and closed here, in reverse."""
+"""The composition root: settings in, a ready application out. All resources are opened here, and closed in reverse."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ __all__ = ["Application", "connection_counts", "open_application", "open_redis"]
 
 
 class Api(NamedTuple):
-    """An API beside those that are always there.
+    """An API in addition to those that are always served.
 
     Attributes:
-        dialect: renders errors below its addresses.
-        routes: makes its routes out of what it runs its calls with.
+        dialect: renders errors below its prefix.
+        routes: creates its routes from the services that run its calls.
     """
 
     dialect: Dialect
@@ -101,11 +101,11 @@ class Api(NamedTuple):
 
 
 MEDIA_THREADS = 2
-"""Threads that decode pictures and sound."""
+"""Threads that decode pictures and audio."""
 
 HASHES_WAITING = 256
-"""Logins and registrations that wait for a thread; more are told to come back. At a quarter of a second each, the last
-one waits a minute."""
+"""Logins and registrations that may wait for a thread; more are refused with ``Retry-After``. At a quarter of a second
+each, the last one waits a minute."""
 
 READINESS_TIMEOUT = 5.0
 """Seconds; probes commonly wait ten."""
@@ -113,19 +113,19 @@ READINESS_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The web application and the handle by which its server stops it gently."""
+    """The web application, and the handle by which its server stops it gracefully."""
 
     asgi: ASGIApp
     calls: RunningCalls
 
 
 def hash_threads(settings: Settings) -> int:
-    """Return how many passwords are hashed at once: as many as there are cores for all of their lanes."""
+    """Return how many passwords may be hashed at once: as many as the cores can run with all of their lanes."""
     return max(1, (os.cpu_count() or 1) // settings.argon2_lanes)
 
 
 def signup_quota(settings: Settings, quotas: Quotas) -> SignupQuota:
-    """Return what decides which registrations get the sign-up quota."""
+    """Return the rule that decides which registrations get the sign-up quota."""
     zone = ZoneInfo(settings.time_zone)
     voice_ms = None if settings.signup_voice_seconds is None else 0
     return SignupQuota(
@@ -137,7 +137,7 @@ def signup_quota(settings: Settings, quotas: Quotas) -> SignupQuota:
 
 
 def open_outbox(settings: Settings) -> MailQueue | None:
-    """Return what sends mail; ``None``: no mail server is set.
+    """Return the mail queue; ``None``: no mail server is configured.
 
     Raises:
         Misconfigured: only one of server and sender is given, or one of them is wrong.
@@ -152,7 +152,7 @@ def open_outbox(settings: Settings) -> MailQueue | None:
 
 @asynccontextmanager
 async def open_redis(settings: Settings) -> AsyncIterator[RedisLink | None]:
-    """Open the way to the Redis of the settings, if they name one; whether it answers is found out by use."""
+    """Open the connection to the Redis of the settings, if they name one; its first use shows whether it responds."""
     if settings.redis_url is None or settings.limits == "off":
         yield None
         return
@@ -162,7 +162,7 @@ async def open_redis(settings: Settings) -> AsyncIterator[RedisLink | None]:
 
 @asynccontextmanager
 async def open_rate_limiter(settings: Settings, link: RedisLink | None) -> AsyncIterator[RateLimiter | None]:
-    """Open what counts requests and running calls; ``None`` where limits are off."""
+    """Open the counters of requests and running calls; ``None`` if limits are off."""
     if settings.limits == "off":
         yield None
     elif link is None:
@@ -173,17 +173,17 @@ async def open_rate_limiter(settings: Settings, link: RedisLink | None) -> Async
 
 
 def global_limits(settings: Settings) -> GlobalLimits:
-    """Return the limits on everybody's calls."""
+    """Return the limits that apply to everyone's calls."""
     return GlobalLimits(
         settings.account_requests_per_minute, settings.account_concurrent_calls, settings.address_concurrent_calls
     )
 
 
 def connection_counts(settings: Settings, most: int) -> ConnectionCounts:
-    """Return what lets connections in.
+    """Return the counters that admit connections.
 
     Args:
-        most: connections that this process can hold.
+        most: the largest number of connections that this process can hold.
     """
     return ConnectionCounts(
         most,
@@ -193,7 +193,7 @@ def connection_counts(settings: Settings, most: int) -> ConnectionCounts:
 
 
 def receive_budget(settings: Settings) -> ReceiveBudget:
-    """Return the memory that request bodies may take in this process, of a quarter of all memory by default."""
+    """Return the budget of memory for request bodies in this process; by default a quarter of all memory."""
     total = settings.receive_budget_bytes or memory_limit() // 4
     return ReceiveBudget(
         max(MIN_BUDGET_BYTES, total // settings.workers),
@@ -203,7 +203,7 @@ def receive_budget(settings: Settings) -> ReceiveBudget:
 
 async def open_passwords(stack: AsyncExitStack, settings: Settings) -> PasswordService:
     """Open the threads that hash passwords."""
-    common_passwords()  # read now, not while streams run
+    common_passwords()  # loaded now, because loading it later would delay running streams
     passwords = PasswordService(
         PasswordHasher(password_profile(settings)),
         threads=hash_threads(settings),
@@ -215,7 +215,7 @@ async def open_passwords(stack: AsyncExitStack, settings: Settings) -> PasswordS
 
 
 async def open_quotas(stack: AsyncExitStack, settings: Settings, database: Database) -> Quotas:
-    """Open the ledger, with its leases renewed and its checkpoints written."""
+    """Open the ledger, with the renewal of its leases and the writing of its checkpoints."""
     quotas = await stack.enter_async_context(
         Quotas.running(
             database,
@@ -231,11 +231,11 @@ async def open_quotas(stack: AsyncExitStack, settings: Settings, database: Datab
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """What counts, shared by everything that is limited.
+    """The counters that all limits share.
 
     Attributes:
-        requests: requests and running calls; ``None`` where limits are off.
-        events: logins, registrations and the like.
+        requests: counts requests and running calls; ``None`` if limits are off.
+        events: counts logins, registrations and similar events.
     """
 
     requests: RateLimiter | None
@@ -259,7 +259,7 @@ def call_services(
     limits: _Limits,
     workers: Workers,
 ) -> CallServices:
-    """Return what the APIs run their calls with."""
+    """Return the services with which the APIs run their calls."""
     call_limits = CallLimits(limits.requests, global_limits(settings))
     return CallServices(
         running,
@@ -288,18 +288,18 @@ async def open_application(
     open_providers: OpenProviders = open_all_providers,
     apis: Sequence[Api] = (),
 ) -> AsyncIterator[Application]:
-    """Open everything that the application needs, in a readable order; close it in reverse at the end.
+    """Open everything that the application needs; close it in reverse at the end.
 
     Args:
         credentials: the console's, or the sandbox's.
         is_sandbox: whether they are the sandbox's.
-        setup_code: by which the first administrator can be made; ``None``: by the command line only.
-        open_providers: opens who answers the calls.
-        apis: more APIs to serve, beside the legacy one.
+        setup_code: the code that permits creating the first administrator; ``None``: only the command line does.
+        open_providers: opens the providers that answer the calls.
+        apis: APIs to serve in addition to the legacy one.
 
     Raises:
-        Misconfigured: the operator must mend something first.
-        Unavailable: the database does not answer.
+        Misconfigured: the operator must correct something first.
+        Unavailable: the database does not respond.
     """
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
@@ -422,9 +422,9 @@ async def open_application(
 
 
 async def check_readiness(database: Database, probe: WriteProbe, calls: RunningCalls) -> Readiness:
-    """Look whether this process can serve: it is not stopping, the database takes writes and its schema is current.
+    """Check whether this process can serve: it is not stopping, and the database is writable with a current schema.
 
-    A log that cannot be written is named, but calls are served without it.
+    A log that cannot be written is reported, but calls are served without it.
     """
     parts = {"database": "ok", "migrations": "ok", "server": "stopping" if calls.is_draining else "ok"}
     condition = await probe.condition()

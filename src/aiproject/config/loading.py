@@ -1,4 +1,4 @@
-"""Reading the settings, with every complaint at once."""
+"""Reads the settings, and reports all of their errors at once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NAMES: Final = {setting.path: setting.name for setting in setting_fields(Settin
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; ``overrides`` (from the command line) win over everything else.
+    """Read the settings; ``overrides`` (from the command line) take precedence over everything else.
 
     Raises:
-        Misconfigured: with every complaint, a line each, and no value in any (a value may be a secret).
+        Misconfigured: with all errors, one per line, none of which contains a value (a value may be a secret).
     """
     path = config_path()
     complaints = list(unknown_variables(os.environ, _NAMES.values()))
@@ -36,7 +36,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         complaints += [complaint for fault in error.errors(include_url=False) for complaint in _complaints(fault, path)]
         raise _refusal(complaints) from None
-    except ValueError as error:  # a TOML file that is no TOML
+    except ValueError as error:  # the file is not TOML
         complaints.append(f"AIPROJECT_CONFIG: {path} cannot be read: {error}")
         raise _refusal(complaints) from None
     if complaints:
@@ -45,7 +45,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _refusal(complaints: Iterable[str]) -> Misconfigured:
-    """Return the error with all complaints, which are in English as pydantic's own are."""
+    """Return the error with all complaints. They are in English, like pydantic's own."""
     return Misconfigured(Detail.SETTINGS_REFUSED, complaints="\n".join(complaints))
 
 
@@ -58,7 +58,7 @@ def _complaints(fault: ErrorDetails, path: str) -> Iterator[str]:
         for complaint in unknown_keys(".".join(place), fault["input"], keys):
             yield f"AIPROJECT_CONFIG: {path}: {complaint}"
         return
-    # Behind the setting's own path may stand the place within its value.
+    # The path of the setting may be followed by the position within its value.
     name = next((_NAMES[place[:end]] for end in range(len(place), 0, -1) if place[:end] in _NAMES), "_".join(place))
     if name == "port" and is_service_address(str(fault["input"])):
         yield SERVICE_LINK_IN_PORT

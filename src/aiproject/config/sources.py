@@ -1,7 +1,7 @@
-"""Where settings come from: arguments, variables and the settings file.
+"""The sources of settings: arguments, variables and the settings file.
 
-A grouped setting has a flat name, ``spark_url``, and a path, ``iflytek.spark.url``. Arguments and variables have the
-flat name; the file may have either.
+A grouped setting has a flat name, ``spark_url``, and a path, ``iflytek.spark.url``. Arguments and variables use the
+flat name; the file may use either.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SettingField(NamedTuple):
     """One setting.
 
     Attributes:
-        name: its flat name, in lower case: the variable without ``AIPROJECT_``.
+        name: the flat name in lower case: the variable without ``AIPROJECT_``.
         path: the names of its groups and its own, as in the settings file.
         field: its declaration.
     """
@@ -44,12 +44,12 @@ class SettingField(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its key in the settings file, with a dot after each table."""
+        """The key in the settings file, with a dot after each table."""
         return ".".join(self.path)
 
 
 def setting_fields(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[SettingField]:
-    """Yield the settings of a model, those of its groups included, in the order in which they are declared."""
+    """Yield the settings of a model, including those of its groups, in the order of their declaration."""
     prefix = model.variable_prefix if issubclass(model, SettingGroup) else ""
     for name, field in model.model_fields.items():
         inner = field.annotation
@@ -60,7 +60,7 @@ def setting_fields(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterat
 
 
 def config_path() -> str:
-    """Return what ``AIPROJECT_CONFIG`` names, in whatever case it is written, as with all variables; empty: no file."""
+    """Return the value of ``AIPROJECT_CONFIG``, whose name is case-insensitive like all variables; empty: no file."""
     return next((value for name, value in os.environ.items() if name.upper() == f"{PREFIX}CONFIG" and value), "")
 
 
@@ -68,7 +68,7 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: object, flat_name
     for name in path[:-1]:
         inner = values.setdefault(name, {})
         if not isinstance(inner, dict):
-            return  # refused by the group's own type
+            return  # the type of the group refuses it
         values = inner
     if path[-1] in values:
         raise ValueError(f"{flat_name} and {'.'.join(path)} are the same setting; remove one of the two")
@@ -76,7 +76,7 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: object, flat_name
 
 
 class GroupedSource(PydanticBaseSettingsSource):
-    """Another source, with the flat names of grouped settings put where they belong.
+    """Wraps another source and moves the flat names of grouped settings to their groups.
 
     Raises:
         ValueError: on calling: a setting is given under both of its names.
@@ -107,7 +107,7 @@ class VariablesSource(EnvSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         fields = list(setting_fields(self.settings_cls))
-        # A group has no variable: one of that name is a misspelt one, which `load_settings` complains about.
+        # A group has no variable of its own: such a name is misspelt, and `load_settings` reports it.
         groups = {setting.path[0] for setting in fields if len(setting.path) > 1}
         values = {name: value for name, value in super().__call__().items() if name not in groups}
         for setting in fields:

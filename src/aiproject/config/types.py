@@ -1,4 +1,4 @@
-"""The types of settings, with what they accept and how the reference names their units."""
+"""The types of settings: what they accept, and the units that the reference displays."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _url_of(*schemes: str) -> AfterValidator:
         try:
             parts = urlsplit(value)
             is_usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its text may quote the address
+        except ValueError:  # its text may quote the URL
             is_usable = False
         if not is_usable:
             raise ValueError(f"must be a {' or '.join(s + '://' for s in schemes)} address with a host")
@@ -46,7 +46,7 @@ def _url_of(*schemes: str) -> AfterValidator:
 def _zone_name(value: str) -> str:
     try:
         ZoneInfo(value)
-    except (KeyError, ValueError, OSError):  # not found; no name of a zone; a folder of zones
+    except (KeyError, ValueError, OSError):  # not found; not the name of a zone; a folder of zones
         raise ValueError("is no time zone; it is named like Asia/Shanghai or UTC") from None
     return value
 
@@ -88,12 +88,12 @@ def _unmetered(value: object) -> object:
 
 
 MAX_SIGNUP_UNITS = 10**15
-"""What one grant may add as well. A balance ends at 2^53 - 1, which leaves room for eight more grants of that size."""
+"""The largest sign-up quota, as large as one grant may be. A balance can hold nine of them (2^53 - 1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The unit of a setting's number, as the generated reference shows it."""
+    """The unit of a setting's number, for the generated reference."""
 
     name: str
 
@@ -106,6 +106,6 @@ RedisUrl = Annotated[SecretStr | None, AfterValidator(_redis_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list), AfterValidator(_networks)]
 Unlimited = BeforeValidator(_unlimited)
-"""Makes ``None`` of the word ``unlimited``."""
+"""Converts the word ``unlimited`` to ``None``."""
 Unmetered = BeforeValidator(_unmetered)
-"""Makes ``None`` of the word ``unmetered``."""
+"""Converts the word ``unmetered`` to ``None``."""
