@@ -20,8 +20,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import jwt
-
 from aiproject.adapters.log import get_logger
 from aiproject.administration.model import JwtRefused
 from aiproject.codes import Detail
@@ -98,6 +96,8 @@ class Signer:
             "aid": claims.admin_id,
             "sid": claims.session_id,
         }
+        import jwt  # PyJWT loads cryptography, 8 MB: with the first administrator
+
         return jwt.encode(payload, self._key, algorithm=ALGORITHM)
 
     def read(self, token: str, kind: Kind) -> Claims:
@@ -106,6 +106,8 @@ class Signer:
         Raises:
             JwtRefused: with the original's words where it has some.
         """
+        import jwt
+
         if len(token) > MAX_TOKEN_LENGTH:
             raise JwtRefused(422, Detail.JWT_INVALID)
         try:

@@ -18,7 +18,6 @@ from aiproject.calls.settlement import CallSettlement
 from aiproject.ledger.model import Hold, Meter, Outcome, Stage
 from aiproject.ledger.service import Quotas
 from aiproject.media.audio import Pcm, prepare_audio
-from aiproject.media.picture import prepare_picture
 from aiproject.providers.base import DictationProvider, OcrProvider, RecognizedText
 
 __all__ = ["ClipCalls", "PictureCalls", "Render"]
@@ -129,6 +128,8 @@ class PictureCalls(_UnaryCalls):
         async def ask(settlement: CallSettlement) -> RecognizedText:
             # Decoded only after the hold: decoding takes up to a second of CPU, which an account without quota must
             # not be able to use.
+            from aiproject.media.picture import prepare_picture  # Pillow and its libraries, with the first picture
+
             picture = await self._workers.run(prepare_picture, call.body)
             recognized = await _ask(call.scope, settlement, self._provider.read(picture))
             note(call.scope, pictures=1)

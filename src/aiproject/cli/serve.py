@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -21,9 +21,10 @@ from aiproject.config.iflytek import IflytekCredentials
 from aiproject.config.settings import Settings
 from aiproject.messages.commands import Line
 from aiproject.messages.formatting import format_message
-from aiproject.sandbox.platform import SandboxOptions
-from aiproject.sandbox.running import SandboxThread, run_forever
 from aiproject.server import Serving, bind, serve
+
+if TYPE_CHECKING:
+    from aiproject.sandbox.running import SandboxThread
 
 __all__ = ["sandbox_command", "serve_command"]
 
@@ -41,6 +42,10 @@ def serve_command(
         credentials = settings.credentials
         try:
             if credentials is None:
+                # Not imported beside the platform: with its HTTP server it takes some 10 MB.
+                from aiproject.sandbox.platform import SandboxOptions
+                from aiproject.sandbox.running import SandboxThread
+
                 sandbox = SandboxThread(SandboxOptions(speech_model=settings.sandbox_speech_model))
                 settings, credentials = point_at_sandbox(settings, sandbox)
             code = asyncio.run(setup_code(settings)) if standard_error().isatty() else None
@@ -95,6 +100,9 @@ def sandbox_command(
     ] = None,
 ) -> None:
     """Run only the local stand-in of the iFlytek platform; prints what to set to use it."""
+    from aiproject.sandbox.platform import SandboxOptions
+    from aiproject.sandbox.running import run_forever
+
     with errors():
         read_settings(is_server=True)
         run_forever(SandboxOptions(speech_model=speech_model), port)

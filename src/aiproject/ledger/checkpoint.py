@@ -23,13 +23,13 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from aiproject.codes import Detail
 from aiproject.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 __all__ = ["CheckpointReader", "CheckpointWriter", "Head", "Signed"]
 
@@ -138,6 +138,8 @@ class CheckpointReader:
             yield _head(value)
 
     def _check_signature(self, key: Ed25519PublicKey) -> None:
+        from cryptography.exceptions import InvalidSignature
+
         digest, last, count = hashlib.sha256(), b"", 0
         for count, line in enumerate(_lines(self._file), 1):  # noqa: B007 - used behind the loop
             digest.update(last)

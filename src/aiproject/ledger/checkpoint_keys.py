@@ -6,20 +6,13 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from typing import TYPE_CHECKING
 
 from aiproject.codes import Detail
 from aiproject.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 __all__ = ["PRIVATE_FILE", "PUBLIC_FILE", "private_key", "public_key", "public_text"]
 
@@ -35,6 +28,16 @@ def private_key(data_dir: Path) -> Ed25519PrivateKey:
     Raises:
         Misconfigured: it cannot be read or made, or the public half is another key's.
     """
+    # Here and below, not above: the library takes 8 MB, of every process that ever imports this module.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+
     path = data_dir / PRIVATE_FILE
     try:
         if not path.exists():  # do not draw a key in vain
@@ -61,6 +64,10 @@ def public_key(path: Path) -> Ed25519PublicKey:
     Raises:
         Misconfigured: there is none in this file.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
         key = load_pem_public_key(path.read_bytes())
     except OSError as error:
@@ -76,6 +83,8 @@ def public_key(path: Path) -> Ed25519PublicKey:
 
 def public_text(key: Ed25519PublicKey) -> str:
     """Return a public key as it stands in its file: PEM."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
 
 

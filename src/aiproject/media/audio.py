@@ -16,17 +16,15 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, cast
-
-import numpy as np
-import numpy.typing as npt
-import soundfile
-import soxr
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from aiproject.codes import Detail
 from aiproject.errors import InvalidInput, UnusableFile
 from aiproject.media._empty import is_header_only
 from aiproject.media._signatures import recognise
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["MAX_SECONDS", "Pcm", "prepare_audio"]
 
@@ -227,6 +225,11 @@ def _decode(data: bytes, wave: _Wave) -> Pcm:
         return Pcm(b"", rate)
     if wave.subtype == "PCM_16" and wave.channels == 1 and wave.rate == rate:
         return Pcm(data[wave.start : wave.stop], rate)
+    # With the first recording: their libraries take some 15 MB.
+    import numpy as np
+    import soundfile
+    import soxr
+
     resampler = None if wave.rate == rate else soxr.ResampleStream(wave.rate, rate, 1, dtype="float32")
     out = bytearray()
     # Decoded block by block, so that a minute of eight channels never occupies memory as floats. The header has been

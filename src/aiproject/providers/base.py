@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiproject.media.audio import Pcm
-from aiproject.media.picture import Picture
 from aiproject.protocols.chat import ChatEvent, ChatMessage, ChatRequest, Usage
+
+if TYPE_CHECKING:
+    from aiproject.media.picture import Picture
 
 __all__ = ["ChatProvider", "ChatStream", "DictationProvider", "ModelLimits", "OcrProvider", "RecognizedText"]
 

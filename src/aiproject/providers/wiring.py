@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from aiproject.adapters.net.http_client import open_session
 from aiproject.config.iflytek import IflytekCredentials
 from aiproject.config.settings import Settings
 from aiproject.protocols.iflytek.dictation.dialect import DictationOptions
-from aiproject.providers.base import ChatProvider, DictationProvider, OcrProvider
+from aiproject.protocols.iflytek.ocr.client import ocr_service
+from aiproject.providers.base import ChatProvider, DictationProvider, OcrProvider, RecognizedText
 from aiproject.providers.iflytek.connector import IflytekConnector, TimeLimits
 from aiproject.providers.iflytek.dictation import IflytekDictation
-from aiproject.providers.iflytek.ocr import IflytekOcr
 from aiproject.providers.iflytek.spark import IflytekSpark
+
+if TYPE_CHECKING:
+    from aiproject.media.picture import Picture
 
 __all__ = ["OpenProviders", "Providers", "iflytek_connector", "iflytek_spark", "open_providers"]
 
@@ -78,11 +81,32 @@ async def open_providers(settings: Settings, credentials: IflytekCredentials) ->
         pace=settings.iflytek.dictation.pace,
         frame_bytes=settings.iflytek.dictation.frame_bytes,
     )
-    async with open_session() as http:
-        ocr = IflytekOcr(connector, url=settings.iflytek.ocr.url, http=http)
+    async with AsyncExitStack() as stack:
+        ocr = _OcrOnDemand(connector, settings.iflytek.ocr.url, stack)
         spark = iflytek_spark(settings, connector, warm=settings.iflytek.spark.warm_connections)
-        try:
-            yield Providers(spark, dictation, ocr)
-        finally:
-            # Closes the waiting connections and cancels the pool's timer.
-            spark.close()
+        # Closes the waiting connections and cancels the pool's timer.
+        stack.callback(spark.close)
+        yield Providers(spark, dictation, ocr)
+
+
+class _OcrOnDemand:
+    """Opens picture recognition with the first picture: its HTTP client takes 7 MB of every process."""
+
+    def __init__(self, connector: IflytekConnector, url: str, stack: AsyncExitStack) -> None:
+        ocr_service(url)  # an URL that the platform does not have is refused at the start
+        self._connector = connector
+        self._url = url
+        self._stack = stack
+        self._opened: OcrProvider | None = None
+
+    async def read(self, picture: Picture) -> RecognizedText:
+        """See `OcrProvider.read`."""
+        if self._opened is None:
+            from aiproject.adapters.net.http_client import open_session
+            from aiproject.providers.iflytek.ocr import IflytekOcr
+
+            # Nothing is awaited before the assignment, so that two first pictures at once open one session.
+            session = open_session()
+            self._stack.push_async_callback(session.close)
+            self._opened = IflytekOcr(self._connector, url=self._url, http=session)
+        return await self._opened.read(picture)

@@ -12,20 +12,23 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
-
-import numpy as np
-import numpy.typing as npt
-import soxr
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiproject.sandbox.engines import SpeechEngine
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Samples = npt.NDArray[np.int16]
+
+# numpy and soxr are imported by the functions that work on audio: a server that embeds the sandbox runs for days
+# without any, and they take 15 MB.
 
 __all__ = ["RATE", "CannedRecognition", "EngineRecognition", "Piece", "Recognition", "To16k", "TrailingSilence"]
 
 RATE: Final = 16_000
 """Samples per second that the engines expect."""
-
-Samples = npt.NDArray[np.int16]
 
 _FRAME: Final = RATE // 50  # loudness is measured in frames of 20 ms
 _QUIET: Final = 200.0  # root mean square below which a frame is a pause: about -44 dB of full scale
@@ -65,11 +68,15 @@ class To16k:
     """Converts a stream of 16-bit PCM to 16 kHz. Args: ``rate``: samples per second of the input."""
 
     def __init__(self, rate: int) -> None:
+        import soxr
+
         self._odd = b""
         self._stream = None if rate == RATE else soxr.ResampleStream(rate, RATE, 1, dtype="int16")
 
     def convert(self, pcm: bytes, *, is_last: bool = False) -> Samples:
         """Convert the next bytes. Half a sample is kept for the next call, and discarded at the end."""
+        import numpy as np
+
         pcm = self._odd + pcm
         whole = len(pcm) & ~1
         self._odd = pcm[whole:]
@@ -91,6 +98,8 @@ class TrailingSilence:
 
     def feed(self, samples: Samples) -> None:
         """Add audio: 16-bit samples at 16 kHz."""
+        import numpy as np
+
         loud = np.flatnonzero((samples > 2) | (samples < -2))
         self._silent = len(samples) - 1 - int(loud[-1]) if len(loud) else self._silent + len(samples)
 
@@ -104,6 +113,8 @@ class Utterances:
     """Splits audio at pauses. The result depends on the audio alone, not on the sizes of the pieces fed."""
 
     def __init__(self) -> None:
+        import numpy as np
+
         self._sound: Samples = np.zeros(0, dtype=np.int16)  # the open utterance and the audio not measured yet
         self._measured = 0  # frames of _sound that have been measured
         self._levels: list[float] = []
@@ -117,6 +128,8 @@ class Utterances:
 
     def feed(self, samples: Samples) -> None:
         """Add audio; finished utterances are appended to ``complete``."""
+        import numpy as np
+
         self._sound = np.concatenate([self._sound, samples])
         while len(self._sound) >= (self._measured + 1) * _FRAME:
             frame = self._sound[self._measured * _FRAME : (self._measured + 1) * _FRAME].astype(np.float64)
@@ -138,6 +151,8 @@ class Utterances:
 
     def finish(self) -> None:
         """Mark the end of the audio: the open utterance becomes complete."""
+        import numpy as np
+
         if self._last_loud >= 0:
             self.complete.append(self._sound)
         self._sound = np.zeros(0, dtype=np.int16)

@@ -6,7 +6,13 @@ Source: OWASP ASVS 5.0, section 6.2: length, a list of common ones, every charac
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib.util
 import unicodedata
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from aiproject.adapters.db.schema import name_key
 from aiproject.codes import Detail, Term
@@ -59,13 +65,49 @@ def check_new_password(password: str, username: str, min_length: int = MIN_PASSW
     return password
 
 
+class CommonPasswords:
+    """Common passwords, kept as eight bytes of a hash of each: the texts would take some 17 MB of every process.
+
+    That another password has the same eight bytes as one of these is as likely as one in 10^14.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._hashes = array("Q", sorted({_short_hash(key) for key in keys}))
+
+    def __contains__(self, key: str) -> bool:
+        wanted = _short_hash(key)
+        place = bisect_left(self._hashes, wanted)
+        return place < len(self._hashes) and self._hashes[place] == wanted
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+
+def _short_hash(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
 @functools.cache
-def common_passwords() -> frozenset[str]:
+def common_passwords() -> CommonPasswords:
     """Return the common passwords, without case, that are long enough to be chosen at all.
 
-    They are zxcvbn's: the 30 000 most frequent of large leaks. Reading them takes some 30 ms, so a server calls this
+    They are zxcvbn's: the 30 000 most frequent of large leaks. Reading them takes some 100 ms, so a server calls this
     once before it serves.
-    """
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-    return frozenset(name_key(entry) for entry in FREQUENCY_LISTS["passwords"] if len(entry) >= LEAST_MIN_LENGTH)
+    Raises:
+        RuntimeError: the installed zxcvbn has no such list.
+    """
+    return CommonPasswords(name_key(entry) for entry in _zxcvbn_passwords() if len(entry) >= LEAST_MIN_LENGTH)
+
+
+def _zxcvbn_passwords() -> Sequence[str]:
+    """Read zxcvbn's list from its file alone. Importing the package would rank all of its lists and keep them."""
+    package = importlib.util.find_spec("zxcvbn")
+    folder = Path(package.origin).parent if package is not None and package.origin is not None else Path()
+    spec = importlib.util.spec_from_file_location("frequency_lists", folder / "frequency_lists.py")
+    if spec is None or spec.loader is None:
+        raise RuntimeError("zxcvbn has no frequency_lists")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    passwords: Sequence[str] = module.FREQUENCY_LISTS["passwords"]
+    return passwords

@@ -10,17 +10,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
-
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from typing import TYPE_CHECKING, TypeVar
 
 from aiproject.adapters.log import get_logger
 from aiproject.codes import Detail
 from aiproject.errors import Misconfigured, Unavailable
 from aiproject.protocols.rate_limits import whole_seconds
+
+if TYPE_CHECKING:
+    from redis.asyncio import BlockingConnectionPool, Redis
 
 __all__ = ["COMMAND_SECONDS", "PAUSE_SECONDS", "RedisAway", "RedisLink"]
 
@@ -62,8 +60,12 @@ class RedisLink:
     """
 
     def __init__(self, pool: BlockingConnectionPool, clock: Callable[[], float] = time.monotonic) -> None:
+        from redis.asyncio import Redis  # several MB, which a server without Redis does not need
+        from redis.exceptions import RedisError
+
         self.pool = pool
         self.redis: Redis = Redis(connection_pool=pool)
+        self._failures = (RedisError, OSError, TimeoutError)
         self._clock = clock
         self._is_away = False
         self._silent_until = 0.0
@@ -79,6 +81,10 @@ class RedisLink:
         Raises:
             Misconfigured: the address cannot be read.
         """
+        from redis.asyncio import BlockingConnectionPool
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
         scheme, separator, rest = url.partition("://")
         try:
             pool = BlockingConnectionPool.from_url(
@@ -115,7 +121,7 @@ class RedisLink:
         try:
             async with asyncio.timeout(COMMAND_SECONDS):
                 answer = await command()
-        except (RedisError, OSError, TimeoutError) as error:
+        except self._failures as error:
             self._silent_until = self._clock() + PAUSE_SECONDS
             if not self._is_away:
                 self._is_away = True

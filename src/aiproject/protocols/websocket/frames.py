@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-import numpy as np
-
 __all__ = [
     "CLOSE",
     "MAX_MESSAGE_BYTES",
@@ -290,6 +288,8 @@ def encode_frame(kind: int, payload: bytes, key: bytes) -> bytes:
     else:
         head = bytes((_FIN | kind, 0x80 | 127)) + length.to_bytes(8, "big")
     if length > LONG:
+        import numpy as np  # 15 MB, with the first long frame only
+
         # Padded to whole words of four bytes, which is what the key is; the padding is cut off again.
         words = np.frombuffer(payload + bytes(-length % 4), np.uint32)
         return head + key + (words ^ np.frombuffer(key, np.uint32)).tobytes()[:length]

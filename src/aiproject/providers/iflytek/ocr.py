@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import io
+from typing import TYPE_CHECKING
 
 import aiohttp
 from yarl import URL
 
 from aiproject.adapters.net.http_client import SpokeTooSoon
 from aiproject.errors import UpstreamProtocolViolation, UpstreamTimeout, UpstreamUnreachable
-from aiproject.media.picture import Picture
 from aiproject.protocols.iflytek.ocr.client import MAX_BODY_BYTES, ocr_service
 from aiproject.providers.base import RecognizedText
 from aiproject.providers.iflytek.connector import IflytekConnector
+
+if TYPE_CHECKING:
+    from aiproject.media.picture import Picture
 
 __all__ = ["IflytekOcr"]
 
