@@ -29,7 +29,7 @@ from aiproject.accounts.routes.api_keys import KeyRoutes
 from aiproject.accounts.routes.legacy import AuthRoutes
 from aiproject.accounts.routes.mail import MailRoutes
 from aiproject.accounts.routes.sessions import SessionRoutes
-from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.deletion import AccountDeletion
 from aiproject.accounts.selfservice.recovery import Recovery
 from aiproject.accounts.sessions.cookies import BrowserRules
 from aiproject.accounts.sessions.service import Sessions
@@ -334,8 +334,8 @@ async def open_application(
         access = Authorizer(authenticator, [PasswordReauthentication(accounts)])
         zone = ZoneInfo(settings.time_zone)
         session_routes = SessionRoutes(accounts, sessions, browser_rules, access)
-        closing = Closing(database, forget=[idempotency.forget])
-        account_routes = AccountRoutes(accounts, Profiles(database), closing, sessions, session_routes, access)
+        deletion = AccountDeletion(database, forget=[idempotency.forget])
+        account_routes = AccountRoutes(accounts, Profiles(database), deletion, sessions, session_routes, access)
         key_routes = KeyRoutes(keys, access, lambda: datetime.now(zone))
         recovery = Recovery(database, accounts, login_throttle, mail_queue, settings.public_url)
         mail_routes = MailRoutes(recovery, access, limits.events)
@@ -354,7 +354,7 @@ async def open_application(
                     database,
                     passwords,
                     accounts,
-                    closing,
+                    deletion,
                     voice_ms=signup_voice_ms(settings),
                     password_min_length=settings.password_min_length,
                 ),

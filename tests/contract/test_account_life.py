@@ -19,7 +19,7 @@ from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.profiles import Profiles
 from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.login.throttle import LoginThrottle
-from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.deletion import AccountDeletion
 from aiproject.accounts.selfservice.recovery import MAX_LIVE, Recovery
 from aiproject.accounts.selfservice.token_store import Purpose
 from aiproject.accounts.sessions.service import MAX_SESSIONS, Sessions
@@ -92,7 +92,7 @@ class House:
         self.accounts = Accounts(self.database, self.passwords, opening, login_throttle=self.guard, clock=self.clock)
         self.sessions = Sessions(self.database, idle=3600, lifetime=86_400, clock=self.clock)
         self.keys = ApiKeys(self.database, clock=self.clock)
-        self.closing = Closing(self.database, clock=self.clock)
+        self.deletion = AccountDeletion(self.database, clock=self.clock)
         self.recovery = Recovery(
             self.database, self.accounts, self.guard, self.outbox, "https://ai.example.com", clock=self.clock
         )
@@ -359,7 +359,7 @@ class TestTheEnd:
         token = await house.token()
         async with Quotas.running(house.database, LeaseTimes(30)) as quotas:
             hold = await quotas.hold(account, Meter.TOKENS, 500, request_id="a call that runs")
-            await house.closing.close(account)
+            await house.deletion.delete(account)
             assert await quotas.settle(hold, Outcome.FINISHED, Stage.LAST_FRAME, reported=120) == 120
         assert [difference async for difference in verify(house.database)] == []
         async with house.database.connect() as connection:
@@ -382,7 +382,7 @@ class TestTheEnd:
         with pytest.raises(LoginFailed):
             await house.accounts.login(row["UserName"], "$none$")
         with pytest.raises(AccountUnknown):
-            await house.closing.close(account)
+            await house.deletion.delete(account)
         again = await house.person()
         assert again.account_id != account.account_id
         with pytest.raises(NameTaken):
@@ -391,8 +391,8 @@ class TestTheEnd:
     async def test_once_on_two_nodes_beside_logins_and_letters(self, house: House, other_node: House) -> None:
         account = await house.person()
         outcomes = await asyncio.gather(
-            house.closing.close(account),
-            other_node.closing.close(account),
+            house.deletion.delete(account),
+            other_node.deletion.delete(account),
             *(node.sign_in(account) for node in (house, other_node)),
             *(node.recovery.send_verification(account) for node in (house, other_node)),
             *(node.keys.create(account.account_id, KeyTerms("late")) for node in (house, other_node)),

@@ -19,12 +19,12 @@ from argon2.profiles import CHEAPEST
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
-from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.deletion import AccountDeletion
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, administrator_session, api_key, browser_session, user
 from aiproject.adapters.passwords import PasswordHasher, PasswordService, Verdict
 from aiproject.administration.jwts import Signer
-from aiproject.administration.legacy_import import adopt
+from aiproject.administration.legacy_import import import_legacy
 from aiproject.administration.model import MASK, AdministratorUnknown, JwtRefused, NotPermitted, Role
 from aiproject.administration.service import Administrators, Change, Session
 from aiproject.administration.table_store import Tables
@@ -97,7 +97,7 @@ def users(database: Database, passwords: PasswordService) -> UserAdministration:
     accounts = Accounts(
         database, passwords, partial(quotas.grant_opening, tokens=1, pic_times=1, voice_ms=None)
     )  # fmt: skip
-    return UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
+    return UserAdministration(database, passwords, accounts, AccountDeletion(database), voice_ms=None)
 
 
 async def signed_in(found: Administrators, name: str, password: str = PASSWORD) -> Session:
@@ -569,7 +569,7 @@ class TestVouchers:
         )
 
 
-class TestAdopting:
+class TestLegacyImport:
     @pytest.fixture
     async def original(self, database: Database) -> str:
         """The original's tables beside ours, and the old form of the password."""
@@ -593,14 +593,14 @@ class TestAdopting:
         return old
 
     async def test_an_original_s_tables(self, database: Database, found: Administrators, original: str) -> None:
-        done = await adopt(database, ORIGIN)
+        done = await import_legacy(database, ORIGIN)
         assert (done.administrators, done.vouchers, done.redemptions, len(done.left)) == (2, 2, 0, 3)
         roles = {each.name: each.role for each in await found.all()}
         assert roles == {"root": Role.OWNER, "helper": Role.ADMIN}
         assert (await signed_in(found, "root")).administrator.role is Role.OWNER
         row = await Tables(database).row("token", "old", shows_codes=True)
         assert row == {"Id": "A1B2C3D4", "Tokens": 5, "PicTimes": 0, "TokenRange": "", "Name": "Old", "Available": 0}
-        again = await adopt(database, ORIGIN)
+        again = await import_legacy(database, ORIGIN)
         assert (again.administrators, again.vouchers, len(again.left)) == (0, 0, 7)
         told = str(await acts(database))
         assert not any(secret in told for secret in (original, "9f8e7d6c", "9F8E7D6C"))
@@ -615,7 +615,7 @@ class TestAdopting:
                     sa.text("INSERT INTO user_token VALUES (:number, :uuid, :token)"),
                     {"number": number, "uuid": uuid, "token": token},
                 )
-        done = await adopt(database, ORIGIN)
+        done = await import_legacy(database, ORIGIN)
         assert done.redemptions == 1
         assert "2 redemptions: their account or their voucher is not here" in lines(done.left)
         vouchers = Vouchers(database)
@@ -623,7 +623,7 @@ class TestAdopting:
             await vouchers.redeem(ann, "9f8e7d6c")
         await vouchers.redeem(bob, "9f8e7d6c")
         assert ((await reread(database, "ann")).tokens, (await reread(database, "bob")).tokens) == (0, 100)
-        assert (await adopt(database, ORIGIN)).redemptions == 0
+        assert (await import_legacy(database, ORIGIN)).redemptions == 0
         await assert_books_add_up(database)
 
     async def test_a_voucher_that_an_earlier_release_took_over(self, database: Database, original: str) -> None:
@@ -635,7 +635,7 @@ class TestAdopting:
             await connection.execute(
                 sa.text("INSERT INTO user_token VALUES (1, :uuid, 'a1b2c3d4')"), {"uuid": ann.uuid}
             )
-        done = await adopt(database, ORIGIN)
+        done = await import_legacy(database, ORIGIN)
         assert (done.vouchers, done.redemptions) == (1, 1)
         assert "voucher Old: there is one with its code or its name" in lines(done.left)
         with pytest.raises(VoucherUnusable):
@@ -646,10 +646,10 @@ class TestAdopting:
     async def test_redemptions_that_name_nothing(self, database: Database) -> None:
         async with database.begin() as connection:
             await connection.exec_driver_sql("CREATE TABLE user_token (number INT)")
-        assert lines((await adopt(database, ORIGIN)).left) == [
+        assert lines((await import_legacy(database, ORIGIN)).left) == [
             "the table user_token: no columns that name a user and a token"
         ]
 
     async def test_where_there_is_nothing(self, database: Database) -> None:
-        done = await adopt(database, ORIGIN)
+        done = await import_legacy(database, ORIGIN)
         assert (done.administrators, done.vouchers, done.left) == (0, 0, [])

@@ -16,7 +16,7 @@ from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.identity.authenticator import Authenticator
 from aiproject.accounts.login.throttle import LoginThrottle
 from aiproject.accounts.login.throttle_rules import NAME_RULE
-from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.deletion import AccountDeletion
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.schema import administrator, user
 from aiproject.adapters.http.asgi import RECORD
@@ -149,7 +149,7 @@ class TestTwins:
     async def test_each_is_edited_without_losing_its_name(
         self, accounts: Accounts, database: Database, passwords: PasswordService, twins: list[Account]
     ) -> None:
-        users = UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
+        users = UserAdministration(database, passwords, accounts, AccountDeletion(database), voice_ms=None)
         for twin in twins:
             await users.modify(twin.username, NewProfile(twin.username, "", "new@example.com", None, 7, 7), ORIGIN)
             edited = await accounts.named(twin.username)
@@ -167,7 +167,7 @@ class TestTwins:
         self, accounts: Accounts, database: Database, passwords: PasswordService, twins: list[Account]
     ) -> None:
         """The key that a new name would get is free once the other one is gone."""
-        users = UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
+        users = UserAdministration(database, passwords, accounts, AccountDeletion(database), voice_ms=None)
         await users.delete("owner", ORIGIN)
         await accounts.register("third", PASSWORD, "")
         with pytest.raises(NameTaken):
@@ -180,7 +180,7 @@ class TestTwins:
         self, accounts: Accounts, database: Database, passwords: PasswordService, twins: list[Account]
     ) -> None:
         """Else the owner of one guesses at the password of the other without end."""
-        users = UserAdministration(database, passwords, accounts, Closing(database), voice_ms=None)
+        users = UserAdministration(database, passwords, accounts, AccountDeletion(database), voice_ms=None)
         spellings = ("owner", "OWNER\u200c", "owner\ufe0f")
         for number in range(NAME_RULE.free):
             with pytest.raises(LoginFailed):

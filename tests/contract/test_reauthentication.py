@@ -20,7 +20,7 @@ from aiproject.accounts.identity.authorizer import Authorizer
 from aiproject.accounts.identity.reauthentication import Evidence, PasswordReauthentication, Reauthentication
 from aiproject.accounts.routes.account import AccountRoutes
 from aiproject.accounts.routes.sessions import SessionRoutes
-from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.deletion import AccountDeletion
 from aiproject.accounts.sessions.cookies import BrowserRules
 from aiproject.accounts.sessions.service import Sessions
 from aiproject.adapters.db.engine import Database
@@ -59,7 +59,7 @@ class App:
             Authenticator(accounts, ApiKeys(database)), [PasswordReauthentication(accounts), *more]
         )  # fmt: skip
         browsers = SessionRoutes(accounts, sessions, BrowserRules(None, 86_400), access)
-        routes = AccountRoutes(accounts, Profiles(database), Closing(database), sessions, browsers, access)
+        routes = AccountRoutes(accounts, Profiles(database), AccountDeletion(database), sessions, browsers, access)
         app = with_middleware(Starlette(routes=routes.routes()), ["*"])
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app=cast("Any", app)), base_url="http://app")
 

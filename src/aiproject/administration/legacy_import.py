@@ -26,11 +26,11 @@ from aiproject.vouchers import store as voucher_store
 from aiproject.vouchers.model import Voucher, check_new_voucher, normal_code
 from aiproject.vouchers.service import facts as voucher_facts
 
-__all__ = ["Adopted", "adopt"]
+__all__ = ["ImportReport", "import_legacy"]
 
 
 @dataclass(slots=True)
-class Adopted:
+class ImportReport:
     """What was imported, and a message for each row that was not."""
 
     administrators: int = 0
@@ -39,13 +39,13 @@ class Adopted:
     left: list[Message] = field(default_factory=list)
 
 
-async def adopt(database: Database, origin: AuditContext) -> Adopted:
+async def import_legacy(database: Database, origin: AuditContext) -> ImportReport:
     """Import what is not here yet, all in one transaction; harmless when repeated."""
-    return await database.transact(_adopt, origin)
+    return await database.transact(_import_legacy, origin)
 
 
-async def _adopt(connection: Connection, origin: AuditContext) -> Adopted:
-    done = Adopted()
+async def _import_legacy(connection: Connection, origin: AuditContext) -> ImportReport:
+    done = ImportReport()
     for row in await legacy_store.rows(connection, "admin"):
         await _administrator(connection, row, origin, done)
     for row in await legacy_store.rows(connection, "token"):
@@ -55,7 +55,7 @@ async def _adopt(connection: Connection, origin: AuditContext) -> Adopted:
 
 
 async def _administrator(
-    connection: Connection, row: Mapping[str, Any], origin: AuditContext, done: Adopted
+    connection: Connection, row: Mapping[str, Any], origin: AuditContext, done: ImportReport
 ) -> None:  # fmt: skip
     name, password = str(row["Admin"] or "").strip(), str(row["PassWord"] or "")
     key = name_key(name) if is_askable(name) else ""
@@ -75,7 +75,7 @@ async def _administrator(
         done.administrators += 1
 
 
-async def _voucher(connection: Connection, row: Mapping[str, Any], origin: AuditContext, done: Adopted) -> None:
+async def _voucher(connection: Connection, row: Mapping[str, Any], origin: AuditContext, done: ImportReport) -> None:
     name = _text(row["Name"])
     try:
         new = check_new_voucher(
@@ -113,7 +113,7 @@ async def _taken_over(
 # -- who redeemed what -------------------------------------------------------------------------------------------------
 
 
-async def _redemptions(connection: Connection, origin: AuditContext, done: Adopted) -> None:
+async def _redemptions(connection: Connection, origin: AuditContext, done: ImportReport) -> None:
     """Note who redeemed in the legacy application what has been imported, so that nobody redeems it twice."""
     try:
         pairs = await legacy_store.redemptions(connection)
@@ -139,7 +139,7 @@ async def _redemptions(connection: Connection, origin: AuditContext, done: Adopt
 
 
 async def _redeemed(
-    connection: Connection, voucher: Voucher, accounts: set[int], origin: AuditContext, done: Adopted
+    connection: Connection, voucher: Voucher, accounts: set[int], origin: AuditContext, done: ImportReport
 ) -> None:
     """Note that these accounts have redeemed a voucher that is locked, unless that is known."""
     new = sorted(accounts - await voucher_store.redeemers(connection, voucher.code))

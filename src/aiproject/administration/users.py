@@ -12,7 +12,7 @@ from aiproject.accounts.core import store
 from aiproject.accounts.core.model import Account, check_new_account, is_askable
 from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.login.password_policy import MIN_PASSWORD_LENGTH
-from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.deletion import AccountDeletion
 from aiproject.accounts.selfservice.editing import Profile, edit
 from aiproject.adapters.db.engine import Connection, Database
 from aiproject.adapters.passwords import PasswordService
@@ -61,7 +61,7 @@ class UserAdministration:
         database: Database,
         passwords: PasswordService,
         accounts: Accounts,
-        closing: Closing,
+        deletion: AccountDeletion,
         *,
         voice_ms: int | None,
         password_min_length: int = MIN_PASSWORD_LENGTH,
@@ -70,7 +70,7 @@ class UserAdministration:
         self._database = database
         self._passwords = passwords
         self._accounts = accounts
-        self._closing = closing
+        self._deletion = deletion
         self._voice_ms = voice_ms
         self._password_min_length = password_min_length
         self._clock = clock
@@ -166,7 +166,7 @@ class UserAdministration:
             }
             await record(connection, origin, "user.delete", account.username, before=before)
 
-        await self._closing.close(account, within=note)
+        await self._deletion.delete(account, within=note)
         return account
 
     async def _locked(self, connection: Connection, target: str) -> Account:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.passwords import PasswordHasher, PasswordService
-from aiproject.administration.legacy_import import adopt
+from aiproject.administration.legacy_import import import_legacy
 from aiproject.administration.model import Role
 from aiproject.administration.service import Administrators, Change
 from aiproject.assembly import password_profile
@@ -118,7 +118,7 @@ def adopt_() -> None:
 
     async def command() -> None:
         async with tables(read_settings()) as database:
-            done = await adopt(database, origin())
+            done = await import_legacy(database, origin())
         for message in done.left:
             say(Line.LEFT, line=message.text(language()))
         out.print(f"administrators {done.administrators}", highlight=False)

@@ -31,7 +31,7 @@ from aiproject.accounts.routes.field_types import (
 )
 from aiproject.accounts.routes.operations import TAG, owner
 from aiproject.accounts.routes.sessions import SessionRoutes
-from aiproject.accounts.selfservice.deletion import Closing
+from aiproject.accounts.selfservice.deletion import AccountDeletion
 from aiproject.accounts.sessions import store as session_store
 from aiproject.accounts.sessions.cookies import csrf_token
 from aiproject.accounts.sessions.service import Sessions
@@ -166,14 +166,14 @@ class AccountRoutes:
         self,
         accounts: Accounts,
         profiles: Profiles,
-        closing: Closing,
+        deletion: AccountDeletion,
         sessions: Sessions,
         browsers: SessionRoutes,
         access: Authorizer,
     ) -> None:
         self._accounts = accounts
         self._profiles = profiles
-        self._closing = closing
+        self._deletion = deletion
         self._sessions = sessions
         self._browsers = browsers
         self._access = access
@@ -216,7 +216,7 @@ class AccountRoutes:
         """Delete the account: what names its owner is erased, the ledger stays."""
         principal = await self._access.enter(request, Action.DELETE)
         await self._access.confirm(request, principal, Action.DELETE, (await DELETE.read(request)).password)
-        await self._closing.close(principal.account)
+        await self._deletion.delete(principal.account)
         headers = None if principal.session_id is None else self._browsers.taken_back(request)
         return succeed(request, Success.ACCOUNT_CLOSED, headers=headers)
 

@@ -1,8 +1,8 @@
-"""The end of an account: the person is removed, the books stay.
+"""The deletion of an account: what names its owner is erased, the ledger stays.
 
-Ledger entries, holds, redemptions and operator's losses name the account's number only, and go on doing so; the number
-is never used again. Everything that names or describes the person, or opens a door, is replaced or deleted. Calls that
-run are settled as they end.
+Ledger entries, holds, redemptions and the operator's losses refer to the account by its number only. They stay, and the
+number is never used again. Everything that names or describes the owner, and every credential, is replaced or deleted.
+Running calls are settled when they end.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from aiproject.adapters.log import get_logger
 from aiproject.adapters.passwords import UNUSABLE_PASSWORD
 from aiproject.errors import AccountUnknown
 
-__all__ = ["Closing", "Forget"]
+__all__ = ["AccountDeletion", "Forget"]
 
 log = get_logger("accounts")
 
 DRAWS = 5
 
 Forget = Callable[[Connection, int], Awaitable[None]]
-"""Deletes what another room keeps of an account's person: called with the transaction, and the account's number."""
+"""Deletes what another package stores about an account's owner. Takes the transaction and the account's number."""
 
 
-class Closing:
-    """Closes accounts.
+class AccountDeletion:
+    """Deletes accounts.
 
     Args:
-        forget: what other rooms delete with it.
+        forget: what other packages delete in the same transaction.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Closing:
         self._forget = tuple(forget)
         self._clock = clock
 
-    async def close(self, account: Account, *, within: Within | None = None) -> None:
-        """Remove the person behind an account; the name is free at once.
+    async def delete(self, account: Account, *, within: Within | None = None) -> None:
+        """Erase what names an account's owner. The name can be registered again at once.
 
         Args:
-            within: done in the same transaction, at its end: an entry of the audit log.
+            within: awaited at the end of the same transaction, for an entry of the audit log.
 
         Raises:
-            AccountUnknown: that was done already.
+            AccountUnknown: it was deleted already.
         """
         for draw in range(1, DRAWS + 1):
             try:
@@ -68,10 +68,10 @@ class Closing:
             except UniqueViolation:
                 if draw == DRAWS:
                     raise
-        log.info("account closed", account=account.account_id)
+        log.info("account deleted", account=account.account_id)
 
     async def _erase(self, connection: Connection, account_id: int, within: Within | None) -> None:
-        # No account has this name, but somebody could register it on purpose: then `close` draws another one.
+        # Nothing stops a registration under such a name, so `delete` draws another one if it is taken.
         placeholder = f"deleted-{account_id}-{secrets.token_hex(4)}"
         now = self._clock()
         if await person_store.lock(connection, account_id) is None:
