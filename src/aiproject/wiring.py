@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from starlette.routing import BaseRoute
@@ -99,6 +99,10 @@ class Api(NamedTuple):
     dialect: Dialect
     routes: Callable[[CallServices], Sequence[BaseRoute]]
 
+
+APIS: Final[Sequence[Api]] = ()
+"""The APIs of a server beside those that are always there. Its connections answer in their dialects as well, where a
+request fails before any application has seen it."""
 
 MEDIA_THREADS = 2
 """Threads that decode pictures and audio."""
@@ -286,7 +290,7 @@ async def open_application(
     is_sandbox: bool,
     setup_code: SetupCode | None = None,
     open_providers: OpenProviders = open_all_providers,
-    apis: Sequence[Api] = (),
+    apis: Sequence[Api] = APIS,
 ) -> AsyncIterator[Application]:
     """Open everything that the application needs; close it in reverse at the end.
 
