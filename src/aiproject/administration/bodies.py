@@ -149,7 +149,7 @@ class AdministratorSignedIn(Struct, kw_only=True):
 
 
 class FirstAdministrator(Struct, kw_only=True):
-    """The first administrator, and the code that allows to make one."""
+    """The first administrator, and the one-time code."""
 
     code: Annotated[Filled, Meta(description="终端上显示的一次性代码", examples=["7G3K-QX0N-M2RD-94VB"])]
     admin: AdministratorName
@@ -202,7 +202,7 @@ class AddUser(Struct, kw_only=True):
 
 
 class UserFields(Struct, kw_only=True):
-    """What an account shall be. All fields are required, as in the original."""
+    """The new properties of an account. All fields are required, as in the original."""
 
     new_username: UserName
     new_password: Annotated[
@@ -217,7 +217,7 @@ class UserFields(Struct, kw_only=True):
 
 
 class ModifyUser(Struct, kw_only=True):
-    """An account, and what it shall be."""
+    """An account and its new properties."""
 
     target_user: Target
     new_user_info: UserFields
@@ -241,7 +241,7 @@ class AddAdministrator(Struct, kw_only=True):
 
 
 class ModifyAdministrator(Struct, kw_only=True):
-    """What changes of an administrator: the fields that are not empty."""
+    """Changes to an administrator; a field that is missing or empty stays as it is."""
 
     target_admin: Target
     new_name: Annotated[Trimmed, Meta(description="新用户名；空表示不修改")] = None
@@ -266,7 +266,7 @@ class NewVoucherLimit(Struct, kw_only=True):
 
 
 class VoucherLimit(Struct, kw_only=True):
-    """What a voucher is worth from now on."""
+    """The new value of a voucher."""
 
     tokens: Annotated[Units, Meta(description="单位为 token", examples=[5000])]
     pictimes: Annotated[Units, Meta(description="单位为图片（张）", examples=[5])]
@@ -288,7 +288,7 @@ class AddVoucher(Struct, kw_only=True):
 
 
 class ModifyVoucher(Struct, kw_only=True):
-    """What a voucher is from now on."""
+    """The new properties of a voucher."""
 
     target_token: VoucherTarget
     new_token_limit: VoucherLimit

@@ -65,14 +65,14 @@ class Profile(Struct, kw_only=True):
 
 
 class EditAccount(Confirmation, kw_only=True):
-    """What changes of a profile: the fields that are there."""
+    """Changes to a profile; a field that is missing stays as it is."""
 
     email: Annotated[Email | None, Meta(description="新邮箱，未经验证；null 或空表示清除")] | UnsetType = UNSET
     academy: Annotated[Academy | None, Meta(description="新学院；null 或空表示清除")] | UnsetType = UNSET
 
 
 class ChangePassword(Struct, kw_only=True):
-    """The password of now and the one from now on."""
+    """The current password and the new one."""
 
     # Optional for the check alone: which credentials need it is decided by `NEEDS`, with a refusal of its own.
     current_password: Annotated[Password | None, Meta(description="当前密码，用于确认")] = None
@@ -83,7 +83,7 @@ class ChangePassword(Struct, kw_only=True):
 
 
 class Credentials(Struct, kw_only=True):
-    """The credentials that go on being good."""
+    """The credentials that are valid from now on."""
 
     uuid: Uuid
     csrf_token: CsrfToken | UnsetType = UNSET
@@ -196,7 +196,7 @@ class AccountRoutes:
         return succeed(request, Success.FOUND, _profile(principal.account))
 
     async def edit(self, request: Request) -> Response:
-        """Change ``email`` and ``academy``, whichever is there; another e-mail address is unverified."""
+        """Change ``email``, ``academy`` or both; a new e-mail address is unverified."""
         principal = await self._access.enter(request, Action.EDIT)
         wanted = await EDIT.read(request)
         if wanted.email is UNSET and wanted.academy is UNSET:
@@ -217,11 +217,11 @@ class AccountRoutes:
         principal = await self._access.enter(request, Action.DELETE)
         await self._access.confirm(request, principal, Action.DELETE, (await DELETE.read(request)).password)
         await self._deletion.delete(principal.account)
-        headers = None if principal.session_id is None else self._browsers.taken_back(request)
+        headers = None if principal.session_id is None else self._browsers.expired_cookie_header(request)
         return succeed(request, Success.ACCOUNT_CLOSED, headers=headers)
 
     async def change_password(self, request: Request) -> Response:
-        """Change the password; all other sessions end, and, unless it is refused, the uuid is another."""
+        """Change the password and end all other sessions; replace the uuid unless the body says not to."""
         principal = await self._access.enter(request, Action.CHANGE_PASSWORD)
         change = await CHANGE_PASSWORD.read(request)
         account = await self._replace_password(request, principal, change)
@@ -254,7 +254,7 @@ class AccountRoutes:
             raise LoginFailed(Detail.CURRENT_PASSWORD_WRONG) from None
 
     async def rotate_uuid(self, request: Request) -> Response:
-        """Give the account another uuid; every app has to sign in again."""
+        """Replace the uuid; every app has to sign in again."""
         principal = await self._access.enter(request, Action.ROTATE_UUID)
         await self._access.confirm(request, principal, Action.ROTATE_UUID, (await ROTATE_UUID.read(request)).password)
         try:
@@ -266,12 +266,12 @@ class AccountRoutes:
     async def _with_credentials(
         self, request: Request, principal: Principal, account: Account, message: Success
     ) -> Response:
-        """Answer with the uuid. A browser, whose sessions have ended, gets a new one and its token."""
+        """Answer with the uuid; a browser, whose session has ended, also gets a new session."""
         if principal.credential is not Credential.SESSION:
             return succeed(request, message, Credentials(uuid=account.uuid))
         opened = await self._browsers.open(request, account, checked_at=self._sessions.now())
         credentials = Credentials(uuid=account.uuid, csrf_token=csrf_token(opened.token))
-        return succeed(request, message, credentials, headers=self._browsers.handed_out(request, opened))
+        return succeed(request, message, credentials, headers=self._browsers.cookie_header(request, opened))
 
 
 def _profile(account: Account) -> Profile:

@@ -39,11 +39,11 @@ __all__ = ["OPERATIONS", "KeyRoutes"]
 
 
 class EditKey(KeyFields, kw_only=True, forbid_unknown_fields=True):
-    """What changes of a key: the fields that are there. ``null`` lifts a restriction."""
+    """Changes to a key; a field that is missing stays as it is, ``null`` lifts a restriction."""
 
 
 class CreateKey(KeyFields, kw_only=True, forbid_unknown_fields=True):
-    """What a new key is called and may do."""
+    """The name and the restrictions of a new key."""
 
     name: KeyName
 
@@ -61,7 +61,7 @@ class OneKey(Struct, kw_only=True):
 
 
 class CreatedKey(Struct, kw_only=True):
-    """A new key, with its text, which is in no other answer."""
+    """A new key with its secret, which no other answer contains."""
 
     secret: Annotated[str, Meta(description="密钥，仅显示这一次；请妥善保管")]
     key: ApiKeyView
@@ -180,7 +180,7 @@ class KeyRoutes:
         )
 
     async def list(self, request: Request) -> Response:
-        """List the account's keys, those that were revoked lately included; never their secrets."""
+        """List the account's keys, including recently revoked ones, without their secrets."""
         principal = await self._access.enter(request, Action.READ)
         found = await self._keys.list(principal.account.account_id)
         listed = KeyList(keys=[shown(stored, today=self._today()) for stored in found])
@@ -193,7 +193,7 @@ class KeyRoutes:
         return succeed(request, Success.FOUND, self._one(stored))
 
     async def create(self, request: Request) -> Response:
-        """Make a key; its ``secret`` is in this answer and nowhere else."""
+        """Create a key; no other answer contains its ``secret``."""
         principal = await self._access.enter(request, Action.CREATE_KEY)
         wanted = await CREATE.read(request)
         terms, caps = terms_with(KeyTerms(wanted.name), wanted), caps_of(wanted)
@@ -208,7 +208,7 @@ class KeyRoutes:
         return succeed(request, Success.KEY_CREATED, created, status=201)
 
     async def edit(self, request: Request) -> Response:
-        """Change what is there of a key's terms and limits."""
+        """Change a key's restrictions and limits."""
         principal = await self._access.enter(request, Action.EDIT_KEY)
         wanted = await EDIT.read(request)
         terms_with(KeyTerms(""), wanted)  # refused before the password is looked at
@@ -222,7 +222,7 @@ class KeyRoutes:
         return succeed(request, Success.KEY_CHANGED, self._one(stored))
 
     async def revoke(self, request: Request) -> Response:
-        """Revoke a key for ever."""
+        """Revoke a key; that cannot be undone."""
         principal = await self._access.enter(request, Action.REVOKE_KEY)
         await self._access.confirm(request, principal, Action.REVOKE_KEY, (await REVOKE.read(request)).password)
         await self._keys.revoke(principal.account.account_id, request.path_params["key_id"])

@@ -43,7 +43,7 @@ class AskReset(Struct, kw_only=True):
 
 
 class ResetPassword(Struct, kw_only=True):
-    """The token of a reset e-mail, and the password from now on."""
+    """The token of a reset e-mail, and the new password."""
 
     token: MailToken
     new_password: NewPassword

@@ -47,7 +47,7 @@ class BrowserSession(Struct, kw_only=True):
 
 
 class SignedIn(Struct, kw_only=True):
-    """The session that a browser is in."""
+    """The current session of a browser."""
 
     username: Username
     csrf_token: CsrfToken
@@ -80,7 +80,7 @@ SIGNED_IN = SignedIn(
     csrf_token="9f2c7d4e8a4f7f9a3d5c1e6b8a7f200b9f2c7d4e8a4f7f9a3d5c1e6b8a7f200b",  # noqa: S106 - an example
     session=SESSION,
 )
-TAKES_COOKIE_BACK = {"Set-Cookie": "清除会话的 Cookie"}
+CLEARS_COOKIE = {"Set-Cookie": "清除会话的 Cookie"}
 
 SIGN_IN = BodyOperation(
     name="signIn",
@@ -114,7 +114,7 @@ SIGN_OUT = Operation(
     summary="退出登录",
     tag=TAG,
     access=owner(Action.USE_SESSION),
-    answers=(Answer(message=Success.SIGNED_OUT, headers=TAKES_COOKIE_BACK),),
+    answers=(Answer(message=Success.SIGNED_OUT, headers=CLEARS_COOKIE),),
 )
 LIST = Operation(
     name="listSessions",
@@ -179,8 +179,8 @@ class SessionRoutes:
         )
 
     async def sign_in(self, request: Request) -> Response:
-        """Check ``username`` and ``password``; open a session and hand out its cookie."""
-        # Else another site could sign somebody in to an account of its own.
+        """Check ``username`` and ``password``; open a session and set its cookie."""
+        # Otherwise another site could sign a visitor in to an account of its own (login CSRF).
         self._rules.check_not_foreign(request.scope)
         shown = await SIGN_IN.read(request)
         checked_at = self._sessions.now()
@@ -193,10 +193,10 @@ class SessionRoutes:
             csrf_token=csrf_token(opened.token),
             session=_session(opened.session, opened.session.session_id),
         )
-        return succeed(request, Success.SIGNED_IN, signed_in, status=201, headers=self.handed_out(request, opened))
+        return succeed(request, Success.SIGNED_IN, signed_in, status=201, headers=self.cookie_header(request, opened))
 
     async def open(self, request: Request, account: Account, **options: Any) -> OpenSession:
-        """Open a session for the browser that asks, in place of the one that it had; see `Sessions.open`."""
+        """Open a session for the requesting browser, replacing the one it had; see `Sessions.open`."""
         return await self._sessions.open(
             account,
             address=client_address(request.scope),
@@ -205,16 +205,16 @@ class SessionRoutes:
             **options,
         )
 
-    def handed_out(self, request: Request, opened: OpenSession) -> dict[str, str]:
-        """Return the header with the cookie of a session."""
+    def cookie_header(self, request: Request, opened: OpenSession) -> dict[str, str]:
+        """Return the header that sets the cookie of a session."""
         return {"Set-Cookie": self._rules.cookie(request.scope, opened.token)}
 
-    def taken_back(self, request: Request) -> dict[str, str]:
-        """Return the header that takes the cookie back."""
+    def expired_cookie_header(self, request: Request) -> dict[str, str]:
+        """Return the header that makes the browser drop the cookie."""
         return {"Set-Cookie": self._rules.cookie(request.scope, "")}
 
     async def current(self, request: Request) -> Response:
-        """Return the session that asks, and its CSRF token: a page that was loaded anew needs it."""
+        """Return the current session and its CSRF token, which a page needs after a reload."""
         principal = await self._access.enter(request, Action.USE_SESSION)
         token = self._rules.token(request.scope)
         mine = [
@@ -232,10 +232,10 @@ class SessionRoutes:
         return succeed(request, Success.FOUND, signed_in)
 
     async def sign_out(self, request: Request) -> Response:
-        """End the session that asks."""
+        """End the current session."""
         principal = await self._access.enter(request, Action.USE_SESSION)
         await self._sessions.end(principal.account, principal.session_id or "")
-        return succeed(request, Success.SIGNED_OUT, headers=self.taken_back(request))
+        return succeed(request, Success.SIGNED_OUT, headers=self.expired_cookie_header(request))
 
     async def list(self, request: Request) -> Response:
         """List the account's sessions, the one used last first."""
@@ -249,14 +249,14 @@ class SessionRoutes:
         principal = await self._confirmed(request, END)
         session_id = request.path_params["session_id"]
         await self._sessions.end(principal.account, session_id)
-        headers = self.taken_back(request) if session_id == principal.session_id else None
+        headers = self.expired_cookie_header(request) if session_id == principal.session_id else None
         return succeed(request, Success.SESSION_ENDED, headers=headers)
 
     async def end_all(self, request: Request) -> Response:
-        """End all sessions of the account, the one that asks included."""
+        """End all sessions of the account, including the current one."""
         principal = await self._confirmed(request, END_ALL)
         ended = await self._sessions.end_all(principal.account)
-        headers = None if principal.session_id is None else self.taken_back(request)
+        headers = None if principal.session_id is None else self.expired_cookie_header(request)
         return succeed(request, Success.SESSIONS_ENDED, EndedSessions(ended=ended), headers=headers)
 
     async def _confirmed(self, request: Request, operation: BodyOperation[Confirmation]) -> Principal:
