@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from argon2.profiles import CHEAPEST
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from aiproject.accounts.core import service, store
+from aiproject.accounts.core import directory, service, store
 from aiproject.accounts.core.model import Account
 from aiproject.accounts.core.service import Accounts, GrantOpening
 from aiproject.accounts.login.throttle_rules import GUESS_RULE
@@ -454,14 +454,14 @@ async def test_the_list_is_read_in_pages(
     accounts: Accounts, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the order of name keys, by code point on every database, nobody twice and nobody lost."""
-    monkeypatch.setattr(service, "LIST_PAGE", 3)
+    monkeypatch.setattr(directory, "LIST_PAGE", 3)
     assert [account async for account in accounts.all()] == []
     names = ["b", "B2", "a", "Ä", "é", "Z", "小明", "_", "10", "9", "z😀", "ß"]
     for number, name in enumerate(names):
         await adopt(database, name, str(number))
     listed = [account.username async for account in accounts.all()]
     assert listed == sorted(names, key=name_key)
-    monkeypatch.setattr(service, "LIST_PAGE", len(names))  # a last page that is exactly full
+    monkeypatch.setattr(directory, "LIST_PAGE", len(names))  # a last page that is exactly full
     assert [account.username async for account in accounts.all()] == listed
 
 

@@ -128,7 +128,7 @@ class TestTwins:
     async def test_each_is_listed_once(
         self, accounts: Accounts, twins: list[Account], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("aiproject.accounts.core.service.LIST_PAGE", 1)
+        monkeypatch.setattr("aiproject.accounts.core.directory.LIST_PAGE", 1)
         assert [each.account_id async for each in accounts.all()] == [twin.account_id for twin in twins]
 
     async def test_each_calls_without_being_looked_up_again(
