@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ DOCUMENTS = sorted(
     path.relative_to(CLONE).as_posix() for path in [*CLONE.glob("*.md"), *(CLONE / "docs").rglob("*.md")]
 )
 DECISIONS = sorted((CLONE / "docs" / "decisions").glob("[0-9]*.md"))
+
+PICTURE = "docs/assets/first-chat.svg"
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#{1,6}) (.+)$", re.MULTILINE)
@@ -123,6 +126,14 @@ def _assert_equal_in_form(english: str, chinese: str) -> None:
             assert own[2].count("\n") == other[2].count("\n")
         else:
             assert _without_comments(own[2]) == _without_comments(other[2])
+
+
+def test_the_picture_shows_what_the_readme_says() -> None:
+    """`tools/make_picture.py` drew it from a run of the README's commands: it must be drawn again if they change."""
+    drawn = re.sub(r"\s", "", unescape("".join(re.findall(r"<text [^>]*>([^<]*)</text>", read(PICTURE)))))
+    start, chat, printed = (code for _, _, code in FENCE.findall(read("README.md"))[:3])
+    for line in [start.splitlines()[-1], *chat.splitlines(), *printed.splitlines()]:
+        assert re.sub(r"\s", "", line) in drawn, line
 
 
 class TestBothLanguages:
