@@ -22,6 +22,7 @@ A branch stands for each remedy that a caller can choose, not for each line that
     │   ├── BodyEncoded                the request body is compressed or otherwise encoded
     │   ├── VoucherUnusable            unknown, switched off, expired, used up or for others (never says which)
     │   ├── VoucherRedeemed            the account has redeemed it already
+    │   ├── ModelUnknown               no model has this public name
     │   ├── ReceiptUnknown             no such call of this account
     │   ├── TooManyRequests            slow down; ``retry_after`` tells when to come back
     │   └── HttpFault                  what HTTP itself does not allow: an unknown address, a malformed head
@@ -59,6 +60,7 @@ __all__ = [
     "InvalidInput",
     "LoginFailed",
     "Misconfigured",
+    "ModelUnknown",
     "NameTaken",
     "NotAllowed",
     "NotFound",
@@ -258,6 +260,19 @@ class VoucherRedeemed(Refused):
     """The account has redeemed the voucher already."""
 
     answer_code = Code.TOKEN_ALREADY_GET
+
+
+class ModelUnknown(Refused):
+    """No model has this public name.
+
+    Args:
+        model: the name, as far as it is shown.
+    """
+
+    answer_code = Code.MODEL_NOT_FOUND
+
+    def __init__(self, model: str) -> None:
+        super().__init__(Detail.MODEL_UNKNOWN, model=model)
 
 
 class ReceiptUnknown(Refused):

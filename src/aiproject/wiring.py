@@ -58,6 +58,8 @@ from aiproject.administration.trial import ModelTrial
 from aiproject.administration.users import UserAdministration
 from aiproject.api.legacy.chat import ChatDefaults
 from aiproject.api.legacy.routes import legacy_endpoints
+from aiproject.api.openai.models import Models
+from aiproject.api.openai.routes import openai_routes
 from aiproject.assembly import open_database, opening, password_profile, prepare_schema, signup_voice_ms
 from aiproject.audit.service import AuditLog
 from aiproject.calls.chat import CallTimes, ChatCalls
@@ -406,6 +408,11 @@ async def open_application(
                         *mail_routes.routes(),
                         *mail_pages(settings.password_min_length),
                         *administration.routes(),
+                        *openai_routes(
+                            services,
+                            Models(providers.chat, ("spark", settings.iflytek.spark.domain)),
+                            settings.iflytek.spark.max_tokens,
+                        ),
                         *(route for api in apis for route in api.routes(services)),
                     ],
                 ),

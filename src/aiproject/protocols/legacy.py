@@ -102,6 +102,7 @@ STATUSES: Mapping[type[errors.AiProjectError], int] = {
     errors.NotAllowed: 403,
     errors.NotFound: 404,
     errors.ReceiptUnknown: 404,
+    errors.ModelUnknown: 404,
     errors.SpendLimitReached: 429,
     errors.TooManyRequests: 429,
     errors.Refused: 200,

@@ -6,8 +6,9 @@ from typing import Final
 
 from aiproject.adapters.http.errors import STANDARD_DIALECTS
 from aiproject.administration.dialect import AdministrationDialect
+from aiproject.api.openai.routes import OPENAI_DIALECTS
 from aiproject.protocols.dialects import Dialects
 
 __all__ = ["DIALECTS"]
 
-DIALECTS: Final = Dialects((*STANDARD_DIALECTS, AdministrationDialect()))
+DIALECTS: Final = Dialects((*STANDARD_DIALECTS, *OPENAI_DIALECTS, AdministrationDialect()))

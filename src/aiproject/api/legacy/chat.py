@@ -14,8 +14,8 @@ from aiproject.adapters.http.asgi import CHUNKS, ChunkWriter, Receive, Scope, Se
 from aiproject.adapters.http.bodies import read_body
 from aiproject.adapters.http.errors import note_error
 from aiproject.adapters.http.receive_budget import FREE_BYTES
+from aiproject.api.endpoint import Endpoint, read_identified
 from aiproject.api.legacy.bodies import BrowserChat, ChatBody, DialogMessage, KeyChat, PairChat
-from aiproject.api.legacy.endpoint import Endpoint, read_identified
 from aiproject.calls.chat import ChatAnswer, ChatCalls, ChatWriter
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.running import RunningCalls

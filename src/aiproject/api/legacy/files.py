@@ -9,7 +9,7 @@ from aiproject.accounts.principal.principal import Principal
 from aiproject.adapters.http.asgi import Receive, Scope, Send, client_group, send_json
 from aiproject.adapters.http.bodies import read_upload
 from aiproject.adapters.http.event_limits import EventRateLimiter, Rate
-from aiproject.api.legacy.endpoint import Endpoint, read_identified
+from aiproject.api.endpoint import Endpoint, read_identified
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.running import RunningCalls
 from aiproject.calls.unary import ClipCalls, PictureCalls

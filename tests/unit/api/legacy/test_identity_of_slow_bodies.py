@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from aiproject.adapters.http.asgi import Message, Scope
-from aiproject.api.legacy import endpoint
-from aiproject.api.legacy.endpoint import read_identified
+from aiproject.api import endpoint
+from aiproject.api.endpoint import read_identified
 from aiproject.errors import NotSignedIn
 
 SCOPE: Scope = {"type": "http", "headers": []}

@@ -1,4 +1,4 @@
-"""What the legacy endpoints share: errors become the legacy API's responses, and callers are identified first."""
+"""What the endpoints of every API that run calls share: errors are rendered, and callers are identified first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDENTITY_SECONDS = 5.0
 
 
 class Endpoint(ABC):
-    """An endpoint of the legacy API that runs calls. Subclasses implement `handle`."""
+    """An endpoint that runs calls. Subclasses implement `handle`."""
 
     def __init__(self, running: RunningCalls) -> None:
         self._running = running
@@ -46,7 +46,8 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call. An `AiProjectError` that it raises before sending anything becomes a JSON response."""
+        """Serve one call. An `AiProjectError` that it raises before sending anything is rendered in the
+        dialect of its address."""
 
 
 async def read_identified(

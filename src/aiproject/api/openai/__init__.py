@@ -1,0 +1,1 @@
+"""OpenAI's API over the calls of this server."""

@@ -1,0 +1,185 @@
+"""``POST /v1/chat/completions``: a chat, answered whole or as server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aiproject.accounts.identity.authenticator import bearer_of
+from aiproject.accounts.principal.principal import Principal
+from aiproject.adapters.http.asgi import CHUNKS, Receive, Scope, Send, note, request_id, send_json
+from aiproject.adapters.http.bodies import read_body
+from aiproject.adapters.http.errors import note_error
+from aiproject.api.endpoint import Endpoint, read_identified
+from aiproject.api.openai.models import Models
+from aiproject.calls.chat import ChatAnswer
+from aiproject.calls.incoming import IncomingCall
+from aiproject.calls.services import CallServices
+from aiproject.errors import AiProjectError, NotSignedIn
+from aiproject.ledger.model import Meter
+from aiproject.protocols.chat import ChatEvent, ChatRequest, FinishReason, Usage
+from aiproject.protocols.openai.answer import DONE, ChunkMaker, completion
+from aiproject.protocols.openai.request import read_chat_completion
+
+__all__ = ["ChatCompletions"]
+
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of a request; pictures stand in it as text."""
+
+
+class ChatCompletions(Endpoint):
+    """The endpoint.
+
+    Args:
+        models: the public names.
+        default_tokens: completion limit of a request that names none.
+    """
+
+    def __init__(self, services: CallServices, models: Models, default_tokens: int) -> None:
+        super().__init__(services.running)
+        self._services = services
+        self._models = models
+        self._default_tokens = default_tokens
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal, body = await read_identified(
+            scope,
+            receive,
+            lambda: self._principal(scope),
+            lambda: read_body(receive, scope["headers"], limit=MAX_BODY_BYTES),
+        )
+        asked = read_chat_completion(body)
+        limits = self._models.limits(asked.model)
+        request = asked.to_chat(self._default_tokens, limits.completion)
+        writer = (
+            _ChunkWriter(scope, send, request, includes_usage=asked.includes_usage)
+            if asked.stream
+            else _CompletionWriter(scope, send, request)
+        )
+        await self._services.chats.run(IncomingCall(scope, receive, principal, body), request, writer)
+
+    async def _principal(self, scope: Scope) -> Principal:
+        # A browser's cookie does not count: any site could have its visitor's browser send it.
+        if bearer_of(scope) is None:
+            raise NotSignedIn
+        principal = await self._services.authenticator.of_headers(scope)
+        principal.require(Meter.TOKENS, self._services.chats.model)
+        return principal
+
+
+def _finish_reason(events: Sequence[ChatEvent], request: ChatRequest, usage: Usage) -> FinishReason:
+    """Return why an answer ended; some providers do not tell one that reached its limit from one that was done."""
+    reason = events[-1].finish_reason or FinishReason.STOP
+    is_full = usage.total_tokens - usage.prompt_tokens >= request.max_tokens
+    return FinishReason.LENGTH if reason is FinishReason.STOP and is_full else reason
+
+
+class _CompletionWriter:
+    """Writes an answer as one object. Implements `ChatWriter`."""
+
+    passes_on = False
+
+    def __init__(self, scope: Scope, send: Send, request: ChatRequest) -> None:
+        self._scope = scope
+        self._send = send
+        self._request = request
+
+    async def write(self, answer: ChatAnswer) -> None:
+        events: list[ChatEvent] = []
+        while not answer.is_whole:
+            events += await answer.receive()
+        usage = answer.usage
+        reason = _finish_reason(events, self._request, usage)
+        body = completion(request_id(self._scope), int(time.time()), self._request.model, events, usage, reason)
+        await answer.settle(body)
+        note(self._scope, outcome="ok")
+        await send_json(self._send, 200, body)
+
+    async def repeat(self, written: bytes) -> None:
+        await send_json(self._send, 200, written)
+
+
+class _ChunkWriter:
+    """Writes an answer as server-sent events. Implements `ChatWriter`."""
+
+    passes_on = True
+
+    def __init__(self, scope: Scope, send: Send, request: ChatRequest, *, includes_usage: bool) -> None:
+        self._scope = scope
+        self._request = request
+        self._includes_usage = includes_usage
+        self._make = ChunkMaker(request_id(scope), int(time.time()), request.model, includes_usage=includes_usage)
+        self._out = _Events(scope, send)
+
+    async def write(self, answer: ChatAnswer) -> None:
+        out, make = self._out, self._make
+        kept: list[bytes] = []
+        events: Sequence[ChatEvent] = ()
+        try:
+            is_whole = False
+            while not is_whole:
+                events = await answer.receive()
+                is_whole = events[-1].is_last
+                chunks = [chunk for event in events if (chunk := make.chunk(event)) is not None]
+                if answer.is_kept:
+                    kept += chunks
+                await out.send(chunks)
+            usage = answer.usage
+            last = [make.last(_finish_reason(events, self._request, usage))]
+            if self._includes_usage:
+                last.append(make.usage(usage))
+            # Charged before the client holds all of it: a client that counts for itself never asks again.
+            await answer.settle(b"\n".join([*kept, *last]) if answer.is_kept else None)
+            await out.send([*last, DONE])
+            note(self._scope, outcome="ok", frames=out.count)
+        except AiProjectError as error:
+            if not out.count:
+                raise
+            await answer.fail(error)
+            await out.send([note_error(self._scope, error).body])
+        await out.end()
+
+    async def repeat(self, written: bytes) -> None:
+        await self._out.send([*written.split(b"\n"), DONE])
+        await self._out.end()
+
+
+class _Events:
+    """Server-sent events, each in an HTTP chunk of its own.
+
+    Attributes:
+        count: events sent so far.
+    """
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.count = 0
+        self._send = send
+        self._send_chunks: Callable[[Sequence[bytes]], Awaitable[None]] | None = scope.get("extensions", {}).get(CHUNKS)
+
+    async def send(self, data: Sequence[bytes]) -> None:
+        if not data:
+            return
+        if not self.count:
+            await self._send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [
+                        (b"content-type", b"text/event-stream; charset=utf-8"),
+                        (b"cache-control", b"no-store"),
+                        # nginx reads this one; no other way to switch its buffering off from behind.
+                        (b"x-accel-buffering", b"no"),
+                    ],
+                }
+            )
+        self.count += len(data)
+        pieces = [b"data: %b\n\n" % each for each in data]
+        if self._send_chunks is not None:
+            await self._send_chunks(pieces)
+            return
+        for piece in pieces:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
