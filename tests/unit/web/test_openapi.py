@@ -97,9 +97,13 @@ OWNERS = {(each.path, each.method.lower()) for each in OPERATIONS if each.tag ==
 """What an account's owner calls; declared beside the routes, and compared with them below."""
 
 
+OPENAI = [("/v1/chat/completions", "post"), ("/v1/models", "get"), ("/v1/models/{model}", "get")]
+"""What OpenAI's SDKs call."""
+
+
 def test_the_documented_endpoints_are_described() -> None:
     described = {(path, method) for path, method, _ in operations()}
-    assert described == {*DOCUMENTED.items(), ("/health", "get"), ("/ready", "get"), *OWNERS}
+    assert described == {*DOCUMENTED.items(), ("/health", "get"), ("/ready", "get"), *OWNERS, *OPENAI}
 
 
 @pytest.mark.parametrize(("path", "method"), sorted(OWNERS))
@@ -184,11 +188,14 @@ def test_identity_headers() -> None:
 def test_api_keys_open_what_charges_and_the_account_s_usage() -> None:
     opened = {path: operation for path, _, operation in operations() if {"apiKey": []} in operation.get("security", [])}
     charging = {"/textModel/chat", "/textModel/stream", "/voiceModel/chat", "/PictureToTextModel/chat"}
-    assert set(opened) == {*charging, "/v1/usage", "/v1/usage/{request_id}"}
+    sdks = {path for path, _ in OPENAI}
+    assert set(opened) == {*charging, "/v1/usage", "/v1/usage/{request_id}", *sdks}
     assert DOCUMENT["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
     for path, operation in opened.items():
         assert {"401", "403"} <= set(operation["responses"])
         told = json.dumps(operation["responses"].get("429", {}))
+        if path in sdks:
+            continue
         assert (str(Code.KEY_LIMIT_REACHED) in told) == (path in charging)
 
 
@@ -198,6 +205,7 @@ def test_routes_and_description_agree() -> None:
     from aiproject.accounts.routes.mail import MailRoutes
     from aiproject.accounts.routes.sessions import SessionRoutes
     from aiproject.api.legacy.routes import legacy_endpoints
+    from aiproject.api.openai.routes import openai_routes
     from aiproject.web.app import Endpoints, build_app
     from aiproject.web.mail_pages import mail_pages
 
@@ -220,6 +228,7 @@ def test_routes_and_description_agree() -> None:
         *MailRoutes(nothing, nothing, nothing).routes(),
         *mail_pages(8),
         *AdministrationRoutes(cast("Any", SimpleNamespace(administrators=None)), app_id="").routes(),
+        *openai_routes(cast("Any", SimpleNamespace(running=0, authenticator=0)), nothing, 1),
     ]
     parts: Any = (Routes(), calls, Routes(), Routes(), more)
     app: Any = build_app(Endpoints(*parts), readiness=nothing, is_sandbox=False, cors_origins=("*",))
@@ -257,7 +266,7 @@ def test_every_field_of_every_type_is_described(name: str) -> None:
             continue
         # A list of a described type needs no words of its own.
         target = described.get("items", described)
-        assert described.get("description") or "$ref" in target or "oneOf" in target, (name, field)
+        assert described.get("description") or "$ref" in target or "oneOf" in target or "const" in target, (name, field)
 
 
 def test_quantities_have_units() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from aiproject.accounts.identity.authenticator import bearer_of
 from aiproject.accounts.principal.principal import Principal
-from aiproject.adapters.http.asgi import CHUNKS, Receive, Scope, Send, note, request_id, send_json
+from aiproject.adapters.http.asgi import CHUNKS, ChunkWriter, Receive, Scope, Send, note, request_id, send_json
 from aiproject.adapters.http.bodies import read_body
 from aiproject.adapters.http.errors import note_error
 from aiproject.api.endpoint import Endpoint, read_identified
@@ -20,7 +20,7 @@ from aiproject.errors import AiProjectError, NotSignedIn
 from aiproject.ledger.model import Meter
 from aiproject.protocols.chat import ChatEvent, ChatRequest, FinishReason, Usage
 from aiproject.protocols.openai.answer import DONE, ChunkMaker, completion
-from aiproject.protocols.openai.request import read_chat_completion
+from aiproject.protocols.openai.request import read_chat_completion, to_chat
 
 __all__ = ["ChatCompletions"]
 
@@ -51,7 +51,7 @@ class ChatCompletions(Endpoint):
         )
         asked = read_chat_completion(body)
         limits = self._models.limits(asked.model)
-        request = asked.to_chat(self._default_tokens, limits.completion)
+        request = to_chat(asked, self._default_tokens, limits.completion)
         writer = (
             _ChunkWriter(scope, send, request, includes_usage=asked.includes_usage)
             if asked.stream
@@ -78,7 +78,7 @@ def _finish_reason(events: Sequence[ChatEvent], request: ChatRequest, usage: Usa
 class _CompletionWriter:
     """Writes an answer as one object. Implements `ChatWriter`."""
 
-    passes_on = False
+    is_streaming = False
 
     def __init__(self, scope: Scope, send: Send, request: ChatRequest) -> None:
         self._scope = scope
@@ -87,7 +87,7 @@ class _CompletionWriter:
 
     async def write(self, answer: ChatAnswer) -> None:
         events: list[ChatEvent] = []
-        while not answer.is_whole:
+        while not answer.is_complete:
             events += await answer.receive()
         usage = answer.usage
         reason = _finish_reason(events, self._request, usage)
@@ -103,7 +103,7 @@ class _CompletionWriter:
 class _ChunkWriter:
     """Writes an answer as server-sent events. Implements `ChatWriter`."""
 
-    passes_on = True
+    is_streaming = True
 
     def __init__(self, scope: Scope, send: Send, request: ChatRequest, *, includes_usage: bool) -> None:
         self._scope = scope
@@ -122,7 +122,7 @@ class _ChunkWriter:
                 events = await answer.receive()
                 is_whole = events[-1].is_last
                 chunks = [chunk for event in events if (chunk := make.chunk(event)) is not None]
-                if answer.is_kept:
+                if answer.is_stored:
                     kept += chunks
                 await out.send(chunks)
             usage = answer.usage
@@ -130,19 +130,29 @@ class _ChunkWriter:
             if self._includes_usage:
                 last.append(make.usage(usage))
             # Charged before the client holds all of it: a client that counts for itself never asks again.
-            await answer.settle(b"\n".join([*kept, *last]) if answer.is_kept else None)
-            await out.send([*last, DONE])
-            note(self._scope, outcome="ok", frames=out.count)
+            await answer.settle(b"\n".join([*kept, *last]) if answer.is_stored else None)
+            note(self._scope, outcome="ok", frames=out.count + len(last))
+            await out.end([*last, DONE])
         except AiProjectError as error:
             if not out.count:
                 raise
             await answer.fail(error)
-            await out.send([note_error(self._scope, error).body])
-        await out.end()
+            await out.end([note_error(self._scope, error).body])
 
     async def repeat(self, written: bytes) -> None:
-        await self._out.send([*written.split(b"\n"), DONE])
-        await self._out.end()
+        await self._out.end([*written.split(b"\n"), DONE])
+
+
+_STREAM_START: Final[dict[str, Any]] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        # Switches off nginx's response buffering, which would delay the events.
+        (b"x-accel-buffering", b"no"),
+    ],
+}
 
 
 class _Events:
@@ -155,31 +165,26 @@ class _Events:
     def __init__(self, scope: Scope, send: Send) -> None:
         self.count = 0
         self._send = send
-        self._send_chunks: Callable[[Sequence[bytes]], Awaitable[None]] | None = scope.get("extensions", {}).get(CHUNKS)
+        self._send_chunks: ChunkWriter | None = scope.get("extensions", {}).get(CHUNKS)
 
     async def send(self, data: Sequence[bytes]) -> None:
-        if not data:
-            return
-        if not self.count:
-            await self._send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": [
-                        (b"content-type", b"text/event-stream; charset=utf-8"),
-                        (b"cache-control", b"no-store"),
-                        # nginx reads this one; no other way to switch its buffering off from behind.
-                        (b"x-accel-buffering", b"no"),
-                    ],
-                }
-            )
-        self.count += len(data)
-        pieces = [b"data: %b\n\n" % each for each in data]
-        if self._send_chunks is not None:
-            await self._send_chunks(pieces)
-            return
-        for piece in pieces:
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if data:
+            await self._write(data, is_last=False)
 
-    async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end(self, data: Sequence[bytes]) -> None:
+        """Send the last events and the end of the body."""
+        await self._write(data, is_last=True)
+
+    async def _write(self, data: Sequence[bytes], *, is_last: bool) -> None:
+        if not self.count:
+            # Deferred until the first event: an error before it still gets a response with a status of its own.
+            await self._send({**_STREAM_START})
+        self.count += len(data)
+        if self._send_chunks is not None:
+            await self._send_chunks(data, b"data: ", b"\n\n", is_last=is_last)
+            return
+        for each in data:
+            body = b"data: %b\n\n" % each
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        if is_last:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from aiproject.adapters.http.operation import route_of
 from aiproject.api.openai.chat import ChatCompletions
 from aiproject.api.openai.models import ModelRoutes, Models
+from aiproject.api.openai.operations import CHAT_COMPLETIONS, LIST_MODELS, SHOW_MODEL
 from aiproject.calls.services import CallServices
 from aiproject.protocols.openai.errors import OpenAIDialect
 
@@ -25,7 +27,7 @@ def openai_routes(services: CallServices, models: Models, default_tokens: int) -
     """
     shown = ModelRoutes(services.authenticator, models)
     return [
-        Route("/v1/chat/completions", ChatCompletions(services, models, default_tokens), methods=["POST"]),
-        Route("/v1/models", shown.list, methods=["GET"]),
-        Route("/v1/models/{model:path}", shown.show, methods=["GET"]),
+        route_of(CHAT_COMPLETIONS, ChatCompletions(services, models, default_tokens)),
+        route_of(LIST_MODELS, shown.list),
+        route_of(SHOW_MODEL, shown.show),
     ]

@@ -11,7 +11,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -28,8 +28,18 @@ from aiproject.protocols.chat import (
     ToolCall,
     ToolChoice,
 )
+from aiproject.protocols.openai.body import (
+    AnswerFormat,
+    ChatCompletion,
+    CompletionMessage,
+    ImageContent,
+    NamedToolChoice,
+    RefusalContent,
+    TextContent,
+    ToolMode,
+)
 
-__all__ = ["ChatCompletion", "read_chat_completion"]
+__all__ = ["read_chat_completion", "to_chat"]
 
 MAX_MESSAGES: Final = 2000
 """Messages of a dialog; a bound on the work, far over what a context holds."""
@@ -56,164 +66,6 @@ NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
 """Members that no provider here honours, with the values that change nothing; any other value is refused."""
 
 _DATA_URL: Final = re.compile(r"data:(image/[a-z0-9.+-]+);base64,", re.IGNORECASE)
-
-
-class _Text(msgspec.Struct, tag_field="type", tag="text"):
-    text: str
-
-
-class _ImageUrl(msgspec.Struct):
-    url: str
-    detail: Literal["auto", "low", "high"] = "auto"
-
-
-class _Image(msgspec.Struct, tag_field="type", tag="image_url"):
-    image_url: _ImageUrl
-
-
-class _Refusal(msgspec.Struct, tag_field="type", tag="refusal"):
-    refusal: str
-
-
-_Content = str | list[_Text | _Image | _Refusal] | None
-
-
-class _Function(msgspec.Struct):
-    name: str
-    arguments: str
-
-
-class _Call(msgspec.Struct):
-    id: str
-    function: _Function
-    type: Literal["function"] = "function"
-
-
-class _Message(msgspec.Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: _Content = None
-    name: str | None = None
-    tool_calls: list[_Call] | None = None
-    tool_call_id: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-
-
-class _Definition(msgspec.Struct):
-    name: str
-    description: str = ""
-    parameters: dict[str, Any] = {}
-    strict: bool | None = None
-
-
-class _Tool(msgspec.Struct):
-    function: _Definition
-    type: Literal["function"] = "function"
-
-
-class _Named(msgspec.Struct):
-    name: str
-
-
-class _Choice(msgspec.Struct):
-    function: _Named
-    type: Literal["function"] = "function"
-
-
-class _Schema(msgspec.Struct):
-    name: str
-    schema: dict[str, Any] = {}
-    description: str | None = None
-    strict: bool | None = None
-
-
-class _Format(msgspec.Struct):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: _Schema | None = None
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool = False
-    include_obfuscation: bool = False
-
-
-class ChatCompletion(msgspec.Struct, forbid_unknown_fields=True):
-    """The body as sent; `to_chat` is what it asks."""
-
-    model: str
-    messages: list[_Message]
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: str | list[str] | None = None
-    tools: list[_Tool] | None = None
-    tool_choice: Literal["auto", "none", "required"] | _Choice | None = None
-    response_format: _Format | None = None
-    # Without effect on the answer: kept by OpenAI for statistics, for its cache or for a try at determinism.
-    parallel_tool_calls: bool | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    metadata: dict[str, str] | None = None
-    seed: int | None = None
-    service_tier: str | None = None
-    # Refused unless they have a value of `NEUTRAL`.
-    n: int | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    modalities: list[str] | None = None
-    audio: Any = None
-    prediction: Any = None
-    web_search_options: Any = None
-    functions: list[Any] | None = None
-    function_call: Any = None
-    store: bool | None = None
-    reasoning_effort: str | None = None
-    verbosity: str | None = None
-
-    @property
-    def includes_usage(self) -> bool:
-        """Whether a stream ends with an event that has the usage."""
-        return self.stream_options is not None and self.stream_options.include_usage
-
-    def to_chat(self, default_tokens: int, most_tokens: int) -> ChatRequest:
-        """Return the neutral request.
-
-        Args:
-            default_tokens: completion limit of a request that names none.
-            most_tokens: the model's own; a larger one is lowered to it.
-
-        Raises:
-            InvalidInput: a member cannot be honoured, or is out of its range; its parameter ``field`` names it.
-        """
-        for name, neutral in NEUTRAL.items():
-            if getattr(self, name) not in neutral:
-                raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field=name)
-        limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        if limit is not None and limit < 1:
-            raise InvalidInput(Detail.FIELD_OUT_OF_BOUNDS, field="max_completion_tokens")
-        _check_range("temperature", self.temperature, 2)
-        _check_range("top_p", self.top_p, 1)
-        return ChatRequest(
-            tuple(_read_message(message, f"messages[{index}]") for index, message in enumerate(self.messages)),
-            min(limit or default_tokens, most_tokens),
-            self.temperature,
-            model=self.model,
-            top_p=None if self.top_p == 1 else self.top_p,
-            tools=tuple(
-                Tool(tool.function.name, tool.function.description, tool.function.parameters)
-                for tool in self.tools or ()
-            ),
-            tool_choice=_read_choice(self.tool_choice),
-            response_format=_read_format(self.response_format),
-            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
-        )
 
 
 _decode = msgspec.json.Decoder(ChatCompletion).decode
@@ -255,12 +107,46 @@ def _fault(error: msgspec.ValidationError) -> InvalidInput:
     return InvalidInput(Detail.FIELD_MALFORMED, field=place or "body")
 
 
+def to_chat(body: ChatCompletion, default_tokens: int, max_tokens: int) -> ChatRequest:
+    """Return the neutral request.
+
+    Args:
+        body: as `read_chat_completion` returns it.
+        default_tokens: completion limit of a request that names none.
+        max_tokens: the model's own; a larger one is lowered to it.
+
+    Raises:
+        InvalidInput: a member cannot be honoured, or is out of its range; its parameter ``field`` names it.
+    """
+    for name, neutral in NEUTRAL.items():
+        if getattr(body, name) not in neutral:
+            raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field=name)
+    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    if limit is not None and limit < 1:
+        raise InvalidInput(Detail.FIELD_OUT_OF_BOUNDS, field="max_completion_tokens")
+    _check_range("temperature", body.temperature, 2)
+    _check_range("top_p", body.top_p, 1)
+    return ChatRequest(
+        tuple(_read_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)),
+        min(limit or default_tokens, max_tokens),
+        body.temperature,
+        model=body.model,
+        top_p=None if body.top_p == 1 else body.top_p,
+        tools=tuple(
+            Tool(tool.function.name, tool.function.description, tool.function.parameters) for tool in body.tools or ()
+        ),
+        tool_choice=_read_choice(body.tool_choice),
+        response_format=_read_format(body.response_format),
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+    )
+
+
 def _check_range(name: str, value: float | None, high: float) -> None:
     if value is not None and not 0 <= value <= high:
         raise InvalidInput(Detail.FIELD_OUT_OF_BOUNDS, field=name)
 
 
-def _read_message(message: _Message, place: str) -> ChatMessage:
+def _read_message(message: CompletionMessage, place: str) -> ChatMessage:
     role = "system" if message.role == "developer" else message.role
     calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
     if role == "tool" and message.tool_call_id is None:
@@ -288,10 +174,10 @@ def _check_encodable(content: str | tuple[Part, ...], place: str) -> None:
         raise InvalidInput(Detail.FIELD_MALFORMED, field=f"{place}.content") from None
 
 
-def _read_part(part: _Text | _Image | _Refusal, place: str) -> Part:
-    if isinstance(part, _Text):
+def _read_part(part: TextContent | ImageContent | RefusalContent, place: str) -> Part:
+    if isinstance(part, TextContent):
         return TextPart(part.text)
-    if isinstance(part, _Refusal):
+    if isinstance(part, RefusalContent):
         return TextPart(part.refusal)
     # Never fetched from anywhere: an address would have this server ask whatever host a caller likes.
     start = _DATA_URL.match(part.image_url.url)
@@ -304,13 +190,13 @@ def _read_part(part: _Text | _Image | _Refusal, place: str) -> Part:
     return PicturePart(data, start[1].lower())
 
 
-def _read_choice(choice: Literal["auto", "none", "required"] | _Choice | None) -> ToolChoice:
+def _read_choice(choice: ToolMode | NamedToolChoice | None) -> ToolChoice:
     if choice is None:
         return ToolChoice()
-    return ToolChoice("required", choice.function.name) if isinstance(choice, _Choice) else ToolChoice(choice)
+    return ToolChoice("required", choice.function.name) if isinstance(choice, NamedToolChoice) else ToolChoice(choice)
 
 
-def _read_format(given: _Format | None) -> ResponseFormat:
+def _read_format(given: AnswerFormat | None) -> ResponseFormat:
     if given is None or given.type == "text":
         return ResponseFormat()
     if given.type == "json_object":

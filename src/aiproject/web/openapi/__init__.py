@@ -14,6 +14,7 @@ from aiproject.accounts.sessions.cookies import COOKIE
 from aiproject.adapters.http.operation import Schema
 from aiproject.administration import operations as administration
 from aiproject.api.legacy import operations as calls
+from aiproject.api.openai import operations as openai
 from aiproject.ledger import routes as usage
 from aiproject.vouchers import routes as vouchers
 from aiproject.web import probes
@@ -24,6 +25,7 @@ __all__ = ["describe"]
 OPERATIONS: Final = (
     *legacy.OPERATIONS,
     *calls.OPERATIONS,
+    *openai.OPERATIONS,
     *vouchers.OPERATIONS,
     *usage.OPERATIONS,
     *administration.OPERATIONS,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from aiproject.errors import InvalidInput
 from aiproject.protocols.chat import ChatMessage, ChatRequest, PicturePart, TextPart, Tool, ToolCall, ToolChoice
-from aiproject.protocols.openai.request import NEUTRAL, ChatCompletion, read_chat_completion
+from aiproject.protocols.openai.body import ChatCompletion
+from aiproject.protocols.openai.request import NEUTRAL, read_chat_completion, to_chat
 
 USER = {"role": "user", "content": "hello"}
 PNG = b"\x89PNG\r\n"
@@ -22,7 +23,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{ba
 
 def read(**fields: Any) -> ChatRequest:
     body = {"model": "spark", "messages": [USER], **fields}
-    return read_chat_completion(msgspec.json.encode(body)).to_chat(1000, 4096)
+    return to_chat(read_chat_completion(msgspec.json.encode(body)), 1000, 4096)
 
 
 def refused(**fields: Any) -> str:
@@ -71,7 +72,7 @@ class TestMessages:
         if message.get("content") == "\ud800":
             body = b'{"model": "spark", "messages": [{"role": "user", "content": "\\ud800"}]}'
             with pytest.raises(InvalidInput):
-                read_chat_completion(body).to_chat(1, 1)
+                to_chat(read_chat_completion(body), 1, 1)
             return
         assert refused(messages=[message]) == place
 
@@ -151,4 +152,4 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(ChatCompletion.__struct_fields__), JSON, max_size=6))
 def test_any_object_is_read_or_refused(fields: dict[str, Any]) -> None:
     with suppress(InvalidInput):
-        read_chat_completion(msgspec.json.encode({"model": "m", "messages": [USER], **fields})).to_chat(1, 1)
+        to_chat(read_chat_completion(msgspec.json.encode({"model": "m", "messages": [USER], **fields})), 1, 1)
