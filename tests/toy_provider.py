@@ -63,7 +63,7 @@ class EchoProvider:
         if last.role != "user" or not last.text.strip():
             raise InvalidInput(Detail.DIALOG_WITHOUT_QUESTION)
         if request.tools or request.stop or request.response_format.kind != "text" or not isinstance(last.content, str):
-            raise InvalidInput(Detail.MODEL_CALLS_NO_TOOLS)
+            raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field="messages")
         on_sent()
         prompt = self.estimate_prompt(request.messages)
         usage = Usage(prompt, len(last.text), prompt + len(last.text))

@@ -124,7 +124,7 @@ async def test_models(world: World) -> None:
         ({"temperature": 9}, 400, "field_out_of_bounds", "temperature"),
         ({"n": 2}, 400, "field_not_supported", "n"),
         ({"whatever": 1}, 400, "member_unknown", "whatever"),
-        ({"stop": "x"}, 400, "model_calls_no_tools", None),
+        ({"stop": "x"}, 400, "field_not_supported", "messages"),
         ({"messages": [{"role": "user", "content": "x" * 1001}]}, 429, "insufficient_quota", None),
     ],
 )

@@ -36,6 +36,7 @@ EXAMPLES: Final[tuple[errors.AiProjectError, ...]] = (
     errors.BodyEncoded(),
     errors.VoucherUnusable(),
     errors.VoucherRedeemed(),
+    errors.ModelUnknown("gpt-0"),
     errors.ReceiptUnknown(),
     errors.TooManyRequests(1),
     errors.HttpFault(400),

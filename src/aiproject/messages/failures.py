@@ -214,10 +214,6 @@ DETAILS: Final[Mapping[Detail, Text]] = {
     ),
     Detail.DIALOG_NOT_ENCODABLE: Text("对话中含有无法编码的字符", "The dialog has characters that cannot be encoded"),
     Detail.TEMPERATURE_NOT_NUMBER: Text("temperature 须是数字", "temperature must be a number"),
-    Detail.MODEL_READS_NO_PICTURES: Text("该模型不支持图片输入", "This model does not read pictures"),
-    Detail.MODEL_CALLS_NO_TOOLS: Text("该模型不支持工具调用", "This model does not call tools"),
-    Detail.MODEL_HAS_NO_FORMATS: Text("该模型不支持指定回答格式", "This model does not answer in a given format"),
-    Detail.MODEL_HAS_NO_STOPS: Text("该模型不支持停止词", "This model does not take stop texts"),
     Detail.OCR_PICTURE_EMPTY: Text("图片是空的", "The picture is empty"),
     Detail.OCR_PICTURE_TOO_LARGE: Text(
         "图片超过上限（{megabytes} MB）", "The picture is over the limit of {megabytes} MB"

@@ -73,9 +73,7 @@ class MessageToolCall(msgspec.Struct):
 class CompletionMessage(msgspec.Struct):
     """对话中的一条消息。"""
 
-    role: Annotated[
-        Literal["system", "developer", "user", "assistant", "tool"], Meta(description="developer 即 system")
-    ]
+    role: Annotated[_Role, Meta(description="说话者；developer 与 system 相同")]
     content: Annotated[Content, Meta(description="文本，或各部分")] = None
     name: Annotated[str | None, Meta(description="说话者的名字，没有作用")] = None
     tool_calls: Annotated[list[MessageToolCall] | None, Meta(description="模型在这一轮要求的调用")] = None

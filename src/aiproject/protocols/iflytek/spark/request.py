@@ -69,18 +69,20 @@ def sendable_messages(messages: Iterable[ChatMessage], *, domain: str) -> tuple[
 
 def _text_of(message: ChatMessage) -> str:
     if any(isinstance(part, PicturePart) for part in message.content):
-        raise InvalidInput(Detail.MODEL_READS_NO_PICTURES)
+        raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field="messages")
     return message.text
 
 
 def _check_abilities(request: ChatRequest) -> None:
     """Refuse what the platform's chat interface does not support, unless ignoring it is harmless."""
     if request.tools or any(message.role == "tool" or message.tool_calls for message in request.messages):
-        raise InvalidInput(Detail.MODEL_CALLS_NO_TOOLS)
+        raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field="tools")
     if request.response_format.kind != "text":
-        raise InvalidInput(Detail.MODEL_HAS_NO_FORMATS)
+        raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field="response_format")
     if request.stop:
-        raise InvalidInput(Detail.MODEL_HAS_NO_STOPS)
+        raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field="stop")
+    if request.top_p is not None:
+        raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field="top_p")
 
 
 DEFAULT_TEMPERATURE: Final = 0.5
