@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any, Protocol
 
-__all__ = ["Code", "Detail", "Param", "Success", "Term"]
+__all__ = ["Code", "Detail", "Param", "Phrase", "Success", "Term"]
 
-Param = str | int | float | Sequence[str]
+
+class Phrase(Protocol):
+    """A message within another one; `aiproject.messages.formatting.Message` is one."""
+
+    def text(self, language: Any, /) -> str:
+        """Return its wording in a `aiproject.messages.formatting.Language`."""
+        ...
+
+
+Param = str | int | float | Sequence[str] | Sequence[Phrase]
 """A value for a placeholder of a message: text and numbers as they are, a `Term` by its wording, a tuple as a list."""
 
 

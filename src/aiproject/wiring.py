@@ -87,7 +87,7 @@ from aiproject.web.dialects import DIALECTS
 from aiproject.web.mail_pages import mail_pages
 from aiproject.web.middleware import EdgePolicy
 
-__all__ = ["Application", "connection_counts", "open_application", "open_redis"]
+__all__ = ["APIS", "Application", "connection_counts", "open_application", "open_redis"]
 
 
 class Api(NamedTuple):

@@ -95,6 +95,13 @@ class Line(StrEnum):
     NOTE_NAMES_KEPT = "NOTE_NAMES_KEPT"
     SCHEMA_MOVED = "SCHEMA_MOVED"
     SCHEMA_MOVED_FROM_NOTHING = "SCHEMA_MOVED_FROM_NOTHING"
+    BLOCKED_BY_PRIMARY_KEY = "BLOCKED_BY_PRIMARY_KEY"
+    BLOCKED_BY_COLUMN = "BLOCKED_BY_COLUMN"
+    BLOCKED_BY_LENGTH = "BLOCKED_BY_LENGTH"
+    BLOCKED_BY_NAMELESS = "BLOCKED_BY_NAMELESS"
+    BLOCKED_BY_LONG_NAMES = "BLOCKED_BY_LONG_NAMES"
+    BLOCKED_BY_COLLISIONS = "BLOCKED_BY_COLLISIONS"
+    BLOCKED_BY_MORE_COLLISIONS = "BLOCKED_BY_MORE_COLLISIONS"
     VOUCHER_STATE = "VOUCHER_STATE"
     KEY_SHOWN_ONCE = "KEY_SHOWN_ONCE"
     CHECKPOINT_OF = "CHECKPOINT_OF"
@@ -313,6 +320,37 @@ LINES: Final[Mapping[Line, Text]] = {
     ),
     Line.SCHEMA_MOVED: Text("{before} -> {after}", "{before} -> {after}"),
     Line.SCHEMA_MOVED_FROM_NOTHING: Text("无修订 -> {after}", "no revision -> {after}"),
+    Line.BLOCKED_BY_PRIMARY_KEY: Text("Id 不是它的主键", "Id is not its primary key"),
+    Line.BLOCKED_BY_COLUMN: Text(
+        "它的列 {name} 不是 AiProject 的，且要求每个新行给出值；请为其设置默认值",
+        "its column {name} is not AiProject's and demands a value in each new row; give it a default",
+    ),
+    Line.BLOCKED_BY_LENGTH: Text(
+        "{name} 在 {count} 行中超过 {limit} 个字符；请缩短",
+        "{name} is longer than {limit} characters in {count} rows; shorten it",
+    ),
+    Line.BLOCKED_BY_NAMELESS: Text(
+        "{count} 行没有 UserName；请补上或删除这些行",
+        "{count} rows have no UserName; give them one or delete them",
+    ),
+    Line.BLOCKED_BY_LONG_NAMES: Text(
+        "{count} 个名称的兼容形式过长；请改名",
+        "{count} names are too long in their compatibility form; rename them",
+    ),
+    Line.BLOCKED_BY_COLLISIONS: Text(
+        "{count} 个名称属于不止一个账号（共 {rows} 行），因为名称不区分大小写、全半角和两端的空格：{names}。"
+        "请在 UserName 列中只保留每组中的一个，将其余改名或删除，然后重新运行升级",
+        "{count} names are borne by more than one account ({rows} rows), since names are unique without "
+        "regard to case, width and blanks around them: {names}. In the column UserName, rename all but one "
+        "of each or delete those rows, then run the upgrade again",
+    ),
+    Line.BLOCKED_BY_MORE_COLLISIONS: Text(
+        "{count} 个名称属于不止一个账号（共 {rows} 行），因为名称不区分大小写、全半角和两端的空格：{names}，"
+        "另有 {more} 个。请在 UserName 列中只保留每组中的一个，将其余改名或删除，然后重新运行升级",
+        "{count} names are borne by more than one account ({rows} rows), since names are unique without "
+        "regard to case, width and blanks around them: {names} and {more} more. In the column UserName, "
+        "rename all but one of each or delete those rows, then run the upgrade again",
+    ),
     Line.VOUCHER_STATE: Text("{name} 的状态是 {state}", "{name} is {state}"),
     Line.KEY_SHOWN_ONCE: Text(
         "{name} 的密钥 {prefix}。请保存下面这一行：它不会再次显示。",

@@ -101,4 +101,8 @@ def _words(value: Param, language: Language) -> str | int | float:
         return format_message(value, language)
     if isinstance(value, str | int | float):
         return value
-    return ("、" if language is Language.ZH else ", ").join(str(_words(each, language)) for each in value)
+    words = [str(_words(each, language)) if isinstance(each, str) else each.text(language) for each in value]
+    # Sentences may have commas of their own.
+    has_sentences = any(not isinstance(each, str) for each in value)
+    comma, semicolon = ("、", "；") if language is Language.ZH else (", ", "; ")
+    return (semicolon if has_sentences else comma).join(words)

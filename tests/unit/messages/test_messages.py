@@ -13,7 +13,7 @@ import pytest
 from aiproject import errors
 from aiproject.codes import Code, Detail, Success, Term
 from aiproject.messages.commands import Line
-from aiproject.messages.formatting import AGAIN, Language, format_error, format_message
+from aiproject.messages.formatting import AGAIN, Language, Message, format_error, format_message
 from aiproject.messages.table import TABLE, MessageCode
 from aiproject.messages.text import Text
 
@@ -123,6 +123,18 @@ class TestFormatting:
         error = errors.InvalidInput(Detail.FIELD_UNKNOWN, fields=["limits", "name"])
         assert format_error(error, Language.ZH) == "含有未知字段，可用的有 limits、name"
         assert format_error(error, Language.EN) == "There is an unknown field; known are limits, name"
+
+    def test_sentences_within_a_sentence_are_in_its_language(self) -> None:
+        complaints = (Message(Line.BLOCKED_BY_PRIMARY_KEY), Message(Line.BLOCKED_BY_NAMELESS, {"count": 2}))
+        error = errors.Misconfigured(Detail.USER_TABLE_BLOCKED, complaints=complaints)
+        assert format_error(error, Language.ZH).endswith("：Id 不是它的主键；2 行没有 UserName；请补上或删除这些行")
+        assert "key; 2 rows have no UserName; give" in format_error(error, Language.EN)
+
+    def test_an_error_within_a_message_is_in_its_language(self) -> None:
+        reason = errors.InvalidInput(Detail.VOUCHER_WITHOUT_USES)
+        message = Message(Line.LEFT_VOUCHER_REFUSED, {"name": "spring", "reason": reason})
+        assert message.text(Language.ZH) == "令牌 spring：令牌至少应能使用一次"
+        assert message.text(Language.EN) == "voucher spring: a voucher must be good for at least one use"
 
     def test_what_a_caller_sent_is_no_template(self) -> None:
         error = errors.InvalidInput(Detail.FIELD_MISSING, field="{again.__class__}")

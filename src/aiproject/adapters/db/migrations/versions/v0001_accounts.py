@@ -20,7 +20,7 @@ from sqlalchemy.schema import CreateColumn
 
 from aiproject.adapters.db.migrations import MigrationBlocked
 from aiproject.adapters.db.schema import UtcDateTime, binary_text, new_account_id
-from aiproject.codes import Detail
+from aiproject.codes import Detail, Param
 from aiproject.messages.commands import Line
 from aiproject.messages.formatting import Message
 from aiproject.protocols.names import exact_name_key
@@ -137,11 +137,11 @@ def survey(connection: sa.Connection, found: Found) -> None:
     """Look for everything that would need a decision. Changes nothing; raises MigrationBlocked with all complaints."""
     if missing := [name for name in REQUIRED if name not in found.columns]:
         raise MigrationBlocked(Detail.USER_TABLE_FOREIGN, columns=missing)
-    complaints = []
+    complaints: list[Message] = []
     if [name.lower() for name in found.primary_key] != ["id"]:
-        complaints.append("Id is not its primary key")
+        complaints.append(Message(Line.BLOCKED_BY_PRIMARY_KEY))
     complaints += [
-        f"its column {column['name']} is not AiProject's and demands a value in each new row; give it a default"
+        Message(Line.BLOCKED_BY_COLUMN, {"name": str(column["name"])})
         for column in found.extra
         if not column["nullable"] and column["default"] is None and not column.get("computed")
     ]
@@ -150,13 +150,14 @@ def survey(connection: sa.Connection, found: Found) -> None:
             length = sa.func.length if connection.dialect.name == "sqlite" else sa.func.char_length
             query = sa.select(sa.func.count()).select_from(found.table).where(length(found.column(column.name)) > limit)
             if count := connection.scalar(query):
-                complaints.append(f"{column.name} is longer than {limit} characters in {count} rows; shorten it")
+                params: dict[str, Param] = {"name": column.name, "limit": limit, "count": count}
+                complaints.append(Message(Line.BLOCKED_BY_LENGTH, params))
     complaints += name_complaints(connection, found)
     if complaints:
-        raise MigrationBlocked(Detail.USER_TABLE_BLOCKED, complaints="; ".join(complaints))
+        raise MigrationBlocked(Detail.USER_TABLE_BLOCKED, complaints=complaints)
 
 
-def name_complaints(connection: sa.Connection, found: Found) -> Iterator[str]:
+def name_complaints(connection: sa.Connection, found: Found) -> Iterator[Message]:
     names_by_key: dict[str, list[str]] = defaultdict(list)
     nameless = too_long = 0
     for _, name in rows(connection, found):
@@ -167,18 +168,20 @@ def name_complaints(connection: sa.Connection, found: Found) -> Iterator[str]:
         else:
             names_by_key[key].append(name)
     if nameless:
-        yield f"{nameless} rows have no UserName; give them one or delete them"
+        yield Message(Line.BLOCKED_BY_NAMELESS, {"count": nameless})
     if too_long:
-        yield f"{too_long} names are too long in their compatibility form; rename them"
+        yield Message(Line.BLOCKED_BY_LONG_NAMES, {"count": too_long})
     if collisions := {key: names for key, names in names_by_key.items() if len(names) > 1}:
-        rows_concerned = sum(map(len, collisions.values()))
         shown = ", ".join(" = ".join(map(repr, names[:5])) for _, names in sorted(collisions.items())[:SHOWN])
-        more = f" and {len(collisions) - SHOWN} more" if len(collisions) > SHOWN else ""
-        yield (
-            f"{len(collisions)} names are borne by more than one account ({rows_concerned} rows), since names are "
-            f"unique without regard to case, width and blanks around them: {shown}{more}. In the "
-            "column UserName, rename all but one of each or delete those rows, then run the upgrade again"
-        )
+        params: dict[str, Param] = {
+            "count": len(collisions),
+            "rows": sum(map(len, collisions.values())),
+            "names": shown,
+        }
+        if len(collisions) > SHOWN:
+            yield Message(Line.BLOCKED_BY_MORE_COLLISIONS, {**params, "more": len(collisions) - SHOWN})
+        else:
+            yield Message(Line.BLOCKED_BY_COLLISIONS, params)
 
 
 def rows(connection: sa.Connection, found: Found) -> Iterator[tuple[str, str | None]]:
