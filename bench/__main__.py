@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import answer_times, ledger, login_storm, websocket_clients
+from bench import answer_times, ledger, login_storm, memory, websocket_clients
 from bench.relay import command as relay
 
 RESULTS = Path(__file__).parent / "results"
@@ -130,11 +130,22 @@ def measure_answer_times(console: Console) -> None:
     )
 
 
+def measure_memory(console: Console) -> None:
+    groups = memory.run()
+    table = Table("", "", "MiB", title="Resident memory of an idle server")
+    for group, figures in groups.items():
+        for name, kib in figures.items():
+            table.add_row(group, name, f"{kib / 1024:.1f}")
+    console.print(table)
+    write("memory", unit="KiB of resident memory", results=groups)
+
+
 BENCHMARKS: Mapping[str, Callable[[Console], None]] = {
     "websocket": measure_clients,
     "ledger": measure_ledger,
     "login-storm": measure_login_storm,
     "answer-times": measure_answer_times,
+    "memory": measure_memory,
     "relay": lambda _: relay.main([]),
 }
 

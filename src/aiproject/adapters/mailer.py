@@ -21,8 +21,6 @@ from email.utils import formatdate, getaddresses, make_msgid
 from enum import StrEnum
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import aiosmtplib
-
 from aiproject.adapters.log import get_logger
 from aiproject.codes import Detail
 from aiproject.errors import AiProjectError, Misconfigured, Unavailable
@@ -188,6 +186,8 @@ class Mailer:
             NotMailable: its address is none, or the server will never take the letter.
             Unavailable: the server cannot be reached, is not to be trusted, or may take the letter later.
         """
+        import aiosmtplib  # with the first mail; most servers send none
+
         message = self._message(letter)
         server = self._server
         smtp = aiosmtplib.SMTP(

@@ -11,7 +11,7 @@ import secrets
 import time
 
 from sqlalchemy import Insert
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from aiproject.adapters.db.engine import Database
 from aiproject.adapters.db.errors import (
@@ -108,6 +108,10 @@ def _touch(dialect: Dialect, slot: int) -> Insert:
         case "sqlite":
             return sqlite.insert(login_guard).values(row).on_conflict_do_update(index_elements=key, set_=changed)
         case "postgresql":
+            from sqlalchemy.dialects import postgresql  # as below: only that of the database in use
+
             return postgresql.insert(login_guard).values(row).on_conflict_do_update(index_elements=key, set_=changed)
         case "mysql":
+            from sqlalchemy.dialects import mysql
+
             return mysql.insert(login_guard).values(row).on_duplicate_key_update(changed)
