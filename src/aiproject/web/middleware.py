@@ -53,7 +53,7 @@ MAX_LENGTH_DIGITS = 18
 """Digits of a ``Content-Length`` that is read as a number; Python refuses to convert thousands of them."""
 
 _CREDENTIAL = re.compile(r"(sk-[0-9A-Za-z]{10})[0-9A-Za-z]{8,}|[\w.-]{32,}")
-"""API keys, of which the prefix may be told; uuids, tokens and JWTs. No name in our own addresses is as long."""
+"""API keys, whose prefix may be logged; uuids, tokens and JWTs. No segment of our own paths is as long."""
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 TLS_ONLY = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
@@ -61,11 +61,11 @@ TLS_ONLY = (b"strict-transport-security", b"max-age=31536000; includeSubDomains"
 
 @dataclass(frozen=True, slots=True)
 class EdgePolicy:
-    """How clients are told apart, how often each may come, and with how much.
+    """How clients are identified, how often each may call, and how much memory bodies may take.
 
     Attributes:
-        proxies: whose word on their clients is believed.
-        gate: ``None`` lets everybody in.
+        proxies: whose forwarding headers are trusted.
+        rate_limiter: ``None``: no limits.
         budget: the memory for request bodies; ``None``: any.
     """
 
@@ -76,7 +76,7 @@ class EdgePolicy:
 
 
 class RequestsMiddleware:
-    """The outermost room: every request gets an id, which its answer tells, and a line in the log."""
+    """The outermost layer: every request gets an id, which its response carries, and a log line."""
 
     def __init__(self, app: ASGIApp, dialects: Dialects = DIALECTS) -> None:
         self._dialects = dialects
@@ -112,8 +112,8 @@ class RequestsMiddleware:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            tell = log.debug if scope["path"] in QUIET_PATHS else log.info
-            tell(
+            write = log.debug if scope["path"] in QUIET_PATHS else log.info
+            write(
                 "request",
                 method=scope["method"],
                 path=path_to_log(scope["path"]),

@@ -1,4 +1,4 @@
-"""Small common ground of the ASGI endpoints: the request's record, JSON answers, the caller's address."""
+"""What all ASGI endpoints share: log records, JSON responses, clients' addresses, extensions of our server."""
 
 from __future__ import annotations
 
@@ -97,17 +97,17 @@ def is_received(scope: Scope) -> bool:
 
 
 def request_id(scope: Scope) -> str:
-    """Return the id of this request, as also told in ``X-Request-Id``."""
+    """Return the id of this request, which its response carries in ``X-Request-Id``."""
     return str(scope[RECORD]["request_id"])
 
 
 def note(scope: Scope, **fields: Any) -> None:
-    """Add fields to the log's line of this request: numbers and names, no secrets, no prompts."""
+    """Add fields to this request's log line: numbers and names, no secrets, no prompts."""
     scope[RECORD].update(fields)
 
 
 def answer_headers(scope: Scope) -> dict[bytes, bytes]:
-    """Return the header fields, by names in lower case, that this request's answer is to carry, whoever sends it."""
+    """Return the header fields, by lower-case names, that are added to this request's response, whoever sends it."""
     fields: dict[bytes, bytes] = scope.setdefault(HEADERS, {})
     return fields
 

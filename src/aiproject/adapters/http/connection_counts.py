@@ -7,26 +7,26 @@ from enum import Enum, auto
 
 from aiproject.protocols.addresses import address_group, address_site, normalised
 
-__all__ = ["ConnectionCounts", "Entry", "Place"]
+__all__ = ["ConnectionCounts", "ConnectionSlot", "Entry"]
 
-MAX_TOLD_PER_ADDRESS = 16
-"""Refused connections of one address that are told why at once; each stays open for two seconds to be read."""
+MAX_REFUSALS_PER_ADDRESS = 16
+"""Connections of one address that are being refused with a reason; each stays open for two seconds to be read."""
 
-MAX_TOLD = 256
-"""The same of all addresses. Further ones are closed without a word, so that refusals take no open files."""
+MAX_REFUSALS = 256
+"""The same of all addresses. Others are dropped without a response, so that refusals do not exhaust open files."""
 
 
 class Entry(Enum):
-    """What becomes of a fresh connection."""
+    """What happens to a new connection."""
 
     ADMITTED = auto()
     TOO_MANY = auto()
     TOO_MANY_OF_ADDRESS = auto()
-    NOT_TOLD = auto()
+    DROPPED = auto()
 
 
-class Place:
-    """A connection's place in a count. `leave` must be called once, at its end."""
+class ConnectionSlot:
+    """A connection's slot in the counts. `release` must be called at its end."""
 
     __slots__ = ("_counted", "entry")
 
@@ -36,15 +36,15 @@ class Place:
         for count, name in counted:
             count.add(name)
 
-    def leave(self) -> None:
-        """Give the place back; a second time does nothing."""
+    def release(self) -> None:
+        """Give the slot back; harmless when repeated."""
         for count, name in self._counted:
             count.remove(name)
         self._counted = ()
 
 
 class _Count:
-    """Connections by address, and their sum."""
+    """Connections by address, and their total."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -63,36 +63,37 @@ class _Count:
         if left:
             self._by_group[group] = left
         else:
-            del self._by_group[group]
+            del self._by_group[group]  # or every address that ever called would stay in memory
 
 
 class ConnectionCounts:
-    """Lets connections in.
+    """Admits or refuses new connections.
 
     Args:
         most: connections at once.
         most_per_address: of one address, of one /64 where it is IPv6. Neither an address nor an IPv6 /48 gets more than
             three quarters of ``most``, so that nobody can hold all. ``None``: no limit by address.
-        carries_others: whether an address is a proxy's, whose connections are other people's; it has no limit of its
-            own.
+        carries_others: whether an address is a proxy's, whose connections belong to many clients; it has no limit of
+            its own.
     """
 
     def __init__(
         self, most: int, most_per_address: int | None = None, carries_others: Callable[[str], bool] = lambda _: False
     ) -> None:
         self._most = most
+        # Rounded up, so that a limit of one connection admits one.
         self._most_per_site = most if most_per_address is None else -(-most * 3 // 4)
         self._most_per_address = most if most_per_address is None else min(most_per_address, self._most_per_site)
         self._carries_others = carries_others
         self._held = _Count()
         self._held_by_sites = _Count()
-        self._told = _Count()
+        self._refused = _Count()
 
     def __len__(self) -> int:
         return self._held.total
 
-    def enter(self, peer: str | None) -> Place:
-        """Count a fresh connection.
+    def enter(self, peer: str | None) -> ConnectionSlot:
+        """Count a new connection.
 
         Args:
             peer: the address at its other end; ``None``: a Unix socket.
@@ -101,10 +102,10 @@ class ConnectionCounts:
         site = address_site(group) or group
         refusal = self._refusal(peer, group, site)
         if refusal is None:
-            return Place(Entry.ADMITTED, (self._held, group), (self._held_by_sites, site))
-        if self._told.of(group) >= MAX_TOLD_PER_ADDRESS or self._told.total >= MAX_TOLD:
-            return Place(Entry.NOT_TOLD)
-        return Place(refusal, (self._told, group))
+            return ConnectionSlot(Entry.ADMITTED, (self._held, group), (self._held_by_sites, site))
+        if self._refused.of(group) >= MAX_REFUSALS_PER_ADDRESS or self._refused.total >= MAX_REFUSALS:
+            return ConnectionSlot(Entry.DROPPED)
+        return ConnectionSlot(refusal, (self._refused, group))
 
     def _refusal(self, peer: str | None, group: str, site: str) -> Entry | None:
         if self._held.total >= self._most:

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from aiproject.adapters.http.connection_counts import ConnectionCounts, Entry, Place
+from aiproject.adapters.http.connection_counts import ConnectionCounts, ConnectionSlot, Entry
 from aiproject.adapters.http.errors import error_answer
 from aiproject.adapters.http.http1 import Http1Connection
 from aiproject.adapters.http.languages import accept_language_of
@@ -69,7 +69,7 @@ def guarded(
     Args:
         head_timeout: seconds within which a request's head must be whole, from its first byte on; also how long a
             fresh connection may say nothing.
-        counts: lets connections in; clients over its limits are told 503, those over the limit of their address 429.
+        counts: admits connections; clients over its limits get 503, those over the limit of their address 429.
         reader_timeout: seconds after which a client that takes nothing of its answer is cut off.
         dialects: the form of refusals, by the address where it was read, else that of the path ``/``.
         websocket_paths: where the application accepts websockets; elsewhere an offer of one is answered as if it had
@@ -101,6 +101,7 @@ def connection_limit(wanted: int) -> int:
 
     The soft limit is raised to the hard one. Each client may need a second file for its call upstream.
     """
+    # Two files for each connection, or a full server could accept calls and not make them.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):  # macOS calls its limit infinite and refuses that
@@ -135,7 +136,7 @@ class GuardedConnection(Http1Connection):
         self._unread = 0
         self._head_timeout = head_timeout
         self._counts = counts
-        self._place: Place | None = None
+        self._slot: ConnectionSlot | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._beside_body = 0
         self._body = 0
@@ -150,21 +151,21 @@ class GuardedConnection(Http1Connection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base class
         super().connection_made(transport)
-        self._place = self._counts.enter(self.client[0] if self.client else None)
-        match self._place.entry:
+        self._slot = self._counts.enter(self.client[0] if self.client else None)
+        match self._slot.entry:
             case Entry.ADMITTED:
                 self._await_head()
             case Entry.TOO_MANY:
                 self._refuse(Unavailable("too many connections", retry_after=RETRY_AFTER))
             case Entry.TOO_MANY_OF_ADDRESS:
                 self._refuse(TooManyRequests(RETRY_AFTER))
-            case Entry.NOT_TOLD:
+            case Entry.DROPPED:
                 self._is_refused = True
                 self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._place is not None:
-            self._place.leave()
+        if self._slot is not None:
+            self._slot.release()
         self._stop_timer()
         self._stop_waiting_for_reader()
         super().connection_lost(exc)

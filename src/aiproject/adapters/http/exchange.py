@@ -125,21 +125,21 @@ class Exchange:
             self._body += data
         else:
             self._body = data
-        self._tell_news()
+        self._wake()
         return len(self._body)
 
     def end_body(self) -> None:
         """Say that the request is whole."""
         self.more_body = False
-        self._tell_news()
+        self._wake()
 
     def disconnect(self) -> None:
         """Say that the client is gone, unless it has its answer."""
         if not self.response_complete:
             self.disconnected = True
-        self._tell_news()
+        self._wake()
 
-    def _tell_news(self) -> None:
+    def _wake(self) -> None:
         self._has_news = True
         # The event is made by the first `receive` that has to wait; most requests are whole before they are read.
         if self._news is not None:
@@ -353,7 +353,7 @@ class Exchange:
     def _complete(self) -> None:
         connection = self._connection
         self.response_complete = True
-        self._tell_news()
+        self._wake()
         # A reference cycle: from the scope through its extensions to this exchange and back. It would keep some twenty
         # objects of every request until garbage is collected, which took three hundredths of a call's CPU.
         self.scope["extensions"].clear()

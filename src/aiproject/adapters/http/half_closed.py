@@ -26,8 +26,8 @@ PROBE_INTERVAL: Final = 5.0
 """Seconds between further probes: as long may a client that has gone since then remain unnoticed."""
 
 RESET_INTERVAL: Final = 0.1
-"""Seconds between two looks for the reset by which a client's system tells that nobody is there any more, within
-`HASTE` of its half-close."""
+"""Seconds between two checks for the reset that the system of a client which is gone sends, within `HASTE` of its
+half-close."""
 
 LATER_RESET_INTERVAL: Final = 1.0
 """The same from then on: a look takes 16 µs, and one address may hold a thousand connections half-closed."""

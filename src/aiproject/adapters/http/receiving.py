@@ -19,9 +19,9 @@ MAX_BODY_SECONDS = 600.0
 
 
 class PacedReceive:
-    """A channel that gives a slow sender up. Only the time counts in which the application waits for it.
+    """An ASGI ``receive`` that gives up on a slow sender. Only the time counts in which the application waits.
 
-    What came fast earlier is no credit: the rate holds over each stretch of ``timeout`` seconds.
+    Bytes that came fast earlier are no credit: the rate is required over every stretch of ``timeout`` seconds.
 
     Args:
         timeout: seconds without a byte until the sender is given up, and seconds that it may be behind the rate.
@@ -39,7 +39,7 @@ class PacedReceive:
         self._deadline: Deadline | None = None
 
     async def __call__(self) -> Message:
-        if self._is_whole:  # only a hang-up is still to come, which may take its time
+        if self._is_whole:  # only the client's hang-up is still to come, for which there is no limit
             return await self._receive()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -50,6 +50,7 @@ class PacedReceive:
             raise self._fault() from None
         waited = loop.time() - began
         self._left -= waited
+        # Time for the bytes that came is added, up to the timeout: a sender that is ahead of the rate gains no more.
         self._patience = min(
             self._timeout, self._patience - waited + len(message.get("body", b"")) / MIN_BODY_RATE
         )  # fmt: skip
@@ -78,6 +79,7 @@ class BudgetedReceive(PacedReceive):
         message = await super().__call__()
         if size := len(message.get("body", b"")):
             await body.take(size)
+        # From now on it cannot be refused any more, since its call may have begun.
         if self._is_whole:
             body.finish()
         return message
@@ -96,5 +98,6 @@ class BudgetedReceive(PacedReceive):
 
 def forget_body(receive: Receive) -> None:
     """Say that nothing of a request's body is kept, neither what came nor what is still to come."""
+    # Other channels count nothing, and need not know.
     if isinstance(receive, BudgetedReceive):
         receive.forget()

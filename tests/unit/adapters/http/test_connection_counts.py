@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiproject.adapters.http.connection_counts import MAX_TOLD, MAX_TOLD_PER_ADDRESS, ConnectionCounts, Entry
+from aiproject.adapters.http.connection_counts import MAX_REFUSALS, MAX_REFUSALS_PER_ADDRESS, ConnectionCounts, Entry
 from aiproject.protocols.forwarding import TrustedProxies
 
 
@@ -38,7 +38,7 @@ def test_no_customer_with_many_ipv6_networks_holds_all() -> None:
     counts = ConnectionCounts(100, 10)
     flood = [counts.enter(f"2001:db8:1:{number:x}::1").entry for number in range(100)]
     assert flood.count(Entry.ADMITTED) == 75
-    assert flood[-1] is Entry.NOT_TOLD or flood[-1] is Entry.TOO_MANY_OF_ADDRESS
+    assert flood[-1] is Entry.DROPPED or flood[-1] is Entry.TOO_MANY_OF_ADDRESS
     assert entries(counts, "2001:db8:2::1", 1) == [Entry.ADMITTED]
     assert entries(counts, "192.0.2.1", 1) == [Entry.ADMITTED]
 
@@ -56,8 +56,8 @@ def test_without_limits_by_address_one_may_hold_all() -> None:
 def test_a_place_is_given_back_once() -> None:
     counts = ConnectionCounts(10, 1)
     first = counts.enter("192.0.2.1")
-    first.leave()
-    first.leave()
+    first.release()
+    first.release()
     assert len(counts) == 0
     assert entries(counts, "192.0.2.1", 2) == [Entry.ADMITTED, Entry.TOO_MANY_OF_ADDRESS]
 
@@ -67,8 +67,8 @@ def test_refused_ones_take_nobodys_place() -> None:
     counts = ConnectionCounts(10, 1)
     flood = entries(counts, "192.0.2.1", 100)
     assert flood.count(Entry.ADMITTED) == 1
-    assert flood.count(Entry.TOO_MANY_OF_ADDRESS) == MAX_TOLD_PER_ADDRESS
-    assert flood[-1] is Entry.NOT_TOLD
+    assert flood.count(Entry.TOO_MANY_OF_ADDRESS) == MAX_REFUSALS_PER_ADDRESS
+    assert flood[-1] is Entry.DROPPED
     assert len(counts) == 1
     assert entries(counts, "192.0.2.2", 2) == [Entry.ADMITTED, Entry.TOO_MANY_OF_ADDRESS]
 
@@ -76,5 +76,5 @@ def test_refused_ones_take_nobodys_place() -> None:
 def test_a_flood_from_everywhere_is_not_told_either() -> None:
     counts = ConnectionCounts(1)
     counts.enter("192.0.2.1")
-    flood = [counts.enter(f"198.51.{number // 250}.{number % 250}").entry for number in range(MAX_TOLD + 10)]
-    assert flood.count(Entry.TOO_MANY) == MAX_TOLD
+    flood = [counts.enter(f"198.51.{number // 250}.{number % 250}").entry for number in range(MAX_REFUSALS + 10)]
+    assert flood.count(Entry.TOO_MANY) == MAX_REFUSALS
