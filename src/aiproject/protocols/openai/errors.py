@@ -75,6 +75,9 @@ def _kind_of(error: BaseException) -> _Kind:
             return _Kind(403, _INPUT, "model_not_allowed")
         case errors.ModelUnknown():
             return _Kind(404, _INPUT, "model_not_found")
+        case errors.QuotaBusy():
+            # Not an empty balance: it is free again when the account's other calls end, so that a retry helps.
+            return _Kind(429, "rate_limit_error", "rate_limit_exceeded")
         case errors.QuotaExhausted() | errors.SpendLimitReached():
             return _Kind(429, "insufficient_quota", "insufficient_quota")
         case errors.TooManyRequests():

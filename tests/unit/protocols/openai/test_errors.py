@@ -21,6 +21,7 @@ ROWS = [
     (errors.UpstreamRefused(reason=Reason.TOO_LONG), 400, INPUT, "context_length_exceeded"),
     (errors.BodyTooLarge(1), 413, INPUT, "request_too_large"),
     (errors.QuotaExhausted("tokens"), 429, "insufficient_quota", "insufficient_quota"),
+    (errors.QuotaBusy("tokens"), 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.SpendLimitReached("tokens"), 429, "insufficient_quota", "insufficient_quota"),
     (errors.TooManyRequests(3), 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.UpstreamRefused(reason=Reason.MODERATED), 400, INPUT, "content_filter"),
