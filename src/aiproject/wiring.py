@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -284,6 +284,134 @@ def call_services(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """The services that several endpoints share, opened in the order of the fields."""
+
+    database: Database
+    passwords: PasswordService
+    limits: _Limits
+    quotas: Quotas
+    login_throttle: LoginThrottle
+    accounts: Accounts
+    keys: ApiKeys
+    sessions: Sessions
+    browser_rules: BrowserRules
+    providers: Providers
+    services: CallServices
+    deletion: AccountDeletion
+
+
+async def open_core(
+    stack: AsyncExitStack, settings: Settings, credentials: IflytekCredentials, open_providers: OpenProviders
+) -> _Core:
+    """Open what the endpoints share; the stack closes it."""
+    database = await stack.enter_async_context(open_database(settings))
+    await prepare_schema(database)
+    passwords = await open_passwords(stack, settings)
+    workers = Workers(MEDIA_THREADS)
+    stack.push_async_callback(workers.close)
+    limits = await open_limits(stack, settings)
+    running = RunningCalls()
+    quotas = await open_quotas(stack, settings, database)
+    running.on_drain(quotas.stop_waiting)
+    login_throttle = LoginThrottle(database, guards_addresses=settings.limits == "on")
+    accounts = Accounts(
+        database,
+        passwords,
+        opening(settings, quotas),
+        login_throttle=login_throttle,
+        password_min_length=settings.password_min_length,
+    )
+    keys = ApiKeys(database)
+    stack.push_async_callback(keys.close)
+    sessions = Sessions(database, idle=settings.session_idle, lifetime=settings.session_lifetime)
+    browser_rules = BrowserRules(settings.public_url, settings.session_lifetime)
+    authenticator = Authenticator(accounts, keys, CookieIdentity(sessions, browser_rules))
+    providers = await stack.enter_async_context(open_providers(settings, credentials))
+    idempotency = IdempotencyStore(database, quotas)
+    return _Core(
+        database,
+        passwords,
+        limits,
+        quotas,
+        login_throttle,
+        accounts,
+        keys,
+        sessions,
+        browser_rules,
+        providers,
+        call_services(settings, running, authenticator, quotas, providers, idempotency, limits, workers),
+        AccountDeletion(database, forget=[idempotency.forget]),
+    )
+
+
+def legacy_calls(settings: Settings, core: _Core) -> Mapping[str, ASGIApp]:
+    """Return the legacy endpoints that run calls, by address."""
+    spark = settings.iflytek.spark
+    return legacy_endpoints(
+        core.services,
+        ChatDefaults(spark.max_tokens, spark.temperature, spark.top_k),
+        core.limits.events,
+        anonymous_voice=settings.voice_anonymous,
+    )
+
+
+def openai_api(settings: Settings, core: _Core) -> Sequence[BaseRoute]:
+    """Return the routes of OpenAI's API."""
+    spark = settings.iflytek.spark
+    return openai_routes(core.services, Models(core.providers.chat, ("spark", spark.domain)), spark.max_tokens)
+
+
+def owner_routes(settings: Settings, core: _Core, mail_queue: MailQueue | None) -> Sequence[BaseRoute]:
+    """Return the routes by which people manage their own accounts."""
+    zone = ZoneInfo(settings.time_zone)
+    access = Authorizer(core.services.authenticator, [PasswordReauthentication(core.accounts)])
+    sessions = SessionRoutes(core.accounts, core.sessions, core.browser_rules, access)
+    account = AccountRoutes(core.accounts, Profiles(core.database), core.deletion, core.sessions, sessions, access)
+    recovery = Recovery(core.database, core.accounts, core.login_throttle, mail_queue, settings.public_url)
+    return [
+        *sessions.routes(),
+        *account.routes(),
+        *KeyRoutes(core.keys, access, lambda: datetime.now(zone)).routes(),
+        *MailRoutes(recovery, access, core.limits.events).routes(),
+        *mail_pages(settings.password_min_length),
+    ]
+
+
+def administration(
+    settings: Settings, core: _Core, vouchers: Vouchers, setup_code: SetupCode | None, app_id: str
+) -> AdministrationRoutes:
+    """Return the endpoints of the administration."""
+    database, audit = core.database, AuditLog(core.database)
+    return AdministrationRoutes(
+        Services(
+            administrators=Administrators(
+                database,
+                core.passwords,
+                Signer(read_key(settings.data_dir, settings.admin_key_file)),
+                login_throttle=core.login_throttle,
+                password_min_length=settings.password_min_length,
+            ),
+            users=UserAdministration(
+                database,
+                core.passwords,
+                core.accounts,
+                core.deletion,
+                voice_ms=signup_voice_ms(settings),
+                password_min_length=settings.password_min_length,
+            ),
+            vouchers=vouchers,
+            tables=Tables(database),
+            trial=ModelTrial(core.providers.chat, core.services.running, audit),
+            audit=audit,
+            setup=SetupGuard(setup_code),
+            limiter=core.limits.events,
+        ),
+        app_id=app_id,
+    )
+
+
 @asynccontextmanager
 async def open_application(
     settings: Settings,
@@ -308,127 +436,50 @@ async def open_application(
         Unavailable: the database does not respond.
     """
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings))
-        await prepare_schema(database)
-        passwords = await open_passwords(stack, settings)
-        workers = Workers(MEDIA_THREADS)
-        stack.push_async_callback(workers.close)
-        limits = await open_limits(stack, settings)
-        running = RunningCalls()
-        quotas = await open_quotas(stack, settings, database)
-        running.on_drain(quotas.stop_waiting)
-        login_throttle = LoginThrottle(database, guards_addresses=settings.limits == "on")
-        accounts = Accounts(
-            database,
-            passwords,
-            opening(settings, quotas),
-            login_throttle=login_throttle,
-            password_min_length=settings.password_min_length,
-        )
-        keys = ApiKeys(database)
-        stack.push_async_callback(keys.close)
-        sessions = Sessions(database, idle=settings.session_idle, lifetime=settings.session_lifetime)
-        browser_rules = BrowserRules(settings.public_url, settings.session_lifetime)
-        authenticator = Authenticator(accounts, keys, CookieIdentity(sessions, browser_rules))
-
-        providers = await stack.enter_async_context(open_providers(settings, credentials))
-        idempotency = IdempotencyStore(database, quotas)
-        services = call_services(settings, running, authenticator, quotas, providers, idempotency, limits, workers)
+        core = await open_core(stack, settings, credentials, open_providers)
         mail_queue = open_outbox(settings)
         if mail_queue is not None:
             await stack.enter_async_context(mail_queue.running())
-        access = Authorizer(authenticator, [PasswordReauthentication(accounts)])
-        zone = ZoneInfo(settings.time_zone)
-        session_routes = SessionRoutes(accounts, sessions, browser_rules, access)
-        deletion = AccountDeletion(database, forget=[idempotency.forget])
-        account_routes = AccountRoutes(accounts, Profiles(database), deletion, sessions, session_routes, access)
-        key_routes = KeyRoutes(keys, access, lambda: datetime.now(zone))
-        recovery = Recovery(database, accounts, login_throttle, mail_queue, settings.public_url)
-        mail_routes = MailRoutes(recovery, access, limits.events)
-        vouchers = Vouchers(database)
-        audit = AuditLog(database)
-        administration = AdministrationRoutes(
-            Services(
-                administrators=Administrators(
-                    database,
-                    passwords,
-                    Signer(read_key(settings.data_dir, settings.admin_key_file)),
-                    login_throttle=login_throttle,
-                    password_min_length=settings.password_min_length,
-                ),
-                users=UserAdministration(
-                    database,
-                    passwords,
-                    accounts,
-                    deletion,
-                    voice_ms=signup_voice_ms(settings),
-                    password_min_length=settings.password_min_length,
-                ),
-                vouchers=vouchers,
-                tables=Tables(database),
-                trial=ModelTrial(providers.chat, running, audit),
-                audit=audit,
-                setup=SetupGuard(setup_code),
-                limiter=limits.events,
-            ),
-            app_id=credentials.app_id,
-        )
-
-        probe = WriteProbe(database)
+        probe = WriteProbe(core.database)
         stack.push_async_callback(probe.close)
+        vouchers = Vouchers(core.database)
 
         async def readiness() -> Readiness:
-            return await check_readiness(database, probe, running)
+            return await check_readiness(core.database, probe, core.services.running)
 
+        endpoints = Endpoints(
+            auth=AuthRoutes(
+                core.accounts,
+                core.limits.events,
+                signup_quota(settings, core.quotas),
+                is_open=settings.registration == "open",
+            ),
+            calls=legacy_calls(settings, core),
+            vouchers=VoucherRoutes(core.accounts, vouchers, core.limits.requests),
+            usage=UsageRoutes(core.services.authenticator, Receipts(core.database)),
+            more=[
+                *owner_routes(settings, core, mail_queue),
+                *administration(settings, core, vouchers, setup_code, credentials.app_id).routes(),
+                *openai_api(settings, core),
+                *(route for api in apis for route in api.routes(core.services)),
+            ],
+        )
         yield Application(
             build_app(
-                Endpoints(
-                    auth=AuthRoutes(
-                        accounts,
-                        limits.events,
-                        signup_quota(settings, quotas),
-                        is_open=settings.registration == "open",
-                    ),
-                    calls=legacy_endpoints(
-                        services,
-                        ChatDefaults(
-                            settings.iflytek.spark.max_tokens,
-                            settings.iflytek.spark.temperature,
-                            settings.iflytek.spark.top_k,
-                        ),
-                        limits.events,
-                        anonymous_voice=settings.voice_anonymous,
-                    ),
-                    vouchers=VoucherRoutes(accounts, vouchers, limits.requests),
-                    usage=UsageRoutes(authenticator, Receipts(database)),
-                    more=[
-                        *session_routes.routes(),
-                        *account_routes.routes(),
-                        *key_routes.routes(),
-                        *mail_routes.routes(),
-                        *mail_pages(settings.password_min_length),
-                        *administration.routes(),
-                        *openai_routes(
-                            services,
-                            Models(providers.chat, ("spark", settings.iflytek.spark.domain)),
-                            settings.iflytek.spark.max_tokens,
-                        ),
-                        *(route for api in apis for route in api.routes(services)),
-                    ],
-                ),
+                endpoints,
                 readiness=readiness,
                 is_sandbox=is_sandbox,
                 cors_origins=settings.cors_origins,
                 edge_policy=EdgePolicy(
                     TrustedProxies(settings.trusted_proxies),
-                    limits.requests,
+                    core.limits.requests,
                     settings.address_requests_per_minute,
                     receive_budget(settings),
                 ),
                 body_timeout=settings.body_timeout,
                 dialects=DIALECTS.with_more(api.dialect for api in apis),
             ),
-            running,
+            core.services.running,
         )
 
 
