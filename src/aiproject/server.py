@@ -38,7 +38,7 @@ from aiproject.errors import AiProjectError, Misconfigured, Unavailable
 from aiproject.messages.formatting import Language, format_error
 from aiproject.web.app import WEBSOCKET_PATHS
 from aiproject.web.dialects import DIALECTS
-from aiproject.wiring import APIS, connection_counts, open_application
+from aiproject.wiring import connection_counts, open_application
 
 __all__ = ["Serving", "bind", "serve"]
 
@@ -179,7 +179,7 @@ def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None
             head_timeout=serving.settings.body_timeout,
             counts=connection_counts(serving.settings, connection_limit(serving.settings.max_connections)),
             reader_timeout=serving.settings.reader_timeout,
-            dialects=DIALECTS.with_more(api.dialect for api in APIS),
+            dialects=DIALECTS,
             websocket_paths=WEBSOCKET_PATHS,
         ),
         **websocket_options(WEBSOCKET_PATHS),

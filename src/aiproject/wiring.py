@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from starlette.routing import BaseRoute
@@ -87,7 +87,7 @@ from aiproject.web.dialects import DIALECTS
 from aiproject.web.mail_pages import mail_pages
 from aiproject.web.middleware import EdgePolicy
 
-__all__ = ["APIS", "Application", "connection_counts", "open_application", "open_redis"]
+__all__ = ["Application", "connection_counts", "open_application", "open_redis"]
 
 
 class Api(NamedTuple):
@@ -101,10 +101,6 @@ class Api(NamedTuple):
     dialect: Dialect
     routes: Callable[[CallServices], Sequence[BaseRoute]]
 
-
-APIS: Final[Sequence[Api]] = ()
-"""The APIs of a server beside those that are always there. Its connections answer in their dialects as well, where a
-request fails before any application has seen it."""
 
 MEDIA_THREADS = 2
 """Threads that decode pictures and audio."""
@@ -420,7 +416,7 @@ async def open_application(
     is_sandbox: bool,
     setup_code: SetupCode | None = None,
     open_providers: OpenProviders = open_all_providers,
-    apis: Sequence[Api] = APIS,
+    apis: Sequence[Api] = (),
 ) -> AsyncIterator[Application]:
     """Open everything that the application needs; close it in reverse at the end.
 

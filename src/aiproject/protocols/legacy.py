@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aiproject import errors
-from aiproject.codes import Code, Param, Success
+from aiproject.codes import Code
 from aiproject.messages.formatting import Language, format_error, format_message
 from aiproject.protocols.dialects import ErrorAnswer, FailedRequest
 
@@ -40,16 +39,12 @@ class Failure(NamedTuple):
         return {"code": str(self.code), "msg": self.msg}
 
 
-_NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
-
-
-def success(message: Success, params: Mapping[str, Param] = _NO_PARAMS, /, **fields: Any) -> dict[str, Any]:
-    """Return a success object in Chinese; ``code`` is the integer 0, which clients test for.
+def success(msg: str, **fields: Any) -> dict[str, Any]:
+    """Return a success object; ``code`` is the integer 0, which clients test for.
 
     Args:
-        params: the values for the placeholders of the message.
+        msg: formatted already, so that a chat does not pay for a look into the table of messages.
     """
-    msg = format_message(message, Language.ZH, **params)
     return {"code": 0, "msg": msg, **fields}
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from aiproject import errors
-from aiproject.codes import Code, Detail, Success
+from aiproject.codes import Code, Detail
 from aiproject.errors import AiProjectError
 from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.iflytek.error_codes import TABLES, Service, advise, refusal
@@ -226,7 +226,7 @@ class TestShapes:
         assert all(code.name == code.value for code in Code)
 
     def test_success_is_the_integer_zero(self) -> None:
-        body = success(Success.DONE, content="好")
+        body = success("请求成功", content="好")
         assert body == {"code": 0, "msg": "请求成功", "content": "好"}
         assert type(body["code"]) is int
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,11 +22,14 @@ from aiproject.calls.running import RunningCalls
 from aiproject.codes import Detail, Success
 from aiproject.errors import AiProjectError, InvalidInput
 from aiproject.ledger.model import Meter
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.chat import ChatMessage, ChatRequest
 from aiproject.protocols.iflytek.spark.frames import error_frame, render, with_usage
 from aiproject.protocols.legacy import error_number, failure_of, json_bytes, success
 
 __all__ = ["ChatDefaults", "TextChat", "TextStream"]
+
+ANSWERED: Final = format_message(Success.CHAT_ANSWERED, Language.ZH)
 
 MAX_DIALOG_BYTES = 2 * 1024 * 1024
 """Bytes of a body. A dialog that fills the largest context (128K tokens, about 200,000 Chinese characters) has 600 KB
@@ -139,7 +142,7 @@ class _JsonWriter:
     async def write(self, answer: ChatAnswer) -> None:
         while not answer.is_complete:
             await answer.receive()
-        body = json_bytes(success(Success.CHAT_ANSWERED, content=answer.text, consume_token=answer.usage.total_tokens))
+        body = json_bytes(success(ANSWERED, content=answer.text, consume_token=answer.usage.total_tokens))
         # Stored as the client gets it: the last frame may have been replaced above.
         await answer.settle(body)
         note(self._scope, outcome="ok")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import parse_qs
 
 from aiproject.accounts.identity.authenticator import Authenticator
@@ -16,9 +17,12 @@ from aiproject.calls.unary import ClipCalls, PictureCalls
 from aiproject.codes import Detail, Success
 from aiproject.errors import AccountUnknown, InvalidInput
 from aiproject.ledger.model import Meter
+from aiproject.messages.formatting import Language, format_message
 from aiproject.protocols.legacy import json_bytes, success
 
 __all__ = ["PictureText", "VoiceText"]
+
+RECOGNIZED: Final = format_message(Success.DONE, Language.ZH)
 
 MAX_UPLOAD_BYTES = 16 * 1024 * 1024
 """Bytes of an uploaded file; the original project accepted 16,000,000 for the whole body."""
@@ -29,7 +33,7 @@ one address takes turns."""
 
 
 def _render(text: str) -> bytes:
-    return json_bytes(success(Success.DONE, content=text))
+    return json_bytes(success(RECOGNIZED, content=text))
 
 
 class PictureText(Endpoint):
