@@ -1,21 +1,22 @@
-"""Guessing made slow: growing delays and locks by name and by address, in the database, so that every node agrees.
+"""Throttling of guesses: growing delays and locks by name and by address, in the database, so that all nodes agree.
 
-Two ways to use it. For what people choose themselves, passwords, an attempt is counted before the work is done::
+There are two ways to use it. For passwords, which users choose themselves, an attempt is counted before the hash is
+computed::
 
-    async with guard.attempt(Realm.LOGIN, name=username, address=address):
-        ...  # raise LoginFailed where it was wrong
+    async with throttle.attempt(ThrottleScope.LOGIN, name=username, address=address):
+        ...  # raise LoginFailed if it is wrong
 
-A thousand guesses at the same moment then find the count of each other. Leaving the block normally is a success: the
-name's failures are forgotten. `LoginFailed`, `NotSignedIn` and `AccountUnknown` are failures, and stay counted. Any
-other error says that nothing was decided (the database away, no free thread), and the attempt is given back.
+So a thousand guesses at the same time see each other's counts. Leaving the block normally is a success: the name's
+failures are deleted. `LoginFailed`, `NotSignedIn` and `AccountUnknown` are failures and stay counted. Any other error
+means that nothing was decided (the database is away, no thread is free), and the attempt is subtracted again.
 
-For long random secrets, uuids and keys, nothing is asked or written while they are right::
+For long random secrets, uuids and keys, nothing is read or written as long as they are right::
 
     if account is None:
-        await guard.wrong_guess(Realm.UUID, name=username, address=address)
+        await throttle.wrong_guess(ThrottleScope.UUID, name=username, address=address)
         raise AccountUnknown
 
-Names that exist and names that do not are the same here: nobody asks which they are.
+Existing and unknown names are treated alike, so that the answers do not reveal which names exist.
 """
 
 from __future__ import annotations
@@ -51,24 +52,25 @@ log = get_logger("login_throttle")
 FAILURES = (LoginFailed, NotSignedIn, AccountUnknown)
 
 IPV6_SITE_BITS = 64
-"""Of an IPv6 address so many bits count: every customer has at least a network of the rest to himself."""
+"""Bits of an IPv6 address that count: a customer has at least one network of this size."""
 
 MAX_NAME = 1000
-"""Characters of a name that are looked at; no account's name is nearly as long."""
+"""Characters of a name that are hashed at most; names of accounts are far shorter."""
 
 NAMES_KEPT_MS = 365 * 24 * 60 * 60 * 1000
 FORGIVEN_KEPT_MS = 24 * 60 * 60 * 1000
-"""Where time forgives, a day has forgiven everything."""
+"""Of scopes whose failures expire: after a day none of them counts."""
 
 MAX_ROWS = 1_000_000
-"""Of the table. Over it, those with the fewest failures go first, so that no flood pushes out a name's long row."""
+"""Rows of the table. Beyond that, those with the fewest failures are deleted first, so that a flood of new names does
+not evict a name that is being attacked."""
 
 SWEEP_EVERY_MS = 10 * 60 * 1000
 SWEEP_ROWS = 1000
 
 
 class ThrottleScope(StrEnum):
-    """What is guessed. Failures of one realm do not count in another."""
+    """What is guessed. Failures of one scope do not count in another."""
 
     LOGIN = "login"  # a user's password, wherever it is typed
     ADMIN = "admin"  # an administrator's password
@@ -78,15 +80,15 @@ class ThrottleScope(StrEnum):
     TOKEN = "token"  # noqa: S105 # of a mail, or the first administrator's code
 
 
-PASSWORD_REALMS = (ThrottleScope.LOGIN, ThrottleScope.ADMIN)
+PASSWORD_SCOPES = (ThrottleScope.LOGIN, ThrottleScope.ADMIN)
 
 
 class LoginThrottle:
-    """Counts failures in ``login_guard``.
+    """Counts failures, in the table ``login_guard``.
 
     Args:
-        guards_addresses: ``False`` (``AIPROJECT_LIMITS=off``, for set-ups in which all callers share an address)
-            counts passwords by name alone, and wrong guesses of long secrets not at all.
+        guards_addresses: ``False`` (``AIPROJECT_LIMITS=off``, for installations in which all callers share an address)
+            counts failed passwords by name only, and wrong guesses of long secrets not at all.
         clock: milliseconds since 1970. Nodes whose clocks differ disagree by as much about when a delay ends.
     """
 
@@ -105,14 +107,14 @@ class LoginThrottle:
     @asynccontextmanager
     async def attempt(
         self,
-        realm: ThrottleScope,
+        scope: ThrottleScope,
         *,
         name: str,
         stored_key: str | None = None,
         address: str | None = None,
         turn: AbstractAsyncContextManager[None] | None = None,
     ) -> AsyncIterator[None]:
-        """Count an attempt at a password around the block that checks it; see above.
+        """Count an attempt at a password around the block that checks it; see the module.
 
         Args:
             name: in any spelling, of an account or of none.
@@ -120,13 +122,13 @@ class LoginThrottle:
                 (`aiproject.protocols.names.lookup_keys`). Accounts whose names differ only by what is not displayed
                 are counted apart by it; else the owner of one could forget the failures at the other's by a login.
             address: of the caller; ``None``: from this machine's command line, or not known.
-            turn: entered before the attempt is counted and left at the end, `PasswordService.turn`: who is blocked
-                need not queue, and who queues has written nothing yet.
+            turn: entered before the attempt is counted and left at the end, see `PasswordService.turn`: a blocked
+                caller does not queue, and a caller that queues has written nothing yet.
 
         Raises:
             TooManyRequests: before the block is entered: the name or the address must wait, or the name is locked.
         """
-        rules = self._rules(realm, name, address, stored_key)
+        rules = self._rules(scope, name, address, stored_key)
         await self._look(rules)
         async with turn or nullcontext(), self._reserved(rules):
             yield
@@ -143,7 +145,7 @@ class LoginThrottle:
             raise
         await self._give_back(rules, forgotten=[key for key, rule in rules.items() if rule.forgiven_every is None])
 
-    async def wrong_guess(self, realm: ThrottleScope, *, name: str | None, address: str | None) -> None:
+    async def wrong_guess(self, scope: ThrottleScope, *, name: str | None, address: str | None) -> None:
         """Count a wrong guess of a long random secret, after it was seen to be wrong.
 
         Args:
@@ -152,23 +154,23 @@ class LoginThrottle:
         Raises:
             TooManyRequests: too many before it; it is not counted then. The right secret would have passed.
         """
-        rules = self._rules(realm, name, address)
+        rules = self._rules(scope, name, address)
         if self._guards_addresses and rules:
-            await self._look(rules)  # who is blocked and hammers on writes nothing
+            await self._look(rules)  # a blocked caller that goes on writes nothing
             await self._count(rules)
 
-    async def check(self, realm: ThrottleScope, *, name: str | None = None, address: str | None = None) -> None:
-        """Look whether an attempt would be let through, and count nothing.
+    async def check(self, scope: ThrottleScope, *, name: str | None = None, address: str | None = None) -> None:
+        """Check whether an attempt would be allowed, without counting one.
 
         Raises:
             TooManyRequests: it would not.
         """
-        rules = self._rules(realm, name, address)
+        rules = self._rules(scope, name, address)
         if rules:
             await self._look(rules)
 
-    async def unlock(self, realm: ThrottleScope, name: str, *, stored_key: str | None = None) -> bool:
-        """Forget the failures of a name: its password was reset, or somebody in charge says so.
+    async def unlock(self, scope: ThrottleScope, name: str, *, stored_key: str | None = None) -> bool:
+        """Delete the failures of a name: its password was reset, or an administrator unlocks it.
 
         Args:
             stored_key: as in `attempt`.
@@ -176,14 +178,14 @@ class LoginThrottle:
         Returns:
             whether there were any.
         """
-        key = (f"{realm}:name", _name_subject(name, stored_key))
+        key = (f"{scope}:name", _name_subject(name, stored_key))
         return await self._database.transact(store.remove, [key]) > 0
 
     async def sweep(self) -> int:
-        """Delete rows that do not matter any more, at most some thousands at a time; return how many.
+        """Delete rows that no longer matter, at most a few thousand at a time; return how many.
 
-        The rule knows no accounts: wrong passwords of a name are forgotten after a year without another one, everything
-        else after a day; and over a million rows, those with the fewest failures.
+        Wrong passwords of a name are kept for a year after the last one, everything else for a day; beyond a million
+        rows, those with the fewest failures are deleted.
         """
         now = self._clock()
         async with self._database.connect() as connection:
@@ -191,7 +193,7 @@ class LoginThrottle:
                 connection,
                 before=now - FORGIVEN_KEPT_MS,
                 limit=SWEEP_ROWS,
-                apart_from=[f"{realm}:name" for realm in PASSWORD_REALMS],
+                apart_from=[f"{scope}:name" for scope in PASSWORD_SCOPES],
             )
             keys += await store.oldest(connection, before=now - NAMES_KEPT_MS, limit=SWEEP_ROWS)
             too_many = await store.count(connection) - MAX_ROWS
@@ -204,26 +206,28 @@ class LoginThrottle:
         return removed
 
     def _rules(
-        self, realm: ThrottleScope, name: str | None, address: str | None, stored_key: str | None = None
+        self, scope: ThrottleScope, name: str | None, address: str | None, stored_key: str | None = None
     ) -> dict[Key, Rule]:  # fmt: skip
-        is_password = realm in PASSWORD_REALMS
+        is_password = scope in PASSWORD_SCOPES
         rules = {}
         if name is not None:
-            rules[f"{realm}:name", _name_subject(name, stored_key)] = NAME_RULE if is_password else GUESS_RULE
+            rules[f"{scope}:name", _name_subject(name, stored_key)] = NAME_RULE if is_password else GUESS_RULE
         if address is not None and self._guards_addresses:
-            rules[f"{realm}:address", _address_subject(address)] = ADDRESS_RULE if is_password else GUESS_RULE
+            rules[f"{scope}:address", _address_subject(address)] = ADDRESS_RULE if is_password else GUESS_RULE
         return rules
 
     async def _look(self, rules: Mapping[Key, Rule]) -> None:
         async with self._database.connect() as connection:
-            tallies = await store.read(connection, rules)
-        self._refuse_blocked(rules, {key: tallies.get(key, NO_FAILURES) for key in rules}, self._clock())
+            counts = await store.read(connection, rules)
+        self._refuse_blocked(rules, {key: counts.get(key, NO_FAILURES) for key in rules}, self._clock())
 
     async def _count(self, rules: Mapping[Key, Rule]) -> None:
         for key, counted in (await self._database.transact(self._write_failures, rules)).items():
             if counted.failures == rules[key].most:
-                log.warning("the last attempt before a lock", realm=key[0], subject=key[1][:12])  # a hash's beginning
-        await self._sweep_now_and_then()
+                log.warning(
+                    "the last attempt before a lock", realm=key[0], subject=key[1][:12]
+                )  # the beginning of a hash
+        await self._sweep_if_due()
 
     async def _write_failures(self, connection: Connection, rules: Mapping[Key, Rule]) -> dict[Key, FailureCount]:
         now = self._clock()
@@ -236,21 +240,21 @@ class LoginThrottle:
     async def _give_back(self, rules: Mapping[Key, Rule], *, forgotten: Collection[Key]) -> None:
         await self._database.transact(_subtract, rules, forgotten)
 
-    def _refuse_blocked(self, rules: Mapping[Key, Rule], tallies: Mapping[Key, FailureCount], now: int) -> None:
-        wait = max(tallies[key].wait(rule, now) for key, rule in rules.items())
+    def _refuse_blocked(self, rules: Mapping[Key, Rule], counts: Mapping[Key, FailureCount], now: int) -> None:
+        wait = max(counts[key].wait(rule, now) for key, rule in rules.items())
         if wait >= LOCKED_MS:
             raise TooManyRequests(wait // 1000, Detail.LOGIN_LOCKED)
         if wait > 0:
             raise TooManyRequests(-(-wait // 1000), Detail.TOO_MANY_FAILURES)
 
-    async def _sweep_now_and_then(self) -> None:
+    async def _sweep_if_due(self) -> None:
         if self._clock() - self._swept_at < SWEEP_EVERY_MS:
             return
         self._swept_at = self._clock()
         try:
             await self.sweep()
         except AiProjectError as error:
-            log.warning("old failures could not be swept away", error=type(error).__name__)  # next time, then
+            log.warning("old failures could not be swept away", error=type(error).__name__)  # tried again later
 
 
 async def _subtract(connection: Connection, rules: Mapping[Key, Rule], forgotten: Collection[Key]) -> None:

@@ -1,4 +1,4 @@
-"""How failures add up to delays and locks; no I/O, and the time is an argument. Moments are milliseconds since 1970."""
+"""The rules by which failures become delays and locks. No I/O; timestamps are arguments, in milliseconds since 1970."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ FIRST_DELAY_MS = 1000
 MAX_DELAY_MS = 15 * 60 * 1000
 
 LOCKED_MS = 24 * 60 * 60 * 1000
-"""What somebody locked out is told to wait; tomorrow the answer is the same until somebody unlocks."""
+"""The wait that a locked caller is given. The lock does not expire: an administrator, or another password, ends it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What failures lead to.
+    """The consequence of failures.
 
     Attributes:
-        free: failures that cost no waiting; each one more doubles the delay, from a second up to 15 minutes.
-        most: failures in a row from which on it is locked, whatever time passes; ``None``: never.
-        forgiven_every: milliseconds after which one failure is forgotten; ``None``: only a success forgets, and all.
+        free: failures without a delay; each further one doubles it, from one second up to 15 minutes.
+        most: failures in a row after which the subject is locked for good; ``None``: never.
+        forgiven_every: milliseconds after which one failure expires; ``None``: only a success deletes them all.
     """
 
     free: int
@@ -36,14 +36,14 @@ class Rule:
 
 
 NAME_RULE = Rule(free=5, most=100)
-"""Of a name, from anywhere. The bound of 100 in a row is NIST SP 800-63B-4, section 3.2.2."""
+"""For a name, from any address. The limit of 100 in a row is NIST SP 800-63B-4, section 3.2.2."""
 
 ADDRESS_RULE = Rule(free=200, forgiven_every=10_000)
-"""Of an address, whatever the names. A school behind one address mistypes more than one person does, and successes
-must not clear the count, since a guesser may have an account too; so time does."""
+"""For an address, whatever the names. A school behind one address mistypes more often than one user does. A success
+does not clear the count, since an attacker may have an account, too; so failures expire."""
 
 GUESS_RULE = Rule(free=60, forgiven_every=10_000)
-"""Of wrong uuids and keys, by name and by address: 128 bits keep these, the rule keeps down the noise."""
+"""For wrong uuids and keys, by name and by address. Their 128 bits cannot be guessed; the rule limits the load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class FailureCount:
     """The failures of one subject in a row.
 
     Attributes:
-        failures: counted, attempts under way included.
-        blocked_until: when the next attempt may come; 0: at once.
-        last_failure_at: of the last one; where failures are forgiven, the moment up to which that has been done.
+        failures: the number of them, attempts in progress included.
+        blocked_until: when the next attempt is allowed; 0: at once.
+        last_failure_at: of the last one; where failures expire, the time up to which that is accounted for.
     """
 
     failures: int
@@ -67,12 +67,12 @@ class FailureCount:
         return max(0, self.blocked_until - now)
 
     def counted(self, rule: Rule, now: int) -> FailureCount:
-        """Return the tally with one failure more."""
+        """Return the count with one more failure."""
         failures, forgiven_to = self.failures, now
         if rule.forgiven_every is not None:
             forgiven = max(0, now - self.last_failure_at) // rule.forgiven_every
             if forgiven < failures:
-                # What is left of the time counts for the next one to be forgiven.
+                # The remainder of the time counts towards the expiry of the next one.
                 forgiven_to = self.last_failure_at + forgiven * rule.forgiven_every
             failures = max(0, failures - forgiven)
         failures += 1
@@ -80,7 +80,7 @@ class FailureCount:
         return FailureCount(failures, now + delay if delay else 0, forgiven_to)
 
     def given_back(self, rule: Rule) -> FailureCount:
-        """Return the tally after one of the attempts in it turned out to be none, or no failure."""
+        """Return the count without one of its attempts, which turned out not to be a failure."""
         failures = max(0, self.failures - 1)
         return FailureCount(failures, self.blocked_until if rule.delay(failures) else 0, self.last_failure_at)
 

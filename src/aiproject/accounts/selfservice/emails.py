@@ -1,14 +1,14 @@
-"""What our letters say, in Chinese and English, plain text; no I/O."""
+"""The e-mail templates, in Chinese and English, plain text. No I/O."""
 
 from __future__ import annotations
 
 from aiproject.adapters.mailer import Email
 
-__all__ = ["reset_letter", "verification_letter"]
+__all__ = ["reset_email", "verification_email"]
 
 
-def verification_letter(to: str, token: str, public_url: str | None) -> Email:
-    """Return the letter with which the owner of an address shows that it is theirs.
+def verification_email(to: str, token: str, public_url: str | None) -> Email:
+    """Return the e-mail by which the owner of an address verifies it.
 
     It goes to an address that somebody has only claimed, so it holds nothing that they wrote, their name included:
     else anybody could have us send their words to anyone.
@@ -38,8 +38,8 @@ If it was not you, ignore this letter; nothing will happen.
     )
 
 
-def reset_letter(to: str, username: str, token: str, public_url: str | None) -> Email:
-    """Return the letter with which somebody sets another password."""
+def reset_email(to: str, username: str, token: str, public_url: str | None) -> Email:
+    """Return the e-mail by which a forgotten password is reset."""
     link = _link(public_url, "reset", token)
     return Email(
         to,

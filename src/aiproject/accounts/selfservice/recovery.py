@@ -1,6 +1,6 @@
-"""What is done by mail: showing that an address is one's own, and setting a password that was forgotten.
+"""What is done by e-mail: verifying an address, and resetting a forgotten password.
 
-A token is 256 random bits, stored as its SHA-256, good once, for a while, for one account and one address.
+A token is 256 random bits and stored as its SHA-256. It is valid once, for a limited time, for one account and address.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aiproject.accounts.core.model import MAX_EMAIL_LENGTH, Account, is_askable
 from aiproject.accounts.core.service import Accounts
 from aiproject.accounts.login.throttle import LoginThrottle, ThrottleScope
 from aiproject.accounts.selfservice import token_store as mail_token_store
-from aiproject.accounts.selfservice.emails import reset_letter, verification_letter
+from aiproject.accounts.selfservice.emails import reset_email, verification_email
 from aiproject.accounts.selfservice.token_store import MailToken, Purpose
 from aiproject.accounts.sessions import store as session_store
 from aiproject.adapters.db.engine import Connection, Database
@@ -32,8 +32,8 @@ log = get_logger("accounts")
 LIFETIMES = {Purpose.VERIFY: timedelta(hours=24), Purpose.RESET: timedelta(minutes=30)}
 
 MAX_LIVE = {Purpose.VERIFY: 5, Purpose.RESET: 3}
-"""Tokens of an account that may be used at one time, and so the letters that it gets in that time: a bound that all
-nodes share and no restart forgets."""
+"""Tokens of an account that may be used at one time, and so the e-mails that it gets in that time: a limit that all
+nodes share and that survives a restart."""
 
 MAX_ACCOUNTS_OF_ADDRESS = 5
 """Accounts with one verified address that a reset by address writes about."""
@@ -42,11 +42,11 @@ TOKEN_FORM = re.compile(r"[0-9A-Za-z_-]{43}", re.ASCII)
 
 
 class Recovery:
-    """Sends tokens, and does what they are good for.
+    """Sends tokens and redeems them.
 
     Args:
         outbox: ``None``: there is no mail server, and everything is refused as `NotFound`.
-        public_url: where browsers reach this server; ``None``: letters hold the bare token.
+        public_url: where browsers reach this server; ``None``: e-mails contain the token only.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Recovery:
     # -- verification --------------------------------------------------------------------------------------------------
 
     async def send_verification(self, account: Account) -> None:
-        """Send a letter to the account's address, with a token that verifies it.
+        """Send an e-mail to the account's address, with a token that verifies it.
 
         Raises:
             InvalidInput: it has no address, or none to which mail can be sent.
-            TooManyRequests: enough letters were sent.
-            Unavailable: too many letters wait.
+            TooManyRequests: too many e-mails were sent already.
+            Unavailable: the mail queue is full.
         """
         mail_queue = self.require_mail()
         if account.email_verified_at is not None:
@@ -96,10 +96,10 @@ class Recovery:
         token = await self._mint(Purpose.VERIFY, account.account_id, account.email)
         if token is None:
             raise TooManyRequests(3600, Detail.TOO_MANY_VERIFICATION_MAILS)
-        letter = verification_letter(account.email, token, self._public_url)
+        email = verification_email(account.email, token, self._public_url)
 
         async def write() -> Sequence[Email]:
-            return [letter]
+            return [email]
 
         if not mail_queue.put(write):
             raise Unavailable("too many letters wait", retry_after=60)
@@ -119,7 +119,7 @@ class Recovery:
     # -- reset ---------------------------------------------------------------------------------------------------------
 
     def ask_reset(self, *, username: str | None, email: str | None) -> None:
-        """Have a letter sent to the verified address of the account, or of all accounts with this address.
+        """Send an e-mail to the verified address of the account, or of all accounts with this address.
 
         Looks at nothing, so that neither the answer nor its time tells whether there is one: that is done later.
 
@@ -129,16 +129,16 @@ class Recovery:
         mail_queue = self.require_mail()
 
         async def write() -> Sequence[Email]:
-            letters = []
+            emails = []
             for account in await self._meant(username, email):
                 if account.is_disabled or account.email_verified_at is None:
                     continue
                 token = await self._mint(Purpose.RESET, account.account_id, account.email)
                 if token is not None:
-                    # To the address as it is stored, never as it was typed: letters that look alike, or fold to the
+                    # To the address as it is stored, never as it was typed: characters that look alike, or fold to the
                     # same, are other people's.
-                    letters.append(reset_letter(account.email, account.username, token, self._public_url))
-            return letters
+                    emails.append(reset_email(account.email, account.username, token, self._public_url))
+            return emails
 
         mail_queue.put(write)
 

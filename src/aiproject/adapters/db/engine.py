@@ -52,9 +52,10 @@ __all__ = ["Connection", "Database"]
 
 log = get_logger("database")
 
-# Seconds. A transaction of ours takes milliseconds; one that has not ended by then hangs on a dead connection or on a
-# lock that will not come, and the caller has to be told: no existing app has a time-out of its own. With what closing a
-# hung connection takes (SQLAlchemy: 2 s) a call is refused within 10 s. Migrations and proofs set limits of their own.
+# Seconds. A transaction takes milliseconds; one that has not ended by then waits on a dead connection or on a lock that
+# is not released, and the caller must get an answer, since no existing app has a time-out of its own. With the time
+# that closing a hung connection takes (SQLAlchemy: 2 s) a call is refused within 10 s. Migrations and `verify` set
+# limits of their own.
 TRANSACTION_SECONDS = 7.0
 # MySQL forgets idle connections after 8 hours by default, firewalls much sooner.
 RECYCLE_SECONDS = 1800
@@ -68,14 +69,14 @@ _P = ParamSpec("_P")
 
 
 class Database:
-    """An open database. Make it with `open`, end it with `close`."""
+    """An open database. Create it with `open`, and close it with `close`."""
 
     def __init__(self, url: URL, engine: AsyncEngine) -> None:
-        """Not for use; see `open`."""
+        """Private; use `open`."""
         self._url = url
         self._engine = engine
-        # SQLite has one writer. Writers of this process queue here in order of arrival, instead of polling the file's
-        # lock with growing sleeps, which starves whoever sleeps longest. Other processes are met at the file's lock.
+        # SQLite has one writer. Writers of this process queue here in order of arrival instead of polling the file's
+        # lock with growing sleeps, which starves the one that sleeps longest. The file's lock is for other processes.
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._file = file_identity(self.path) if self.dialect == "sqlite" else None
@@ -83,16 +84,16 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, pool_size: int = POOL_SIZE) -> Database:
-        """Make the engine. No server is called yet: `ping` does that.
+        """Create the engine. It does not connect to a server yet; `ping` does.
 
-        SQLite's file is made if it is missing (mode 0600, its directory 0700).
+        SQLite's file is created if it is missing (mode 0600, its directory 0700).
 
         Args:
             url: see `parse_database_url`.
-            pool_size: connections at most, in this process.
+            pool_size: the number of connections at most, in this process.
 
         Raises:
-            Misconfigured: the URL is wrong, or SQLite's file cannot be made or is none.
+            Misconfigured: the URL is wrong, or SQLite's file cannot be created or is not a database.
         """
         parsed = parse_database_url(url)
         if parsed.get_backend_name() == "sqlite":
@@ -100,13 +101,13 @@ class Database:
         return cls(parsed, _create_engine(parsed, pool_size=pool_size))
 
     async def close(self) -> None:
-        """Close every connection. Transactions that still run are cut."""
+        """Close every connection. Transactions that still run are aborted."""
         for close in self._closers:
             await close()
         await self._engine.dispose()
 
     def call_at_close(self, closer: Callable[[], Awaitable[None]]) -> None:
-        """Have something called by `close`: whoever opens connections to this database beside the engine's."""
+        """Register a function for `close` to call, for code that opens connections beside the engine's."""
         self._closers.append(closer)
 
     @property
@@ -131,7 +132,7 @@ class Database:
         Raises:
             TransientConflict: another transaction was in the way; nothing was written.
             ConstraintViolation: or one of its kinds; nothing was written.
-            CommitInDoubt: the connection was lost in the last moment.
+            CommitInDoubt: the connection was lost during the commit.
             Unavailable: no connection, or it was lost; nothing was written.
         """
         stage = _Stage()
@@ -148,7 +149,7 @@ class Database:
             except Unavailable as error:
                 raise CommitInDoubt(f"connection lost while committing: {error.detail}") from error
             except DBAPIError as error:
-                # We do not know the word, so we do not know what it did.
+                # An error without a translation: it is not known whether the transaction was committed.
                 raise CommitInDoubt(f"the commit failed: {describe_driver_error(error.orig)}") from None
 
     async def transact(
@@ -191,7 +192,7 @@ class Database:
     async def connect(self, *, seconds: float | None = TRANSACTION_SECONDS) -> AsyncIterator[AsyncConnection]:
         """A connection for reading; nothing is ever committed on it.
 
-        On SQLite all reads of a block see one moment; on the others each statement sees what is committed then.
+        On SQLite all reads of a block see the same state; on the others each statement sees what is committed by then.
 
         Raises:
             Unavailable: no connection, or it was lost.
@@ -201,16 +202,15 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def snapshot(self, *, seconds: float | None = TRANSACTION_SECONDS) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading, on which all reads see the database as it was at one moment.
+        """A connection for reading, on which all reads see the same state of the database.
 
-        It waits for nobody and nobody waits for it; but the database keeps what it sees until it ends, so keep it
-        short.
+        It takes no locks. The database keeps old versions of rows until it ends, so it should be short.
 
         Raises:
             Unavailable: no connection, or it was lost.
         """
         async with _bounded(seconds, _Stage()), self._checkout() as connection:
-            # Each says the moment by itself at the first read; so that it be now, something is read.
+            # Each database fixes the state with the first read, so one is made now.
             match self.dialect:
                 case "postgresql":
                     await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -242,10 +242,10 @@ class Database:
         return await retry_transient(attempt)
 
     async def ping(self) -> None:
-        """Ask the database for a sign of life.
+        """Check that the database answers.
 
         Raises:
-            Unavailable: it gives none within 5 seconds.
+            Unavailable: it does not within 5 seconds.
             Misconfigured: it refuses our name or password, or has no such database.
         """
         async with self.connect(seconds=CONNECT_SECONDS) as connection:

@@ -37,7 +37,7 @@ PRIMARY = "PRIMARY"
 
 
 class ConstraintViolation(AiProjectError):
-    """A constraint refused the row. A bug, unless the use case expects it.
+    """A constraint rejected the row. A bug, unless the caller expects it.
 
     Args:
         constraint: its name in `aiproject.adapters.db.schema`; `PRIMARY` for any primary key; columns as
@@ -50,7 +50,7 @@ class ConstraintViolation(AiProjectError):
 
 
 class UniqueViolation(ConstraintViolation):
-    """There is such a row already."""
+    """A row with these values exists already."""
 
 
 class CheckViolation(ConstraintViolation):
@@ -58,9 +58,9 @@ class CheckViolation(ConstraintViolation):
 
 
 class TransientConflict(Unavailable):
-    """Another transaction was in the way (busy, deadlock, serialisation); the whole transaction may be tried again.
+    """The transaction conflicted with another one (busy, deadlock, serialization); nothing was written.
 
-    Nothing was written. `Database.transact` does so.
+    The whole transaction may be tried again, which `Database.transact` does.
     """
 
     def __init__(self, detail: str) -> None:
@@ -68,14 +68,14 @@ class TransientConflict(Unavailable):
 
 
 class CommitInDoubt(Unavailable):
-    """The connection was lost while committing: the transaction may have happened or not.
+    """The connection was lost during the commit: the transaction may have been committed or not.
 
-    Whoever cares must look, or be idempotent and do it again.
+    The caller must look, or be idempotent and run it again.
     """
 
 
 class Condition(StrEnum):
-    """What keeps a database from taking a write; the words that `/ready` uses."""
+    """The reason why a database accepts no writes, in the words of `/ready`."""
 
     AWAY = "away"
     LOCKED = "locked"
@@ -98,7 +98,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class StatementFailed(AiProjectError):
-    """The database refused a statement for a reason of ours: a bug, or a schema that was not upgraded.
+    """The database rejected a statement: a bug, or a schema that was not upgraded.
 
     Args:
         detail: the driver's class and code, and its message where that cannot hold values of rows.
@@ -179,7 +179,7 @@ _SQLITE_UNAVAILABLE = {
 
 def raise_translated(context: ExceptionContext) -> None:
     if context.is_pre_ping:
-        return  # the pool sees to that itself, by a new connection
+        return  # the pool handles it by opening a new connection
     error = context.original_exception
     if isinstance(error, AiProjectError) or not isinstance(error, Exception):
         return
@@ -188,17 +188,17 @@ def raise_translated(context: ExceptionContext) -> None:
         raise Unavailable(f"database connection lost: {type(error).__name__}")
     if not isinstance(context.sqlalchemy_exception, DBAPIError):
         return  # a mistake in our own use of SQLAlchemy, or an exception of the body
-    # What we have no word for goes on as SQLAlchemy's exception: its own reflection catches some of those (MySQL: no
-    # such table). `_checked_out` makes a StatementFailed of what leaves the block.
+    # An error without a translation stays SQLAlchemy's exception, because its reflection catches some of them (MySQL:
+    # no such table). `engine._checked_out` makes a StatementFailed of those that leave the block.
     if translated := _translate(error, context.dialect.name, is_disconnect=context.is_disconnect):
         raise translated
 
 
 def translate_driver_error(error: Exception, dialect: Dialect, statement: str | None = None) -> AiProjectError:
-    """The house's word for what a driver raised by itself, without SQLAlchemy around it.
+    """Translate an error of a driver that is used without SQLAlchemy.
 
     Args:
-        statement: what it was asked to do.
+        statement: the SQL that it was executing.
     """
     # asyncpg and asyncmy let the socket's own errors and time-outs through.
     if isinstance(error, OSError | EOFError):
@@ -207,7 +207,7 @@ def translate_driver_error(error: Exception, dialect: Dialect, statement: str | 
 
 
 def _translate(error: Exception, dialect: str, *, is_disconnect: bool) -> AiProjectError | None:
-    """The house's word for a driver's error, where it has one."""
+    """Translate a driver's error; ``None``: there is no translation."""
     translated: AiProjectError | None
     match dialect:
         case "mysql" | "mariadb":
@@ -270,7 +270,7 @@ def _translate_postgresql(error: Exception) -> AiProjectError | None:
 
 
 def _is_primary_key(constraint: str) -> bool:
-    # PostgreSQL names them so by itself, and no table of ours names its own.
+    # PostgreSQL's default names; the schema names no primary key itself.
     return constraint.endswith("_pkey")
 
 
@@ -301,7 +301,7 @@ def _translate_sqlite(error: Exception) -> AiProjectError | None:
 
 
 def _unique_name(columns: str) -> str:
-    """SQLite tells the columns of a unique index, ``t.a, t.b``; the schema knows its name."""
+    """Return the name of a unique index by the columns that SQLite reports instead of it, ``t.a, t.b``."""
     pairs = [column.strip().rpartition(".") for column in columns.split(",")]
     table = schema.metadata.tables.get(pairs[0][0])
     if table is not None:

@@ -34,10 +34,10 @@ MAINTENANCE_SECONDS = 60
 
 
 def prepare_sqlite(path: Path) -> None:
-    """Make the file and its directory for our eyes only, and switch it to a write-ahead log, which the file remembers.
+    """Create the file and its directory, readable by this user only, and switch it to a write-ahead log for good.
 
-    The switch is made here and not at each connection, because it does not wait for its lock: two processes that
-    start together would get in each other's way.
+    The switch is made here and not at each connection, because it does not wait for its lock, and two processes that
+    start together would fail.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -63,7 +63,7 @@ def prepare_sqlite(path: Path) -> None:
 
 
 def file_identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from every other at this moment; ``None``: there is none."""
+    """Return what identifies a file at this moment; ``None``: it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -72,9 +72,9 @@ def file_identity(path: str) -> tuple[int, int] | None:
 
 
 def connect_sqlite(path: str) -> sqlite3.Connection:
-    """Open a database file without SQLAlchemy, as carefully as with it; whoever has it begins and commits.
+    """Open a database file without SQLAlchemy, with the same settings; the caller begins and commits transactions.
 
-    The connection may go from thread to thread, but only one may use it at a time.
+    The connection may be passed between threads, but only one may use it at a time.
     """
     _, arguments = connect_arguments(URL.create("sqlite", database=path))
     connection: sqlite3.Connection = sqlite3.connect(path, check_same_thread=False, **arguments)
@@ -91,16 +91,16 @@ def _sqlite_pragmas(*, is_maintenance: bool) -> tuple[str, ...]:
     return (
         f"busy_timeout = {MAINTENANCE_SECONDS * 1000 if is_maintenance else int(QUEUE_SECONDS * 1000)}",
         f"foreign_keys = {'OFF' if is_maintenance else 'ON'}",
-        # FULL syncs the log at each commit. NORMAL would be faster and as safe against corruption, but a power cut
-        # could take back commits that a client was told of, and a ledger must not. Group commit shares the cost.
+        # FULL syncs the log at each commit. NORMAL would be faster and as safe against corruption, but a power failure
+        # could undo commits that were already acknowledged, which a ledger must not. Group commit shares the cost.
         "synchronous = FULL",
-        # A table that takes another's name must leave views and references of other tables as they are written.
+        # Renaming a table must leave views and the references of other tables as they are written.
         f"legacy_alter_table = {'ON' if is_maintenance else 'OFF'}",
     )
 
 
 def install_sqlite_hooks(engine: AsyncEngine, *, is_maintenance: bool) -> None:
-    """Take transaction control from the sqlite3 module, which would begin none for reads and DDL, and a weak one for
+    """Control transactions instead of the sqlite3 module, which begins none for reads and DDL, and deferred ones for
     writes. Source: SQLAlchemy 2.1 documentation, SQLite dialect, "Enabling Non-Legacy SQLite Transactional Modes".
     """
     pragmas = _sqlite_pragmas(is_maintenance=is_maintenance)

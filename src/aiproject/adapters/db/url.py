@@ -56,7 +56,7 @@ def parse_database_url(text: str) -> URL:
     try:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
-        # Not chained: the parser's complaint quotes what it could not read.
+        # Not chained: the parser's message quotes the text that it could not read, and with it the password.
         raise Misconfigured(Detail.DATABASE_URL_MALFORMED) from None
     url = url.set(drivername=_DRIVERS[kind])
     dialect = url.get_backend_name()
