@@ -225,3 +225,16 @@ def test_a_loss_is_one_line_once_lines_can_be_written(monkeypatch: pytest.Monkey
     assert (told[-2]["count"], told[-2]["error"]) == (1100 + 2 - len(told), "No space left on device")
     assert told[-2]["since"].endswith("+00:00")
     assert log.log_trouble() is None
+
+
+@pytest.mark.parametrize("speaks_first", ["ours", "a library's"])
+def test_a_command_sets_logging_up_with_its_first_line(stderr: Told, speaks_first: str) -> None:
+    log.configure("warning", "json", is_lazy=True)
+    if speaks_first == "ours":
+        log.get_logger("cli").info("not at this level")
+        log.get_logger("cli").warning("seen")
+    else:
+        logging.getLogger("somebody").info("not at this level")
+        logging.getLogger("somebody").warning("seen")
+    (line,) = map(json.loads, stderr.getvalue().splitlines())
+    assert (line["event"], line["level"]) == ("seen", "warning")
