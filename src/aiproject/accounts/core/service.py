@@ -29,21 +29,21 @@ __all__ = ["Accounts", "GrantOpening", "Within"]
 log = get_logger("accounts")
 
 DRAWS = 5
-"""Numbers drawn for a new account at most; two accounts of one second draw the same one once in two million."""
+"""Attempts to draw an unused account number; two accounts of one second draw the same one once in two million."""
 
 MAX_UUID_LENGTH = 50
-"""Characters of a uuid; the width of the seed's column."""
+"""Characters of a uuid; the width of the legacy column."""
 
 GrantOpening = Callable[[Connection, int], Awaitable[None]]
-"""Gives a new account its quota: called with the transaction that opens it, and its number."""
+"""Gives a new account its quota: called with the connection of the transaction that opens it, and its number."""
 
 
 Within = Callable[[Connection], Awaitable[None]]
-"""What shall happen in the same transaction: the end of sessions, an entry of the audit log."""
+"""Further work of the same transaction: ending sessions, an entry of the audit log."""
 
 
 def new_uuid() -> str:
-    """Return 128 bits from the system's generator in hex: the value is the account's credential."""
+    """Return 128 random bits in hexadecimal; the value is the account's credential for existing apps."""
     return secrets.token_hex(16)
 
 
@@ -132,7 +132,7 @@ class Accounts(AccountDirectory):
 
         Args:
             grant_opening: gives it another quota.
-            origin: who opens it for somebody else: an entry of the audit log.
+            origin: the administrator who opens it, for an entry of the audit log; ``None``: its owner does.
             address: of the caller, which waits for its turn at a password's hash; ``None``: as in `PasswordService`.
 
         Raises:
@@ -161,7 +161,7 @@ class Accounts(AccountDirectory):
                     raise NameTaken from None
                 if draw == DRAWS:
                     raise
-                # The number of another account: drawn again.
+                # Another account has the number: another one is drawn.
         account = await self.named(new.username)
         log.info("account opened", account=account.account_id)
         return account
@@ -169,8 +169,8 @@ class Accounts(AccountDirectory):
     async def login(self, username: str, password: str, *, address: str | None = None) -> Account:
         """Return the account that the password opens.
 
-        An unknown name costs the same work as a wrong password. A password in an older form (the seed's MD5, plain, or
-        argon2 with other parameters) is replaced by its hash of today here.
+        An unknown name costs the same work as a wrong password. A password that is stored in an older form (the legacy
+        MD5, plain text, or argon2 with other parameters) is replaced by a hash in today's form.
 
         Args:
             address: of the caller; ``None`` counts failures by the name alone.
@@ -198,7 +198,7 @@ class Accounts(AccountDirectory):
         address: str | None = None,
         within: Within | None = None,
     ) -> Account:
-        """Change a password as its owner does, who must know the current one.
+        """Change a password on behalf of its owner, who must know the current one.
 
         Args:
             sign_out_everywhere: give the account another uuid as well, so that every app has to log in again.
@@ -224,11 +224,11 @@ class Accounts(AccountDirectory):
     async def set_password(
         self, account: Account, new: str, *, sign_out_everywhere: bool = False, within: Within | None = None
     ) -> Account:
-        """Give an account another password, as an administrator or a mail's token does; its lock ends.
+        """Set a password on behalf of an administrator or by the token of an e-mail; unlocks the account.
 
         Args:
             sign_out_everywhere: give it another uuid as well. Not by default: existing apps keep the uuid on disk, and
-                an administrator who helps with a forgotten password does not mean to lock them out.
+                an administrator who helps with a forgotten password does not intend to sign them out.
             within: done in the same transaction.
 
         Returns:
@@ -279,10 +279,10 @@ class Accounts(AccountDirectory):
         return changed
 
     async def rotate_uuid(self, account: Account, *, origin: AuditContext | None = None) -> str:
-        """Give an account another uuid and return it: every app that keeps the old one has to log in again.
+        """Replace an account's uuid and return the new one: every app that stored the old one has to log in again.
 
         Args:
-            origin: whose act it is, for the audit log; ``None``: its owner's.
+            origin: the actor, for the audit log; ``None``: the owner.
 
         Raises:
             AccountUnknown: it is gone.
@@ -293,18 +293,18 @@ class Accounts(AccountDirectory):
         return uuid
 
     async def unlock(self, username: str) -> bool:
-        """Forget the failed logins of a name, whether anybody has it or not; say whether there were any."""
+        """Delete the failed logins of a name, whether it exists or not; return whether there were any."""
         key = await self._directory.stored_key(username) if is_askable(username) else None
         return await self._login_throttle.unlock(ThrottleScope.LOGIN, username, stored_key=key)
 
     async def unlock_account(self, account: Account) -> None:
-        """Forget the failed logins of an account, under the name that it has in ``account``."""
+        """Delete the failed logins of an account, under the name that it has in ``account``."""
         await self._login_throttle.unlock(ThrottleScope.LOGIN, account.username, stored_key=account.name_key)
 
     async def identify(self, uuid: str, usernames: Sequence[str], *, address: str | None = None) -> Account:
         """Return the account to which a uuid and one of the spellings of a name belong.
 
-        A right pair costs one query and is never refused for somebody else's guesses; a wrong one is counted.
+        A correct pair costs one query and is never refused because of others' guesses; a wrong one is counted.
 
         Args:
             usernames: how the name may be read (a header can be raw UTF-8 or percent-encoded), at most a few.
@@ -322,14 +322,14 @@ class Accounts(AccountDirectory):
         async with self._database.connect() as connection:
             found = await store.by_name_keys(connection, keys)
         for account, _ in found:
-            # Looked up by the name and compared here, so that the time tells nothing about the uuid.
+            # Looked up by name and compared here in constant time, so that timing reveals nothing about the uuid.
             if hmac.compare_digest(account.uuid.encode(), uuid.encode("utf-8", "replace")) and not account.is_disabled:
                 return account
         await self._login_throttle.wrong_guess(ThrottleScope.UUID, name=keys[0], address=address)
         raise AccountUnknown
 
     async def identify_by_uuid(self, uuid: str, *, address: str | None = None) -> Account:
-        """Return the account of a uuid, for the one old call that sends no name along.
+        """Return the account of a uuid, for the one legacy request that sends no name.
 
         Raises:
             AccountUnknown: there is none, or it is disabled.
@@ -340,7 +340,7 @@ class Accounts(AccountDirectory):
             raise AccountUnknown
         async with self._database.connect() as connection:
             account = await store.by_uuid(connection, uuid)
-        # Compared here once more: a database may take for the same what differs in case or in blanks at the end.
+        # Compared again: a database may consider values equal that differ in case or in trailing blanks.
         if account is None or account.is_disabled or not hmac.compare_digest(account.uuid.encode(), uuid.encode()):
             await self._login_throttle.wrong_guess(ThrottleScope.UUID, name=None, address=address)
             raise AccountUnknown
@@ -350,7 +350,7 @@ class Accounts(AccountDirectory):
         """Disable an account (login and calls are refused from then on) or enable it again.
 
         Args:
-            origin: whose act it is: an entry of the audit log.
+            origin: the actor, for an entry of the audit log; ``None``: no entry.
 
         Raises:
             AccountUnknown: there is none of this name.
@@ -410,7 +410,7 @@ async def _rotate(connection: Connection, account: Account, uuid: str, origin: A
 
 
 async def _record_uuid(connection: Connection, account: Account, uuid: str, origin: AuditContext) -> None:
-    """Append to the audit log that an account has another uuid: its fingerprint tells one that was swapped by hand."""
+    """Record in the audit log that an account has a new uuid; its fingerprint reveals one that was changed by hand."""
     after: dict[str, Fact] = {
         "account": account.account_id,
         "uuid": CHANGED,

@@ -1,8 +1,8 @@
 """Browser sessions: opened by a login, recognised by a cookie, ended by their owner, by time, or with the password.
 
-A token is 256 random bits; the database knows its SHA-256 only. A session is dead, whatever its row says, as soon as
-its account is disabled or its password was changed after it began: so nobody who sets a password has to know of
-sessions.
+A token is 256 random bits; the database stores its SHA-256 only. A session is invalid, whatever its row says, as soon
+as its account is disabled or the password was changed after it was opened. So code that sets a password does not need
+to know about sessions.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["OpenSession", "Session", "Sessions"]
 log = get_logger("accounts")
 
 MAX_SESSIONS = 50
-"""Sessions of an account; a login beyond that ends the one that was used least recently."""
+"""Sessions of an account at most; a further login ends the least recently used one."""
 
 SEEN_EVERY = timedelta(minutes=1)
-"""How often the use of a session is written down at most."""
+"""The use of a session is recorded at most once in this time, so that a page of requests causes one write."""
 
 TOKEN_FORM = re.compile(r"[0-9A-Za-z_-]{43}", re.ASCII)
-"""32 random bytes in URL-safe base64; what looks different is not worth asking the database for."""
+"""32 random bytes in URL-safe base64; anything else is rejected without a query."""
 
 MAX_USER_AGENT = 200
 MAX_ADDRESS = 64
-"""Characters, the widths of the columns."""
+"""Characters; the widths of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Session:
     """A browser session as its owner sees it.
 
     Attributes:
-        session_id: its public name, no secret.
+        session_id: its public identifier; not a secret.
         seen_at: when it was used last, to the minute.
-        expires_at: its absolute end.
-        address: from where it was opened.
-        user_agent: what the browser said of itself then.
+        expires_at: its end at the latest.
+        address: of the client that opened it.
+        user_agent: of the browser that opened it.
     """
 
     session_id: str
@@ -62,7 +62,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OpenSession:
-    """A session and its token, which is told this once."""
+    """A session and its token, which is not stored and cannot be shown again."""
 
     session: Session
     token: str
@@ -93,7 +93,7 @@ class Sessions:
         self._clock = clock
 
     def now(self) -> datetime:
-        """Return the moment to give to `open` later: ask before the password is looked at."""
+        """Return the time to pass to `open` later; call it before the password is verified."""
         return self._clock()
 
     async def open(
@@ -106,15 +106,15 @@ class Sessions:
         replaced: str | None = None,
         ends_others: bool = False,
     ) -> OpenSession:
-        """Open a session for whoever has just shown the account's password.
+        """Open a session for a caller that has just shown the account's password.
 
         Args:
-            checked_at: a moment before the password was looked at.
+            checked_at: a time before the password was verified.
             replaced: the token of a session that this one takes the place of.
             ends_others: end all other sessions of the account.
 
         Raises:
-            LoginFailed: the password was changed, or the account disabled, after it was looked at.
+            LoginFailed: the password was changed, or the account disabled, since ``checked_at``.
         """
         token, session_id = secrets.token_urlsafe(32), secrets.token_hex(8)
         shown = "".join(character for character in user_agent if character.isprintable())[:MAX_USER_AGENT]
@@ -152,7 +152,7 @@ class Sessions:
         return max(self._clock(), changed_at or checked_at)
 
     async def recognise(self, token: str) -> tuple[Account, Session]:
-        """Return whose session the token is, and note its use.
+        """Return the account and the session of a token, and record its use.
 
         Raises:
             NotSignedIn: there is none, it is over, or its account may not be used.
@@ -201,7 +201,7 @@ class Sessions:
     def _is_live(self, session: Session, now: datetime, password_changed_at: datetime | None) -> bool:
         return (
             now < session.expires_at
-            # A setting that was shortened counts for sessions that are open, too.
+            # A lifetime that was shortened in the settings applies to open sessions, too.
             and now < session.created_at + self._lifetime
             and now < session.seen_at + self._idle
             and (password_changed_at is None or session.created_at >= password_changed_at)
