@@ -17,6 +17,8 @@ JSON unless stated otherwise. A successful answer has `code` 0; a refusal has on
 operation, with its HTTP status, and the message in `msg`, see [Errors and codes](errors.md). Faults of HTTP itself and
 of the server (408, 413, 415, 500, 503) can occur everywhere and are not listed.
 
+OpenAI's addresses (`/v1/chat/completions`, `/v1/models`) succeed and fail in OpenAI's form instead.
+
 The server shows the same description at `/docs`, where calls can be tried, and as OpenAPI at `/openapi.json`. What
 each credential may do is explained in [Accounts](../explanation/accounts.md), the framing of streams in
 [The relay and streams](../explanation/relay.md#framing).

@@ -63,6 +63,8 @@ A failed call of the legacy API and of `/v1` is answered with a JSON object `{"c
 the number 0 only for success. `msg` is a sentence for the user: Chinese on the legacy addresses, and by
 `Accept-Language` under `/v1` (Chinese if the header names neither language).
 
+OpenAI's addresses (`/v1/chat/completions`, `/v1/models`) succeed and fail in OpenAI's form instead.
+
 Refusals that belong to the legacy contract, and failures of the platform, have HTTP status 200, because the existing
 apps read `code` only then. Faults of HTTP itself keep their status.
 """
