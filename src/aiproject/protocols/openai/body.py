@@ -17,6 +17,7 @@ __all__ = [
     "AnswerFormat",
     "ChatCompletion",
     "CompletionMessage",
+    "FunctionTool",
     "ImageContent",
     "NamedToolChoice",
     "RefusalContent",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from aiproject.protocols.openai.body import (
     AnswerFormat,
     ChatCompletion,
     CompletionMessage,
+    FunctionTool,
     ImageContent,
     NamedToolChoice,
     RefusalContent,
@@ -43,6 +44,13 @@ __all__ = ["read_chat_completion", "to_chat"]
 
 MAX_MESSAGES: Final = 2000
 """Messages of a dialog; a bound on the work, far over what a context holds."""
+
+MAX_VALUES: Final = 300_000
+"""Commas and opening brackets of a body, which bound the values in it: 32 MB of empty objects would take 740 MB and
+hold up the event loop for seconds. Texts count with theirs, at about one for each token at most."""
+
+MAX_DEPTH: Final = 100
+"""Levels of a JSON schema. A provider that encodes it has less of the interpreter's stack left than its reader had."""
 
 NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
     {
@@ -75,8 +83,12 @@ def read_chat_completion(body: bytes) -> ChatCompletion:
     """Read a body.
 
     Raises:
-        InvalidInput: it is not JSON, or not of the declared shape; its parameter ``field`` says where.
+        InvalidInput: it is not JSON, has too many values, or is not of the declared shape; its parameter ``field`` says
+            where.
     """
+    # Counted before they become objects, and before the caller's rate limits, which need the request's estimate.
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise InvalidInput(Detail.FIELD_TOO_MANY_ITEMS, field="body")
     try:
         completion = _decode(body)
     except msgspec.ValidationError as error:
@@ -132,9 +144,7 @@ def to_chat(body: ChatCompletion, default_tokens: int, max_tokens: int) -> ChatR
         body.temperature,
         model=body.model,
         top_p=None if body.top_p == 1 else body.top_p,
-        tools=tuple(
-            Tool(tool.function.name, tool.function.description, tool.function.parameters) for tool in body.tools or ()
-        ),
+        tools=tuple(_read_tool(tool, f"tools[{index}]") for index, tool in enumerate(body.tools or ())),
         tool_choice=_read_choice(body.tool_choice),
         response_format=_read_format(body.response_format),
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
@@ -190,6 +200,29 @@ def _read_part(part: TextContent | ImageContent | RefusalContent, place: str) ->
     return PicturePart(data, start[1].lower())
 
 
+def _read_tool(tool: FunctionTool, place: str) -> Tool:
+    function = tool.function
+    _check_depth(function.parameters, f"{place}.function.parameters")
+    return Tool(function.name, function.description, function.parameters)
+
+
+def _check_depth(value: object, place: str) -> None:
+    if _is_deep(value, MAX_DEPTH):
+        raise InvalidInput(Detail.FIELD_OUT_OF_BOUNDS, field=place)
+
+
+def _is_deep(value: object, levels: int) -> bool:
+    """Return whether containers are nested in each other more than ``levels`` times."""
+    inner: Iterable[object]
+    if isinstance(value, dict):
+        inner = value.values()
+    elif isinstance(value, list):
+        inner = value
+    else:
+        return False
+    return not levels or any(_is_deep(each, levels - 1) for each in inner)
+
+
 def _read_choice(choice: ToolMode | NamedToolChoice | None) -> ToolChoice:
     if choice is None:
         return ToolChoice()
@@ -203,4 +236,5 @@ def _read_format(given: AnswerFormat | None) -> ResponseFormat:
         return ResponseFormat("json")
     if given.json_schema is None:
         raise InvalidInput(Detail.FIELD_MISSING, field="response_format.json_schema")
+    _check_depth(given.json_schema.schema, "response_format.json_schema.schema")
     return ResponseFormat("json_schema", given.json_schema.schema)

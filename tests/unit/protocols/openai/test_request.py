@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiproject.codes import Detail
 from aiproject.errors import InvalidInput
 from aiproject.protocols.chat import ChatMessage, ChatRequest, PicturePart, TextPart, Tool, ToolCall, ToolChoice
 from aiproject.protocols.openai.body import ChatCompletion
-from aiproject.protocols.openai.request import NEUTRAL, read_chat_completion, to_chat
+from aiproject.protocols.openai.request import MAX_DEPTH, MAX_VALUES, NEUTRAL, read_chat_completion, to_chat
 
 USER = {"role": "user", "content": "hello"}
 PNG = b"\x89PNG\r\n"
@@ -153,3 +155,52 @@ JSON = st.recursive(
 def test_any_object_is_read_or_refused(fields: dict[str, Any]) -> None:
     with suppress(InvalidInput):
         to_chat(read_chat_completion(msgspec.json.encode({"model": "m", "messages": [USER], **fields})), 1, 1)
+
+
+class TestBounds:
+    """A body of 32 MB takes a bounded time and memory, whatever it consists of."""
+
+    @pytest.mark.parametrize(
+        "member",
+        [
+            b'"tools":[{"function":{"name":"f","parameters":{"x":[%b]}}}]' % b",".join([b"{}"] * MAX_VALUES),
+            b'"tools":[%b]' % b",".join([b'{"function":{"name":""}}'] * (MAX_VALUES // 2)),
+            b'"functions":[%b]' % b",".join([b"[[[[]]]]"] * (MAX_VALUES // 4)),
+            b'"logit_bias":{%b}' % b",".join(b'"%d":0' % number for number in range(MAX_VALUES)),
+        ],
+        ids=["schema", "tools", "lists", "members"],
+    )
+    def test_too_many_values_are_refused_before_they_are_objects(self, member: bytes) -> None:
+        body = b'{"model":"spark","messages":[{"role":"user","content":"hello"}],%b}' % member
+        tracemalloc.start()
+        try:
+            with pytest.raises(InvalidInput) as caught:
+                read_chat_completion(body)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert caught.value.detail is Detail.FIELD_TOO_MANY_ITEMS
+        assert peak < 1024 * 1024
+
+    def test_a_large_picture_and_a_long_text_are_none(self) -> None:
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "AAAA" * 1024 * 1024}}
+        text = {"type": "text", "text": "a, b[0] " * (MAX_VALUES // 4)}
+        (message,) = read(messages=[{"role": "user", "content": [text, picture]}]).messages
+        assert len(message.content) == 2
+
+    @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"x":', "}")])
+    def test_a_schema_can_be_encoded_deeper_in_the_stack_or_is_refused(self, opening: str, closing: str) -> None:
+        for levels in (MAX_DEPTH - 1, MAX_DEPTH, 500):
+            schema = {"x": msgspec.json.decode(opening * levels + "1" + closing * levels)}
+            tools = [{"function": {"name": "f", "parameters": schema}}]
+            form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+            if levels < MAX_DEPTH:
+                request = read(tools=tools, response_format=form)
+                assert encoded_deeper(request, 300)
+            else:
+                assert refused(tools=tools) == "tools[0].function.parameters"
+                assert refused(response_format=form) == "response_format.json_schema.schema"
+
+
+def encoded_deeper(value: object, frames: int) -> bytes:
+    return encoded_deeper(value, frames - 1) if frames else msgspec.json.encode(value)
