@@ -1,11 +1,12 @@
-"""Transactions that are many and all alike, on one connection of their own and without SQLAlchemy in between.
+"""Run frequent, uniform transactions directly on one connection of the database driver, without SQLAlchemy.
 
-SQLAlchemy is right for everything that happens once in a call. The ledger commits some thousand times a second at most,
-each time with the same few statements, and there it would cost more than all the rest: two milliseconds of CPU a
-transaction, most of it for greenlets and, on SQLite, for a change of threads at each step of each statement.
+SQLAlchemy is appropriate for everything that happens once in a call. The ledger commits up to about a thousand times a
+second, always with the same few statements. There SQLAlchemy would cost more than everything else: two milliseconds of
+CPU for each transaction, most of it for greenlets and, on SQLite, for a thread switch at each step of each statement.
 
 A transaction is given as `Steps`: a generator that yields statements, is sent their rows, and returns a result. It
-knows no I/O, so the same one runs in SQLite's thread, on a driver's connection or on SQLAlchemy's (see `take_steps`).
+performs no I/O, so the same generator runs in SQLite's thread, on a driver's connection, or on an SQLAlchemy connection
+(see `take_steps`).
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ from aiproject.errors import AiProjectError, Unavailable
 __all__ = ["Rows", "Statement", "Steps", "Writer", "open_writer", "take_steps"]
 
 TRANSACTION_SECONDS = 15.0
-"""A transaction that has not ended by then hangs on a dead connection. Longer than SQLite's wait for another process
-that writes, so that "busy" is told from "away"."""
+"""Seconds after which a transaction is considered stuck on a dead connection.
+
+This is longer than SQLite waits for another process that writes, so that a busy database is distinguished from an
+unavailable one.
+"""
 
 GOODBYE_SECONDS = 2.0
-"""For the last words on a connection: a rollback, or the goodbye."""
+"""Seconds for the last command on a connection: a rollback, or an orderly close."""
 
 T = TypeVar("T")
 
@@ -65,7 +69,7 @@ Steps = Generator[Statement, Rows, T]
 
 
 async def take_steps(connection: AsyncConnection, steps: Steps[T]) -> T:
-    """Take the steps within a transaction of SQLAlchemy's, which the caller commits."""
+    """Run the steps within an SQLAlchemy transaction, which the caller commits."""
     try:
         statement = next(steps)
         while True:
@@ -77,30 +81,33 @@ async def take_steps(connection: AsyncConnection, steps: Steps[T]) -> T:
 
 
 class Writer(ABC):
-    """Makes transactions, one after the other. Opens its connection when first wanted, and again when it was lost."""
+    """Run transactions one after the other.
+
+    The writer opens its connection when it is first needed, and again after the connection was lost.
+    """
 
     @abstractmethod
     async def run(self, make: Callable[[], Steps[T]]) -> T:
-        """Take the steps that ``make`` returns in a transaction, and commit it.
+        """Run the steps that ``make`` returns in a transaction, and commit it.
 
         Args:
-            make: called once, when the transaction has begun.
+            make: called once, after the transaction has begun.
 
         Raises:
-            TransientConflict: another transaction was in the way; nothing was written.
-            CommitInDoubt: the connection was lost while committing.
-            Unavailable: no connection, or it was lost; nothing was written.
+            TransientConflict: another transaction conflicts with this one; nothing was written.
+            CommitInDoubt: the connection was lost while committing, so it is unknown whether the data were written.
+            Unavailable: there is no connection, or it was lost; nothing was written.
             AiProjectError: another error of `aiproject.adapters.db.errors`; nothing was written.
-            Exception: what the steps raised; nothing was written.
+            Exception: the steps raised it; nothing was written.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Close the connection. It opens again if wanted."""
+        """Close the connection. The next transaction opens a new one."""
 
 
 def open_writer(database: Database) -> Writer:
-    """Return a writer to the database, which closes it at its own end; nothing is connected yet."""
+    """Return a writer for the database. It connects with its first transaction, and `Database` closes it."""
     writer: Writer
     match database.dialect:
         case "sqlite":
@@ -120,9 +127,10 @@ _Job = tuple[asyncio.Future[Any], Callable[[], Any]]
 
 
 class _Thread:
-    """A thread that does one job after the other, and tells the loop. An executor's would cost as much as the job.
+    """A thread that runs one job after the other and reports the results to the event loop.
 
-    It ends with the process, whatever it does then; the database file is as safe from that as from a power cut.
+    It replaces an executor, whose overhead would be as large as the job itself. The thread is a daemon and ends with
+    the process, even in the middle of a job: SQLite protects the database file from that as it does from a power cut.
     """
 
     def __init__(self) -> None:
@@ -130,13 +138,16 @@ class _Thread:
         threading.Thread(target=_do_jobs, args=(self._jobs,), name="writer", daemon=True).start()
 
     def do(self, job: Callable[[], T]) -> asyncio.Future[T]:
-        """Return a future of what the job returns or raises; cancelled before its turn has come, it is not done."""
+        """Return a future of what the job returns or raises.
+
+        A job whose future is cancelled before the job has started is skipped.
+        """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((done, job))
         return done
 
     def end(self) -> None:
-        """End when everything is done."""
+        """End the thread once all queued jobs have run."""
         self._jobs.put(None)
 
 
@@ -145,23 +156,27 @@ def _do_jobs(jobs: queue.SimpleQueue[_Job | None]) -> None:
         done, job = entry
         if not done.cancelled():
             _do_job(done, job)
-        del entry, done, job  # else they lived on until the next
+        # Otherwise these names would keep the last job and its result alive until the next job arrives.
+        del entry, done, job
 
 
 def _do_job(done: asyncio.Future[Any], job: Callable[[], Any]) -> None:
     result, error = None, None
     try:
         result = job()
-    except BaseException as raised:  # noqa: BLE001 - it belongs to whoever waits
+    except BaseException as raised:  # noqa: BLE001 - it is raised again in the task that waits
         error = raised
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+    # The loop raises RuntimeError once it is closed; then no task waits for the result any more.
+    with contextlib.suppress(RuntimeError):
+        # Futures are not thread-safe: only the loop's own thread may set their result.
         done.get_loop().call_soon_threadsafe(_tell, done, result, error)
-    del result, error  # an error's traceback holds this frame
+    # An error's traceback refers to this frame; without this, both would form a reference cycle.
+    del result, error
 
 
 def _tell(done: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
     if done.done():
-        return  # cancelled meanwhile
+        return  # the waiting task was cancelled while the job ran
     if error is None:
         done.set_result(result)
     else:
@@ -169,7 +184,7 @@ def _tell(done: asyncio.Future[Any], result: object, error: BaseException | None
 
 
 class _SqliteWriter(Writer):
-    """A whole transaction in one go, in a thread of its own: the loop changes threads twice and not sixty times."""
+    """Run a whole transaction as one job in a dedicated thread, with two thread switches instead of sixty."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -183,7 +198,8 @@ class _SqliteWriter(Writer):
                     self._thread = _Thread()
                 return await self._thread.do(partial(self._transact, make))
         except TimeoutError:
-            # The thread goes on, and may still commit. What it does next comes after that, so looking then is enough.
+            # The thread cannot be interrupted and may still commit. It runs its jobs in order, so the next transaction
+            # sees the final state, and a caller that checks there learns whether this one was committed.
             raise CommitInDoubt(f"the disk did not answer within {TRANSACTION_SECONDS:g} s") from None
 
     async def close(self) -> None:
@@ -196,6 +212,8 @@ class _SqliteWriter(Writer):
 
     def _transact(self, make: Callable[[], Steps[T]]) -> T:
         self._database.check_file()
+        # IMMEDIATE takes the write lock at the beginning. A deferred transaction that reads first and writes later
+        # fails with "busy" if another process has written in between, without waiting for that process.
         sql = "BEGIN IMMEDIATE"
         try:
             connection = self._connection
@@ -218,12 +236,15 @@ class _SqliteWriter(Writer):
                 return end.value  # type: ignore[no-any-return]
         except sqlite3.Error as error:
             word = translate_driver_error(error, "sqlite", sql)
+            # After a conflict the connection is still usable. After any other failure to reach the database, the next
+            # transaction opens a new one.
             if isinstance(word, Unavailable) and not isinstance(word, TransientConflict):
                 self._disconnect()
                 if sql == "COMMIT":
                     word = CommitInDoubt(f"the commit failed: {word.detail}")
-            raise word from None  # the driver's text quotes values
+            raise word from None  # the driver's message quotes values, which must not reach a log
         finally:
+            # Also reached when the steps themselves raise an error or the commit reports a conflict.
             if self._connection is not None and self._connection.in_transaction:
                 self._connection.rollback()
 
@@ -257,6 +278,7 @@ class _ServerWriter(Writer):
                     await self._execute("COMMIT")
                     return end.value  # type: ignore[no-any-return]
         except TimeoutError:
+            # A timeout that the steps raised themselves, or one of an outer block, is not ours to translate.
             if not limit.expired():
                 raise
             kind = CommitInDoubt if is_committing else Unavailable
@@ -266,7 +288,7 @@ class _ServerWriter(Writer):
                 raise CommitInDoubt(f"connection lost while committing: {error.detail}") from None
             raise
         except StatementFailed as error:
-            if is_committing:  # with a word that we do not know, so we do not know what it did
+            if is_committing:  # the error is not one that we know, so it does not show whether the commit took effect
                 raise CommitInDoubt(f"the commit failed: {error.detail}") from None
             raise
 
@@ -279,8 +301,9 @@ class _ServerWriter(Writer):
             self._cut(connection)
 
     async def _begun(self) -> None:
-        """Begin, on a new connection if the server has closed the old one while nobody looked."""
+        """Begin a transaction, on a new connection if the server has closed the old one since its last use."""
         if self._connection is not None:
+            # BEGIN itself shows whether an idle connection still works, so no extra ping is sent.
             try:
                 await self._execute(self._begin)
             except Unavailable:
@@ -291,16 +314,17 @@ class _ServerWriter(Writer):
             self._connection = await self._connect()
         except AiProjectError:
             raise
-        except Exception as error:  # noqa: BLE001 - drivers have many, the table knows them
+        except Exception as error:  # noqa: BLE001 - drivers raise many types, which the function below translates
             raise translate_driver_error(error, self._database.dialect) from None
         await self._execute(self._begin)
 
     @contextlib.asynccontextmanager
     async def _cleared_up(self) -> AsyncIterator[None]:
-        """Leave no half transaction behind: roll it back where the connection is fit for that, else cut it."""
+        """Leave no unfinished transaction behind: roll it back if the connection is usable, otherwise drop it."""
         try:
             yield
         except (TransientConflict, ConstraintViolation):
+            # The server has reported these errors in an orderly answer, so the connection can be used again.
             try:
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await self._execute("ROLLBACK")
@@ -308,28 +332,36 @@ class _ServerWriter(Writer):
                 self._drop()
             raise
         except BaseException:
+            # A cancelled or timed-out command may still be running, and its answer would be taken for that of the
+            # next one. The server rolls back when the connection is closed.
             self._drop()
             raise
 
     async def _execute(self, sql: str, parameters: Sequence[Any] | None = None) -> Rows:
-        """Args: parameters: ``None`` for words about the transaction itself."""
+        """Execute one statement and return its rows.
+
+        Args:
+            sql: in the driver's syntax.
+            parameters: ``None`` for a command that controls the transaction, such as ``COMMIT``.
+        """
         try:
             if parameters is None:
                 await self._command(sql)
                 return ()
             return await self._ask(sql, parameters)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - drivers raise many types, which the next line translates
             word = translate_driver_error(error, self._database.dialect, sql)
+            # A driver may report a lost connection as an error of the statement.
             if isinstance(word, StatementFailed) and self._is_closed():
                 word = Unavailable(f"database connection lost: {type(error).__name__}")
-            raise word from None  # the driver's text quotes values
+            raise word from None  # the driver's message quotes values, which must not reach a log
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._cut(connection)
 
-    # -- to be said by each driver --
+    # -- implemented for each driver --
 
     _begin: str
 
@@ -356,11 +388,12 @@ class _MySQLWriter(_ServerWriter):
     _begin = "BEGIN"
 
     async def _connect(self) -> Any:
-        import asyncmy  # here, so that a process loads the driver of its database only
+        import asyncmy  # imported here, so that a process loads only the driver of its own database
 
         connection = await asyncmy.connect(**self._database.driver_arguments())
         try:
-            # As for every connection of ours, see `aiproject.adapters.db.engine`.
+            # All connections of AiProject use this level: MySQL's default, REPEATABLE READ, locks gaps and reads old
+            # snapshots (see `aiproject.adapters.db.engine`).
             cursor = connection.cursor()
             await cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         except BaseException:
@@ -390,12 +423,12 @@ class _PostgreSQLWriter(_ServerWriter):
     _begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
     async def _connect(self) -> Any:
-        import asyncpg  # here, so that a process loads the driver of its database only
+        import asyncpg  # imported here, so that a process loads only the driver of its own database
 
         connection = await asyncpg.connect(**self._database.driver_arguments())
         try:
-            # Rows are found by their keys. A plan is kept while its table grows from nothing, and one that read it as a
-            # whole would soon be slow, until the statistics are gathered a minute later.
+            # All statements find rows by their keys. PostgreSQL keeps a plan while the table grows from empty; a plan
+            # that scans the whole table would soon be slow, until the statistics are gathered a minute later.
             await connection.execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
         except BaseException:
             connection.terminate()

@@ -1,7 +1,12 @@
-"""The gate that requests pass: how many in a minute, how many at once, for any number of limits in one step.
+"""Rate limits for requests: how many in a minute and how many at once, for any number of limits in one step.
 
-`MemoryRateLimiter` counts in this process, `aiproject.adapters.http.redis_rate_limiter.RedisGate` in a Redis that nodes
-and workers share. Either admits a request under all of its limits or counts it under none.
+`MemoryRateLimiter` counts in this process; `aiproject.adapters.http.redis_rate_limiter.RedisRateLimiter` counts in a
+Redis that nodes and workers share. Both admit a request under all of its limits or count it under none, so that a
+refused request takes nothing from the limits that would have admitted it.
+
+The algorithm is a *sliding window counter* (see `aiproject.protocols.rate_limits`): it keeps two numbers for each
+subject, where a sliding log would keep every event, and it does not admit twice the limit within one minute, as a token
+bucket does with a full bucket and its refill.
 """
 
 from __future__ import annotations
@@ -29,20 +34,21 @@ __all__ = ["SEAT_RETRY_SECONDS", "Admission", "LimitRequest", "MemoryRateLimiter
 POLICY_FIELD, STANDING_FIELD = b"ratelimit-policy", b"ratelimit"
 
 SEAT_RETRY_SECONDS = 1
-"""What a caller is told who has too many calls at once: one may end at any moment."""
+"""``Retry-After`` of a caller that has too many calls at once: one of them may end at any moment."""
 
 
 class LimitRequest(NamedTuple):
-    """What a request asks of one limit.
+    """The part of one limit that a request asks for.
 
     Attributes:
         policy: the limit's name, as callers read it.
-        subject: whom it counts.
-        limit: in a minute, or at once.
-        cost: how much of it the request takes; more than the limit counts as all of it.
-        is_concurrent: it limits requests at once; the cost is one.
-        guards_money: it is the only bound on what somebody spends, so that it is refused rather than not counted.
-        is_told: the standard header fields have a unit for it.
+        subject: the account, key or address whose requests are counted.
+        limit: requests (or units of cost) in a minute, or requests at once.
+        cost: how much of the limit the request takes; a cost above the limit counts as the whole limit.
+        is_concurrent: whether it limits requests at once; the cost is then one.
+        guards_money: whether it is the only bound on what a caller can spend. Such a request is refused when it cannot
+            be counted.
+        is_reported: whether the limit appears in the standard header fields, which have no unit for some limits.
     """
 
     policy: str
@@ -58,7 +64,8 @@ class OverLimit(TooManyRequests):
     """A limit is reached; the request was counted under none.
 
     Args:
-        standing: under the limit that takes longest.
+        limit_status: the status under the limit with the longest waiting time.
+        retry_after: seconds until the request can be admitted.
     """
 
     def __init__(self, limit_status: LimitStatus, retry_after: int) -> None:
@@ -67,21 +74,21 @@ class OverLimit(TooManyRequests):
 
 
 class Admission(ABC):
-    """A request that was let in. `leave` must be called at its end if it was let in under a limit at once.
+    """An admitted request. Under a limit on concurrent requests, `leave` must be called at the request's end.
 
     Attributes:
-        standings: where its caller stands now, in the order of the demands.
+        limit_statuses: the caller's status after this request, in the order of the limit requests.
     """
 
     limit_statuses: Sequence[LimitStatus]
 
     @abstractmethod
     def correct(self, policy: str, cost: int) -> None:
-        """Count ``cost`` for this request under a limit instead of what was demanded."""
+        """Count ``cost`` for this request under a limit, in place of the cost that was requested."""
 
     @abstractmethod
     def leave(self) -> None:
-        """Give back the places that it took; a second time does nothing."""
+        """Release the slots that the request holds. A second call does nothing."""
 
 
 class RateLimiter(ABC):
@@ -93,12 +100,12 @@ class RateLimiter(ABC):
 
         Raises:
             OverLimit: one of them is reached.
-            Unavailable: what guards money cannot be counted now.
+            Unavailable: a limit that guards money cannot be counted now.
         """
 
 
 async def admit(scope: Scope, rate_limiter: RateLimiter, limit_requests: Sequence[LimitRequest]) -> Admission:
-    """Like `RateLimiter.admit`; where the caller stands is told in the answer's header fields.
+    """Like `RateLimiter.admit`, and report the caller's status in the header fields of the response.
 
     Raises:
         OverLimit, Unavailable: see `RateLimiter.admit`.
@@ -107,7 +114,7 @@ async def admit(scope: Scope, rate_limiter: RateLimiter, limit_requests: Sequenc
     try:
         admission = await rate_limiter.admit(limit_requests)
     except OverLimit as refusal:
-        # That limit alone: no window may last longer than Retry-After says (the draft, section 6).
+        # Report the exceeded limit only: no window may last longer than Retry-After says (section 6 of the draft).
         fields.pop(POLICY_FIELD, None)
         fields.pop(STANDING_FIELD, None)
         _tell(fields, (refusal.limit_status,))
@@ -119,20 +126,23 @@ async def admit(scope: Scope, rate_limiter: RateLimiter, limit_requests: Sequenc
 def _tell(fields: dict[bytes, bytes], limit_statuses: Sequence[LimitStatus]) -> None:
     policies, state = policy_field(limit_statuses), status_field(limit_statuses)
     if policies:
-        # One field each, though a list may be split: not every client joins them.
+        # A request passes this function several times (address, then account and key). All policies go into one field,
+        # although HTTP allows a list to be split over several: not every client joins them.
         before = fields.get(POLICY_FIELD)
         fields[POLICY_FIELD] = policies if before is None else b"%b, %b" % (before, policies)
         fields[STANDING_FIELD] = state if before is None else b"%b, %b" % (fields[STANDING_FIELD], state)
 
 
 class MemoryRateLimiter(RateLimiter):
-    """Counts in this process.
+    """Count requests in this process.
 
-    The counts of a minute stand in a dictionary of their own, which is dropped as a whole two minutes later: nothing
-    has to be looked for and cleared away, however many addresses have called.
+    The counts of each minute have their own dictionary, which is dropped as a whole two minutes later. Expired entries
+    are never searched for, however many addresses have called.
+
+    Methods do not await while they read and change counts, so the event loop makes each of them atomic.
 
     Args:
-        clock: seconds from any beginning.
+        clock: returns seconds since any fixed point.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -144,12 +154,14 @@ class MemoryRateLimiter(RateLimiter):
 
     async def admit(self, limit_requests: Sequence[LimitRequest]) -> Admission:
         """Count a request under all of its limits, or under none."""
+        # Two passes: every limit is checked before any is counted, so that a refusal leaves all counts unchanged.
         elapsed = self._turn()
         limit_statuses = []
         refusal: tuple[float, LimitStatus] | None = None
         for limit_request in limit_requests:
             limit_status, wait = self._look(limit_request, elapsed)
             limit_statuses.append(limit_status)
+            # Of several exceeded limits report the longest wait: an earlier retry would only be refused by that one.
             if wait > 0 and (refusal is None or wait > refusal[0]):
                 refusal = (wait, limit_status)
         if refusal is not None:
@@ -169,9 +181,10 @@ class MemoryRateLimiter(RateLimiter):
         return _MemoryAdmission(self, self._minute, limit_requests, limit_statuses)
 
     def _turn(self) -> float:
-        """Begin a new minute if it is time; return the seconds of this one."""
+        """Begin a new minute if the current one is over; return the seconds that have passed in it."""
         minute, elapsed = divmod(self._clock(), WINDOW_SECONDS)
         if minute != self._minute:
+            # After an idle minute, the current counts are too old to be the previous minute's.
             self._previous = self._current if minute == self._minute + 1 else {}
             self._current = {}
             self._minute = int(minute)
@@ -181,9 +194,11 @@ class MemoryRateLimiter(RateLimiter):
         policy, subject, limit, cost, is_concurrent, _, is_reported = limit_request
         key = (policy, subject)
         if is_concurrent:
+            # One less for this request: the status describes the time after its admission.
             remaining = limit - self._seats.get(key, 0) - 1
             wait = 0.0 if remaining >= 0 else float(SEAT_RETRY_SECONDS)
             return LimitStatus(policy, limit, max(0, remaining), None, is_concurrent=True), wait
+        # A request that costs more than the whole limit would otherwise be refused for ever.
         cost = min(cost, limit)
         previous, current = self._previous.get(key, 0), self._current.get(key, 0)
         left = limit - cost - weighted_count(previous, current, elapsed)
@@ -193,15 +208,17 @@ class MemoryRateLimiter(RateLimiter):
         return LimitStatus(policy, limit, 0, WINDOW_SECONDS, is_reported=is_reported), wait
 
     def correct(self, minute: int, limit_request: LimitRequest, cost: int) -> None:
-        """Change what a request of ``minute`` was counted for; what is out of sight stays as it is."""
+        """Change the cost that a request of ``minute`` was counted with; older minutes no longer count and are kept."""
+        # A call may end minutes after its admission, so its count may have moved to the previous minute or be gone.
         self._turn()
         counts = {self._minute: self._current, self._minute - 1: self._previous}.get(minute)
         key = (limit_request.policy, limit_request.subject)
         if counts is not None and key in counts:
+            # The admission counted at most the limit, so that much is taken back.
             counts[key] = max(0, counts[key] - min(limit_request.cost, limit_request.limit) + cost)
 
     def leave(self, limit_requests: Sequence[LimitRequest]) -> None:
-        """Give the places of a request back."""
+        """Release the slots of a request."""
         for limit_request in limit_requests:
             if limit_request.is_concurrent:
                 key = (limit_request.policy, limit_request.subject)
@@ -209,6 +226,7 @@ class MemoryRateLimiter(RateLimiter):
                 if left:
                     self._seats[key] = left
                 else:
+                    # Otherwise every subject that ever called would stay in memory.
                     del self._seats[key]
 
 

@@ -1,17 +1,18 @@
-"""The memory that request bodies may take in this process, all together, and how clients' addresses share it.
+"""The memory budget for all request bodies of this process, and how it is shared between clients' addresses.
 
-The first 64 KiB of each body are free: they cost nothing to count and always get through. Beyond, a body takes what it
-receives from the budget and gives it back when its request has ended, since the endpoint keeps the body until then.
+The first 64 KiB of each body are not counted, so small bodies cost nothing to count and are never refused. Beyond that,
+a body takes the bytes it receives from the budget. It returns them when its request has ended, since the endpoint keeps
+the body until then.
 
-An address (of IPv6 a /48, the most that one customer has) may hold as much as stays free (the *dynamic threshold* of
-shared buffers in switches): one alone gets half of the budget, two a third each, so that there is always room for one
-more. Where a body does not fit:
+An address (a /48 of IPv6, the largest block that one customer has) may hold as much as remains free (the *dynamic
+threshold* of shared buffers in switches). One address alone gets half of the budget, two get a third each, so that
+there is always space for another one. If a body does not fit:
 
 1. The largest other address that holds more loses its slowest body.
-2. Otherwise the body waits for a few seconds, if bodies that are whole are going to be given back.
+2. Otherwise the body waits for a few seconds, provided that complete bodies are going to be released.
 3. Otherwise the body's own address loses its slowest body, which may be this one.
 
-A slow sender is therefore the first to go, and never at the cost of an address that holds less.
+A slow sender is therefore the first to be refused, and an address never loses a body to one that holds more.
 
 Source: A. K. Choudhury and E. L. Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", IEEE/ACM
 Transactions on Networking, 1998.
@@ -39,7 +40,7 @@ MIN_BUDGET_BYTES = 32 * 1024 * 1024
 """The smallest budget: one address may hold half of it, which must suffice for the largest upload, 16 MiB."""
 
 WAITING_SECONDS = 5.0
-"""Seconds that a body may wait for room in all; a client sees an upload that stalls."""
+"""Seconds that a body may wait for free space in total; the client sees an upload that stalls."""
 
 RETRY_SECONDS = 5
 """``Retry-After`` of a refusal: a call with a picture takes some seconds."""
@@ -49,19 +50,19 @@ WARNING_INTERVAL = 60.0
 
 
 class NoRoomForBody(Unavailable):
-    """The budget is short and the body was the one to go; nothing was done and nothing was charged."""
+    """The budget is exhausted and this body was selected for refusal; nothing was done and nothing was charged."""
 
 
 class TooManyUploads(TooManyRequests):
-    """The address sends as many large bodies at once as it may."""
+    """The address already sends as many large bodies at once as it may."""
 
 
 class BodyBudget:
-    """What one body takes of the budget: ``with budget.enter(address) as body: …``.
+    """The part of the budget that one body takes: ``with budget.enter(address) as body: …``.
 
     Attributes:
-        refusal: why the body must not go on, once it must not.
-        on_refused: called at the moment of the refusal, to end what waits for the body's next bytes.
+        refusal: the error with which the body was refused; ``None``: it was not refused.
+        on_refused: called at the moment of the refusal, to interrupt a task that waits for the body's next bytes.
     """
 
     __slots__ = (
@@ -96,8 +97,8 @@ class BodyBudget:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.drop()
-        # The refusal's traceback leads to the body's pieces and back to here: a reference cycle, in which they would
-        # stay until garbage is collected, though they are given back.
+        # The refusal's traceback refers to the body's pieces and to this object. Without breaking that reference cycle,
+        # the pieces would stay in memory until the next garbage collection, although the budget counts them as free.
         self.refusal = self.on_refused = None
 
     async def take(self, size: int) -> None:
@@ -106,7 +107,8 @@ class BodyBudget:
         Raises:
             NoRoomForBody, TooManyUploads: the body must not go on.
         """
-        if self.refusal is not None:  # between the arrival of these bytes and now
+        # Another body may have displaced this one between the arrival of these bytes and now.
+        if self.refusal is not None:
             raise self.refusal
         if self.is_received:
             return
@@ -118,7 +120,7 @@ class BodyBudget:
         await self._budget.take(self, self._share, self.seen - FREE_BYTES - self.held)
 
     def finish(self) -> None:
-        """Say that the body is whole: it is held until the request ends, and not refused any more."""
+        """Mark the body as complete: it is held until the request ends and can no longer be refused."""
         if not self.is_received:
             self.is_received = True
             if self._share is not None:
@@ -126,14 +128,15 @@ class BodyBudget:
                 self._budget.held_by_whole += self.held
 
     def drop(self) -> None:
-        """Give everything back. What still arrives is thrown away by who reads it, and not counted."""
+        """Return all bytes to the budget. The reader discards what still arrives, and it is not counted."""
         if self._share is not None:
             self._budget.give_back(self, self._share)
             self._share = None
         self.is_received = True
 
     def refuse(self, reason: AiProjectError) -> None:
-        """End the body, whatever its request is waiting for."""
+        """Refuse the body and interrupt its request, whether that waits for free space or for the next bytes."""
+        # First of all, so that everything which wakes up below finds the reason.
         self.refusal = reason
         self.drop()
         self.wake()
@@ -141,11 +144,14 @@ class BodyBudget:
             self.on_refused()
 
     def pace(self, now: float) -> float:
-        """Return the bytes per second that have come; the first second counts as a whole one."""
+        """Return the bytes received per second. One second is added to the time.
+
+        Without it, a body that has just begun would have a pace of nearly any size.
+        """
         return self.seen / (now - self.began + 1.0)
 
     def wake(self) -> None:
-        """Let the body look again whether there is room."""
+        """Let the body check again whether there is free space."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -161,15 +167,16 @@ class BodyBudget:
             return
         finally:
             self._waiter = None
-            self.began += loop.time() - began  # the client is not to blame for this time
+            # The server caused this pause, so it must not lower the client's pace.
+            self.began += loop.time() - began
 
 
 class _Share:
-    """What one address holds.
+    """The part of the budget that one address holds.
 
     Attributes:
-        receiving: its bodies that are not whole yet; only those can be refused.
-        bodies: how many of its bodies are counted, whole ones included.
+        receiving: its bodies that are not complete yet; only those can be refused.
+        bodies: the number of its bodies that are counted, complete ones included.
     """
 
     __slots__ = ("address", "bodies", "held", "receiving")
@@ -178,6 +185,7 @@ class _Share:
         self.address = address
         self.bodies = 0
         self.held = 0
+        # A dictionary as an ordered set: among bodies of the same pace, `slowest` returns the oldest.
         self.receiving: dict[BodyBudget, None] = {}
 
     def slowest(self, now: float) -> BodyBudget:
@@ -188,13 +196,13 @@ class ReceiveBudget:
     """The budget of this process.
 
     Args:
-        total: bytes, at least `MIN_BUDGET_BYTES` if the largest upload shall fit.
+        total: bytes; at least `MIN_BUDGET_BYTES`, so that the largest upload fits.
         uploads_per_address: bodies over `FREE_BYTES` that one address may send at once; ``None``: any number.
         waiting_seconds: see `WAITING_SECONDS`.
 
     Attributes:
-        held: bytes that bodies hold now.
-        held_by_whole: how many of them belong to bodies that are whole.
+        held: bytes that all bodies hold now.
+        held_by_whole: how many of them belong to complete bodies, which will be released without being refused.
     """
 
     def __init__(
@@ -211,18 +219,18 @@ class ReceiveBudget:
 
     @property
     def addresses(self) -> int:
-        """How many addresses hold some of it."""
+        """The number of addresses that hold a part of the budget."""
         return len(self._shares)
 
     def enter(self, address: str) -> BodyBudget:
-        """Return what a body of this address (see `aiproject.adapters.http.asgi.client_site`) is counted by."""
+        """Return the account of a new body of this address (see `aiproject.adapters.http.asgi.client_site`)."""
         return BodyBudget(self, address)
 
     def admit(self, body: BodyBudget) -> _Share:
-        """Begin to count a body; where its address sends too many, the slowest of them goes.
+        """Begin to count a body. If its address sends too many at once, the slowest of them is refused.
 
         Raises:
-            TooManyUploads: the body is the slowest.
+            TooManyUploads: this body is the slowest.
         """
         share = self._shares.get(body.address)
         if share is None:
@@ -232,7 +240,8 @@ class ReceiveBudget:
             slowest = share.slowest(now)
             if slowest.pace(now) >= body.pace(now):
                 raise TooManyUploads(1, Detail.TOO_MANY_AT_ONCE)
-            share.bodies += 1  # before the other leaves, so that the share stays
+            # Before the refusal: `give_back` deletes a share without bodies.
+            share.bodies += 1
             slowest.refuse(TooManyUploads(1, Detail.TOO_MANY_AT_ONCE))
         else:
             share.bodies += 1
@@ -240,17 +249,19 @@ class ReceiveBudget:
         return share
 
     async def take(self, body: BodyBudget, share: _Share, size: int) -> None:
-        """Take ``size`` bytes for a body, as soon as there is room.
+        """Take ``size`` bytes for a body, as soon as there is free space.
 
         Raises:
             NoRoomForBody, TooManyUploads: the body was refused.
         """
         until: float | None = None
+        # A loop, since each refusal or wake-up may free less than is needed, or another body may be quicker.
         while not self._fits(share, size, self.held):
             rival = self._larger_rival(share, size)
             now = asyncio.get_running_loop().time()
             if rival is not None:
                 self._refuse(rival.slowest(now))
+            # Complete bodies return their bytes when their requests end. Without any, waiting frees nothing.
             elif self.held_by_whole and (until is None or now < until):
                 until = now + self._waiting_seconds if until is None else until
                 await self._wait(body, share, size, until)
@@ -263,7 +274,7 @@ class ReceiveBudget:
         body.held += size
 
     def give_back(self, body: BodyBudget, share: _Share) -> None:
-        """End the counting of a body."""
+        """Stop counting a body and wake the bodies that fit now."""
         if body.is_received:
             self.held_by_whole -= body.held
         share.receiving.pop(body, None)
@@ -276,10 +287,10 @@ class ReceiveBudget:
         self._wake_those_that_fit()
 
     def _wake_those_that_fit(self) -> None:
-        """Wake the bodies for which there is room, in the order in which they came.
+        """Wake the bodies for which there is free space, in the order of their arrival.
 
-        Were all woken each time, the bodies of a thousand addresses would hold up the event loop: each that wakes
-        compares all addresses.
+        Each body that wakes compares all addresses. If all were woken each time, the bodies of a thousand addresses
+        would block the event loop.
         """
         held = self.held
         for body, (share, size) in self._waiting.items():
@@ -288,10 +299,12 @@ class ReceiveBudget:
                 body.wake()
 
     def _fits(self, share: _Share, size: int, held: int) -> bool:
+        # The dynamic threshold: after taking the bytes, an address holds at most what is still free.
         return share.held + size <= self._total - held - size
 
     def _larger_rival(self, share: _Share, size: int) -> _Share | None:
         """Return the largest of the other addresses that would still hold more than this one."""
+        # Comparing with what this address would hold then prevents two addresses from displacing each other in turns.
         rivals = [rival for rival in self._shares.values() if rival.receiving and rival.held > share.held + size]
         return max(rivals, key=lambda rival: rival.held, default=None)
 
@@ -304,6 +317,7 @@ class ReceiveBudget:
 
     def _refuse(self, body: BodyBudget) -> None:
         now = asyncio.get_running_loop().time()
+        # Under load this happens many times a second; one line a minute shows it without filling the log.
         if now >= self._warn_at:
             self._warn_at = now + WARNING_INTERVAL
             log.warning(

@@ -1,11 +1,13 @@
-"""The gate whose counters stand in Redis or Valkey: nodes and workers count together.
+"""A rate limiter with its counters in Redis or Valkey, so that nodes and workers count together.
 
-One script decides on a request under all of its limits in one step, by Redis' own clock, so that the nodes' clocks do
-not matter. Places of running calls are leases: a process renews those of its calls, and what a dead one held is free
-when its lease has run out.
+One script decides on a request under all of its limits in one round trip. It uses the clock of Redis, so the clocks of
+the nodes do not matter. Slots of running calls are leases: each process renews the leases of its own calls, and the
+slots of a process that died become free when their leases expire.
 
-Keys, under `PREFIX`: ``rate:<policy>:<subject>`` is a hash of counts by minute, ``seats:<policy>:<subject>`` a sorted
-set of leases by the moment (ms) at which they run out. All expire by themselves.
+Keys under `PREFIX`: ``rate:<policy>:<subject>`` is a hash of counts by minute; ``seats:<policy>:<subject>`` is a sorted
+set of leases by their expiry time (ms). All keys expire by themselves.
+
+The keys of one request belong to different hash slots, so Redis Cluster is not supported.
 """
 
 from __future__ import annotations
@@ -25,12 +27,17 @@ __all__ = ["RedisRateLimiter", "SharedRateLimiter"]
 PREFIX = "aiproject:limits:"
 
 LEASE_SECONDS = 30.0
-"""How long the place of a killed process stays taken."""
+"""Seconds for which a slot of a killed process stays taken."""
 
 RENEWED_AT_ONCE = 200
-"""Leases that one script renews: a script holds everybody else up."""
+"""Leases that one script renews. Redis runs one script at a time, so a long one delays every other client."""
 
-# The arithmetic is that of `aiproject.protocols.rate_limits`; one suite of tests runs over both.
+# The arithmetic is that of `aiproject.protocols.rate_limits`; the same test suite runs over both implementations.
+#
+# KEYS: one for each limit. ARGV: window, lease, lease_ms and seat_retry, then kind, limit and cost of each limit; times
+# in milliseconds. Returns the number of the limit that refuses (0: admitted) and its waiting time, the minute in which
+# the request was counted, and what remains under each limit. As in `MemoryRateLimiter`, all limits are checked before
+# any is counted.
 ADMIT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -81,13 +88,14 @@ for i = 1, #KEYS do answer[i + 3] = math.max(0, math.floor(left[i])) end
 return answer
 """
 
+# A count that has expired is not created again: the request it belonged to no longer counts.
 CORRECT = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 and redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2]) < 0 then
   redis.call('HSET', KEYS[1], ARGV[1], 0)
 end
 """
 
-# Not only those that are still there: after a restart of Redis the running calls are counted again.
+# Adds leases that are missing as well (no XX option): after a restart of Redis the running calls are counted again.
 RENEW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -101,10 +109,11 @@ LEAVE = "for i, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end"
 
 
 class RedisRateLimiter(RateLimiter):
-    """Counts in Redis. Made by `opened`, which renews the leases of running calls while inside.
+    """Count requests in Redis. Use `opened` to create one; it renews the leases of running calls until its end.
 
     Args:
-        lease_seconds: see `LEASE_SECONDS`; three times between two renewals.
+        link: the connection to Redis.
+        lease_seconds: see `LEASE_SECONDS`; leases are renewed three times in this period.
     """
 
     def __init__(self, link: RedisLink, lease_seconds: float = LEASE_SECONDS) -> None:
@@ -116,14 +125,16 @@ class RedisRateLimiter(RateLimiter):
         self._renew = link.redis.register_script(RENEW)
         self._leave = link.redis.register_script(LEAVE)
         self._leases: dict[str, list[str]] = {}
-        # A renewal that overtook a leaving on another connection would bring the place back.
+        # Commands run on several connections. A renewal that Redis receives after the release of the same lease would
+        # take the slot again, so renewals and releases are sent one at a time.
         self._order = asyncio.Lock()
+        # The event loop keeps only weak references to tasks; this set keeps them alive until they are done.
         self._afterwards: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
     async def opened(cls, link: RedisLink, lease_seconds: float = LEASE_SECONDS) -> AsyncIterator[RedisRateLimiter]:
-        """Open the gate; at the end, wait for what is on its way to Redis."""
+        """Create a rate limiter; at the end, wait for the commands that are on their way to Redis."""
         rate_limiter = cls(link, lease_seconds)
         renewing = asyncio.create_task(rate_limiter._keep_renewing(), name="renew places")
         try:
@@ -137,7 +148,7 @@ class RedisRateLimiter(RateLimiter):
 
         Raises:
             OverLimit: one of them is reached.
-            RedisAway: nothing was counted, as far as it is known.
+            RedisAway: Redis did not answer; the request is not known to be counted.
         """
         lease = secrets.token_hex(8)
         keys = [_key(limit_request) for limit_request in limit_requests]
@@ -154,7 +165,9 @@ class RedisRateLimiter(RateLimiter):
             answer = await self._link.run(lambda: self._admit(keys, arguments))
         except BaseException as error:
             was_asked = not isinstance(error, RedisAway) or error.was_asked
-            if seats and was_asked:  # it may have been counted all the same
+            # The script may have run although no answer came (also after a cancellation). Release its slots, which
+            # would stay taken for the rest of the lease otherwise. Counts per minute are left: they expire soon.
+            if seats and was_asked:
                 self._soon(self._give_back(lease, seats))
             raise
         refused, wait_ms, admission.minute, *remaining = answer
@@ -176,12 +189,13 @@ class RedisRateLimiter(RateLimiter):
                 limit_status._replace(remaining=0, seconds=None if limit_status.is_concurrent else retry_after),
                 retry_after,
             )
+        # Only leases in this dictionary are renewed. Requests without concurrent limits hold none.
         if seats:
             self._leases[lease] = seats
         return admission
 
     def correct(self, key: str, minute: int, difference: int) -> None:
-        """Change what was counted in a minute."""
+        """Change a count of a minute by ``difference``, without waiting for Redis."""
 
         async def correct() -> None:
             await self._link.run(lambda: self._correct([key], [minute, difference]))
@@ -189,7 +203,7 @@ class RedisRateLimiter(RateLimiter):
         self._soon(correct())
 
     def leave(self, lease: str) -> None:
-        """Give the places of a request back, without waiting for it: at worst their lease runs out."""
+        """Release the slots of a request without waiting for Redis; if that fails, the lease expires."""
         if seats := self._leases.pop(lease, None):
             self._soon(self._give_back(lease, seats))
 
@@ -199,7 +213,7 @@ class RedisRateLimiter(RateLimiter):
 
     def _soon(self, command: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
-            with suppress(RedisAway):  # told in the log by the link
+            with suppress(RedisAway):  # the link logs it
                 await command
 
         task = asyncio.create_task(run())
@@ -208,6 +222,7 @@ class RedisRateLimiter(RateLimiter):
 
     async def _keep_renewing(self) -> None:
         while True:
+            # A third of the lease: two renewals may fail before a slot is lost.
             await asyncio.sleep(self._lease_seconds / 3)
             leases = [(key, lease) for lease, seats in list(self._leases.items()) for key in seats]
             for start in range(0, len(leases), RENEWED_AT_ONCE):
@@ -216,6 +231,7 @@ class RedisRateLimiter(RateLimiter):
 
     async def _renew_some(self, leases: Sequence[tuple[str, str]]) -> None:
         async with self._order:
+            # Some calls may have ended while this batch waited for the lock.
             still = [(key, lease) for key, lease in leases if lease in self._leases]
             if still:
                 keys, names = zip(*still, strict=True)
@@ -246,7 +262,11 @@ class _RedisAdmission(Admission):
 
 
 class SharedRateLimiter(RateLimiter):
-    """Counts in Redis, and in this process alone while Redis is away: for convenience open, for money closed."""
+    """Count in Redis, and in this process alone while Redis is unavailable.
+
+    Limits that guard money fail closed: their requests are refused while Redis is unavailable. Other limits are then
+    counted by each process for itself.
+    """
 
     def __init__(self, shared: RedisRateLimiter, own: RateLimiter) -> None:
         self._shared = shared
@@ -257,7 +277,7 @@ class SharedRateLimiter(RateLimiter):
 
         Raises:
             OverLimit: one of them is reached.
-            RedisAway: Redis is away, and one of them guards money.
+            RedisAway: Redis is unavailable, and one of the limits guards money.
         """
         try:
             return await self._shared.admit(limit_requests)
