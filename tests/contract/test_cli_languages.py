@@ -19,7 +19,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run a command in this process, on a data directory of the test's own."""
     monkeypatch.setenv("AIPROJECT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(log, "configure", lambda *_: None)
+    monkeypatch.setattr(log, "configure", lambda *_, **__: None)
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
 

@@ -77,6 +77,10 @@ async def test_all_calls_that_the_balance_pays_are_served_in_order(database: Dat
     for number in range(12):
         calls.append(asyncio.create_task(call(number)))
         await asyncio.sleep(0.01)
+        # The first has been refused and waits by now; the others join behind it without an attempt of their own.
+        async with asyncio.timeout(10):
+            while not quotas._queue._lines:  # noqa: ASYNC110 - the queue tells nobody of a new line
+                await asyncio.sleep(0.01)
     assert served == []  # also those for which enough is free
     await quotas.settle(first, Outcome.FINISHED, Stage.LAST_FRAME, reported=7)
     await asyncio.gather(*calls)
