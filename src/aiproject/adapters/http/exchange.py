@@ -187,7 +187,8 @@ class Exchange:
         if self.expects_continue:
             # Sent when the application asks for the body, so that one which refuses by the head spares the upload.
             self.expects_continue = False
-            if not connection.transport.is_closing():
+            # A refused request is disconnected while its connection lingers, and nothing follows the refusal.
+            if not self.disconnected and not connection.transport.is_closing():
                 connection.transport.write(CONTINUE)
         if not self._has_news and not self.disconnected and not self.response_complete:
             # Paused when the body came faster than it was read, or behind a request that waits for its turn.

@@ -7,6 +7,7 @@ its server, with its shared state, and its configuration, see `aiproject.adapter
 - An offer to upgrade (``Upgrade``) that is not taken leaves the request as it is: its body is read, and the answer is
   HTTP/1.1 (RFC 9110, section 7.8).
 - ``Host`` comes exactly once in HTTP/1.1, at most once in HTTP/1.0, and is a host (RFC 9112, section 3.2).
+- ``chunked`` is the only transfer coding, and comes once (RFC 9112, section 6.1).
 - Answers to HTTP/1.0 have a length or end with the connection; they never come in chunks (RFC 9112, section 6.1).
 - A client that has closed its sending side only still gets its answer (RFC 9112, section 9.6).
 """
@@ -254,6 +255,9 @@ class Http1Connection(asyncio.Protocol):
             if name == b"expect":
                 expects_continue = value.lower() == b"100-continue"
             elif name == b"transfer-encoding":
+                # The parser also takes `gzip, chunked`, whose body would pass for a plain one.
+                if has_coding or value.strip().lower() != b"chunked":
+                    raise ValueError("a transfer coding other than chunked")
                 has_coding = True
         exchange = self.exchange
         keep_alive = self.parser.should_keep_alive()

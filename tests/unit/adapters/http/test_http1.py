@@ -23,6 +23,7 @@ from aiproject.adapters.http.asgi import CHUNKS, ASGIApp, Receive, Scope, Send, 
 from aiproject.adapters.http.connection_counts import ConnectionCounts
 from aiproject.adapters.http.connections import GuardedConnection
 from aiproject.adapters.http.errors import STANDARD_DIALECTS
+from aiproject.adapters.http.exchange import CONTINUE
 from aiproject.protocols.dialects import Dialects
 
 OFFERS = [
@@ -69,18 +70,22 @@ class FakeTransport(asyncio.Transport):
         self.socket = FakeSocket()
         self.written = bytearray()
         self.is_closed = False
+        self.is_ended = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.socket if name == "socket" else default
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.is_closed
+        assert not self.is_ended, "written after the end"
         self.written += data
 
     def can_write_eof(self) -> bool:
         return True
 
-    def write_eof(self) -> None: ...
+    def write_eof(self) -> None:
+        self.is_ended = True
+
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
 
@@ -591,6 +596,65 @@ class TestManyInOneReading:
         served = serve(NEXT * 200 + post(OFFERS[0], [body], in_chunks=False) + NEXT * 200)
         assert served.paths == ["/next"] * 200 + ["/a b"] + ["/next"] * 200
         assert served.asked[200][1] == body
+
+
+class TestTransferCodings:
+    """A body is chunked or it is not: what it would be decoded from besides is refused, as are repetitions."""
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            b"Transfer-Encoding: gzip, chunked",
+            b"Transfer-Encoding: chunked, chunked",
+            b"Transfer-Encoding: chunked;q=1",
+            b"Transfer-Encoding: identity",
+            b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+            b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+            b"Transfer-Encoding : chunked",
+            b"Transfer-Encoding:\r\n chunked",
+        ],
+    )
+    @pytest.mark.parametrize("offer", [b"", OFFERS[0]])
+    @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+    def test_only_chunked_is_known(self, version: bytes, offer: bytes, fields: bytes) -> None:
+        head = b"POST /a HTTP/%b\r\nHost: x\r\n%b%b\r\n\r\n" % (version, offer, fields)
+        served = serve(head + b"0\r\n\r\n" + SMUGGLED)
+        assert served.asked == []
+        assert served.written.startswith(b"HTTP/1.1 400 ")
+        assert served.written.count(b"HTTP/1.1 ") == 1
+
+    @pytest.mark.parametrize("coding", [b"chunked", b"Chunked", b"   chunked "])
+    def test_its_case_and_the_space_around_it_do_not_matter(self, coding: bytes) -> None:
+        head = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:%b\r\n\r\n" % coding
+        served = serve(head + chunked([b"body"]) + NEXT)
+        assert served.paths == ["/a", "/next"]
+
+
+class TestRefusedBodies:
+    """A body that is no HTTP ends its request, even before the application has seen it."""
+
+    @pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
+    @pytest.mark.parametrize("is_one_read", [True, False])
+    def test_the_application_sees_a_client_that_is_gone(self, is_one_read: bool, expect: bytes) -> None:
+        head = b"POST /a HTTP/1.1\r\nHost: x\r\n%bTransfer-Encoding: chunked\r\n\r\n" % expect
+        body = b"ZZ\r\n"
+        seen: list[str] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append((await receive())["type"])
+
+        async def scenario() -> None:
+            connection, transport, state = connect(app)
+            for piece in [head + body] if is_one_read else [head, body]:
+                connection.data_received(piece)
+                await settle()
+            assert seen == ["http.disconnect"]
+            assert transport.written.removeprefix(CONTINUE).startswith(b"HTTP/1.1 400 ")
+            assert transport.written.count(b"HTTP/1.1 400 ") == 1
+            await finish(connection, state)
+
+        asyncio.run(scenario())
 
 
 class TestTrailers:
