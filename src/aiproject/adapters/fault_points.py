@@ -1,8 +1,8 @@
-"""Named places at which a process can be told to die, for tests of crash recovery.
+"""Named points at which a process can be made to crash, for tests of crash recovery.
 
-``AIPROJECT_FAULT_POINT=after hold`` kills the process (SIGKILL, as the kernel's memory killer would) the first time it
-gets there; ``after hold:0.02`` with that probability each time. Unset, which is every process but a test's, a place
-costs one comparison.
+``AIPROJECT_FAULT_POINT=after hold`` kills the process (with SIGKILL, like the kernel's out-of-memory killer) the first
+time it reaches the point; ``after hold:0.02`` kills it with that probability each time. Without the variable, as in
+every process outside of tests, a fault point costs one comparison.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _probability = 1.0
 
 
 def arm(order: str | None) -> None:
-    """Choose the place, or none.
+    """Activate one fault point, or none.
 
     Args:
-        order: ``NAME`` or ``NAME:PROBABILITY``.
+        order: ``NAME`` or ``NAME:PROBABILITY``; empty or ``None``: no fault point.
 
     Raises:
-        Misconfigured: there is no such place or probability.
+        Misconfigured: there is no such fault point, or the probability is not a number.
     """
     global _armed, _probability
     _armed = None
@@ -55,6 +55,6 @@ def arm(order: str | None) -> None:
 
 
 def fault_point(name: str) -> None:
-    """Die here if told to."""
+    """Kill the process if this fault point is active."""
     if _armed == name and random.random() < _probability:  # noqa: S311 - chooses a moment, hides nothing
         os.kill(os.getpid(), signal.SIGKILL)

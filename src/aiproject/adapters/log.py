@@ -1,10 +1,10 @@
-"""Structured logging: one line an event, JSON on a pipe, coloured on a terminal.
+"""Structured logging: one line for each event, as JSON on a pipe and coloured on a terminal.
 
-No secret (uuid, password, key, signed address), no prompt and no answer ever goes into an event; accounts are named by
-their number, calls by their request id, the vendor's part by its ``sid``.
+An event never contains a secret (uuid, password, key, signed address), a prompt or an answer. Accounts are identified
+by their number, calls by their request id, and the vendor's session by its ``sid``.
 
-Logging neither fails nor blocks: see `aiproject.adapters.log_stream`. Whatever a value holds, it cannot control the
-terminal that shows the log, nor look like another line.
+Logging neither fails nor blocks (see `aiproject.adapters.log_stream`). No value can control the terminal that shows the
+log or imitate another line.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Style = Literal["json", "console"]
 
 
 def configure(level: str = "info", style: Style | None = None, *, is_lazy: bool = False) -> None:
-    """Set up logging of the process, once at its start.
+    """Configure logging for the process; call it once at the start.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
-        style: ``None`` chooses by whether standard error is a terminal.
-        is_lazy: import what makes lines with the first of them. For commands, most of which log nothing.
+        style: ``None``: ``console`` if standard error is a terminal, otherwise ``json``.
+        is_lazy: import the rendering code only with the first line. For commands, most of which log nothing.
     """
     global _pending
     _pending = (level, style)
@@ -39,7 +39,7 @@ def configure(level: str = "info", style: Style | None = None, *, is_lazy: bool 
 
 
 _pending: tuple[str, Style | None] | None = None
-"""What `configure` was called with and has not taken effect yet."""
+"""The arguments of `configure`, until they have taken effect."""
 
 
 def _configure_rendering() -> None:
@@ -52,7 +52,7 @@ def _configure_rendering() -> None:
 
 
 class _FirstRecord(logging.Handler):
-    """Sets logging up with the first record of a library, and passes it on."""
+    """Complete the configuration with the first record of a library, and pass the record on."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _configure_rendering()
@@ -61,7 +61,7 @@ class _FirstRecord(logging.Handler):
 
 
 class _Logger:
-    """Stands for structlog's logger, which is imported with the first line."""
+    """A proxy for structlog's logger, which is imported with the first line."""
 
     def __init__(self, package: str) -> None:
         self._package = package
@@ -80,7 +80,7 @@ _standard_error: LogStream | None = None
 
 
 def standard_error() -> LogStream:
-    """Return the process's standard error as a stream that neither fails nor blocks; one for all of its lines."""
+    """Return the process's standard error as a stream that neither fails nor blocks; all lines share one instance."""
     global _standard_error
     if _standard_error is None or _standard_error.stream is not sys.stderr:
         if _standard_error is not None:
@@ -92,7 +92,7 @@ def standard_error() -> LogStream:
 
 
 def log_trouble() -> LogTrouble | None:
-    """Return why the lines of this process's log are not written now; ``None``: they are."""
+    """Return why log lines of this process cannot be written at present; ``None``: they can."""
     return None if _standard_error is None else _standard_error.trouble
 
 

@@ -23,27 +23,27 @@ from typing import TextIO
 __all__ = ["LogStream", "LogTrouble"]
 
 MAX_WAITING_BYTES = 1 << 20
-"""Bytes of lines kept while the stream cannot be written: some 4,000 lines, a few seconds of a busy server."""
+"""Bytes of lines kept while the stream cannot be written: about 4,000 lines, or a few seconds of a busy server."""
 
 SHORTEST_PAUSE = 0.02
 MAX_PAUSE = 1.0
-"""Seconds between two attempts to write what waits; doubled each time that nothing could be written."""
+"""Seconds between two attempts to write waiting lines; the pause doubles each time that nothing could be written."""
 
 GUARANTEED_BYTES = select.PIPE_BUF
 """Bytes that a descriptor reported as writable takes without blocking (POSIX, PIPE_BUF)."""
 
 Write = Callable[[bytes], int]
-"""Writes as many bytes as fit and returns their number; `BlockingIOError`: none fit."""
+"""Writes as many bytes as fit and returns their number; raises `BlockingIOError` if none fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogTrouble:
-    """Why lines are not written now.
+    """The reason why lines cannot be written at present.
 
     Attributes:
-        reason: the operating system's, for example ``No space left on device``.
+        reason: the operating system's message, for example ``No space left on device``.
         since: aware, UTC.
-        waiting: lines in memory, written once that is possible again.
+        waiting: lines in memory, which are written as soon as that is possible again.
         lost: lines dropped since then.
     """
 
@@ -58,12 +58,12 @@ class LogTrouble:
 
 
 class LogStream:
-    """Writes to another stream; usable wherever a text stream is written to, from any thread.
+    """A writable text stream on top of another stream; safe to use from any thread.
 
     Args:
-        stream: ``None`` where the process has no such stream.
-        on_loss: called with the trouble that is over if lines were dropped in it, outside of all locks.
-        max_waiting: bytes of lines that are kept at most.
+        stream: ``None`` if the process has no such stream.
+        on_loss: called after a disturbance in which lines were dropped, without any lock held.
+        max_waiting: maximum bytes of lines that are kept.
     """
 
     def __init__(
@@ -89,21 +89,21 @@ class LogStream:
 
     @property
     def trouble(self) -> LogTrouble | None:
-        """What keeps lines from being written; ``None``: nothing."""
+        """The reason why lines cannot be written; ``None``: they can."""
         with self._lock:
             if not self._reason:
                 return None
             return LogTrouble(self._reason, self._since, len(self._waiting), self._lost)
 
     def isatty(self) -> bool:
-        """Tell whether it is a terminal."""
+        """Return whether the stream is a terminal."""
         try:
             return self.stream is not None and self.stream.isatty()
         except ValueError:  # closed
             return False
 
     def write(self, text: str) -> int:
-        """Write a line, or keep it, or count it as lost."""
+        """Write a line, keep it for later, or count it as lost."""
         line = text.encode(self.encoding, "backslashreplace")
         if self._reason:
             self.retry()
@@ -115,10 +115,10 @@ class LogStream:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: no line stays in a buffer while it can be written."""
+        """Do nothing: a line that can be written never stays in a buffer."""
 
     def retry(self) -> None:
-        """Write what waits, if that is possible by now."""
+        """Write the waiting lines if that is possible now."""
         with self._lock:
             if not self._reason or not self._write_waiting():
                 return
@@ -128,7 +128,7 @@ class LogStream:
             self._on_loss(trouble)
 
     def close(self) -> None:
-        """Write what waits, if that is possible, and release what this object opened. The stream stays open."""
+        """Write the waiting lines if possible, and release what this object opened. The stream stays open."""
         self.retry()
         with self._lock:
             self._write_some = _refuse
@@ -136,7 +136,7 @@ class LogStream:
             self._reason = ""  # ends the retrier
             self._resources.close()
 
-    # -- under the lock -------------------------------------------------------------------------------------------
+    # -- with the lock held ---------------------------------------------------------------------------------------
 
     def _write(self, line: bytes) -> None:
         try:
@@ -150,7 +150,7 @@ class LogStream:
             self._keep(line[written:])
 
     def _write_waiting(self) -> bool:
-        """Write what waits; return whether all of it was written."""
+        """Write the waiting lines; return whether all of them were written."""
         while self._waiting:
             line = self._waiting[0]
             try:
@@ -172,7 +172,7 @@ class LogStream:
             self._retrier.start()
 
     def _keep(self, line: bytes) -> None:
-        """Keep a line, unless there is no room; once one was dropped, no later one, so that the gap is one."""
+        """Keep a line if it fits. After one line was dropped, drop all later ones, so that the log has a single gap."""
         if self._lost or self._waiting_bytes + len(line) > self._max_waiting:
             self._lost += 1
         else:
@@ -182,7 +182,7 @@ class LogStream:
     # -- the retrier's thread -------------------------------------------------------------------------------------
 
     def _retry_until_written(self) -> None:
-        """Retry until nothing waits; a thread of its own, which lives only as long as the trouble."""
+        """Retry until no line waits. This runs in a thread that exists only while lines cannot be written."""
         pause = SHORTEST_PAUSE
         while True:
             time.sleep(pause)
@@ -205,26 +205,26 @@ def _reason(error: Exception) -> str:
 
 
 def _writer(stream: TextIO | None, resources: contextlib.ExitStack) -> Write:
-    """Return what writes to a stream; what it opens for that is added to ``resources``.
+    """Return a function that writes to a stream; the resources that it opens are added to ``resources``.
 
-    The descriptor itself is not switched to non-blocking: that would change it for every process that shares it, a
-    shell's terminal included.
+    The descriptor itself is not switched to non-blocking mode, which would affect every process that shares it, for
+    example the shell on the same terminal.
     """
     if stream is None:
         return _refuse
     try:
         descriptor = stream.fileno()
         mode = os.fstat(descriptor).st_mode
-    except (OSError, ValueError):  # a stream in memory, or a closed one
+    except (OSError, ValueError):  # an in-memory or a closed stream
         return _text_writer(stream)
     if stat.S_ISSOCK(mode):
         return _socket_writer(resources.enter_context(socket.socket(fileno=os.dup(descriptor))))
     if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
         return _file_writer(descriptor)
     try:
-        # Opened anew, the same pipe or terminal has flags of our own.
+        # Reopening the pipe or terminal gives a descriptor whose flags are not shared with other processes.
         reopened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:  # another user's, a pipe without a reader, or no /proc
+    except OSError:  # it belongs to another user, the pipe has no reader, or there is no /proc
         return _polling_writer(descriptor)
     resources.callback(os.close, reopened)
     return _file_writer(reopened)
@@ -249,7 +249,10 @@ def _socket_writer(connection: socket.socket) -> Write:
 
 
 def _polling_writer(descriptor: int) -> Write:
-    """Write only what cannot block, unless another process fills the pipe between the question and the write."""
+    """Return a function that writes only what cannot block.
+
+    It can still block if another process fills the pipe between the poll and the write.
+    """
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
 

@@ -1,7 +1,7 @@
-"""Mail through an SMTP server, one plain-text letter at a time; and the bounded queue from which it is sent.
+"""Sending of plain-text e-mail through an SMTP server, from a bounded queue.
 
-A password, and what a letter says, crosses a network only by TLS with a checked certificate: ``smtps://`` from the
-first byte, ``smtp://`` by STARTTLS, without which nothing is sent. On a loopback address ``smtp://`` is spoken plain.
+Passwords and e-mails cross a network only over TLS with a verified certificate: ``smtps://`` from the first byte,
+``smtp://`` with STARTTLS, without which nothing is sent. On a loopback address ``smtp://`` uses no encryption.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ __all__ = ["Email", "MailQueue", "MailServer", "Mailer", "NotMailable", "Securit
 log = get_logger("mail")
 
 STEP_SECONDS = 15.0
-"""For each step of the conversation, the connection and its handshake included."""
+"""Seconds for each step of the SMTP session, including the connection and its handshake."""
 
 SPECIAL = re.compile(r"""[\s"(),:;<>\[\]\\]""")
 
 MAX_ADDRESS = 254
-"""Characters, the most that SMTP carries (RFC 5321, section 4.5.3.1.3, less the brackets)."""
+"""Characters; the maximum of SMTP (RFC 5321, section 4.5.3.1.3, without the brackets)."""
 
 LETTER_SECONDS = 60.0
-"""For one try at a letter."""
+"""Seconds for one attempt to send an e-mail."""
 
 RETRY_PAUSES = (2.0, 15.0)
-"""Seconds between the tries at a letter that the server may still take."""
+"""Seconds between the attempts to send an e-mail that the server may accept later."""
 
 OUTBOX_SIZE = 200
-"""Letters, and requests for one, that wait; more are refused."""
+"""Maximum number of waiting e-mails and requests for one; further ones are refused."""
 
 OUTBOX_WORKERS = 2
 
 CLOSING_SECONDS = 5.0
-"""What is under way when the server stops gets so long."""
+"""Seconds that e-mails in progress get when the server stops."""
 
 
 class NotMailable(AiProjectError):
-    """A text that is no address to which mail can be sent."""
+    """The text is not an address to which mail can be sent."""
 
 
 class Security(StrEnum):
@@ -66,11 +66,11 @@ class Security(StrEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MailServer:
-    """Where mail is handed in.
+    """The SMTP server to which mail is submitted.
 
     Attributes:
         username: empty: no login.
-        ca_file: certificates to trust instead of the system's; ``None``: the system's.
+        ca_file: certificates to trust in place of the system's; ``None``: the system's.
     """
 
     host: str
@@ -86,7 +86,7 @@ class MailServer:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Email:
-    """What is sent; the text without the mailer's headers."""
+    """An e-mail without the header fields that the mailer adds."""
 
     to: str
     subject: str
@@ -97,13 +97,13 @@ class Email:
 
 
 def parse_smtp_url(text: str) -> MailServer:
-    """Read a mail server's URL: ``smtp://user:password@host:587`` or ``smtps://user:password@host:465``.
+    """Parse a mail server's URL: ``smtp://user:password@host:587`` or ``smtps://user:password@host:465``.
 
-    ``?ca_file=/path`` names certificates to trust instead of the system's; with it STARTTLS is demanded on a loopback
-    address, too.
+    ``?ca_file=/path`` names certificates to trust in place of the system's; with it, STARTTLS is required on a loopback
+    address as well.
 
     Raises:
-        Misconfigured: it is none; the message never quotes it.
+        Misconfigured: it is not such a URL; the message never quotes it, since it may contain a password.
     """
     try:
         parts = urlsplit(text.strip())
@@ -138,13 +138,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def mailable(text: str) -> str:
-    """Return an address in the form in which mail goes there: its domain in ASCII.
+    """Return an address in the form used for sending, with its domain in ASCII.
 
     Raises:
-        NotMailable: it is no address, or its part before the ``@`` is not ASCII, which few servers carry.
+        NotMailable: it is not an address, or the part before the ``@`` is not ASCII, which few servers support.
     """
     local, _, domain = text.strip().rpartition("@")
-    # Plain words only: quoting, comments and lists are legal in a header, and nobody's address.
+    # Quoted strings, comments and lists are valid in a header field, but do not occur in users' addresses.
     if not local or not domain or SPECIAL.search(text.strip()):
         raise NotMailable("not an address")
     try:
@@ -157,13 +157,14 @@ def mailable(text: str) -> str:
 
 
 class Mailer:
-    """Sends letters from one sender through one server.
+    """Sends e-mails from one sender through one server.
 
     Args:
-        sender: an address, with a name if wanted: ``AiProject <noreply@example.com>``.
+        server: the SMTP server.
+        sender: an address, optionally with a name: ``AiProject <noreply@example.com>``.
 
     Raises:
-        Misconfigured: the sender is no address, or the file of certificates cannot be read.
+        Misconfigured: the sender is not an address, or the certificate file cannot be read.
     """
 
     def __init__(self, server: MailServer, sender: str) -> None:
@@ -180,13 +181,13 @@ class Mailer:
             raise Misconfigured(Detail.SMTP_CA_FILE_UNREADABLE) from None
 
     async def send(self, letter: Email) -> None:
-        """Hand a letter in.
+        """Submit an e-mail to the server.
 
         Raises:
-            NotMailable: its address is none, or the server will never take the letter.
-            Unavailable: the server cannot be reached, is not to be trusted, or may take the letter later.
+            NotMailable: the address is invalid, or the server rejects the e-mail permanently.
+            Unavailable: the server cannot be reached, is not trusted, or may accept the e-mail later.
         """
-        import aiosmtplib  # with the first mail; most servers send none
+        import aiosmtplib  # imported with the first e-mail, since most installations send none
 
         message = self._message(letter)
         server = self._server
@@ -207,7 +208,7 @@ class Mailer:
                         await smtp.login(server.username, server.password)
                     await smtp.send_message(message)
                     with contextlib.suppress(aiosmtplib.SMTPException):
-                        await smtp.quit()  # the letter is theirs by now
+                        await smtp.quit()  # the server has already accepted the e-mail
                 finally:
                     smtp.close()
         except aiosmtplib.SMTPRecipientsRefused as error:
@@ -217,7 +218,7 @@ class Mailer:
         except aiosmtplib.SMTPResponseException as error:
             raise _refusal([error.code]) from None
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            # Its text may hold the server's words; the class says enough.
+            # The error's text may quote the server, so only its class is reported.
             raise Unavailable(f"the mail server failed: {type(error).__name__}") from None
 
     def _message(self, letter: Email) -> EmailMessage:
@@ -228,7 +229,7 @@ class Mailer:
         message["Subject"] = letter.subject
         message["Date"] = formatdate()
         message["Message-ID"] = make_msgid(domain=self._sender.domain)
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday note comes back
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses automatic replies
         message.set_content(letter.text, charset="utf-8", cte="base64")
         return message
 
@@ -240,11 +241,15 @@ def _refusal(codes: Sequence[int]) -> AiProjectError:
 
 
 Job = Callable[[], Awaitable[Sequence[Email]]]
-"""Finds out what is to be sent."""
+"""Determines which e-mails are to be sent."""
 
 
 class MailQueue:
-    """Letters on their way: written and sent in the background, so that no answer's time tells whether there is one."""
+    """A queue whose e-mails are composed and sent in the background.
+
+    The response time of a request therefore does not reveal whether it causes an e-mail. The queue is in memory: what
+    waits is lost if the process dies.
+    """
 
     def __init__(self, mailer: Mailer, *, size: int = OUTBOX_SIZE, pauses: Sequence[float] = RETRY_PAUSES) -> None:
         self._mailer = mailer
@@ -252,7 +257,7 @@ class MailQueue:
         self._pauses = tuple(pauses)
 
     def put(self, job: Job) -> bool:
-        """Have a job done soon; ``False``: too many wait, and it is not taken."""
+        """Queue a job; ``False``: the queue is full, and the job is not accepted."""
         try:
             self._jobs.put_nowait(job)
         except asyncio.QueueFull:
@@ -262,7 +267,10 @@ class MailQueue:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[MailQueue]:
-        """Work while inside; at the end, what waits gets a few seconds, the rest is lost and told."""
+        """Process the queue within the block.
+
+        At the end, waiting jobs get `CLOSING_SECONDS`. The remaining ones are lost, which is logged.
+        """
         workers = [asyncio.create_task(self._work()) for _ in range(OUTBOX_WORKERS)]
         try:
             yield self
@@ -284,7 +292,7 @@ class MailQueue:
                     await self._send(letter)
             except AiProjectError as error:
                 log.warning("a letter was not written", error=type(error).__name__)
-            except Exception as error:  # noqa: BLE001 - a bug in one letter must not stop the others
+            except Exception as error:  # noqa: BLE001 - a bug in one e-mail must not stop the others
                 log.error("bug", error=type(error).__name__, where="outbox")
             finally:
                 self._jobs.task_done()

@@ -1,4 +1,4 @@
-"""How much memory this process may have: what its container is given, or what the machine has."""
+"""The memory limit of this process: that of its container, or the memory of the machine."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
 
 
 def _limits_upwards(mount: Path, path: str, name: str) -> Iterator[int]:
-    """Yield the limits of a group and of those above it.
+    """Yield the limits of a group and of all groups above it.
 
-    Inside a container the path may be the host's, which is not mounted there; the mount point is the container's group.
+    Inside a container the path may be that of the host, which is not mounted there. The mount point is then the
+    container's group.
     """
     group = mount / path.lstrip("/")
     for folder in (group, *group.parents):

@@ -1,7 +1,7 @@
-"""Limits on failed attempts: an attempt is counted before it is made, and given back unless it fails.
+"""Limits on failed attempts: an attempt is counted before it is made, and its count is returned unless it fails.
 
-Counting a failure once it is known lets any number of attempts through that are made at the same moment. Here each of
-them finds the count of the others, in this process or, by `aiproject.adapters.http.redis_rate_limiter`, on all nodes.
+If failures were counted only once they are known, any number of simultaneous attempts would pass. Here each attempt
+sees the count of the others, in this process or, with `aiproject.adapters.http.redis_rate_limiter`, on all nodes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ __all__ = ["Attempt", "AttemptLimit"]
 
 RETRIES = 10
 RETRY_SECONDS = 0.1
-"""How often, and how long apart, a refused attempt is tried again. Attempts under way count like failed ones: a class
-that redeems at the same moment behind one address waits for its turn instead of being refused."""
+"""How often, and at what interval, a refused attempt is repeated.
+
+Attempts in progress count like failed ones. When a class behind one address redeems at the same moment, its members
+wait for each other instead of being refused.
+"""
 
 
 class Attempt:
-    """An attempt that is counted. Giving it back a second time does nothing."""
+    """A counted attempt. Calling `give_back` a second time does nothing."""
 
     __slots__ = ("_admission", "_policy")
 
@@ -31,19 +34,20 @@ class Attempt:
         self._policy = policy
 
     def give_back(self) -> None:
-        """Stop counting it: it is known not to be a failure."""
+        """Stop counting the attempt: it is known not to be a failure."""
         if self._admission is not None:
             self._admission.correct(self._policy, 0)
             self._admission = None
 
 
 class AttemptLimit:
-    """Bounds the failed attempts of a subject in a minute.
+    """Limit the failed attempts of a subject in a minute.
 
     Args:
-        gate: ``None`` (``AIPROJECT_LIMITS=off``) lets every attempt pass.
-        rate: how many may fail in a minute.
-        failures: the errors that mean a failure. Other errors say that nothing was learnt, and give the attempt back.
+        rate_limiter: ``None`` (``AIPROJECT_LIMITS=off``) admits every attempt.
+        rate: how many attempts may fail in a minute.
+        failures: the errors that count as failures. After any other error the caller has learnt nothing from the
+            attempt, so it is not counted.
     """
 
     def __init__(self, rate_limiter: RateLimiter | None, rate: Rate, failures: tuple[type[Exception], ...]) -> None:
@@ -55,12 +59,12 @@ class AttemptLimit:
 
     @asynccontextmanager
     async def attempt(self, subject: str) -> AsyncIterator[Attempt]:
-        """Count an attempt around the block that makes it.
+        """Count an attempt for the duration of the block that makes it.
 
-        Cancellation leaves it counted: else whoever hangs up in time would guess for nothing.
+        A cancelled attempt stays counted: otherwise a client could guess without limit by disconnecting in time.
 
         Raises:
-            OverLimit: before the block is entered: too many failed, or are under way.
+            OverLimit: before the block is entered: too many attempts have failed or are in progress.
             Unavailable: before the block is entered: the rate guards money and cannot be counted now.
         """
         attempt = Attempt(await self._admit(subject), self._rate.name)

@@ -1,9 +1,9 @@
-"""Read what a client uploads, straight from the ASGI messages: bounded, in memory, never on disk.
+"""Read uploads directly from ASGI messages: with a size limit, in memory, never on disk.
 
-Two shapes arrive at the same address: the file as the bare body, with whatever content type the client's library
-picks, and a ``multipart/form-data`` form with the field ``file``. Clients send the form's part without a content type
-and with file names in raw UTF-8; neither matters here, for files are recognised by content. Nothing is named after
-what a client calls it.
+The same address accepts two forms: the file as the bare body, with any content type that the client's library chooses,
+and a ``multipart/form-data`` form with the field ``file``. Clients send the form's part without a content type and with
+file names in raw UTF-8. Neither matters here, since files are recognised by their content, and a client's file name is
+never used.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ __all__ = ["ClientGone", "header_candidates", "read_body", "read_upload", "refus
 
 Headers = Iterable[tuple[bytes, bytes]]
 
-# What is read and thrown away after a refusal while the client is still sending. Closing at once would make the
-# client's system answer our bytes with a reset, on which most clients forget what they had received and report a broken
-# connection instead of our reason (RFC 9112, 9.6). Bounded, because nobody is owed a terabyte of patience.
+# Bytes and seconds that are read and discarded after a refusal while the client is still sending. Closing at once would
+# reset the connection, whereupon most clients drop the response they had received and report a broken connection
+# instead of our reason (RFC 9112, section 9.6). Both are limited, so that a refused client cannot occupy the server.
 _DISCARD_BYTES: Final = 64 * 1024 * 1024
 _DISCARD_SECONDS: Final = 5.0
 
-# What a form may add to its file: boundaries, part headers, other fields.
+# Limits on what a form adds to its file: boundaries, part headers and other fields.
 _ENVELOPE_BYTES: Final = 64 * 1024
 _MAX_PARTS: Final = 64
 _PART_HEADER_BYTES: Final = 8 * 1024
 
-# The longest header value that is read at all: 64 Chinese characters, percent-encoded, take 576 bytes.
+# The longest header value that is read: 64 Chinese characters, percent-encoded, take 576 bytes.
 _HEADER_BYTES: Final = 1024
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was complete. Nobody is left to be answered."""
+    """The client disconnected before its request was complete, so no response can be sent."""
 
 
 async def read_body(receive: Receive, headers: Headers, *, limit: int) -> bytes:
@@ -53,11 +53,11 @@ async def read_body(receive: Receive, headers: Headers, *, limit: int) -> bytes:
     Args:
         receive: the ASGI channel.
         headers: the ASGI header list, names in lower case.
-        limit: most bytes.
+        limit: maximum number of bytes.
 
     Raises:
-        BodyTooLarge: more than ``limit``, declared or received; a bounded rest was read and thrown away.
-        ClientGone: the client hung up.
+        BodyTooLarge: more than ``limit``, declared or received; a limited amount of the rest was read and discarded.
+        ClientGone: the client disconnected.
     """
     body = _Body(receive, headers)
     await body.check_declared(limit, limit)
@@ -76,14 +76,14 @@ async def read_body(receive: Receive, headers: Headers, *, limit: int) -> bytes:
 async def read_upload(receive: Receive, headers: Headers, *, limit: int, may_be_empty: bool = False) -> bytes:
     """Read an uploaded file: the form field ``file`` of ``multipart/form-data``, or the body under any other type.
 
-    Of several fields ``file`` the first counts. Other fields are read and forgotten; they and the form's own bytes may
-    take 64 KiB beside the file.
+    Of several fields ``file`` the first is used. Other fields are read and ignored; together with the form's own bytes
+    they may take 64 KiB in addition to the file.
 
     Args:
         receive: the ASGI channel.
         headers: the ASGI header list, names in lower case.
-        limit: most bytes of the file.
-        may_be_empty: whether a form's file may have no bytes. A bare body without any is no file in either case.
+        limit: maximum number of bytes of the file.
+        may_be_empty: whether a form's file may be empty. An empty bare body is not a file in either case.
 
     Returns:
         The file's bytes.
@@ -91,7 +91,7 @@ async def read_upload(receive: Receive, headers: Headers, *, limit: int, may_be_
     Raises:
         FileMissing: no bytes, no field ``file``, or a form that is damaged or incomplete; the detail says which.
         BodyTooLarge: the file is over ``limit``, or the form around it is too large.
-        ClientGone: the client hung up.
+        ClientGone: the client disconnected.
     """
     headers = list(headers)
     content_type, options = parse_options_header(_first(headers, b"content-type"))
@@ -108,10 +108,10 @@ async def read_upload(receive: Receive, headers: Headers, *, limit: int, may_be_
 
 
 async def refuse_body(receive: Receive, headers: Headers, refusal: AiProjectError) -> NoReturn:
-    """Raise ``refusal`` of a request whose body nobody has asked for; a bounded rest is read and thrown away before.
+    """Refuse a request before its body is read: discard a limited amount of the body, then raise ``refusal``.
 
     Raises:
-        ClientGone: the client hung up meanwhile.
+        ClientGone: the client disconnected meanwhile.
     """
     try:
         await _Body(receive, headers).refuse(refusal)
@@ -157,7 +157,7 @@ class _Body:
         self.ended = False
 
     async def next_piece(self) -> bytes:
-        """The next bytes, possibly none; `ended` tells whether more follow."""
+        """Return the next bytes, possibly none; `ended` says whether more follow."""
         self._is_begun = True
         message = await self._receive()
         if message["type"] == "http.disconnect":
@@ -166,25 +166,25 @@ class _Body:
         return bytes(message.get("body", b""))
 
     async def check_declared(self, most: int, limit: int) -> None:
-        """Refuse by Content-Length before the first byte, with ``limit`` as what the caller is told."""
+        """Refuse a Content-Length over ``most`` before the first byte, reporting ``limit`` to the caller."""
         declared = (_first(self._headers, b"content-length") or b"").strip()
-        # Numbers beyond 18 digits are not worth converting; Python refuses beyond 4300.
+        # A number of more than 18 digits is too large in any case; Python refuses to convert more than 4300.
         if not declared.isdigit() or (len(declared.lstrip(b"0")) <= 18 and int(declared) <= most):
             return
         await self.refuse(BodyTooLarge(limit))
 
     async def refuse(self, refusal: AiProjectError) -> NoReturn:
-        """Throw away a bounded rest of the body, so that the client gets to hear our reason, then raise it."""
+        """Discard a limited amount of the body, so that the client reads the response, then raise ``refusal``."""
         try:
             await self._discard()
             raise refusal
         finally:
-            # Its traceback leads to this frame: a reference cycle would keep the request until garbage is collected.
+            # Its traceback refers to this frame: the reference cycle would keep the request until garbage collection.
             del refusal
 
     async def _discard(self) -> None:
         if not self._is_begun and (_first(self._headers, b"expect") or b"").strip().lower() == b"100-continue":
-            # The client waits for leave to send. Asking for the body, only to drop it, would be giving that leave.
+            # The client waits for "100 Continue", which calling `receive` would send. Nothing has to be discarded.
             return
         left = _DISCARD_BYTES
         forget_body(self._receive)
@@ -195,7 +195,7 @@ class _Body:
 
 
 class _Form:
-    """What the parser reports of one form; keeps the first field ``file`` and nothing else."""
+    """Collects the events of the multipart parser; keeps the first field ``file`` and nothing else."""
 
     def __init__(self, limit: int) -> None:
         self.content = bytearray()
@@ -267,20 +267,20 @@ class _Form:
 
 
 def header_candidates(headers: Headers, name: bytes) -> tuple[str, ...]:
-    """All readings of a header that may hold any text, the most likely first.
+    """Return all possible decodings of a header that may hold any text, the most likely one first.
 
-    HTTP leaves the encoding of header values open. Some clients send Chinese names as raw UTF-8, some percent-encode
-    them because their library takes Latin-1 only, some send Latin-1. A name can also truly hold a percent sign. So
-    the caller tries each reading; the key beside the name decides which account is meant.
+    HTTP does not define the encoding of header values. Some clients send Chinese names as raw UTF-8, some
+    percent-encode them because their library accepts only Latin-1, and some send Latin-1. A name can also contain a
+    percent sign. So the caller tries each decoding; the key that is sent with the name decides which account is meant.
 
     Args:
-        headers: the ASGI header list, names in lower case; the first of that name counts.
+        headers: the ASGI header list, names in lower case; the first of that name is used.
         name: in lower case.
 
     Returns:
-        The raw UTF-8 text (Latin-1 if the bytes are not UTF-8), then what percent-decoding makes of it if that is
-        UTF-8 and differs. Trimmed; readings with control characters are left out, since no name holds them and
-        databases choke on NUL. Empty if the header is absent, blank or over 1024 bytes.
+        The raw UTF-8 text (Latin-1 if the bytes are not UTF-8), then its percent-decoded form if that is UTF-8 and
+        differs. All are trimmed. Decodings with control characters are left out, since no name contains them and
+        databases fail on NUL. Empty if the header is absent, blank or over 1024 bytes.
     """
     value = (_first(headers, name) or b"").strip()
     if not value or len(value) > _HEADER_BYTES:

@@ -1,4 +1,4 @@
-"""How many connections clients hold in this process, in all and by address."""
+"""Counts of the connections that clients hold in this process, in total and for each address."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from aiproject.protocols.addresses import address_group, address_site, normalise
 __all__ = ["ConnectionCounts", "ConnectionSlot", "Entry"]
 
 MAX_REFUSALS_PER_ADDRESS = 16
-"""Connections of one address that are being refused with a reason; each stays open for two seconds to be read."""
+"""Connections of one address that are being refused with a reason. Each stays open for two seconds, so that the client
+can read it."""
 
 MAX_REFUSALS = 256
-"""The same of all addresses. Others are dropped without a response, so that refusals do not exhaust open files."""
+"""The same for all addresses together. Further connections are dropped without a response, so that refusals do not
+exhaust the file descriptors."""
 
 
 class Entry(Enum):
@@ -37,14 +39,14 @@ class ConnectionSlot:
             count.add(name)
 
     def release(self) -> None:
-        """Give the slot back; harmless when repeated."""
+        """Release the slot. A second call does nothing."""
         for count, name in self._counted:
             count.remove(name)
         self._counted = ()
 
 
 class _Count:
-    """Connections by address, and their total."""
+    """The number of connections of each address, and their total."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -63,18 +65,19 @@ class _Count:
         if left:
             self._by_group[group] = left
         else:
-            del self._by_group[group]  # or every address that ever called would stay in memory
+            del self._by_group[group]  # otherwise every address that ever called would stay in memory
 
 
 class ConnectionCounts:
     """Admits or refuses new connections.
 
     Args:
-        most: connections at once.
-        most_per_address: of one address, of one /64 where it is IPv6. Neither an address nor an IPv6 /48 gets more than
-            three quarters of ``most``, so that nobody can hold all. ``None``: no limit by address.
-        carries_others: whether an address is a proxy's, whose connections belong to many clients; it has no limit of
-            its own.
+        most: maximum number of simultaneous connections.
+        most_per_address: the maximum for one address (one /64 of IPv6). Neither an address nor an IPv6 /48 gets more
+            than three quarters of ``most``, so that no single client can hold all connections. ``None``: no limit for
+            each address.
+        carries_others: returns whether an address is a proxy's, whose connections belong to many clients; such an
+            address has no limit of its own.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class ConnectionCounts:
         """Count a new connection.
 
         Args:
-            peer: the address at its other end; ``None``: a Unix socket.
+            peer: the address of the client's end; ``None``: a Unix socket.
         """
         group = "" if peer is None else address_group(peer)
         site = address_site(group) or group

@@ -1,4 +1,4 @@
-"""Sends errors: in the dialect of the address that they came to, with the header fields that HTTP asks for."""
+"""Send error responses in the dialect of the requested address, with the header fields that HTTP requires."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ __all__ = [
 ]
 
 DIALECTS_KEY: Final = "aiproject.dialects"
-"""The key of a scope under which the server's `Dialects` are; `STANDARD_DIALECTS` where there are none."""
+"""The scope key of the server's `Dialects`; without it, `STANDARD_DIALECTS` apply."""
 
 STANDARD_DIALECTS: Final = (LegacyDialect(), V1Dialect(), UsageDialect())
-"""The dialects of what every server has: the legacy addresses and ``/v1/…``."""
+"""The dialects that every server has: those of the legacy addresses and of ``/v1/…``."""
 
 _FALLBACK: Final = Dialects(STANDARD_DIALECTS)
 
 ENDS_CONNECTION: Final = frozenset({408, 413, 415})
-"""Statuses of requests whose body may not have been read to its end, so that no other can follow on the connection."""
+"""Statuses of requests whose body may not have been read completely, so that the connection cannot be reused."""
 
 
 def error_answer(dialects: Dialects, error: BaseException, request: FailedRequest) -> ErrorAnswer:
-    """Return the whole answer to a request that failed with ``error``: the dialect's, with what HTTP asks for."""
+    """Return the complete response to a request that failed with ``error``, in the address's dialect.
+
+    It includes the header fields that HTTP requires for the status.
+    """
     answer = dialects.render(error, request)
     headers = [*answer.headers, *_headers_of(error)]
     if answer.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110, section 15.5.2, asks for one
+        headers.append((b"www-authenticate", b"Bearer"))  # required by RFC 9110, section 15.5.2
     if answer.status in ENDS_CONNECTION:
         headers.append((b"connection", b"close"))
     return answer._replace(headers=tuple(headers))
@@ -50,10 +53,10 @@ def error_answer(dialects: Dialects, error: BaseException, request: FailedReques
 async def send_error(
     scope: Scope, send: Send, error: BaseException, *, headers: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
-    """Send the answer to ``error``, and leave it in the log's line.
+    """Send the response to ``error``, and note it for the request's log line.
 
     Args:
-        headers: more header fields, names in lower case.
+        headers: additional header fields, names in lower case.
     """
     answer = note_error(scope, error)
     await send(
@@ -73,7 +76,7 @@ async def send_error(
 
 
 def error_response(request: Request, error: BaseException) -> Response:
-    """Return the answer to ``error``, and leave it in the log's line."""
+    """Return the response to ``error``, and note it for the request's log line."""
     answer = note_error(request.scope, error)
     response = Response(answer.body, answer.status)
     response.raw_headers += [
@@ -85,12 +88,12 @@ def error_response(request: Request, error: BaseException) -> Response:
 
 
 def note_error(scope: Scope, error: BaseException) -> ErrorAnswer:
-    """Leave ``error`` in the log's line, and return the answer to it, which may come too late to be sent."""
+    """Note ``error`` for the request's log line, and return the response, which may come too late to be sent."""
     dialects: Dialects = scope.get(DIALECTS_KEY, _FALLBACK)
     request = FailedRequest(scope["path"], accept_language_of(scope["headers"]))
     answer = error_answer(dialects, error, request)
     note(scope, outcome=answer.outcome)
-    if isinstance(error, AiProjectError):  # a defect is logged by itself, with the place in the code
+    if isinstance(error, AiProjectError):  # a bug has its own log line, with its place in the code
         note(scope, error=type(error).__name__)
     if isinstance(error, Refused) and error.detail is not None:
         note(scope, detail=str(error.detail))  # without its parameters, which may quote the caller

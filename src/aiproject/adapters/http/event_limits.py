@@ -1,8 +1,8 @@
-"""Limits on single kinds of events, by the `limits` library: so many for a key in a moving window.
+"""Limits on single kinds of events with the `limits` library: a number of events for each key in a moving window.
 
-In memory, or in the Redis that nodes share. They are for what happens rarely: a moving window remembers each event.
-Every request passes `aiproject.adapters.http.rate_limiter` instead, and failures are counted by
-`aiproject.adapters.http.attempts`.
+The events are counted in memory, or in the Redis that nodes share. These limits are for rare events, since a moving
+window stores each event. `aiproject.adapters.http.rate_limiter` limits requests, and `aiproject.adapters.http.attempts`
+limits failed attempts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ class Rate:
     """A named limit such as ``Rate("login", "20/minute")``.
 
     Args:
-        guards_money: it bounds what somebody can spend of the operator's, or win. Such events are refused while the
-            shared counters are away; others are counted by each process for itself meanwhile.
+        name: identifies the limit in the counters' keys.
+        rate: number and period, as the `limits` library parses them.
+        guards_money: whether the limit bounds what a caller can spend of the operator's money, or gain. Such events are
+            refused while the shared counters are unavailable; meanwhile each process counts other events for itself.
     """
 
     def __init__(self, name: str, rate: str, *, guards_money: bool = False) -> None:
@@ -36,11 +38,11 @@ class Rate:
 
 
 class EventRateLimiter:
-    """Counts events per rate and key.
+    """Count events for each rate and key.
 
     Args:
-        enabled: ``False`` (``AIPROJECT_LIMITS=off``) lets everything pass.
-        link: to the Redis that nodes share; ``None`` counts in this process.
+        enabled: ``False`` (``AIPROJECT_LIMITS=off``) admits every event.
+        link: the connection to the Redis that nodes share; ``None``: events are counted in this process.
     """
 
     def __init__(self, *, enabled: bool, link: RedisLink | None = None) -> None:
@@ -49,7 +51,7 @@ class EventRateLimiter:
         self._link = link
         self._shared = None
         if link is not None:
-            # The address is read and never used: connections come from the link's pool.
+            # The library requires an address but does not use it: connections come from the link's pool.
             storage = RedisStorage(
                 "async+redis://127.0.0.1:6379",
                 implementation="redispy",
@@ -63,7 +65,7 @@ class EventRateLimiter:
 
         Raises:
             TooManyRequests: the limit is reached; the event is not counted.
-            Unavailable: Redis is away, and the rate guards money.
+            Unavailable: Redis is unavailable, and the rate guards money.
         """
         if not self._enabled:
             return
@@ -82,7 +84,7 @@ class EventRateLimiter:
 
 
 async def _wait(window: MovingWindowRateLimiter, rate: Rate, key: str) -> int:
-    """Count the event and return 0 if it may happen, else return the seconds until it may."""
+    """Count the event and return 0 if it is admitted; otherwise return the seconds until it can be."""
     if await window.hit(rate.item, rate.name, key):
         return 0
     stats = await window.get_window_stats(rate.item, rate.name, key)

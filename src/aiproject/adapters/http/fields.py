@@ -1,8 +1,8 @@
-"""The fields of a request, checked against the msgspec Struct that declares them.
+"""Validation of a request's fields against the msgspec Struct that declares them.
 
-Fields are checked one by one and in the order of their declaration, so that a refusal names the first that is wrong by
-its place and by a code, not by a sentence of msgspec's. Members that the Struct does not declare are ignored, unless it
-says ``forbid_unknown_fields``.
+Fields are validated one by one in the order of their declaration, so that an error identifies the first invalid field
+by its path and by a code, in place of a sentence from msgspec. Members that the Struct does not declare are ignored,
+unless it sets ``forbid_unknown_fields``.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Reader = Callable[[Any], Any]
 READER: Final = "aiproject.reader"
 
 SCHEMA: Final = "x-aiproject-schema"
-"""The keyword under which `described_as` hands a schema to `aiproject.web.openapi`; it is in no description."""
+"""The keyword under which `described_as` passes a schema to `aiproject.web.openapi`; it never appears in the OpenAPI
+description."""
 
 
 def reads(reader: Reader) -> msgspec.Meta:
-    """Return the annotation of a field that is read by a function, because its callers send more than its JSON type.
+    """Return the annotation of a field that a function converts, because clients send more than its JSON type.
 
     Args:
-        reader: makes a value of the field's type of the member's; raises `ValueError` for what it does not take. It is
-            called with ``null`` as well, and never where the member is missing. Bounds of the type are checked
-            afterwards.
+        reader: converts the member's value to the field's type and raises `ValueError` for an invalid value. It is also
+            called with ``null``, but not if the member is missing. Bounds of the type are checked afterwards.
     """
     return msgspec.Meta(extra={READER: reader})
 
@@ -48,31 +48,31 @@ def reads(reader: Reader) -> msgspec.Meta:
 def document(**keywords: Any) -> msgspec.Meta:
     """Return the annotation of a field whose bounds are described here and checked by the use case.
 
-    The command line needs the same check, with the same words, so it is not made twice for a request.
+    The command line needs the same check with the same messages, so it is not repeated for a request.
 
     Args:
-        keywords: of JSON Schema, as ``maxLength``.
+        keywords: JSON Schema keywords, such as ``maxLength``.
     """
     return msgspec.Meta(extra_json_schema=keywords)
 
 
 def described_as(**keywords: Any) -> msgspec.Meta:
-    """Return the annotation of a field whose schema msgspec cannot make of its type.
+    """Return the annotation of a field whose schema msgspec cannot derive from its type.
 
     Args:
-        keywords: of JSON Schema, in place of those of the type; description and examples stay.
+        keywords: JSON Schema keywords that replace those of the type; description and examples stay.
     """
     return msgspec.Meta(extra_json_schema={SCHEMA: keywords})
 
 
 class _Field(NamedTuple):
-    """How a field is checked.
+    """How a field is validated.
 
     Attributes:
         member: its name in JSON.
         annotation: what msgspec converts to.
         kind: msgspec's node for the type, without ``None``.
-        nested: the Struct that the field is, if it is one.
+        nested: the field's type, if that is a Struct.
         reader: see `reads`.
     """
 
@@ -91,14 +91,14 @@ def read_fields_as(kind: type[S], fields: Mapping[str, Any], place: str = "") ->
 
     Args:
         fields: a JSON object, or the parameters of a query.
-        place: where the object stands in the body, with a dot at the end; empty: it is the body.
+        place: the path of the object within the body, with a trailing dot; empty: the object is the body itself.
 
     Raises:
         InvalidInput: a field is missing, unknown or of another type.
     """
     declared, forbids_others = _fields_of(kind)
     if forbids_others and fields.keys() - {field.member for field in declared}:
-        # What is unknown is not quoted: it may be anything that was pasted.
+        # Unknown names are not quoted: they may be anything that was pasted, a secret included.
         raise InvalidInput(Detail.FIELD_UNKNOWN, fields=sorted(field.member for field in declared))
     values = {}
     for field in declared:
@@ -121,7 +121,7 @@ def _value(field: _Field, value: Any, place: str) -> Any:
         if field.is_required:
             raise InvalidInput(Detail.FIELD_MISSING, field=place)
     if field.nested is not None:
-        # A member that is not declared makes the object another one than is wanted.
+        # In a nested Struct that forbids unknown fields, an undeclared member makes the object invalid as a whole.
         if not isinstance(value, dict) or (_fields_of(field.nested)[1] and value.keys() - _members(field.nested)):
             raise InvalidInput(Detail.FIELD_NOT_OBJECT, field=place, fields=list(_members(field.nested)))
         return read_fields_as(field.nested, value, f"{place}.")
@@ -132,7 +132,7 @@ def _value(field: _Field, value: Any, place: str) -> Any:
 
 
 def _refusal(kind: inspect.Type, value: Any, place: str) -> InvalidInput:
-    """Return the error that says what ``kind`` wants, which ``value`` is not. The value itself is never quoted."""
+    """Return the error that says what ``kind`` requires and ``value`` does not satisfy. The value is never quoted."""
     match kind:
         case inspect.StrType():
             return InvalidInput(Detail.FIELD_NOT_TEXT, field=place)
@@ -195,7 +195,7 @@ def _members(kind: type[msgspec.Struct]) -> dict[str, None]:
 
 
 def _bare(node: inspect.Type) -> tuple[inspect.Type, bool, Reader | None]:
-    """Return a type without what is said about it and without ``None``; whether it had that; and its reader."""
+    """Return a type without metadata and without ``None``, whether it allows ``None``, and its reader."""
     is_nullable, reader = False, None
     while True:
         match node:

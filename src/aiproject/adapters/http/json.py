@@ -1,4 +1,4 @@
-"""What the small JSON endpoints share: a body's fields in, an answer in the legacy shape out."""
+"""Functions that the small JSON endpoints share: read the fields of a body, and build a response in the legacy form."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from aiproject.protocols.legacy import json_bytes
 __all__ = ["answer", "read_fields"]
 
 MAX_BODY_BYTES = 64 * 1024
-"""Bytes of such a body; the longest legal one, a registration, has about two thousand."""
+"""Maximum bytes of such a body; the longest valid one, a registration, has about two thousand."""
 
 
 def answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a JSON answer that no cache keeps: most of them are about an account."""
+    """Return a JSON response that caches must not store, since most responses concern an account."""
     return Response(
         json_bytes(body),
         status,
@@ -31,11 +31,11 @@ def answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
-    """Return the body's JSON object, whatever its content type says (curl's default is a form's).
+    """Return the body's JSON object, regardless of its content type (curl's default is that of a form).
 
     Raises:
-        InvalidInput: it is none.
-        BodyTooLarge: over 64 KiB.
+        InvalidInput: the body is not a JSON object.
+        BodyTooLarge: the body is over 64 KiB.
     """
     body = await read_body(request.receive, request.scope["headers"], limit=MAX_BODY_BYTES)
     try:

@@ -1,7 +1,7 @@
-"""An operation of the HTTP interface, declared once: its route, the check of its body and its description.
+"""Declarations of HTTP operations: route, validation of the body and OpenAPI description from one source.
 
-A declaration stands beside the handler. `routes_of` makes routes of pairs of both, `BodyOperation.read` checks a body,
-and `aiproject.web.openapi` writes ``/openapi.json`` from the declarations.
+An operation is declared next to its handler. `routes_of` makes routes from pairs of both, `BodyOperation.read`
+validates a body, and `aiproject.web.openapi` generates ``/openapi.json`` from the declarations.
 """
 
 from __future__ import annotations
@@ -44,16 +44,19 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A success, as an example of it.
+    """A success response, given as an example.
 
     Attributes:
-        message: the sentence beside ``code`` 0.
-        params: fill the placeholders of ``message`` in the example.
-        body: what stands beside ``code`` and ``msg``, as an example; its type is the answer's. ``None``: nothing.
-        has_envelope: whether ``code`` and ``msg`` stand before it.
-        headers: of the answer, by their names, with what they hold.
-        media_types: in which the answer may come as text beside JSON, or, where it is nothing in JSON, instead.
-        description: in place of ``message``.
+        message: the message that accompanies ``code`` 0.
+        params: values for the placeholders of ``message`` in the example.
+        body: an example of the members besides ``code`` and ``msg``; its type is the response's type. ``None``: there
+            are none.
+        has_envelope: whether ``code`` and ``msg`` precede the body's members.
+        status: the HTTP status.
+        headers: the response's header fields: names with a description of the value.
+        media_types: text types in which the response may be sent besides JSON, or instead of it if there is no body in
+            JSON.
+        description: replaces ``message`` in the OpenAPI description.
     """
 
     message: Success = Success.DONE
@@ -68,14 +71,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What a caller needs for an operation, and how whoever lacks it is refused.
+    """The credentials that an operation requires, and the responses to callers without them.
 
     Attributes:
-        description: the same in words.
-        parameters: headers that may carry a credential, as OpenAPI's parameters.
-        security: alternatives, as OpenAPI's security requirements.
-        failures: codes by status.
-        bodies: answers that are no ``{code, msg}``, by status, as an example of each with what it means.
+        description: the requirement in words.
+        parameters: headers that may carry a credential, as OpenAPI parameters.
+        security: alternatives, as OpenAPI security requirements.
+        failures: error codes by status.
+        bodies: responses that are not of the form ``{code, msg}``, by status: the meaning and an example of each.
     """
 
     description: str = ""
@@ -90,18 +93,18 @@ class Operation:
     """An operation without a body.
 
     Attributes:
-        name: unique; generated clients call their methods so.
+        name: unique; generated clients use it as the method name.
         path: the address, with its parameters in braces.
-        summary: one line, in Chinese as all texts of the description.
-        answers: successes, the usual one first.
-        access: what a caller needs.
-        failures: codes by status, beside those of ``access`` and those that every operation has. With status 200,
-            as on the legacy addresses, a client tells them from success by the type of ``code``.
-        messages: of codes of which the operation says something else than the code's own message.
-        models: types that ``answers`` refer to by name alone.
-        has_faults: whether limits and the server's state can refuse it, too.
-        query: the parameters of the query, as the fields of a Struct.
-        path_parameters: what the parameters of ``path`` are.
+        summary: one line, in Chinese like all texts of the description.
+        answers: success responses, the usual one first.
+        access: the credentials that the operation requires.
+        failures: error codes by status, in addition to those of ``access`` and those of every operation. With status
+            200, as on the legacy addresses, a client distinguishes them from success by the type of ``code``.
+        messages: messages of error codes for which this operation differs from the code's own message.
+        models: types that ``answers`` refer to only by name.
+        has_faults: whether limits and the server's state can cause refusals as well.
+        query: the query parameters, as the fields of a Struct.
+        path_parameters: descriptions of the parameters of ``path``.
     """
 
     name: str
@@ -125,9 +128,9 @@ class BodyOperation(Operation, Generic[In]):
 
     Attributes:
         request: the body's type.
-        examples: bodies by a name for each; they work as they stand.
-        is_required: whether no body at all is refused; else it is an empty object.
-        body: keywords of JSON Schema that hold for the body as a whole, as ``minProperties``.
+        examples: example bodies by name; each works unchanged.
+        is_required: whether a request without a body is refused; otherwise it counts as an empty object.
+        body: JSON Schema keywords for the body as a whole, such as ``minProperties``.
     """
 
     request: type[In]
@@ -136,11 +139,11 @@ class BodyOperation(Operation, Generic[In]):
     body: Schema = field(default_factory=dict)
 
     async def read(self, request: Request) -> In:
-        """Return the body, whatever its content type says (curl's default is a form's).
+        """Return the body, regardless of its content type (curl's default is that of a form).
 
         Raises:
-            InvalidInput: it is no JSON object, or one of its fields is missing, unknown or of another type.
-            BodyTooLarge: over 64 KiB.
+            InvalidInput: the body is not a JSON object, or one of its fields is missing, unknown or of another type.
+            BodyTooLarge: the body is over 64 KiB.
         """
         if not self.is_required and not has_body(request):
             return read_fields_as(self.request, {})
@@ -152,8 +155,8 @@ class UploadOperation(Operation):
     """An operation with a file as its body, bare or as the field ``file`` of a form.
 
     Attributes:
-        media_types: of a bare file.
-        upload: what the file has to be.
+        media_types: the content types of a bare file.
+        upload: a description of the required file.
     """
 
     media_types: tuple[str, ...]
@@ -161,13 +164,13 @@ class UploadOperation(Operation):
 
 
 def has_body(request: Request) -> bool:
-    """Say whether a request announces a body."""
+    """Return whether a request announces a body."""
     headers = request.headers
     return headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in headers
 
 
 def members(answer: msgspec.Struct) -> dict[str, Any]:
-    """Return what an answer holds, as JSON's members in the order of declaration; what is ``UNSET`` is left out."""
+    """Return the JSON members of a response in the order of declaration; ``UNSET`` members are left out."""
     found: dict[str, Any] = msgspec.to_builtins(answer)
     return found
 
@@ -181,13 +184,15 @@ def succeed(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the answer of a success; below ``/v1``, in the language that the request prefers.
+    """Return a success response; below ``/v1``, in the language that the request prefers.
 
     Args:
-        request: whose answer it is.
-        message: the sentence beside ``code`` 0.
-        body: what stands beside both; ``None``: nothing.
-        params: fill the placeholders of ``message``.
+        request: the request that is answered.
+        message: the message that accompanies ``code`` 0.
+        body: further members; ``None``: there are none.
+        params: values for the placeholders of ``message``.
+        status: the HTTP status.
+        headers: additional header fields.
     """
     language = negotiated_language(request.scope)
     fields = {} if language is None else dict(language_headers(language))
@@ -200,7 +205,7 @@ def envelope(
     params: Mapping[str, Param] | None = None,
     language: Language = Language.ZH,
 ) -> dict[str, Any]:
-    """Return the members of a success: ``code``, ``msg``, and those of ``body``. Arguments are those of `succeed`."""
+    """Return the members of a success response: ``code``, ``msg`` and those of ``body``. Arguments: see `succeed`."""
     msg = format_message(message, language, **(params or {}))
     return {"code": 0, "msg": msg, **({} if body is None else members(body))}
 
@@ -209,13 +214,14 @@ def route_of(operation: Operation, endpoint: Any) -> Route:
     """Return the route of an operation.
 
     Args:
-        endpoint: a function of a request, or an ASGI application; it answers its errors itself.
+        operation: the declaration.
+        endpoint: a function that takes a request, or an ASGI application; it handles its own errors.
     """
     return Route(operation.path, endpoint, methods=[operation.method])
 
 
 def routes_of(pairs: Iterable[tuple[Operation, Handler]]) -> list[Route]:
-    """Return the routes of operations under ``/v1``: one for each address, see `v1_route`."""
+    """Return the routes of operations under ``/v1``: one for each address (see `v1_route`)."""
     by_path: dict[str, dict[str, Handler]] = {}
     for operation, handler in pairs:
         by_path.setdefault(operation.path, {})[operation.method] = handler

@@ -1,4 +1,4 @@
-"""ASGI channels that bound how a request's body comes: not too slowly, and within the memory for all bodies."""
+"""ASGI ``receive`` channels that limit how slowly a request's body arrives and how much memory all bodies take."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from aiproject.errors import AiProjectError, BodyTooSlow
 __all__ = ["BudgetedReceive", "PacedReceive", "forget_body"]
 
 MIN_BODY_RATE = 4096
-"""Bytes a second that a body must come at; twice the slowest modem's of a mobile phone."""
+"""Bytes per second at which a body must arrive; twice the rate of a mobile phone's slowest modem."""
 
 MAX_BODY_SECONDS = 600.0
-"""Seconds that a whole body may take. A picture of 3 MB takes five minutes at 10 KB/s; apps give up earlier."""
+"""Seconds that a complete body may take. A picture of 3 MB takes five minutes at 10 KB/s; apps give up earlier."""
 
 
 class PacedReceive:
-    """An ASGI ``receive`` that gives up on a slow sender. Only the time counts in which the application waits.
+    """An ASGI ``receive`` that gives up on a slow sender. Only time in which the application waits is counted.
 
-    Bytes that came fast earlier are no credit: the rate is required over every stretch of ``timeout`` seconds.
+    Bytes that arrived quickly earlier earn no credit: the rate is required over every period of ``timeout`` seconds.
 
     Args:
-        timeout: seconds without a byte until the sender is given up, and seconds that it may be behind the rate.
-        longest: seconds for the whole body.
+        timeout: seconds without a byte after which the sender is given up, and seconds that it may lag behind the rate.
+        longest: seconds for the complete body.
     """
 
     __slots__ = ("_deadline", "_is_whole", "_left", "_patience", "_receive", "_timeout")
@@ -39,7 +39,8 @@ class PacedReceive:
         self._deadline: Deadline | None = None
 
     async def __call__(self) -> Message:
-        if self._is_whole:  # only the client's hang-up is still to come, for which there is no limit
+        # After the body, only the client's disconnect can still arrive, and there is no time limit for that.
+        if self._is_whole:
             return await self._receive()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -50,7 +51,7 @@ class PacedReceive:
             raise self._fault() from None
         waited = loop.time() - began
         self._left -= waited
-        # Time for the bytes that came is added, up to the timeout: a sender that is ahead of the rate gains no more.
+        # Received bytes earn time, up to the timeout: a sender that is ahead of the rate gains nothing more.
         self._patience = min(
             self._timeout, self._patience - waited + len(message.get("body", b"")) / MIN_BODY_RATE
         )  # fmt: skip
@@ -58,12 +59,12 @@ class PacedReceive:
         return message
 
     def _fault(self) -> AiProjectError:
-        """Return why no more is awaited."""
+        """Return the error with which waiting for the body ends."""
         return BodyTooSlow()
 
 
 class BudgetedReceive(PacedReceive):
-    """The same for a body that may be large: what it receives is taken from a budget."""
+    """A `PacedReceive` for a body that may be large: the received bytes are taken from a `ReceiveBudget`."""
 
     __slots__ = ("_body",)
 
@@ -79,13 +80,13 @@ class BudgetedReceive(PacedReceive):
         message = await super().__call__()
         if size := len(message.get("body", b"")):
             await body.take(size)
-        # From now on it cannot be refused any more, since its call may have begun.
+        # From now on the body cannot be refused, since its call may have begun.
         if self._is_whole:
             body.finish()
         return message
 
     def forget(self) -> None:
-        """Give back what the body holds; what still comes is thrown away by the caller."""
+        """Return the bytes that the body holds to the budget; the caller discards what still arrives."""
         self._body.drop()
 
     def _end_waiting(self) -> None:
@@ -97,7 +98,7 @@ class BudgetedReceive(PacedReceive):
 
 
 def forget_body(receive: Receive) -> None:
-    """Say that nothing of a request's body is kept, neither what came nor what is still to come."""
-    # Other channels count nothing, and need not know.
+    """Declare that nothing of a request's body is kept, neither received bytes nor those still to arrive."""
+    # Other channels do not count bytes.
     if isinstance(receive, BudgetedReceive):
         receive.forget()
