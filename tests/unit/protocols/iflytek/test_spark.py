@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -887,6 +889,20 @@ class TestEstimateTokens:
     def test_never_sinks_when_text_is_added(self, one: str, two: str) -> None:
         assert estimate_tokens(one) <= estimate_tokens(one + two)
         assert estimate_tokens(one) <= len(one) * 3
+
+    @given(st.text("ab \t\n\r"))
+    def test_a_word_costs_more_than_a_token_and_a_long_one_by_its_letters(self, text: str) -> None:
+        assert estimate_tokens(text) == math.ceil(max(1.25 * len(text.split()), len(text) / 4))
+
+    def test_many_short_words_take_little_memory(self) -> None:
+        text = "ab " * 1_000_000
+        tracemalloc.start()
+        try:
+            assert estimate_tokens(text) == 1_250_000
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 4 * len(text)
 
 
 def question(**changes: Any) -> dict[str, Any]:
