@@ -37,7 +37,7 @@ FREE_BYTES = 64 * 1024
 """Bytes of each body that are not counted; the longest body of the JSON endpoints."""
 
 MIN_BUDGET_BYTES = 32 * 1024 * 1024
-"""The smallest budget: one address may hold half of it, which must suffice for the largest upload, 16 MiB."""
+"""The smallest budget: one address may hold half of it, which must suffice for the largest body, 16 MiB."""
 
 WAITING_SECONDS = 5.0
 """Seconds that a body may wait for free space in total; the client sees an upload that stalls."""
@@ -196,7 +196,7 @@ class ReceiveBudget:
     """The budget of this process.
 
     Args:
-        total: bytes; at least `MIN_BUDGET_BYTES`, so that the largest upload fits.
+        total: bytes; at least `MIN_BUDGET_BYTES`, so that the largest body fits.
         uploads_per_address: bodies over `FREE_BYTES` that one address may send at once; ``None``: any number.
         waiting_seconds: see `WAITING_SECONDS`.
 

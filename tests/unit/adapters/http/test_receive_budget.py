@@ -16,7 +16,16 @@ import structlog.testing
 
 from aiproject.adapters.http.asgi import Message, Receive, Scope, Send
 from aiproject.adapters.http.bodies import ClientGone, read_body, refuse_body
-from aiproject.adapters.http.receive_budget import FREE_BYTES, BodyBudget, NoRoomForBody, ReceiveBudget, TooManyUploads
+from aiproject.adapters.http.receive_budget import (
+    FREE_BYTES,
+    MIN_BUDGET_BYTES,
+    BodyBudget,
+    NoRoomForBody,
+    ReceiveBudget,
+    TooManyUploads,
+)
+from aiproject.api.legacy import files
+from aiproject.api.openai import chat
 from aiproject.codes import Code
 from aiproject.errors import AiProjectError, BodyTooLarge, NotSignedIn, TooManyRequests
 from aiproject.protocols.legacy import failure_of
@@ -381,3 +390,14 @@ async def read_to_end(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def as_task(application: BodiesMiddleware, address: str, client: Client) -> None:
     await application(post(address), client.receive, ignore)
+
+
+@pytest.mark.parametrize("largest", [chat.MAX_BODY_BYTES, files.MAX_UPLOAD_BYTES])
+async def test_the_smallest_budget_has_room_for_the_largest_body_of_each_api(largest: int) -> None:
+    budget = ReceiveBudget(MIN_BUDGET_BYTES)
+    with budget.enter("192.0.2.1") as body:
+        for _ in range(largest // FREE_BYTES):
+            await body.take(FREE_BYTES)
+        body.finish()
+        assert budget.held == largest - FREE_BYTES
+    assert budget.held == 0

@@ -158,7 +158,7 @@ def test_any_object_is_read_or_refused(fields: dict[str, Any]) -> None:
 
 
 class TestBounds:
-    """A body of 32 MB takes a bounded time and memory, whatever it consists of."""
+    """A body of 16 MB takes a bounded time and memory, whatever it consists of."""
 
     @pytest.mark.parametrize(
         "member",
