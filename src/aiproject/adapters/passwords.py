@@ -1,10 +1,10 @@
-"""Passwords: argon2id, and the formats of an adopted database.
+"""Password hashing with argon2id, and verification of the formats of an imported legacy database.
 
-The original stored ``MD5(password + "#_#")`` in hex, or, earlier still, the password itself. Both are verified once
-more, and `Verdict.needs_rehash` says to store an argon2id hash then.
+The legacy application stored ``MD5(password + "#_#")`` in hex or, in earlier versions, the password itself. Both are
+still verified; `Verdict.needs_rehash` then requests an argon2id hash to be stored.
 
-`PasswordHasher` is the plain, slow thing; `PasswordService` runs it on a few threads of its own, so that many logins
-at once neither stop the event loop nor take the machine's memory.
+`PasswordHasher` is synchronous and slow by design. `PasswordService` runs it in a few threads of its own, so that many
+simultaneous logins neither block the event loop nor exhaust the machine's memory.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ __all__ = ["MAX_PASSWORD", "UNUSABLE_PASSWORD", "PasswordHasher", "PasswordServi
 # RFC 9106, section 4, second recommended option: t=3, p=4, m=64 MiB.
 DEFAULT_PROFILE: Parameters = argon2.profiles.RFC_9106_LOW_MEMORY
 
-# A stored value that no password matches, for accounts that have none.
+# A stored value that no password matches, for accounts without a password.
 UNUSABLE_PASSWORD = "$none$"  # noqa: S105
 
-# Bytes. Far above any password that people type; keeps a request from making us normalise megabytes.
+# Bytes. Far longer than any password in use; it prevents a request from making the server normalise megabytes.
 MAX_PASSWORD = 4096
 
-# A tenth of what the event loop gets where they compete (a weight of 110 beside 1024; source: Linux, sched/core.c).
+# Gives the threads a tenth of the event loop's CPU share when they compete (a weight of 110 against 1024; source:
+# Linux, sched/core.c).
 NICENESS = 10
 
-# Turns beside those whose password is being hashed: they read before it or write after it.
+# Turns in addition to those whose password is being hashed, for the database work before and after it.
 AT_THE_DATABASE = 2
 
 COME_BACK_SECONDS = 5
 
 _LEGACY_SUFFIX = "#_#"  # source: behaviour of the original, Core/Tools/md5_password.py
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
-# The "$identifier$…" form of crypt(3): some hash, whether we know it or not, and never a plain password. Else whoever
-# stole a hash that we do not know could log in by typing it.
+# The "$identifier$…" form of crypt(3) is always treated as a hash, known or unknown, and never as a plain password.
+# Otherwise a stolen hash of an unknown kind could be used as the password.
 _CRYPT_FORM = re.compile(r"\$[A-Za-z0-9_-]*\$")
 
 _T = TypeVar("_T")
@@ -64,11 +65,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found.
+    """The result of a verification.
 
     Attributes:
-        ok: the password is right.
-        needs_rehash: it is right, and should be stored anew: the old form is weaker than today's.
+        ok: the password is correct.
+        needs_rehash: the password is correct and must be stored again, since the stored form is weaker than today's.
     """
 
     ok: bool
@@ -79,10 +80,12 @@ _WRONG = Verdict(ok=False)
 
 
 def argon2id(memory: int, passes: int, lanes: int) -> Parameters:
-    """Return a profile; salt and hash are as long as in `DEFAULT_PROFILE`.
+    """Return argon2id parameters; the lengths of salt and hash are those of `DEFAULT_PROFILE`.
 
     Args:
         memory: KiB.
+        passes: iterations over the memory.
+        lanes: degree of parallelism.
     """
     return Parameters(
         type=DEFAULT_PROFILE.type,
@@ -96,7 +99,7 @@ def argon2id(memory: int, passes: int, lanes: int) -> Parameters:
 
 
 class PasswordHasher:
-    """Hashes and verifies, on the caller's thread; each takes 64 MiB, and 0.25 s on two busy cores of 2024.
+    """Hashes and verifies passwords in the caller's thread; each takes 64 MiB, and 0.25 s on two busy cores of 2024.
 
     Args:
         profile: argon2 parameters; `DEFAULT_PROFILE` except in tests.
@@ -106,10 +109,10 @@ class PasswordHasher:
         self._argon2 = argon2.PasswordHasher.from_parameters(profile)
 
     def hash(self, password: str) -> str:
-        """The form to store: argon2id in PHC format, under 100 characters.
+        """Return the form to store: argon2id in PHC format, under 100 characters.
 
         Raises:
-            InvalidInput: the password is not text that can be encoded, or absurdly long.
+            InvalidInput: the password is empty, cannot be encoded as UTF-8, or is longer than `MAX_PASSWORD`.
         """
         encoded = _encode(password)
         if encoded is None:
@@ -117,10 +120,11 @@ class PasswordHasher:
         return self._argon2.hash(encoded)
 
     def verify(self, stored: str, password: str) -> Verdict:
-        """Compare a password with what is stored; takes the same time whatever is stored, and whatever comes out.
+        """Compare a password with the stored form. The time depends neither on that form nor on the result.
 
         Args:
-            stored: argon2, or one of the original's forms.
+            stored: an argon2 hash, or one of the legacy forms.
+            password: the password as it was typed.
         """
         encoded = _encode(password)
         if encoded is None:
@@ -129,12 +133,12 @@ class PasswordHasher:
         if stored.startswith("$argon2"):
             return self._verify_argon2(stored, encoded)
         is_right = _verify_legacy(stored, password)
-        # One argon2 more, or the time would tell that this account exists and has not been here for long.
+        # An additional argon2 hash: otherwise the time would reveal that the account exists and has long been unused.
         self.dummy_verify()
         return Verdict(ok=True, needs_rehash=True) if is_right else _WRONG
 
     def dummy_verify(self) -> None:
-        """Do the work of `verify` for a user who does not exist, so that the time does not tell."""
+        """Do the work of `verify` for a user that does not exist, so that the time does not reveal this."""
         self._argon2.hash(b"a password that nobody has")  # verifying is hashing and comparing
 
     def _verify_argon2(self, stored: str, encoded: bytes) -> Verdict:
@@ -143,14 +147,17 @@ class PasswordHasher:
         except VerifyMismatchError:
             return _WRONG
         except (ValueError, VerificationError):  # InvalidHashError is a ValueError, and so are encoding errors
-            # A hash that was cut or mangled; nobody can log in by it, and the time should not tell either.
+            # A truncated or damaged hash: no password matches it, and the time must not reveal it either.
             self.dummy_verify()
             return _WRONG
         return Verdict(ok=True, needs_rehash=self._argon2.check_needs_rehash(stored))
 
 
 def _encode(password: str) -> bytes | None:
-    """NFKC, so that the same characters typed on another keyboard match; in UTF-8. ``None``: not usable."""
+    """Return the password in UTF-8, or ``None`` if it is unusable.
+
+    It is normalised to NFKC, so that the same characters typed with another keyboard or input method match.
+    """
     if len(password) > MAX_PASSWORD:
         return None
     try:
@@ -161,9 +168,9 @@ def _encode(password: str) -> bytes | None:
 
 
 def _verify_legacy(stored: str, password: str) -> bool:
-    """The original's two forms. They were made from the text as it was typed, so it is not normalised."""
+    """Verify the two legacy forms. They were made from the text as it was typed, so it is not normalised here."""
     if _MD5_HEX.fullmatch(stored):
-        # Not also tried as plain text: a stolen MD5 must not work as the password.
+        # The value is not compared as plain text as well: a stolen MD5 must not work as the password.
         digest = hashlib.md5((password + _LEGACY_SUFFIX).encode(), usedforsecurity=False).hexdigest()
         return hmac.compare_digest(digest, stored.lower())
     if not stored or _CRYPT_FORM.match(stored):
@@ -175,24 +182,24 @@ def _verify_legacy(stored: str, password: str) -> bool:
 
 
 def _step_back() -> None:
-    """Let this thread, and those that argon2 starts from it, run after all others: streams go first.
+    """Lower the priority of this thread and of those that argon2 starts from it, so that streams are not delayed.
 
-    Linux knows niceness by thread (sched(7)); elsewhere it is the whole process's, which must keep its own.
+    Linux has a niceness for each thread (sched(7)). Elsewhere it applies to the whole process, so it is left unchanged.
     """
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 class PasswordService:
-    """A `PasswordHasher` for the event loop: few threads, a bounded queue.
+    """An asynchronous `PasswordHasher` with few threads and a bounded queue.
 
     Args:
-        hasher: what does the work.
-        threads: at work at once; each takes 64 MiB and, in the default profile, up to four cores for a moment.
-        queue: calls that may wait beside those; at 0.25 s each, the last of 32 waits four seconds.
-        tells_addresses_apart: whether addresses take turns, and none may have more than half of the places; else one
-            burst of logins from one address keeps everybody out until it is worked off. ``False`` for set-ups in which
-            all callers share an address.
+        hasher: does the work.
+        threads: hashes in progress at once; each takes 64 MiB and, in the default profile, up to four cores briefly.
+        queue: calls that may wait in addition; at 0.25 s each, the last of 32 waits four seconds.
+        tells_addresses_apart: whether addresses take turns and none may hold more than half of the slots. Otherwise a
+            burst of logins from one address keeps all others out until it has been processed. ``False`` is for
+            deployments in which all callers share an address.
     """
 
     def __init__(
@@ -212,26 +219,26 @@ class PasswordService:
         self._is_closed = False
 
     async def hash(self, password: str) -> str:
-        """See `PasswordHasher.hash`. Raises also TooManyRequests, when the queue is full."""
+        """See `PasswordHasher.hash`. Also raises TooManyRequests if the queue is full."""
         return await self._run(lambda: self._hasher.hash(password))
 
     async def verify(self, stored: str, password: str) -> Verdict:
-        """See `PasswordHasher.verify`. Raises TooManyRequests, when the queue is full."""
+        """See `PasswordHasher.verify`. Raises TooManyRequests if the queue is full."""
         return await self._run(lambda: self._hasher.verify(stored, password))
 
     async def dummy_verify(self) -> None:
-        """See `PasswordHasher.dummy_verify`. Raises TooManyRequests, when the queue is full."""
+        """See `PasswordHasher.dummy_verify`. Raises TooManyRequests if the queue is full."""
         await self._run(self._hasher.dummy_verify)
 
     @contextmanager
     def place(self, address: str | None = None) -> Iterator[None]:
-        """Hold a place in the queue while a password is checked, from before the database is asked for anything.
+        """Hold a slot in the queue while a password is checked. Enter it before the first database query.
 
         Args:
-            address: of the caller; ``None``: from this machine's command line, or not known.
+            address: the caller's; ``None``: the command line of this machine, or an unknown address.
 
         Raises:
-            TooManyRequests: the queue is full, or half full of this address' calls; nothing was done.
+            TooManyRequests: the queue is full, or calls of this address fill half of it; nothing was done.
         """
         group = self._group(address)
         if self._places >= self._limit or (group and self._places_of[group] >= max(1, self._limit // 2)):
@@ -248,10 +255,10 @@ class PasswordService:
 
     @asynccontextmanager
     async def turn(self, address: str | None = None) -> AsyncIterator[None]:
-        """Have a turn at working on a password, database work around it included; entering it waits for one.
+        """Wait for a turn to process a password, including the database work around it, and hold it.
 
-        So few have theirs at once that a thousand logins do not queue up before the database either, where running
-        calls would have to wait behind them. Only as many of one address wait for the turns of all.
+        The number of turns is so small that a thousand logins do not queue up for the database either, where running
+        calls would wait behind them. Of one address, no more callers than there are turns compete for them at once.
 
         Args:
             address: as in `place`.
@@ -262,14 +269,14 @@ class PasswordService:
             yield
 
     def _group(self, address: str | None) -> str:
-        """Return what is told apart, of IPv6 the site, as for other shares; empty: nothing."""
+        """Return the group whose share is counted (of IPv6 the site, as for other shares); empty: none."""
         if address is None or not self._tells_addresses_apart:
             return ""
         group = address_group(address)
         return address_site(group) or group
 
     async def close(self) -> None:
-        """End the threads; calls that wait are cancelled, those at work are waited for."""
+        """End the threads: waiting calls are cancelled, running ones are awaited."""
         self._is_closed = True
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
@@ -285,7 +292,7 @@ class PasswordService:
         except BaseException:
             self._leave()
             raise
-        # Counted until the work has ended, not until the caller stopped waiting: who hangs up frees no thread.
+        # Counted until the work has ended, even if the caller has stopped waiting: a disconnect does not free a thread.
         future.add_done_callback(self._leave)
         return await asyncio.wrap_future(future)
 

@@ -1,11 +1,11 @@
-"""The tables, as SQLAlchemy Core sees them; one `MetaData` for the whole package.
+"""The tables as SQLAlchemy Core definitions, in one `MetaData` for the whole package.
 
-A package that owns tables adds them to `metadata` here, and a migration in `aiproject.adapters.db.migrations`; a test
-compares the two on every database.
+A package that owns tables adds them to `metadata` here, and adds a migration to `aiproject.adapters.db.migrations`. A
+test compares the two on every database.
 
-The table ``user`` keeps the legacy columns in their spelling, since operators look at it with their database tools and
-other programs read it. ``Id`` is the public uuid: the account's only credential for existing apps, a secret, and
-something that its owner may have changed. So nothing refers to it; other tables refer to ``AccountId``.
+The table ``user`` keeps the legacy columns and their spelling, since operators inspect it with database tools and other
+programs read it. ``Id`` is the public uuid: a secret, the only credential of existing apps, and a value that the owner
+can have changed. So no table refers to it; other tables refer to ``AccountId``.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ __all__ = [
 
 # Lengths in characters (code points), as all four databases count them.
 NAME_LENGTH = 100
-NAME_KEY_LENGTH = 200  # compatibility forms may expand; a name whose key is longer is refused
-PASSWORD_HASH_LENGTH = 255  # an argon2id hash has 97 today; room for longer salts and parameters
-EMAIL_LENGTH = 254  # the longest address that SMTP can carry; source: RFC 5321, section 4.5.3.1.3, less the brackets
+NAME_KEY_LENGTH = 200  # normalisation may lengthen a name; a name with a longer key is refused
+PASSWORD_HASH_LENGTH = 255  # an argon2id hash has 97 today; the rest allows longer salts and parameters
+EMAIL_LENGTH = 254  # the longest address in SMTP; source: RFC 5321, section 4.5.3.1.3, without the brackets
 ACADEMY_LENGTH = 100
 
 _ACCOUNT_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
@@ -64,7 +64,7 @@ _ACCOUNT_RANDOM_BITS = 21
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
-    """A moment: aware and UTC in Python, with microseconds; UTC without a zone where the database knows none."""
+    """A timestamp with microseconds, aware and in UTC in Python; stored without a zone if the database has none."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -91,9 +91,9 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
 
 
 class EditedDateTime(UtcDateTime):
-    """The same, to read what somebody may have edited: SQLite keeps any value in any column.
+    """A `UtcDateTime` for values that may have been edited by hand: SQLite stores any value in any column.
 
-    What is no moment is returned as text.
+    A value that is not a timestamp is returned as text.
     """
 
     cache_ok = True
@@ -113,10 +113,10 @@ class EditedDateTime(UtcDateTime):
 
 
 def binary_text(length: int) -> TypeEngine[str]:
-    """Text that is compared and sorted by code point, on every database.
+    """Return a type for text that is compared and sorted by code point on every database.
 
-    MySQL's default collations take ``é`` for ``e`` and differ between servers; PostgreSQL's depend on the locale of
-    the cluster; so the collation is always named. SQLite compares bytes by itself.
+    MySQL's default collations treat ``é`` as equal to ``e`` and differ between servers; PostgreSQL's depend on the
+    cluster's locale. So the collation is always specified. SQLite compares bytes by default.
     """
     on_mysql = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
     return (
@@ -127,10 +127,10 @@ def binary_text(length: int) -> TypeEngine[str]:
 
 
 def _legacy_text(length: int) -> TypeEngine[str]:
-    """A text column of the legacy schema. Not collated on PostgreSQL, where these columns never were.
+    """Return the type of a text column of the legacy schema. PostgreSQL has no collation here: it never had one.
 
-    On MySQL the collation is named, because a column that was adopted would otherwise keep a character set in which
-    not every name can be written.
+    On MySQL the collation is specified, because an imported column would otherwise keep a character set that cannot
+    represent every name.
     """
     on_mysql = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
     return sa.String(length).with_variant(on_mysql, "mysql", "mariadb")
@@ -148,18 +148,18 @@ user = sa.Table(
     sa.Column("Email", _legacy_text(EMAIL_LENGTH), nullable=False),
     sa.Column("PicTimes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("Academy", _legacy_text(ACADEMY_LENGTH)),
-    # Ours. `AccountId` is what everything else refers to: it never changes and is no secret.
+    # Not in the legacy schema. `AccountId` is what everything else refers to: it never changes and is not a secret.
     sa.Column("AccountId", sa.BigInteger, nullable=False),
     sa.Column("NameKey", binary_text(NAME_KEY_LENGTH), nullable=False),
     sa.Column("VoiceMs", sa.BigInteger),  # dictation left, in milliseconds; NULL: unmetered
     sa.Column("VoiceUsedMs", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-    sa.Column("CreatedAt", UtcDateTime),  # NULL: adopted from a database that did not record it
+    sa.Column("CreatedAt", UtcDateTime),  # NULL: imported from a database that did not record it
     sa.Column("DisabledAt", UtcDateTime),  # NULL: enabled
-    sa.Column("EmailVerifiedAt", UtcDateTime),  # NULL: nobody has shown that mail arrives there
-    sa.Column("PasswordChangedAt", UtcDateTime),  # NULL: never since the account was opened
-    sa.Column("DeletedAt", UtcDateTime),  # set: the personal data are gone, the row stays for the ledger
-    # The ledger (`aiproject.ledger`). A balance is the sum of its ledger entries; what is held by running calls is part
-    # of it and may not be spent twice.
+    sa.Column("EmailVerifiedAt", UtcDateTime),  # NULL: not verified
+    sa.Column("PasswordChangedAt", UtcDateTime),  # NULL: never since the account was created
+    sa.Column("DeletedAt", UtcDateTime),  # set: the personal data are erased, the row stays for the ledger
+    # The ledger (`aiproject.ledger`). A balance is the sum of its ledger entries. The amounts held by running calls are
+    # part of it and cannot be spent twice.
     sa.Column("HeldTokens", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("HeldPicTimes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("HeldVoiceMs", sa.BigInteger, nullable=False, server_default=sa.text("0")),
@@ -168,14 +168,14 @@ user = sa.Table(
     sa.CheckConstraint(sa.column("Tokens") >= 0, name="ck_user_tokens"),
     sa.CheckConstraint(sa.column("PicTimes") >= 0, name="ck_user_pic_times"),
     sa.CheckConstraint(sa.column("VoiceMs") >= 0, name="ck_user_voice_ms"),
-    # Unique indexes rather than constraints: SQLite can add them to a table that exists. Foreign keys may refer to
-    # them on all four.
+    # Unique indexes rather than constraints: SQLite can add them to an existing table. Foreign keys can refer to them
+    # on all four databases.
     sa.Index("uq_user_name_key", "NameKey", unique=True),
     sa.Index("uq_user_account_id", "AccountId", unique=True),
     mysql_engine="InnoDB",
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
-    mysql_row_format="DYNAMIC",  # its indexes take 3072 bytes a column; older formats stop at 767
+    mysql_row_format="DYNAMIC",  # allows indexes of 3072 bytes for each column; older formats allow 767
 )
 
 _TABLE_OPTIONS: dict[str, Any] = {
@@ -211,13 +211,13 @@ hold = sa.Table(
     sa.Column("capability", sa.String(16), nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(10), nullable=False),  # open, captured, released
-    sa.Column("stage", sa.String(12), nullable=False),  # how far the call got
+    sa.Column("stage", sa.String(12), nullable=False),  # how far the call has progressed
     sa.Column("owner", sa.String(64), nullable=False),  # the process that runs the call
     sa.Column("lease_until", sa.BigInteger, nullable=False),  # milliseconds since 1970, by the database's clock
     sa.Column("opened_at", sa.BigInteger, nullable=False),
     sa.Column("closed_at", sa.BigInteger),
     sa.Column("outcome", sa.String(24)),
-    sa.Column("reported", sa.BigInteger),  # what upstream said was consumed; NULL: it said nothing
+    sa.Column("reported", sa.BigInteger),  # the consumption that upstream reported; NULL: none
     sa.Column("charged", sa.BigInteger),
     sa.Column("sid", sa.String(64)),  # the vendor's session id
     sa.Column("rule", sa.String(500), nullable=False),
@@ -244,7 +244,7 @@ operator_loss = sa.Table(
 )
 
 unpaid_usage = sa.Table(
-    "unpaid_usage",  # what failed calls of an account have used in a day without being charged, up to its bound
+    "unpaid_usage",  # what failed calls of an account have consumed in a day without being charged, up to its bound
     metadata,
     sa.Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),  # YYYYMMDD
@@ -255,16 +255,17 @@ unpaid_usage = sa.Table(
 voucher = sa.Table(
     "voucher",
     metadata,
-    sa.Column("code", binary_text(64), primary_key=True),  # a secret: whoever knows it may redeem it
+    sa.Column("code", binary_text(64), primary_key=True),  # a secret: it is all that is needed to redeem the voucher
     sa.Column("tokens", sa.BigInteger, nullable=False),
     sa.Column("pic_times", sa.BigInteger, nullable=False),
-    sa.Column("audience", binary_text(100)),  # the academy that may redeem it; NULL: everybody
+    sa.Column("audience", binary_text(100)),  # the academy whose accounts may redeem it; NULL: all accounts
     sa.Column("is_available", sa.Boolean, nullable=False),
     sa.Column("expires_at", UtcDateTime),
-    sa.Column("max_uses", sa.BigInteger),  # NULL: one for each account, without end
+    sa.Column("max_uses", sa.BigInteger),  # NULL: one for each account, without a total limit
     sa.Column("uses", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("created_at", UtcDateTime, nullable=False),
-    # No secrets: what lists, the ledger and the audit log show. NULL: made by a release before 0005 beside this one.
+    # Not secret: shown in lists, the ledger and the audit log. NULL: created by a release before 0005 that runs at the
+    # same time as this one.
     sa.Column("voucher_id", sa.BigInteger),
     sa.Column("name", binary_text(NAME_LENGTH)),
     sa.Column("name_key", binary_text(NAME_KEY_LENGTH)),
@@ -279,7 +280,7 @@ voucher_redemption = sa.Table(
     sa.Column("code", binary_text(64), primary_key=True),
     sa.Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("redeemed_at", UtcDateTime, nullable=False),
-    # Its ledger entries have the reference ``voucher:<voucher_id>``; NULL: ``voucher:<code>``, as before 0005.
+    # The ledger entries have the reference ``voucher:<voucher_id>``; NULL: ``voucher:<code>``, as before 0005.
     sa.Column("voucher_id", sa.BigInteger),
     sa.Column(
         "is_adopted", sa.Boolean
@@ -292,7 +293,7 @@ stored_answer = sa.Table(
     metadata,
     sa.Column("scope", sa.String(80), primary_key=True),  # whose key it is: an account's number, or an address
     sa.Column("key_hash", sa.String(64), primary_key=True),  # SHA-256 of the Idempotency-Key
-    sa.Column("body_hash", sa.String(64), nullable=False),  # SHA-256 of what was asked, endpoint included
+    sa.Column("body_hash", sa.String(64), nullable=False),  # SHA-256 of the request, endpoint included
     sa.Column("request_id", sa.String(64), nullable=False),  # the call that runs or ran
     sa.Column("state", sa.String(10), nullable=False),  # running, done
     sa.Column("lease_until", sa.BigInteger, nullable=False),
@@ -307,15 +308,15 @@ api_key = sa.Table(
     metadata,
     sa.Column("key_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("account_id", sa.BigInteger, nullable=False),
-    sa.Column("prefix", sa.String(16), nullable=False),  # public: names the key in lists and logs
-    sa.Column("secret_hash", sa.String(64), nullable=False),  # SHA-256 of the whole key, which is random enough
+    sa.Column("prefix", sa.String(16), nullable=False),  # public: identifies the key in lists and logs
+    sa.Column("secret_hash", sa.String(64), nullable=False),  # SHA-256 of the whole key; it has 160 random bits
     sa.Column("name", binary_text(100), nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime),
     sa.Column("revoked_at", UtcDateTime),
     sa.Column("last_used_at", UtcDateTime),
     sa.Column("last_used_address", sa.String(64)),
-    sa.Column("requests_per_minute", sa.Integer),  # NULL here and below: no limit of its own
+    sa.Column("requests_per_minute", sa.Integer),  # NULL here and below: the key adds no limit
     sa.Column("concurrent_calls", sa.Integer),
     sa.Column("tokens_per_minute", sa.BigInteger),
     sa.Column("capabilities", sa.String(100)),  # separated by blanks
@@ -342,10 +343,10 @@ spend_limit = sa.Table(
 )
 
 login_guard = sa.Table(
-    "login_guard",  # failures in a row, of names (known or not) and addresses alike
+    "login_guard",  # consecutive failures, of names (known or not) and of addresses
     metadata,
-    sa.Column("realm", sa.String(16), primary_key=True),  # what is guessed, and whether the subject is name or address
-    sa.Column("subject", sa.String(64), primary_key=True),  # SHA-256, so that what is mistyped is not kept
+    sa.Column("realm", sa.String(16), primary_key=True),  # the kind of secret, and whether subject is a name or address
+    sa.Column("subject", sa.String(64), primary_key=True),  # SHA-256, so that mistyped input is not stored
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("blocked_until", sa.BigInteger, nullable=False),  # milliseconds since 1970
     sa.Column("last_failure_at", sa.BigInteger, nullable=False),
@@ -354,7 +355,7 @@ login_guard = sa.Table(
 )
 
 signup_count = sa.Table(
-    "signup_count",  # accounts that were opened from an address in a day
+    "signup_count",  # accounts created from an address in a day
     metadata,
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),  # YYYYMMDD
     sa.Column("subject", sa.String(64), primary_key=True),  # SHA-256 of the address or its network
@@ -366,7 +367,7 @@ browser_session = sa.Table(
     "browser_session",
     metadata,
     sa.Column("token_hash", sa.String(64), primary_key=True),  # SHA-256 of the cookie's value
-    sa.Column("session_id", sa.String(32), nullable=False),  # public: names it in the owner's list
+    sa.Column("session_id", sa.String(32), nullable=False),  # public: identifies the session in the owner's list
     sa.Column("account_id", sa.BigInteger, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("seen_at", UtcDateTime, nullable=False),
@@ -385,7 +386,7 @@ mail_token = sa.Table(
     sa.Column("token_hash", sa.String(64), primary_key=True),
     sa.Column("account_id", sa.BigInteger, nullable=False),
     sa.Column("purpose", sa.String(16), nullable=False),  # verify, reset
-    sa.Column("email", binary_text(EMAIL_LENGTH), nullable=False),  # where it was sent
+    sa.Column("email", binary_text(EMAIL_LENGTH), nullable=False),  # the recipient
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
     sa.Index("ix_mail_token_account", "account_id"),
@@ -422,7 +423,7 @@ administrator_session = sa.Table(
 )
 
 audit_entry = sa.Table(
-    "audit_entry",  # append-only; chained by hashes, so that a later edit shows
+    "audit_entry",  # append-only; chained by hashes, so that later edits are detected
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3 …
     sa.Column("at", sa.BigInteger, nullable=False),  # milliseconds since 1970, UTC
@@ -441,13 +442,16 @@ audit_entry = sa.Table(
 
 
 def new_account_id(now: datetime) -> int:
-    """A new account's internal number: positive, below 2^53 (exact in JSON and JavaScript), rising with time.
+    """Return a number for a new account: positive, below 2^53 (exact in JSON and JavaScript), rising with time.
 
-    The upper bits are the seconds since 2020 (until 2156), the lower 21 bits are random: two accounts of one second
-    collide once in two million. The unique index decides; draw again when it refuses.
+    The upper bits are the seconds since 2020 (until 2156), the lower 21 bits are random: two accounts of the same
+    second collide once in two million cases. The unique index detects that; then draw another number.
 
     Args:
         now: aware.
+
+    Raises:
+        ValueError: ``now`` is not between 2020 and 2156.
     """
     seconds = int((now - _ACCOUNT_EPOCH).total_seconds())
     if not 0 <= seconds < 1 << 32:

@@ -1,7 +1,7 @@
-"""Finds out whether the database takes writes, by writing.
+"""Checks whether the database accepts writes, by writing.
 
-A database can answer every read while each write fails: its file is locked, its disk is full, it is a replica or a
-former primary. So readiness commits a change of one row, seldom, and remembers the result.
+A database can answer every read while each write fails: its file is locked, its disk is full, or it is a replica or a
+former primary. So the readiness check commits a change of one row at intervals and remembers the result.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ __all__ = ["WriteProbe"]
 log = get_logger("database")
 
 PROBE_SECONDS = 5.0
-"""Seconds between two writes of a process, however often it is asked."""
+"""Seconds between two writes of a process, however often the condition is requested."""
 
 WRITE_SECONDS = 4.0
-"""Seconds that a write may take; longer than any that succeeds, and less than the patience of common probes."""
+"""Seconds that a write may take: more than a successful write needs, and less than the timeout of common probes."""
 
 REALM = "readiness"
 SLOTS = 16
-"""Rows that processes share, so that they neither wait for each other often nor leave a row behind at each start."""
+"""Rows that all processes share, so that they rarely wait for each other and leave no row behind at each start."""
 
 
 class WriteProbe:
-    """Knows whether the database takes writes. Each process has one."""
+    """Reports whether the database accepts writes. Each process has one instance."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,7 +52,7 @@ class WriteProbe:
         self._running: asyncio.Task[None] | None = None
 
     async def condition(self) -> Condition | None:
-        """Return what keeps the database from taking writes, as of the last few seconds; ``None``: nothing."""
+        """Return what prevents writes, as of the last `PROBE_SECONDS`; ``None``: nothing does."""
         if self._running is None and time.monotonic() - self._probed >= PROBE_SECONDS:
             self._running = asyncio.create_task(self._probe())
         if self._running is not None:
@@ -60,7 +60,7 @@ class WriteProbe:
         return self._condition
 
     async def close(self) -> None:
-        """Cut a write that still runs."""
+        """Cancel a write that is still running."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -87,14 +87,17 @@ class WriteProbe:
             cause = error.__cause__
             return cause.condition if isinstance(cause, DatabaseUnavailable) else Condition.AWAY
         except StatementFailed:
-            return None  # the schema is not current, which readiness reports by itself
+            return None  # the schema is not current, which readiness reports separately
         except AiProjectError:
             return Condition.LOCKED if self._database.dialect == "sqlite" else Condition.AWAY
         return None
 
 
 def _touch(dialect: Dialect, slot: int) -> Insert:
-    """Return a statement that changes one row: one of the guards', which knows no such realm and forgets old rows."""
+    """Return a statement that changes one row of the login throttle's table.
+
+    The login throttle never uses this realm, and it deletes old rows, so the probe needs no table of its own.
+    """
     row = {
         "realm": REALM,
         "subject": f"slot {slot}",
@@ -108,7 +111,7 @@ def _touch(dialect: Dialect, slot: int) -> Insert:
         case "sqlite":
             return sqlite.insert(login_guard).values(row).on_conflict_do_update(index_elements=key, set_=changed)
         case "postgresql":
-            from sqlalchemy.dialects import postgresql  # as below: only that of the database in use
+            from sqlalchemy.dialects import postgresql  # imported here, so that only the dialect in use is loaded
 
             return postgresql.insert(login_guard).values(row).on_conflict_do_update(index_elements=key, set_=changed)
         case "mysql":

@@ -1,16 +1,16 @@
-"""Schema migrations: Alembic's scripts, and the calls that the rest of the application needs.
+"""Schema migrations: Alembic's scripts, and the functions that the rest of the application needs.
 
 `upgrade` brings a database to the schema of this release, whether it is empty, of an earlier release, or of the legacy
-application (a table ``user`` as its documentation describes it). `status` says where a database stands; it reads
-Alembic's table by itself, since every command calls it, and importing Alembic would take as long as the rest of a
-command.
+application (a table ``user`` as its documentation describes it). `status` returns the state of a database. It reads
+Alembic's table directly: every command calls it, and importing Alembic would take as long as the rest of a command.
 
 Rules for a migration (``versions/v0002_….py``):
 
-- It can be run again after it was broken off anywhere: MySQL commits at each DDL statement, so look before each step.
+- It can be run again after an interruption at any point: MySQL commits at each DDL statement, so each step checks first
+  whether it is still needed.
 - It checks everything that may block it before it changes anything, and raises `MigrationBlocked`.
 - It reports what it did to the operator's data by ``note(…)``.
-- The previous release still runs beside it, wherever that is possible.
+- The previous release can keep running during and after it, wherever that is possible.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ __all__ = ["MigrationBlocked", "SchemaStatus", "UpgradeReport", "settled_status"
 
 VERSION_TABLE = "alembic_version"
 
-# Any number will do, as long as every release uses the same.
+# An arbitrary number, which must be the same in every release.
 _POSTGRES_LOCK = 0x41_69_50_72_6F_6A  # "AiProj"
 
 
 class MigrationBlocked(Misconfigured):
-    """The data stands in the way of an upgrade; nothing was changed. The message says what it is and what to do."""
+    """The data prevents an upgrade; nothing was changed. The message describes the cause and what to do."""
 
 
 @dataclass(frozen=True)
 class UpgradeReport:
-    """What an upgrade did.
+    """The result of an upgrade.
 
     Attributes:
-        from_revision: ``None``: the database had none.
-        to_revision: where it stands now.
-        notes: messages for the operator, in the order of what was done; empty if there was nothing to do.
+        from_revision: the revision before; ``None``: the database had none.
+        to_revision: the revision now.
+        notes: messages for the operator, in the order of the steps; empty if there was nothing to do.
     """
 
     from_revision: str | None
@@ -67,16 +67,17 @@ class UpgradeReport:
 
 @dataclass(frozen=True)
 class SchemaStatus:
-    """Where a database stands.
+    """The state of a database.
 
     Attributes:
         current: its revision; ``None``: it has none.
         head: the revision of this release.
-        is_current: the two are the same.
-        is_empty: it has neither a revision nor a table ``user``.
-        is_foreign: it has a table ``user``, but no revision: of the original, or of an upgrade that was broken off.
-            `upgrade` adopts it.
-        is_newer: its revision is unknown here: of a later release, with which this one must not run.
+        is_current: whether the two are equal.
+        is_empty: whether it has neither a revision nor a table ``user``.
+        is_foreign: whether it has a table ``user`` but no revision: that of the legacy application, or of an
+            interrupted upgrade. `upgrade` imports it.
+        is_newer: whether its revision is unknown here: it belongs to a later release, on whose schema this release must
+            not run.
     """
 
     current: str | None
@@ -173,15 +174,16 @@ def _migrate(connection: sa.Connection, notes: list[Message]) -> None:
         command.upgrade(alembic_config(connection, notes), "head")
     except MigrationBlocked:
         if not has_versions and connection.dialect.name == "mysql":
-            # Made by Alembic before our script looked; no rollback takes it back, and we said that nothing changed.
+            # Alembic created this table before the script's checks. MySQL cannot roll it back, and `MigrationBlocked`
+            # promises that nothing was changed.
             connection.execute(sa.text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))
         raise
 
 
 # -- one at a time -----------------------------------------------------------------------------------------------------
 
-# Alembic keeps the running migration in module globals, so two databases may not be migrated side by side in one
-# process. A lock belongs to a loop, and tests have many.
+# Alembic keeps the running migration in module globals, so one process must not migrate two databases at the same time.
+# A lock belongs to one event loop, and tests use many.
 _turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
 
@@ -193,10 +195,10 @@ async def _turn() -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _exclusive(connection: AsyncConnection, database: Database) -> AsyncIterator[None]:
-    """Keep other nodes' upgrades out, and commit at the end.
+    """Exclude upgrades by other nodes, and commit at the end.
 
-    SQLite and PostgreSQL: one transaction around it all, which holds the lock and undoes everything on failure.
-    MySQL has no such thing: a named lock of the connection, and migrations that can be run again.
+    On SQLite and PostgreSQL one transaction around all migrations holds the lock and undoes everything on failure.
+    MySQL has no transactional DDL, so it uses a named lock of the connection, and migrations that can be run again.
     """
     match database.dialect:
         case "sqlite":
@@ -214,7 +216,8 @@ async def _exclusive(connection: AsyncConnection, database: Database) -> AsyncIt
                     raise _too_long() from None
                 yield
         case "mysql":
-            # Named locks belong to the whole server, so the name holds the database's; 64 characters at most.
+            # Named locks belong to the whole server, so the name is derived from the database's; the maximum is 64
+            # characters.
             name = await connection.scalar(sa.text("SELECT DATABASE()"))
             lock = f"aiproject:upgrade:{hashlib.sha256(str(name).encode()).hexdigest()[:32]}"
             await connection.execute(sa.text(f"SET SESSION lock_wait_timeout = {MAINTENANCE_SECONDS}"))
@@ -223,7 +226,7 @@ async def _exclusive(connection: AsyncConnection, database: Database) -> AsyncIt
             )
             if got != 1:
                 raise _too_long()
-            # The lock ends with the connection, which is ours alone and closed right after.
+            # The lock ends with the connection, which is not shared and is closed immediately afterwards.
             yield
             await connection.commit()
 

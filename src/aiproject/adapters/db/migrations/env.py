@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the scripts on the connection that `aiproject.adapters.db.migrations` hands over."""
+"""Alembic's entry point: runs the scripts on the connection that `aiproject.adapters.db.migrations` provides."""
 
 from __future__ import annotations
 

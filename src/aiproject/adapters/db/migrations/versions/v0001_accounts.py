@@ -1,10 +1,12 @@
-"""Make the table ``user``, or adopt the original's.
+"""Create the table ``user``, or import that of the legacy application.
 
-An adopted table may be the seed's or the original's variant, on any of the databases: columns in any case, shorter,
-``INTEGER``, with NULL or negative balances, in Latin-1, without ``Academy``. No row is lost and no id changes. What
-would need a decision (two names that are one, names too long) blocks, and then nothing was changed.
+An existing table may be any known variant of the legacy schema, on any of the databases: columns in any letter case,
+shorter, ``INTEGER``, with NULL or negative balances, in Latin-1, without ``Academy``. No row is lost and no id changes.
+Anything that needs a decision (two names with the same key, names that are too long) blocks the migration, and then
+nothing is changed.
 
-Every step looks first, so a run that was broken off can be repeated: MySQL commits at each DDL statement.
+Every step checks first whether it is still needed, so an interrupted run can be repeated: MySQL commits at each DDL
+statement.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from aiproject.protocols.names import exact_name_key
 revision = "0001"
 down_revision = None
 
-# The seed's and original's columns that an adopted table must have; the others are added where they are missing.
+# The legacy columns that an imported table must have; missing others are added.
 REQUIRED = ("Id", "UserName", "PassWord", "Email")
 
 # Rows a statement: large enough that a million accounts take minutes, small enough for every limit on parameters.

@@ -1,9 +1,9 @@
-"""Open the books: holds, ledger entries, the operator's losses, vouchers, stored answers.
+"""Create the ledger: holds, ledger entries, the operator's losses, vouchers, stored answers.
 
-Only adds: the previous release goes on beside it, though what it takes from balances is missing in the books until its
-last node is gone; so upgrade when the old nodes are stopped, or run `aiproject ledger verify` afterwards, which shows
-what they took. What accounts have now becomes their first entry, so that every balance is the sum of its entries; what
-they have dictated until now becomes an entry without a balance, as unmetered dictation is booked.
+The migration only adds, so the previous release can keep running. What that release takes from balances is missing in
+the ledger until its last node has stopped. So upgrade when the old nodes are stopped, or run `aiproject ledger verify`
+afterwards, which shows what they took. The present balances become the first entries, so that every balance is the sum
+of its entries. Dictation used until now becomes an entry without a balance, like unmetered dictation.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Accounts that hold: API keys and their limits, sessions, mail tokens, administrators, the audit log, login guards.
+"""Add API keys and their limits, sessions, mail tokens, administrators, the audit log and the login throttle.
 
-Only adds: the previous release goes on beside it.
+The migration only adds, so the previous release can keep running.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Keys of names without ignorable characters; the accounts that each address opens in a day.
+"""Compute name keys without ignorable characters, and add the count of accounts that each address creates in a day.
 
-The table only adds. A name with ignorable characters, such as an emoji's variation selector, gets a key that the
-previous release does not look for: whoever bears one can log in there again once it is upgraded as well. Where the new
-key belongs to another row, the old one stays, and its bearer goes on under it. Running this again changes nothing.
+The table is only added. A name with ignorable characters, such as an emoji's variation selector, gets a key that the
+previous release does not look up: its account can log in on such a node only once that node is upgraded as well. If the
+new key belongs to another row, the old key stays and remains valid. Running the migration again changes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ revision = "0004"
 down_revision = "0003"
 
 BATCH = 1000
-"""Rows that are read in one go."""
+"""Rows that are read at once."""
 
 
 class Names(NamedTuple):

@@ -1,7 +1,7 @@
-"""Vouchers have a name and a number beside their code, so that nothing but the voucher's own row shows the code.
+"""Give vouchers a name and a number in addition to their code, so that only the voucher's own row contains the code.
 
-Only adds: the previous release goes on beside it. The vouchers that it makes meanwhile have neither name nor number,
-and their redemptions are in the ledger under their code, as before.
+The migration only adds, so the previous release can keep running. Vouchers that it creates meanwhile have neither name
+nor number, and their redemptions are in the ledger under their code, as before.
 """
 
 from __future__ import annotations

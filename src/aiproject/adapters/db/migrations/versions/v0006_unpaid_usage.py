@@ -1,6 +1,6 @@
-"""Unpaid usage: what failed calls of an account have used without being charged, and which losses count in it.
+"""Add unpaid usage: what failed calls of an account have consumed without being charged, and which losses count in it.
 
-Only adds: the previous release goes on beside it.
+The migration only adds, so the previous release can keep running.
 """
 
 from __future__ import annotations
