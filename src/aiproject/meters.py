@@ -1,7 +1,7 @@
-"""What accounts have balances of: the one table that the ledger, API keys and answers are derived from; no I/O.
+"""The meters for which accounts have balances: the table from which ledger, API keys and responses are derived; no I/O.
 
-A meter that is added here, with a migration for its columns, can be granted, held, charged, refunded, proved, limited
-by API keys and explained in receipts. What consumes it names it where it holds quota.
+A meter that is added here, with a migration for its columns, can be granted, held, charged, refunded, verified, limited
+by API keys and explained in receipts. The code that consumes a meter names it where it holds quota.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from aiproject.codes import Code
 __all__ = ["MAX_UNITS", "Meter", "MeterSpec", "Words"]
 
 MAX_UNITS = (1 << 53) - 1
-"""Units that a balance, a limit, a charge or a report has at most: exact in JSON and JavaScript, and small enough to
-add up."""
+"""Maximum units of a balance, a limit, a charge or a report: exact in JSON and JavaScript, and small enough to add."""
 
 
 class Words(NamedTuple):
-    """The same in Chinese and in English."""
+    """A text in Chinese and in English."""
 
     zh: str
     en: str
@@ -31,20 +30,21 @@ class MeterSpec:
     """How a meter is stored, shown and explained.
 
     Attributes:
-        balance: the column of the table ``user`` that holds the balance, in units. It may be nullable: NULL means that
-            nobody counts until the first grant.
-        held: the column with what open holds set aside.
-        used: the column that sums all charges, those of unmetered accounts included; ``None``: there is none.
-        unit: what one unit is called in answers.
-        field: the member of JSON objects that holds an amount in units.
+        balance: the column of the table ``user`` with the balance, in units. It may be nullable: NULL means that the
+            account is unmetered until the first grant.
+        held: the column with the sum of open holds.
+        used: the column with the sum of all charges, including those of unmetered accounts; ``None``: there is none.
+        unit: the name of one unit in responses.
+        field: the JSON member with an amount in units.
         scale: units in one of what operators grant and what the audit log and tables show.
-        heading: of a column of a table, whose amounts are in that.
-        exhausted: how a call is refused for want of it.
-        is_gradual: it is consumed while the answer comes, so that a call that fails may have shown a part, which counts
-            against the account's bound of unpaid usage. What is not gradual is answered whole or not at all.
-        one: one ``n`` of it, in the sentences of a receipt; ``n`` is an amount divided by the scale.
-        many: any other ``n`` of it.
-        basis: what its charge is taken from, in a receipt; ``None``: what the provider reports, or an estimate.
+        heading: the heading of a table's column, whose amounts are divided by the scale.
+        exhausted: the code with which a call is refused if the balance is insufficient.
+        is_gradual: whether it is consumed while the answer is sent. A call that fails may then have delivered a part,
+            which counts against the account's bound of unpaid usage. Otherwise a call is answered completely or not at
+            all.
+        one: the text for one ``n`` in a receipt; ``n`` is an amount divided by the scale.
+        many: the text for any other ``n``.
+        basis: the basis of the charge, in a receipt; ``None``: the provider's report, or an estimate.
     """
 
     balance: str
@@ -64,7 +64,7 @@ class MeterSpec:
 class Meter(StrEnum):
     """A meter, by the name under which it is stored and written in answers."""
 
-    # Type checkers take the look-up of a member, ``Meter("tokens")``, for calls of these two.
+    # Type checkers interpret the lookup of a member, ``Meter("tokens")``, as a call of these two methods.
     def __new__(cls, name: str, spec: MeterSpec | None = None) -> Meter:
         meter = str.__new__(cls, name)
         meter._value_ = name
@@ -75,7 +75,7 @@ class Meter(StrEnum):
             raise TypeError(f"the meter {name} has no specification")
         self._spec = spec
 
-    # Tokens of the model's own tokenizer.
+    # Tokens, as counted by the model's own tokenizer.
     TOKENS = (
         "tokens",
         MeterSpec(
@@ -105,7 +105,7 @@ class Meter(StrEnum):
             basis=Words("按张", ", by the picture"),
         ),
     )
-    # Recordings that were heard: granted and named in seconds, counted in milliseconds.
+    # Transcribed recordings: granted and named in seconds, counted in milliseconds.
     VOICE_SECONDS = (
         "voice_seconds",
         MeterSpec(
@@ -125,7 +125,7 @@ class Meter(StrEnum):
 
     @property
     def spec(self) -> MeterSpec:
-        """How it is stored, shown and explained."""
+        """The specification of how the meter is stored, shown and explained."""
         return self._spec
 
     def in_words(self, units: int) -> Words:
@@ -136,7 +136,7 @@ class Meter(StrEnum):
         return Words(words.zh.format(n=number), words.en.format(n=number))
 
     def shown(self, units: int) -> int | float:
-        """Return an amount as the audit log shows it: in what operators grant."""
+        """Return an amount as the audit log shows it: in the measure that operators grant."""
         return units if self.spec.scale == 1 else units / self.spec.scale
 
     def stored(self, shown: float) -> int:

@@ -1,10 +1,10 @@
-"""What API keys may spend, in a batch of commands: checked and held, given back and counted together with the balances.
+"""Spending limits of API keys within a batch of commands: checked, held, released and counted with the balances.
 
-A key belongs to one account, whose row its batch has locked before anything of the key is read; and whoever changes a
-key's caps locks that row first as well. So the rows here need no lock of their own, and cannot deadlock.
+A key belongs to one account, whose row the batch has locked before it reads any row of the key. A change of a key's
+caps locks that row first as well. So the rows here need no lock of their own and cannot deadlock.
 
-Nothing resets a day. A row counts the day of its newest hold; on a later one nothing is spent yet. A hold keeps the day
-on which it was opened, and is settled against that: once the row counts another day, only its total is changed.
+No job resets the daily amounts. A row counts the day of its newest hold; on a later day nothing is spent yet. A hold
+keeps the day on which it was opened and is settled against it: once the row counts another day, only its total changes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ UNLIMITED = float("inf")
 
 
 class KeyHold(NamedTuple):
-    """A hold, as far as its key is concerned.
+    """The part of a hold that concerns its key.
 
     Attributes:
-        day: on which it was opened, as YYYYMMDD.
-        amount: that is or was held.
+        day: the day on which it was opened, as YYYYMMDD.
+        amount: the amount that is or was held.
     """
 
     key_id: int
@@ -61,7 +61,7 @@ class _Row:
 
 
 class Spending:
-    """The keys of one batch, worked out in memory between `load` and `write`."""
+    """The spending of the keys of one batch, computed in memory between `load` and `write`."""
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
@@ -77,17 +77,20 @@ class Spending:
             self._rows = {(row[0], row[1]): _Row(*row[2:-1]) for row in rows}
 
     def open(self, command: OpenHold, key_id: int, amount: int, now: int) -> KeyHold | AiProjectError:
-        """Hold ``amount`` of the key's, or as much as it may spend if that is enough for the command.
+        """Hold ``amount`` against the key's limits, or as much as it may spend if that suffices for the command.
 
         Args:
             now: milliseconds since 1970, by the database's clock.
+
+        Returns:
+            The key's part of the hold, or the error with which the command is refused.
         """
         key = (key_id, str(command.capability))
         row = self._rows.get(key)
         if row is None:
-            return NotSignedIn()  # deleted since it was recognised
+            return NotSignedIn()  # the key was deleted after its authentication
         today = day_of(now, command.zone)
-        if today > row.day:  # a clock that was put back stays on the day that it has been on
+        if today > row.day:  # if the clock was set back, the row stays on its day
             row.day, row.day_spent, row.day_held = today, 0, 0
         need = command.least
         if row.total_left < need:
@@ -104,10 +107,10 @@ class Spending:
         return KeyHold(*key, row.day, amount)
 
     def extend(self, hold: KeyHold, units: int, now: int, zone: tzinfo) -> KeyHold:
-        """Hold up to ``units`` more for an open hold, and return it as it is then; unchanged if the key has no room.
+        """Hold up to ``units`` more for an open hold, and return the new hold; unchanged if the limits allow no more.
 
-        A hold counts against one day only, so one that is extended on a later day moves to that day as a whole: it is
-        the later cap that it must fit into. So no day's cap is exceeded, whichever day the call is charged on.
+        A hold counts against one day only. If it is extended on a later day, it moves to that day as a whole and must
+        fit into that day's cap. So no day's cap is exceeded, whichever day the call is charged on.
         """
         row = self._rows.get((hold.key_id, hold.capability))
         if row is None:
@@ -115,7 +118,7 @@ class Spending:
         today = max(day_of(now, zone), row.day)
         is_same_day = today == hold.day
         day_left = row.day_left
-        if today > row.day:  # nothing of that day is spent or held yet
+        if today > row.day:  # nothing is spent or held on the new day yet
             day_left = UNLIMITED if row.daily is None else row.daily
         if not is_same_day:
             day_left -= hold.amount
@@ -130,16 +133,16 @@ class Spending:
         return KeyHold(hold.key_id, hold.capability, today, hold.amount + granted)
 
     def release(self, hold: KeyHold) -> None:
-        """Give back what was held."""
+        """Release the held amount."""
         if row := self._touched(hold):
             row.held -= hold.amount
             if row.day == hold.day:
                 row.day_held -= hold.amount
 
     def room_of_late(self, hold: KeyHold) -> float:
-        """Return what may still be spent for a hold that was given back already.
+        """Return the amount that may still be spent for a hold that was already released.
 
-        Of a day that is not counted any more nobody knows what is left of its cap.
+        It is 0 if the key has a daily cap and the row counts another day, since the rest of that cap is unknown then.
         """
         row = self._rows.get((hold.key_id, hold.capability))
         if row is None:
@@ -148,14 +151,14 @@ class Spending:
         return max(0, min(row.total_left, day_left))
 
     def spend(self, hold: KeyHold, units: int) -> None:
-        """Count what was taken from the balance."""
+        """Count an amount that was taken from the balance."""
         if row := self._touched(hold):
             row.spent += units
             if row.day == hold.day:
                 row.day_spent += units
 
     def write(self) -> Steps[None]:
-        """Write what has changed."""
+        """Write the changed rows."""
         if self._changed:
             rows = [
                 (row.spent, row.held, row.day, row.day_spent, row.day_held, *key)
@@ -173,13 +176,13 @@ class Spending:
 
 
 def day_of(now: int, zone: tzinfo) -> int:
-    """Return the day of a moment (milliseconds since 1970) in a time zone, as YYYYMMDD."""
+    """Return the day of a timestamp (milliseconds since 1970) in a time zone, as YYYYMMDD."""
     there = datetime.fromtimestamp(now / 1000, zone)
     return there.year * 10_000 + there.month * 100 + there.day
 
 
 def seconds_to_next_day(now: int, zone: tzinfo) -> int:
-    """Return how long it is until the next day begins in a time zone, in whole seconds, at least 1."""
+    """Return the whole seconds until the next day begins in a time zone, at least 1."""
     there = datetime.fromtimestamp(now / 1000, zone)
     next_day = datetime.combine(there.date() + timedelta(days=1), datetime.min.time(), zone)
     return max(1, -int((now / 1000 - next_day.astimezone(UTC).timestamp()) // 1))

@@ -1,4 +1,4 @@
-"""Vouchers and their rules; no I/O."""
+"""Vouchers and their rules, without I/O."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ __all__ = [
 ]
 
 PREFIX = "voucher:"
-"""What a ledger entry's reference begins with where a voucher was the cause."""
+"""The prefix of a ledger entry's reference if a voucher was the cause."""
 
 MAX_CODE_LENGTH = 64 - len(PREFIX)
-"""Characters of a code: with the prefix it fills an entry's reference."""
+"""Maximum characters of a code: together with the prefix it fills an entry's reference."""
 
 MAX_UNITS = 10**15
-"""Tokens or pictures of one voucher: far over what anybody gives away, far under what a 64-bit balance holds."""
+"""Maximum tokens or pictures of one voucher: far above any realistic amount, far below a 64-bit balance's maximum."""
 
 UNNAMED = "a voucher without a name"
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's base 32: nothing in it is mistaken for something else when it is read out or copied from paper."""
+"""Crockford's base 32, whose characters are not confused with each other when a code is read out or copied by hand."""
 
 GROUPS, GROUP_LENGTH = 4, 4
-"""16 characters are 80 bits: nobody guesses one of a million codes in a lifetime, at any rate limit."""
+"""16 characters are 80 bits: even with a million codes, guessing one is infeasible at any rate limit."""
 
 
 class CodeTaken(InvalidInput):
-    """There is a voucher with this code already."""
+    """A voucher with this code exists already."""
 
 
 class VoucherNameTaken(CodeTaken):
-    """There is a voucher with this name already."""
+    """A voucher with this name exists already."""
 
 
 State = Literal["available", "off", "expired", "used up"]
@@ -54,19 +54,21 @@ State = Literal["available", "off", "expired", "used up"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Voucher:
-    """A code and what it is worth.
+    """A code and its value.
 
     Attributes:
-        voucher_id: random, no secret: what the ledger shows. ``None``: made by an earlier release beside this one.
-        name: the operator's, no secret: what lists and the audit log show; unique. ``None``: as above.
-        code: as `normal_code` writes it. Whoever knows it may redeem it, so it is in no log and no ``repr``.
-        tokens: added to the account that redeems it.
+        voucher_id: random and not secret; shown in the ledger. ``None``: created by an earlier release that runs at the
+            same time as this one.
+        name: chosen by the operator and not secret; shown in lists and the audit log; unique. ``None``: as above.
+        code: in the form of `normal_code`. It is all that is needed to redeem the voucher, so it is never logged and
+            not part of ``repr``.
+        tokens: added to the account that redeems the voucher.
         pic_times: likewise.
-        audience: the academy whose accounts may redeem it; ``None``: everybody.
-        is_available: the operator's switch.
-        expires_at: the first moment at which it is worth nothing; ``None``: never.
-        max_uses: accounts that may redeem it, each once; ``None``: any number.
-        uses: accounts that have.
+        audience: the academy whose accounts may redeem it; ``None``: all accounts.
+        is_available: whether the operator has enabled it.
+        expires_at: the time from which on it cannot be redeemed; ``None``: never.
+        max_uses: maximum number of accounts that may redeem it, each once; ``None``: any number.
+        uses: number of accounts that have redeemed it.
     """
 
     voucher_id: int | None
@@ -86,19 +88,19 @@ class Voucher:
 
     @property
     def reference(self) -> str:
-        """What the ledger's entries name as their cause.
+        """The reference of the ledger entries that the voucher causes.
 
-        The number, so that who reads receipts learns no code; the code only of a voucher that has no number.
+        It contains the number, so that receipts do not reveal the code; the code only if the voucher has no number.
         """
         return PREFIX + (self.code if self.voucher_id is None else str(self.voucher_id))
 
     @property
     def title(self) -> str:
-        """What the audit log calls it; never the code."""
+        """The voucher's name in the audit log; never the code."""
         return self.name or UNNAMED
 
     def state(self, now: datetime) -> State:
-        """Say whether it may be redeemed, or why nobody can."""
+        """Return whether the voucher may be redeemed, or the reason why it cannot."""
         if not self.is_available:
             return "off"
         if self.expires_at is not None and self.expires_at <= now:
@@ -108,30 +110,30 @@ class Voucher:
         return "available"
 
     def is_for(self, academy: str | None, *, claimed: str = "") -> bool:
-        """Say whether a member of ``academy`` may redeem it.
+        """Return whether a member of ``academy`` may redeem the voucher.
 
         Args:
-            academy: the account's own; ``None``: it has none.
-            claimed: what the caller says, which anybody may say: it counts only where we know nothing better, for the
-                accounts that were opened before academies were asked for.
+            academy: the account's academy; ``None``: it has none.
+            claimed: the academy that the caller states. It is unverified, so it is used only for accounts without an
+                academy, which were created before registration asked for one.
         """
         if self.audience is None:
             return True
         theirs = (academy or claimed).strip()
-        # The bound spares us normalising a claim of 64 KB, see `aiproject.accounts.core.model.MAX_ASKED_LENGTH`.
+        # The limit avoids normalising a claim of 64 KB, see `aiproject.accounts.core.model.MAX_ASKED_LENGTH`.
         return len(theirs) <= ACADEMY_LENGTH and name_key(theirs) == name_key(self.audience)
 
 
 def normal_code(text: str) -> str:
-    """Return the one spelling of a code: capitals, without blanks around and compatibility forms; empty: it is none.
+    """Return the canonical form of a code: upper case, trimmed, without compatibility characters; empty: not a code.
 
-    Codes are typed from paper, with whatever input method is active: ``"ａbc-1 "`` is ``"ABC-1"``.
+    Codes are typed from paper with any input method: ``"ａbc-1 "`` becomes ``"ABC-1"``.
     """
     code = text.strip()
     if len(code) > MAX_CODE_LENGTH:
         return ""
     for _ in range(2):
-        # Twice, because capitals can bring forth what normalises further.
+        # Twice, because upper-casing can produce characters that normalise further.
         code = unicodedata.normalize("NFKC", code).upper()
     code = unicodedata.normalize("NFKC", code)
     return code if len(code) <= MAX_CODE_LENGTH and all(map(_is_code_character, code)) else ""
@@ -142,12 +144,12 @@ def _is_code_character(character: str) -> bool:
 
 
 def new_voucher_id() -> int:
-    """Draw a number that is exact in JavaScript. It says nothing about the code; the unique index decides."""
+    """Draw a number that is exact in JavaScript and independent of the code; the unique index detects collisions."""
     return 1 + secrets.randbelow(2**53 - 1)
 
 
 def new_code() -> str:
-    """Draw a code from the system's generator, for example ``7G3K-QX0N-M2RD-94VB``."""
+    """Draw a code from the system's random generator, for example ``7G3K-QX0N-M2RD-94VB``."""
     groups = ("".join(secrets.choice(ALPHABET) for _ in range(GROUP_LENGTH)) for _ in range(GROUPS))
     return "-".join(groups)
 
@@ -175,12 +177,12 @@ def check_new_voucher(
     """Return a new voucher that is available at once.
 
     Args:
-        name: ``None``: it is called by its number.
-        code: ``None``: one is drawn.
+        name: ``None``: its number serves as the name.
+        code: ``None``: a code is drawn.
         expires_at: aware.
 
     Raises:
-        InvalidInput: it would be worth nothing, never be redeemable, or has no proper code or name.
+        InvalidInput: the voucher would have no value or never be redeemable, or its code or name is invalid.
     """
     voucher_id = new_voucher_id()
     called = f"#{voucher_id}" if name is None else _checked_name(name)

@@ -1,4 +1,4 @@
-"""``/user/get_token``: the existing apps' call that redeems a code."""
+"""``/user/get_token``: the endpoint with which existing apps redeem a code."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from aiproject.vouchers.service import Vouchers
 __all__ = ["OPERATIONS", "REDEEM", "VoucherRoutes"]
 
 FAILED_REDEMPTIONS_BY_ADDRESS = Rate("failed redemption of an address", "60/minute", guards_money=True)
-"""Only unknown accounts and codes count, so that a class behind one address redeems freely."""
+"""Only unknown accounts and codes count, so that a class behind one address can redeem without limit."""
 
 FAILED_REDEMPTIONS_BY_ACCOUNT = Rate("failed redemption of an account", "20/minute", guards_money=True)
-"""From anywhere: what a person mistypes is far below, what a guesser of short codes needs is far above."""
+"""From any address: far more than a user mistypes, and far less than guessing short codes needs."""
 
 
 class Redemption(Struct, kw_only=True):
@@ -60,14 +60,16 @@ REDEEM = BodyOperation(
 )
 
 OPERATIONS = (REDEEM,)
-"""For the description, see `aiproject.web.openapi`."""
+"""The operations for the OpenAPI description, see `aiproject.web.openapi`."""
 
 
 class VoucherRoutes:
     """The endpoint; `aiproject.web` mounts its method.
 
     Args:
-        gate: counts failed redemptions; ``None`` (``AIPROJECT_LIMITS=off``) counts none.
+        accounts: identifies the account.
+        vouchers: redeems the code.
+        rate_limiter: counts failed redemptions; ``None`` (``AIPROJECT_LIMITS=off``): they are not counted.
     """
 
     def __init__(self, accounts: Accounts, vouchers: Vouchers, rate_limiter: RateLimiter | None) -> None:
@@ -79,8 +81,8 @@ class VoucherRoutes:
     async def redeem(self, request: Request) -> Response:
         """Redeem the code ``token_id`` for the account with the uuid ``user_id``.
 
-        ``user_academy`` is what the app says its account's academy is; see `Voucher.is_for`. The app shows ``msg`` and
-        repeats the call on any status but 200, so every refusal is answered with 200.
+        ``user_academy`` is the academy that the app states for its account; see `Voucher.is_for`. The app shows ``msg``
+        and repeats the call on any status but 200, so every refusal is answered with 200.
 
         Source: the legacy clients, section 7.
         """
@@ -99,7 +101,8 @@ class VoucherRoutes:
             note(request.scope, account=account.account_id)
             async with self._by_account.attempt(str(account.account_id)) as of_account:
                 await self._vouchers.check(account, code, claimed_academy=claimed_academy)
-                # The code is right. Redeeming may queue for its row, and must not keep others out meanwhile.
+                # The code is valid. Redeeming may wait for a lock on its row; meanwhile this attempt must not count
+                # against others of the same address.
                 of_account.give_back()
                 of_address.give_back()
                 await self._vouchers.redeem(account, code, claimed_academy=claimed_academy)

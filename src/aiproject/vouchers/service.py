@@ -25,20 +25,20 @@ __all__ = ["Vouchers", "facts"]
 log = get_logger("vouchers")
 
 MAX_AT_ONCE = 10_000
-"""Vouchers that are made in one go, in one transaction."""
+"""Maximum number of vouchers that are created in one transaction."""
 
 LIST_PAGE = 500
-"""Vouchers read in one go when all are listed."""
+"""Vouchers that are read at once when all are listed."""
 
 LOOKS = 5
-"""Times that a redemption whose commit is in doubt is looked for."""
+"""Maximum attempts of a redemption whose commit is in doubt."""
 
 LOOK_PAUSE = 0.5
-"""Seconds between two looks: a database node that was lost is back, or another has taken over."""
+"""Seconds between these attempts, in which a lost database node may return or another may take over."""
 
 
 class Vouchers:
-    """Making, switching and redeeming."""
+    """Creates, changes and redeems vouchers."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._database = database
@@ -57,18 +57,18 @@ class Vouchers:
         max_uses: int | None = None,
         origin: AuditContext | None = None,
     ) -> Sequence[Voucher]:
-        """Make ``count`` vouchers, all or none.
+        """Create ``count`` vouchers, all or none.
 
         Args:
-            name: shown in lists and in the audit log; of several, each gets a number behind it. ``None``: they are
-                called by their numbers.
-            code: of a single one; ``None``: codes are drawn.
-            origin: whose act it is, for the audit log; ``None``: the server's own.
+            name: shown in lists and in the audit log; a number is appended for each of several vouchers. ``None``:
+                their numbers serve as names.
+            code: only for a single voucher; ``None``: codes are drawn.
+            origin: who acts, for the audit log; ``None``: the server.
 
         Raises:
             InvalidInput: see `check_new_voucher`.
-            CodeTaken: there is a voucher with this code.
-            VoucherNameTaken: there is a voucher with this name.
+            CodeTaken: a voucher with this code exists.
+            VoucherNameTaken: a voucher with this name exists.
         """
         if not 1 <= count <= MAX_AT_ONCE:
             raise InvalidInput(Detail.VOUCHER_COUNT_OUT_OF_RANGE, limit=MAX_AT_ONCE)
@@ -110,11 +110,11 @@ class Vouchers:
             after = page[-1].code
 
     async def set_available(self, name: str, is_available: bool, *, origin: AuditContext | None = None) -> Voucher:
-        """Switch a voucher on or off; what was redeemed stays.
+        """Enable or disable a voucher; past redemptions stay.
 
         Args:
-            name: or its code, see `store.find_named`.
-            origin: whose act it is, for the audit log; ``None``: the server's own.
+            name: the name or the code, see `store.find_named`.
+            origin: who acts, for the audit log; ``None``: the server.
 
         Raises:
             VoucherUnusable: there is none with this name or code.
@@ -133,11 +133,11 @@ class Vouchers:
         is_available: bool,
         origin: AuditContext | None = None,
     ) -> Voucher:
-        """Change what a voucher is worth from now on, for whom, and whether it may be redeemed.
+        """Change a voucher's value for future redemptions, its audience, and whether it may be redeemed.
 
         Raises:
             VoucherUnusable: there is none with this name or code.
-            InvalidInput: it would be worth nothing, see `check_new_voucher`.
+            InvalidInput: it would have no value, see `check_new_voucher`.
         """
 
         def alter(old: Voucher) -> Voucher:
@@ -157,7 +157,7 @@ class Vouchers:
         return await self._database.transact(_modify, name, alter, origin or server_origin())
 
     async def delete(self, name: str, *, origin: AuditContext | None = None) -> Voucher:
-        """Remove a voucher. Its redemptions stay: a new one with this code is not for those who had the old one.
+        """Delete a voucher. Its redemptions stay, so the same accounts cannot redeem a new voucher with this code.
 
         Raises:
             VoucherUnusable: there is none with this name or code.
@@ -165,9 +165,9 @@ class Vouchers:
         return await self._database.transact(_delete, name, origin or server_origin())
 
     async def check(self, account: Account, code: str, *, claimed_academy: str = "") -> None:
-        """Look whether the account might redeem a code, and change nothing: cheap, and without waiting for anybody.
+        """Check whether the account may redeem a code, without changes or locks.
 
-        A code that the account has redeemed already passes: `redeem` says so.
+        A code that the account has redeemed already passes; `redeem` reports it.
 
         Raises:
             VoucherUnusable: as in `redeem`.
@@ -184,23 +184,23 @@ class Vouchers:
                 raise VoucherUnusable
 
     async def redeem(self, account: Account, code: str, *, claimed_academy: str = "") -> Voucher:
-        """Add a voucher's worth to an account: the use, the redemption and the balances in one transaction.
+        """Add a voucher's value to an account: the use, the redemption and the balances in one transaction.
 
         Args:
             claimed_academy: see `Voucher.is_for`.
 
         Raises:
-            VoucherUnusable: nobody, or not this account, may redeem such a code now; nothing was used up.
-            VoucherRedeemed: the account has done so before.
-            Unavailable: the database is away. Should it have been lost in the moment of the commit, a second call finds
-                out.
+            VoucherUnusable: this account, or any account, cannot redeem such a code now; no use was counted.
+            VoucherRedeemed: the account has redeemed it before.
+            Unavailable: the database is unavailable. If it was lost during the commit, a second call reports whether
+                the redemption took effect.
         """
         code = normal_code(code)
         now = self._clock()
         async with self._database.connect() as connection:
             voucher = await store.find(connection, code) if code else None
         if voucher is None:
-            raise VoucherUnusable  # without a write: whoever guesses must not queue up those who redeem
+            raise VoucherUnusable  # without a write: guessing must not delay the redemptions of others
         for look in range(1, LOOKS + 1):
             try:
                 voucher = await self._database.transact(self._redeem_once, account, code, claimed_academy, now)
@@ -219,7 +219,7 @@ class Vouchers:
         known = await store.redeemed_at(connection, code, account_id)
         if known is None:
             if not await store.use(connection, code, now):
-                # The other of two calls at once may just have taken the last use, for this very account.
+                # A simultaneous call of the same account may just have taken the last use.
                 if await store.redeemed_at(connection, code, account_id) is not None:
                     raise VoucherRedeemed
                 raise VoucherUnusable
@@ -234,7 +234,7 @@ class Vouchers:
         if voucher is None or not voucher.is_for(account.academy, claimed=claimed_academy):
             raise VoucherUnusable
         if known == now:
-            return voucher  # our own commit, which was in doubt
+            return voucher  # the commit that was in doubt did take effect
         worth = {Meter.TOKENS: voucher.tokens, Meter.PIC_TIMES: voucher.pic_times}
         grants = [
             Grant(account_id, capability, amount, Kind.VOUCHER, voucher.reference)
@@ -299,9 +299,9 @@ async def _delete(connection: Connection, name: str, origin: AuditContext) -> Vo
 
 
 def facts(voucher: Voucher) -> dict[str, str | int | bool | None]:
-    """Return what the audit log says of a voucher; never the code.
+    """Return the properties of a voucher for the audit log, without the code.
 
-    `aiproject.ledger.verify` compares it with the vouchers that were made at the same moment.
+    `aiproject.ledger.verify` compares them with the vouchers that were created at the same time.
     """
     return {
         "made_at": voucher.created_at.astimezone(UTC).isoformat(timespec="microseconds"),

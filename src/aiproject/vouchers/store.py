@@ -1,9 +1,9 @@
 """All SQL on vouchers and their redemptions.
 
-Order of locks: the voucher's row, then its redemption, then the account's row (in `aiproject.ledger.batch`). Whoever
-holds an account's row never asks for a voucher's, so there is no circle with the ledger, which locks accounts only.
-The other way round, accounts first, every call that waits for a popular voucher would keep an account locked meanwhile,
-and with it a whole batch of the ledger.
+Lock order: the voucher's row, then its redemption, then the account's row (in `aiproject.ledger.batch`). A transaction
+that holds an account's row never requests a voucher's, so there is no cycle with the ledger, which locks accounts only.
+In the opposite order, every call that waits for a popular voucher would keep an account locked meanwhile, and with it a
+whole batch of the ledger.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def add(connection: AsyncConnection, new: Sequence[Voucher]) -> None:
     """Insert vouchers.
 
     Raises:
-        UniqueViolation: there is one with such a code, name or number.
+        UniqueViolation: one with the same code, name or number exists.
     """
     rows = [
         {column.name: getattr(voucher, column.name) for column in COLUMNS}
@@ -62,16 +62,16 @@ async def find(connection: AsyncConnection, code: str, *, is_locked: bool = Fals
     """Return the voucher with this code.
 
     Args:
-        is_locked: keep everybody else from changing it until the transaction ends.
+        is_locked: lock the row until the transaction ends.
     """
     return await _one(connection, vouchers.c.code == code, is_locked=is_locked)
 
 
 async def find_named(connection: AsyncConnection, text: str, *, is_locked: bool = False) -> Voucher | None:
-    """Return the voucher with this name; if there is none, the one with this code, for those who may know codes.
+    """Return the voucher with this name or, if there is none, with this code; for callers that may know codes.
 
     Args:
-        text: in any spelling.
+        text: a name or code in any spelling.
         is_locked: as in `find`.
     """
     if not is_askable(text):
@@ -98,7 +98,7 @@ async def listed(connection: AsyncConnection, *, after: str, limit: int) -> list
 
 
 async def change(connection: AsyncConnection, voucher: Voucher) -> None:
-    """Write what an operator may change of a voucher: worth, audience, switch."""
+    """Write the properties that an operator may change: value, audience, availability."""
     await connection.execute(
         update(vouchers)
         .where(vouchers.c.code == voucher.code)
@@ -112,12 +112,12 @@ async def change(connection: AsyncConnection, voucher: Voucher) -> None:
 
 
 async def delete(connection: AsyncConnection, code: str) -> None:
-    """Remove a voucher, not its redemptions."""
+    """Delete a voucher, but not its redemptions."""
     await connection.execute(delete_from(vouchers).where(vouchers.c.code == code))
 
 
 async def use(connection: AsyncConnection, code: str, now: datetime) -> bool:
-    """Count one use, and lock the voucher until the transaction ends; say whether it could be used."""
+    """Count one use and lock the voucher until the transaction ends; return whether it could be used."""
     result = await connection.execute(
         update(vouchers)
         .where(
@@ -134,7 +134,7 @@ async def use(connection: AsyncConnection, code: str, now: datetime) -> bool:
 
 
 async def count_uses(connection: AsyncConnection, code: str, count: int) -> None:
-    """Count so many uses, whatever the voucher's state."""
+    """Count ``count`` uses, regardless of the voucher's state."""
     await connection.execute(update(vouchers).where(vouchers.c.code == code).values(uses=vouchers.c.uses + count))
 
 
@@ -160,13 +160,13 @@ async def record(
     *,
     is_adopted: bool | None = None,
 ) -> None:
-    """Note that the account redeems the voucher.
+    """Record that the account redeems the voucher.
 
     Args:
-        is_adopted: it did so in the legacy application's database, and the ledger has no entry of it.
+        is_adopted: whether this happened in the legacy application's database, so that the ledger has no entry for it.
 
     Raises:
-        UniqueViolation: it has done so before.
+        UniqueViolation: the account has redeemed it before.
     """
     await connection.execute(
         insert(redemptions).values(

@@ -1,1 +1,1 @@
-"""API keys: their shape, their limits, and the use cases of making, listing and revoking them."""
+"""API keys: their format, their limits, and the use cases that create, list and revoke them."""

@@ -1,13 +1,13 @@
-"""API keys and their rules; no I/O.
+"""API keys and their rules, without I/O.
 
-A key is ``sk-``, ten characters that name it in public, thirty-two that are secret, and seven that check the rest::
+A key consists of ``sk-``, ten characters that identify it in public, thirty-two secret ones, and seven of checksum::
 
     sk-7m2k9x4q1b  c8v3…(32)…h5td  0w3nfz5
     prefix         secret          checksum
 
-All are of Crockford's base 32 in small letters, five bits each: the secret has 160 bits from the system's generator.
-The checksum is CRC-32 over what stands before it; it tells a key that was cut or mistyped without asking anybody, and
-lets scanners of source code find keys that leaked.
+All characters are Crockford's base 32 in lower case, five bits each: the secret has 160 bits from the system's random
+generator. The checksum is the CRC-32 of everything before it. It detects a truncated or mistyped key without a database
+query, and lets source code scanners find leaked keys.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ __all__ = [
 ]
 
 MAX_KEYS = 100
-"""Keys of one account that are not revoked."""
+"""Maximum number of keys of one account that are not revoked."""
 
 MAX_NAME_LENGTH = 100
 MAX_WORDS_LENGTH = 1000
-"""Characters of all models, or of all networks, that a key is held to; the width of their columns."""
+"""Maximum characters of all models, or of all networks, that a key is restricted to; the width of their columns."""
 
 MAX_RATE = 1_000_000
-"""Requests a minute, or calls at once, that a limit can name."""
+"""Highest value of a limit: requests in a minute, or calls at once."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _MARK = "sk-"
@@ -83,14 +83,14 @@ def with_checksum(body: str) -> str:
 
 
 def prefix_of(text: str) -> str | None:
-    """Return the public part of what somebody shows as a key; ``None``: it cannot be one."""
+    """Return the public part of a presented key; ``None``: the text cannot be a key."""
     if _SHAPE.fullmatch(text) is None or text[-CHECKSUM_LENGTH:] != _checksum(text[:-CHECKSUM_LENGTH]):
         return None
     return text[:PREFIX_LENGTH]
 
 
 def hash_of(text: str) -> str:
-    """Return what is stored of a key. A quick hash does: nobody guesses 160 random bits."""
+    """Return the stored form of a key. A fast hash is sufficient, since 160 random bits cannot be guessed."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -104,15 +104,15 @@ def _checksum(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyTerms:
-    """What a key's owner says of it; checked by `check_terms`. ``None`` is no limit of its own.
+    """The terms that a key's owner sets; checked by `check_terms`. ``None``: the key adds no limit.
 
     Attributes:
-        name: for its owner to tell it from others.
-        expires_at: from then on it is as good as unknown.
+        name: distinguishes it from the owner's other keys.
+        expires_at: from this time on it is treated like an unknown key.
         requests_per_minute, concurrent_calls, tokens_per_minute: as for `aiproject.adapters.http.event_limits`.
-        capabilities: what it may consume.
-        models: text models that it may ask, by the name that is sent upstream (``generalv3.5``).
-        addresses: networks that it may be used from.
+        capabilities: the meters that it may consume.
+        models: the text models that it may use, by the name that is sent upstream (``generalv3.5``).
+        addresses: the networks from which it may be used.
     """
 
     name: str
@@ -126,11 +126,11 @@ class KeyTerms:
 
 
 class SpendCap(NamedTuple):
-    """What a key may spend of a capability, in the units of the books: tokens, pictures, milliseconds.
+    """The amount of a meter that a key may spend, in the units of the ledger: tokens, pictures, milliseconds.
 
     Attributes:
-        total: in its whole life; ``None``: no limit.
-        daily: on one day, in the server's time zone; ``None``: no limit.
+        total: during the key's lifetime; ``None``: no limit.
+        daily: on one day in the server's time zone; ``None``: no limit.
     """
 
     total: int | None = None
@@ -138,11 +138,11 @@ class SpendCap(NamedTuple):
 
 
 class SpendLimit(NamedTuple):
-    """A cap, and what has been spent and is held against it.
+    """A cap, with the amounts that are spent and held against it.
 
     Attributes:
-        spent, held: in the key's whole life.
-        day: that ``day_spent`` and ``day_held`` count, as YYYYMMDD; on another day nothing is spent yet.
+        spent, held: during the key's lifetime.
+        day: the day, as YYYYMMDD, to which ``day_spent`` and ``day_held`` refer; on a later day nothing is spent yet.
     """
 
     total: int | None
@@ -156,12 +156,12 @@ class SpendLimit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ApiKey:
-    """A key as it is known after its making: never its secret.
+    """An existing key, without its secret.
 
     Attributes:
-        key_id: our own number for it, what the books name.
-        prefix: its public part, what people and logs name.
-        last_used_at: to the minute or so; ``None``: never.
+        key_id: the internal number, which the ledger uses.
+        prefix: the public part, which users and logs see.
+        last_used_at: accurate to about a minute; ``None``: never.
     """
 
     key_id: int
@@ -193,19 +193,22 @@ class ApiKey:
         return self.terms.tokens_per_minute
 
     def is_usable(self, now: datetime) -> bool:
-        """Whether it is neither revoked nor expired."""
+        """Return whether the key is neither revoked nor expired."""
         expires_at = self.terms.expires_at
         return self.revoked_at is None and (expires_at is None or now < expires_at)
 
     def allows(self, capability: Meter, model: str | None = None) -> bool:
-        """Whether it may consume the capability, and ask this text model."""
+        """Return whether the key may consume the meter and use this text model."""
         terms = self.terms
         if terms.capabilities is not None and capability not in terms.capabilities:
             return False
         return model is None or terms.models is None or model in terms.models
 
     def allows_address(self, address: str) -> bool:
-        """Whether it may be used from there. What is no address (a Unix socket's peer) is in no network."""
+        """Return whether the key may be used from an address.
+
+        A peer without an address (that of a Unix socket) is in no network.
+        """
         if self.terms.addresses is None:
             return True
         try:
@@ -218,7 +221,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key with what it may spend and has spent; one `SpendLimit` for each capability."""
+    """A key with its spending limits and amounts; one `SpendLimit` for each meter."""
 
     key: ApiKey
     limits: Mapping[Meter, SpendLimit]
@@ -226,10 +229,10 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class NewKey:
-    """A key in the one moment in which its text is known.
+    """A new key with its text, which is available only at creation.
 
     Attributes:
-        text: what its owner shows from now on; a secret.
+        text: the credential that the owner presents from now on; a secret.
     """
 
     key: ApiKey
@@ -243,15 +246,15 @@ class NewKey:
 
 
 def networks_of(words: Iterable[str]) -> tuple[Network, ...]:
-    """Read addresses and networks (``192.0.2.7``, ``2001:db8::/32``).
+    """Parse addresses and networks (``192.0.2.7``, ``2001:db8::/32``).
 
     Raises:
-        InvalidInput: one of them is neither.
+        InvalidInput: one of them is neither an address nor a network.
     """
     found = []
     for number, word in enumerate(words, 1):
         try:
-            if "%" in word:  # the zone of a link-local address, which is this machine's own affair
+            if "%" in word:  # the zone of a link-local address is only meaningful on one machine
                 raise ValueError
             found.append(ip_network(word.strip(), strict=False))
         except ValueError:
@@ -260,10 +263,14 @@ def networks_of(words: Iterable[str]) -> tuple[Network, ...]:
 
 
 def check_terms(terms: KeyTerms, *, now: datetime) -> KeyTerms:
-    """Trim and check what somebody wants of a key.
+    """Trim and check the terms of a key.
+
+    Args:
+        terms: as requested.
+        now: aware.
 
     Raises:
-        InvalidInput: says what is wrong.
+        InvalidInput: describes the first invalid value.
     """
     name = terms.name.strip()
     if not name or len(name) > MAX_NAME_LENGTH:
@@ -298,10 +305,10 @@ def _check_length(word: str, words: Iterable[str]) -> None:
 
 
 def check_caps(caps: Mapping[Meter, SpendCap]) -> None:
-    """Check what somebody lets a key spend.
+    """Check the amounts that a key may spend.
 
     Raises:
-        InvalidInput: an amount is negative or absurd.
+        InvalidInput: an amount is negative or above `MAX_UNITS`.
     """
     for capability, cap in caps.items():
         for amount in cap:

@@ -38,25 +38,26 @@ __all__ = ["ApiKeys"]
 log = get_logger("accounts")
 
 DRAWS = 5
-"""Numbers and texts drawn for a new key at most, see `new_account_id`."""
+"""Maximum attempts to draw a unique number and text for a new key, see `new_account_id`."""
 
 KEPT_REVOKED = MAX_KEYS
-"""Revoked keys that an account's list still shows; older ones are forgotten when a new one is made."""
+"""Revoked keys that an account's list still shows; older ones are deleted when a new key is created."""
 
 USE_INTERVAL = timedelta(minutes=1)
-"""Between two notes of a key's last use."""
+"""Minimum time between two updates of a key's last use."""
 
 GATHER_SECONDS = 2.0
-"""Uses of keys are gathered as long and then noted together."""
+"""Seconds for which uses of keys are collected before they are written together."""
 
 MAX_ADDRESS_LENGTH = 64
 
 
 class ApiKeys:
-    """Makes, lists, changes, revokes and recognises API keys.
+    """Creates, lists, changes, revokes and authenticates API keys.
 
     Args:
-        clock: says when now is, aware.
+        database: the database.
+        clock: returns the current time, aware.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -76,11 +77,11 @@ class ApiKeys:
         *,
         origin: AuditContext | None = None,
     ) -> NewKey:
-        """Make a key. Its text is in the result and nowhere else.
+        """Create a key. Its text is in the result and is stored nowhere.
 
         Args:
-            caps: what it may spend; of a capability that is missing, whatever its account has.
-            origin: whose act it is, for the audit log; ``None``: its owner's.
+            caps: what it may spend; of a missing meter, everything that its account has.
+            origin: who acts, for the audit log; ``None``: the key's owner.
 
         Raises:
             InvalidInput: see `check_terms`, or the account has too many keys.
@@ -101,7 +102,7 @@ class ApiKeys:
         return new
 
     async def list(self, account_id: int) -> list[StoredKey]:
-        """Return the account's keys, the oldest first, those that were revoked lately included."""
+        """Return the account's keys, oldest first, including recently revoked ones."""
         async with self._database.connect() as connection:
             keys = await key_store.of_account(connection, account_id)
             limits = await key_store.limits_of(connection, [key.key_id for key in keys])
@@ -111,7 +112,7 @@ class ApiKeys:
         """Return one key of the account.
 
         Raises:
-            NotFound: it has none with this prefix.
+            NotFound: it has no key with this prefix.
         """
         async with self._database.connect() as connection:
             key = await _owned(connection, account_id, prefix)
@@ -128,9 +129,9 @@ class ApiKeys:
         """Change a key.
 
         Args:
-            alter: makes the new terms of the present ones; two changes at once are done one after the other.
-            caps: the new caps; a capability that is missing keeps its own. Below what is spent already, nothing more
-                can be spent.
+            alter: returns the new terms for the present ones; simultaneous changes are made one after the other.
+            caps: the new caps; a missing meter keeps its cap. If a cap is below what is spent already, nothing more can
+                be spent.
 
         Raises:
             InvalidInput: see `check_terms`.
@@ -167,10 +168,10 @@ class ApiKeys:
         return StoredKey(key, limits[key.key_id])
 
     async def revoke(self, account_id: int, prefix: str, *, origin: AuditContext | None = None) -> None:
-        """Revoke a key for ever; every node refuses its next call. Twice is as good as once.
+        """Revoke a key permanently; every node refuses its next call. Revoking it again does nothing.
 
         Args:
-            origin: whose act it is, for the audit log; ``None``: its owner's.
+            origin: who acts, for the audit log; ``None``: the key's owner.
 
         Raises:
             NotFound: the account has no such key.
@@ -179,14 +180,14 @@ class ApiKeys:
         log.info("api key revoked", account=account_id, key=prefix)
 
     async def revoke_all(self, account_id: int, connection: Connection) -> int:
-        """Revoke every key of an account inside a transaction of the caller's, and return how many there were."""
+        """Revoke every key of an account within the caller's transaction, and return their number."""
         return await key_store.revoke(connection, account_id, None, self._clock())
 
     async def with_prefix(self, prefix: str) -> ApiKey:
-        """Return the key with this public name, whosever it is; for the operator.
+        """Return the key with this prefix, whichever account owns it; for the operator.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such key.
         """
         key = None
         if _is_prefix(prefix):
@@ -199,16 +200,19 @@ class ApiKeys:
     # -- for calls ------------------------------------------------------------------------------------------------
 
     async def recognise(self, presented: str, address: str) -> tuple[Account, ApiKey]:
-        """Return whose key it is that somebody shows, and the key. One look at the database, nothing kept in memory:
-        a key that is revoked anywhere is refused everywhere at once.
+        """Authenticate a presented key; return its account and the key.
+
+        Each call makes one database query and caches nothing: a key that is revoked on one node is refused by all nodes
+        at once.
 
         Args:
+            presented: the text of the key.
             address: the caller's.
 
         Raises:
-            NotSignedIn: unknown, wrong, expired, revoked, or of an account that is disabled; never says which.
-            NotAllowed: it may not be used from this address.
-            Unavailable: the database is away.
+            NotSignedIn: the key is unknown, wrong, expired or revoked, or its account is disabled; never says which.
+            NotAllowed: the key may not be used from this address.
+            Unavailable: the database is unavailable.
         """
         prefix = prefix_of(presented)
         if prefix is None:
@@ -220,7 +224,7 @@ class ApiKeys:
             raise NotSignedIn
         account, key, stored = found
         now = self._clock()
-        # Compared here once more: a database may take for the same what is not.
+        # Compared again, in constant time: a database's collation may treat different texts as equal.
         if not hmac.compare_digest(stored, shown) or account.is_disabled or not key.is_usable(now):
             raise NotSignedIn
         if not key.allows_address(address):
@@ -256,7 +260,7 @@ class ApiKeys:
             log.warning("the last use of keys is not noted", keys=len(uses), error=str(error))
 
     async def close(self) -> None:
-        """Write what is still to be noted."""
+        """Write the uses that are not written yet."""
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
@@ -272,7 +276,7 @@ async def _insert(
     now: datetime,
     origin: AuditContext | None,
 ) -> NewKey:
-    """Insert a key whose number and text are drawn here, so that another attempt draws others."""
+    """Insert a key. Its number and text are drawn here, so that a repeated attempt draws new ones."""
     text = draw_key()
     key = ApiKey(new_account_id(now), account_id, text[:PREFIX_LENGTH], terms, now)
     if not await key_store.lock_account(connection, account_id):
@@ -284,7 +288,7 @@ async def _insert(
 
 
 async def _make_room(connection: Connection, account_id: int) -> None:
-    """Refuse one key too many, and delete the keys that were revoked long ago."""
+    """Refuse a key beyond `MAX_KEYS`, and delete the keys that were revoked long ago."""
     keys = await key_store.of_account(connection, account_id)
     if sum(key.revoked_at is None for key in keys) >= MAX_KEYS:
         raise InvalidInput(Detail.TOO_MANY_KEYS, limit=MAX_KEYS)
@@ -317,9 +321,9 @@ def _is_prefix(text: str) -> bool:
 
 
 async def _record(connection: Connection, origin: AuditContext | None, action: str, key: ApiKey) -> None:
-    """Append to the audit log what was done to a key, with a fingerprint of what it may do from now on.
+    """Append an action on a key to the audit log, with a fingerprint of what the key may do from now on.
 
-    The owner's own word for it is written only where somebody else acts: it may say who the owner is.
+    The key's name is recorded only if someone other than the owner acts, since it may identify the owner.
     """
     (state,) = await key_store.states(connection, key_id=key.key_id)
     after: dict[str, Fact] = {

@@ -1,7 +1,7 @@
-"""All SQL on API keys, rows to `ApiKey` and back.
+"""All SQL on API keys, and the conversion between rows and `ApiKey`.
 
-Of ``spend_limit`` only the caps are written here; what is spent and held changes in `aiproject.ledger` alone. A key has
-a row of it for each capability from its first moment on, capped or not, so that every hold is counted.
+Of ``spend_limit`` only the caps are written here; the spent and held amounts are changed by `aiproject.ledger` only. A
+key has one row there for each meter from its creation on, with a cap or without, so that every hold is counted.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def _columns(terms: KeyTerms) -> dict[str, Any]:
 
 
 async def by_secret(connection: AsyncConnection, prefix: str, secret_hash: str) -> tuple[Account, ApiKey, str] | None:
-    """Return the key with this prefix and this hash, its account, and the hash as it is stored.
+    """Return the key with this prefix and hash, its account, and the stored hash.
 
-    Both are part of the condition: a prefix that is unknown and a secret that is wrong find nothing alike.
+    Both are part of the condition, so an unknown prefix and a wrong secret both find nothing.
     """
     statement = (
         select(*ACCOUNT_COLUMNS, *COLUMNS, api_key.c.secret_hash)
@@ -110,7 +110,7 @@ async def by_secret(connection: AsyncConnection, prefix: str, secret_hash: str) 
 
 
 async def of_account(connection: AsyncConnection, account_id: int) -> list[ApiKey]:
-    """Return the account's keys, the oldest first, those that are revoked included."""
+    """Return the account's keys, oldest first, including revoked ones."""
     rows = await connection.execute(
         select(*COLUMNS).where(api_key.c.account_id == account_id).order_by(api_key.c.created_at, api_key.c.key_id)
     )
@@ -118,13 +118,13 @@ async def of_account(connection: AsyncConnection, account_id: int) -> list[ApiKe
 
 
 async def of_prefix(connection: AsyncConnection, prefix: str) -> ApiKey | None:
-    """Return the key with this public name."""
+    """Return the key with this prefix."""
     row = (await connection.execute(select(*COLUMNS).where(api_key.c.prefix == prefix))).one_or_none()
     return None if row is None else _key(row)
 
 
 async def limits_of(connection: AsyncConnection, key_ids: Sequence[int]) -> dict[int, dict[Meter, SpendLimit]]:
-    """Return what keys may spend and have spent."""
+    """Return the spending limits and amounts of keys, by key and meter."""
     columns = (spend_limit.c[name] for name in SpendLimit._fields)
     found: dict[int, dict[Meter, SpendLimit]] = {key_id: {} for key_id in key_ids}
     rows = await connection.execute(
@@ -136,17 +136,17 @@ async def limits_of(connection: AsyncConnection, key_ids: Sequence[int]) -> dict
 
 
 class KeyState(NamedTuple):
-    """What is compared of a key with the audit log."""
+    """The properties of a key that are compared with the audit log."""
 
     key_id: int
     account_id: int
-    created_at: datetime | str  # text: somebody has written that by hand
+    created_at: datetime | str  # text: the value was edited by hand
     revoked_at: datetime | str | None
     fingerprint: str
 
 
 def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a column so that a moment that somebody has spoilt can be read as well."""
+    """Return a column in a form that can also read a damaged timestamp."""
     return type_coerce(column, EditedDateTime) if isinstance(column.type, UtcDateTime) else column
 
 
@@ -156,8 +156,8 @@ async def states(
     """Return the states of keys, in the order of their numbers.
 
     Args:
-        conditions: all of which hold, for other modules of SQL.
-        key_id: of one key only.
+        conditions: SQL conditions, all of which must hold; for other modules with SQL.
+        key_id: restricts the result to this key.
     """
     if key_id is not None:
         conditions = (*conditions, api_key.c.key_id == key_id)
@@ -183,7 +183,7 @@ async def states(
 
 
 async def lock_account(connection: AsyncConnection, account_id: int) -> bool:
-    """Wait until nobody else changes this account, its books and its keys; false: it is not there, or closed."""
+    """Lock an account's row, and with it its ledger and keys; ``False``: the account does not exist or is deleted."""
     locked = (
         select(users.c.AccountId).where(users.c.AccountId == account_id, users.c.DeletedAt.is_(None)).with_for_update()
     )
@@ -194,7 +194,7 @@ async def add(connection: AsyncConnection, key: ApiKey, secret_hash: str, caps: 
     """Insert a key that has spent nothing.
 
     Raises:
-        UniqueViolation: its number or its prefix is taken.
+        UniqueViolation: its number or its prefix exists already.
     """
     await connection.execute(
         insert(api_key).values(
@@ -214,12 +214,12 @@ async def add(connection: AsyncConnection, key: ApiKey, secret_hash: str, caps: 
 
 
 async def set_terms(connection: AsyncConnection, key_id: int, terms: KeyTerms) -> None:
-    """Change what the key's owner says of it."""
+    """Change the terms of a key."""
     await connection.execute(update(api_key).where(api_key.c.key_id == key_id).values(_columns(terms)))
 
 
 async def set_caps(connection: AsyncConnection, key_id: int, caps: Mapping[Meter, SpendCap]) -> None:
-    """Change what the key may spend; what it has spent stays."""
+    """Change the caps of a key; the spent amounts stay."""
     for capability in sorted(caps):
         await connection.execute(
             update(spend_limit)
@@ -229,7 +229,7 @@ async def set_caps(connection: AsyncConnection, key_id: int, caps: Mapping[Meter
 
 
 async def revoke(connection: AsyncConnection, account_id: int, key_id: int | None, now: datetime) -> int:
-    """Revoke a key of the account, ``None``: all of them; return how many were not revoked yet."""
+    """Revoke one key of the account (``None``: all keys); return how many were not revoked before."""
     one = () if key_id is None else (api_key.c.key_id == key_id,)
     result = await connection.execute(
         update(api_key)
@@ -240,7 +240,7 @@ async def revoke(connection: AsyncConnection, account_id: int, key_id: int | Non
 
 
 async def forget(connection: AsyncConnection, key_ids: Sequence[int]) -> None:
-    """Delete keys; holds go on naming their numbers."""
+    """Delete keys; holds keep their numbers."""
     await connection.execute(delete(spend_limit).where(spend_limit.c.key_id.in_(key_ids)))
     await connection.execute(delete(api_key).where(api_key.c.key_id.in_(key_ids)))
 
@@ -248,7 +248,7 @@ async def forget(connection: AsyncConnection, key_ids: Sequence[int]) -> None:
 async def note_uses(
     connection: AsyncConnection, uses: Mapping[int, tuple[datetime, str]], *, interval: timedelta
 ) -> None:
-    """Write when and from where keys were last used, unless that was written less than ``interval`` before."""
+    """Write when and from where keys were last used, unless that was written less than ``interval`` ago."""
     statement = (
         update(api_key)
         .where(
@@ -265,9 +265,10 @@ async def note_uses(
 
 
 async def erase_all(connection: AsyncConnection, account_id: int, now: datetime) -> None:
-    """Delete the keys of an account whose person leaves; one whose calls still run is revoked and emptied of words.
+    """Delete the keys of an account that is being deleted.
 
-    Those calls settle against its row of ``spend_limit``. Its number, prefix and hash say nothing of anybody.
+    A key with running calls is revoked and stripped of personal data instead, since those calls settle against its row
+    of ``spend_limit``. Its number, prefix and hash do not identify the owner.
     """
     keys = [key.key_id for key in await of_account(connection, account_id)]
     limits = await limits_of(connection, keys)

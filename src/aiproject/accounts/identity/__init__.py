@@ -1,1 +1,1 @@
-"""Who a request comes from: credentials in, a principal out."""
+"""Authentication and authorization of requests: from credentials to a `Principal`."""

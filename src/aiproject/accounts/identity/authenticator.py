@@ -1,4 +1,4 @@
-"""Who calls: the one place where a request's credentials become a `Principal`."""
+"""Authentication: the only module that turns a request's credentials into a `Principal`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ __all__ = ["Authenticator", "bearer_of"]
 
 
 class Authenticator:
-    """Recognises callers; used by every endpoint that acts for an account.
+    """Authenticates callers; used by every endpoint that acts for an account.
 
-    ``Authorization: Bearer sk-…`` says everything: with it, neither ``uuid`` nor ``username`` is looked at, wherever
-    they stand, and a key that is not good is never made up for by them. A browser's cookie is looked at last, and only
-    where no ``uuid`` is named.
+    ``Authorization: Bearer sk-…`` takes precedence: with it, ``uuid`` and ``username`` are ignored wherever they
+    appear, and they never replace an invalid key. A browser's cookie is considered last, and only if there is no ``uuid``.
 
     Args:
-        cookies: ``None``: no cookie is accepted.
+        accounts: checks uuid and name.
+        keys: checks API keys.
+        cookies: checks session cookies; ``None``: no cookie is accepted.
     """
 
     def __init__(self, accounts: Accounts, keys: ApiKeys, cookies: CookieIdentity | None = None) -> None:
@@ -34,21 +35,23 @@ class Authenticator:
         self._recent = RecentPairs(time.monotonic)
 
     def has_cookie(self, scope: Scope) -> bool:
-        """Whether the request has a session's cookie, good or not."""
+        """Return whether the request has a session cookie, valid or not."""
         return self._cookies is not None and self._cookies.is_there(scope)
 
     async def of_headers(self, scope: Scope, *, is_confirmed_later: bool = False) -> Principal:
-        """Return who calls an endpoint whose credentials stand in headers: an API key, ``uuid`` and ``username``, or
-        a session's cookie.
+        """Authenticate a request with its credentials in headers.
+
+        These are an API key, ``uuid`` and ``username``, or a session cookie.
 
         Args:
-            is_confirmed_later: the caller of this method has `Principal.unconfirmed` confirmed before it acts.
+            scope: the request.
+            is_confirmed_later: whether the calling code confirms `Principal.unconfirmed` before it acts.
 
         Raises:
-            AccountUnknown: uuid and name do not belong together, or the account is disabled.
-            NotSignedIn: the API key or the session is not good; never says why.
+            AccountUnknown: uuid and name do not match, or the account is disabled.
+            NotSignedIn: the API key or the session is invalid; never says why.
             NotAllowed: the API key may not be used from this address, or another site sent the cookie.
-            TooManyRequests: uuid and name do not belong together either, and others before them did not.
+            TooManyRequests: uuid and name do not match, and too many previous pairs did not match either.
         """
         if (shown := bearer_of(scope)) is not None:
             return await self._of_key(scope, shown)
@@ -62,10 +65,13 @@ class Authenticator:
     async def of_fields(
         self, scope: Scope, uuid: str | None, username: str | None, *, is_confirmed_later: bool = False
     ) -> Principal:
-        """Return who calls an endpoint whose body names ``uuid`` and ``username``, if no API key is shown; or,
-        where it names no ``uuid``, whose cookie there is.
+        """Authenticate a request with ``uuid`` and ``username`` in its body.
+
+        An API key takes precedence over them. Without a ``uuid``, a session cookie is considered.
 
         Args:
+            scope: the request.
+            uuid, username: from the body; ``None``: missing.
             is_confirmed_later: as in `of_headers`.
 
         Raises:
@@ -98,11 +104,11 @@ class Authenticator:
 
 
 def bearer_of(scope: Scope) -> str | None:
-    """Return what stands behind ``Authorization: Bearer``; ``None``: no such header.
+    """Return the token of ``Authorization: Bearer``; ``None``: there is no such header.
 
-    Two of them are as good as a wrong one. Other schemes are somebody else's, for example a proxy's in front of us.
+    Two such headers count as an invalid token. Other schemes are ignored; they may be meant for a proxy, for example.
 
-    Source: RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110, section 11.1.
+    Source: RFC 6750, section 2.1; the scheme is case-insensitive (RFC 9110, section 11.1).
     """
     found = []
     for name, value in scope["headers"]:

@@ -1,4 +1,4 @@
-"""Authorization of ``/v1/account``: who calls, whether the credential may, and a reauthentication where needed."""
+"""Authorization of ``/v1/account``: the permissions of the credential, and a reauthentication where required."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ REFUSALS = {
 
 
 class Authorizer:
-    """Decides what callers may do to their account.
+    """Decides which actions callers may perform on their account.
 
     Args:
-        methods: ways of reauthentication, at least one; a request that brings nothing for any of them is refused with
-            what the first one asks for.
+        authenticator: authenticates the request.
+        methods: methods of reauthentication, at least one. A request without evidence for any of them is refused with
+            the error of the first one.
     """
 
     def __init__(self, authenticator: Authenticator, methods: Sequence[Reauthentication]) -> None:
@@ -35,11 +36,11 @@ class Authorizer:
         self._methods = tuple(methods)
 
     async def enter(self, request: Request, action: Action) -> Principal:
-        """Return who calls, if the credential may do this at all.
+        """Authenticate the caller and check that the credential may perform the action at all.
 
         Raises:
-            AccountUnknown, NotSignedIn: the credential is nobody's.
-            NotAllowed: the credential is not for this, or another site sent the request.
+            AccountUnknown, NotSignedIn: the credential is invalid.
+            NotAllowed: the credential does not permit the action, or another site sent the request.
         """
         principal = await self._authenticator.of_headers(request.scope)
         if _need(principal, action) is Requirement.REFUSED:
@@ -49,16 +50,16 @@ class Authorizer:
     async def confirm(
         self, request: Request, principal: Principal, action: Action, password: str | None, *, field: str = "password"
     ) -> None:
-        """Have the owner reauthenticate, where the credential needs it for this action.
+        """Require a reauthentication if the credential needs one for this action.
 
         Args:
-            password: of the body; ``None``: it names none.
-            field: where it stands in the body.
+            password: from the body; ``None``: missing.
+            field: the name of the password's field in the body.
 
         Raises:
-            NotAllowed: a reauthentication is needed, and the request brings none.
-            LoginFailed: what it brings is wrong.
-            TooManyRequests: it was wrong too often, here or at the login.
+            NotAllowed: a reauthentication is required, and the request contains none.
+            LoginFailed: the evidence is wrong.
+            TooManyRequests: it was wrong too often, here or at login.
         """
         need = _need(principal, action)
         if need is Requirement.NOTHING:

@@ -1,4 +1,4 @@
-"""A browser's cookie becomes a `Principal`, if one of our own pages sent it."""
+"""Authentication by session cookie, provided that the request comes from a page of this server."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ __all__ = ["CookieIdentity"]
 
 
 class CookieIdentity:
-    """Recognises callers by their session."""
+    """Authenticates callers by their browser session."""
 
     def __init__(self, sessions: Sessions, rules: BrowserRules) -> None:
         self._sessions = sessions
         self._rules = rules
 
     def is_there(self, scope: Scope) -> bool:
-        """Whether the request has a session's cookie, good or not."""
+        """Return whether the request has a session cookie, valid or not."""
         return self._rules.token(scope) is not None
 
     async def principal(self, scope: Scope) -> Principal | None:
-        """Return whose session the request's cookie names; ``None``: it has none.
+        """Return the principal of the request's session cookie; ``None``: the request has none.
 
         Raises:
-            NotAllowed: another site sent it, or the CSRF token is missing or wrong.
-            NotSignedIn: the session is over or was never there.
+            NotAllowed: another site sent the request, or the CSRF token is missing or wrong.
+            NotSignedIn: the session has ended or never existed.
         """
         token = self._rules.token(scope)
         if token is None:

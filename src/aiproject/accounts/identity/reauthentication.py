@@ -1,7 +1,7 @@
-"""Ways in which the owner of an account shows once more that it is them, before an action that needs it.
+"""Methods with which the owner of an account reauthenticates before an action that requires it.
 
-The password is the only one so far. An account that signs in by OIDC or by a passkey gets another class here and an
-entry in `aiproject.wiring`; neither the table of requirements nor the endpoints know which ways there are.
+The password is currently the only one. A further method, such as OIDC or a passkey, needs another class here and an
+entry in `aiproject.wiring`; the table of requirements and the endpoints do not depend on the methods.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["Evidence", "PasswordReauthentication", "Reauthentication"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evidence:
-    """What a request brings along.
+    """The evidence that a request contains.
 
     Attributes:
-        request: for ways that read a header, or the session. Its body has been read.
-        principal: whose account it is, and the credential that asks.
-        password: of the body; ``None`` or empty: it names none.
+        request: for methods that read a header or the session. Its body has been read.
+        principal: the account and the credential of the caller.
+        password: from the body; ``None`` or empty: missing.
     """
 
     request: Request
@@ -36,29 +36,29 @@ class Evidence:
 
 
 class Reauthentication(Protocol):
-    """One way."""
+    """One method of reauthentication."""
 
     async def confirm(self, evidence: Evidence) -> bool:
-        """Check what the request brings for this way.
+        """Check the request's evidence for this method.
 
         Returns:
-            ``True``: the owner is there. ``False``: the request brings nothing for this way; another one may do.
+            ``True``: the owner is confirmed. ``False``: there is no evidence for this method; another one may apply.
 
         Raises:
-            LoginFailed: what it brings is wrong.
+            LoginFailed: the evidence is wrong.
             TooManyRequests: it was wrong too often.
         """
 
     def missing(self, field: str) -> NotAllowed:
-        """Return the refusal that says what a request without any evidence should bring.
+        """Return the error for a request without any evidence, which says what is required.
 
         Args:
-            field: of the body, in which a password stands.
+            field: the name of the password's field in the body.
         """
 
 
 class PasswordReauthentication:
-    """By the account's password, in the body."""
+    """Reauthentication with the account's password, in the body."""
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
@@ -72,7 +72,7 @@ class PasswordReauthentication:
             found = await self._accounts.login(account.username, evidence.password, address=address)
         except LoginFailed:
             raise LoginFailed(Detail.PASSWORD_WRONG) from None
-        # The account was renamed at this moment, and another one took its name.
+        # The account may have been renamed since it was read, and another account may have taken its name.
         if found.account_id != account.account_id:
             raise LoginFailed(Detail.PASSWORD_WRONG)
         return True

@@ -1,4 +1,4 @@
-"""Which credential may do what to an account: the table that docs/en/explanation/accounts.md explains. No I/O."""
+"""The permissions of each credential, as a table that docs/en/explanation/accounts.md explains. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["NEEDS", "Action", "Requirement"]
 
 
 class Action(StrEnum):
-    """What can be done to an account over ``/v1/account``."""
+    """An action on an account over ``/v1/account``."""
 
     READ = "read the profile, the sessions and the keys"
     EDIT = "change the academy"
@@ -27,10 +27,10 @@ class Action(StrEnum):
 
 
 class Requirement(StrEnum):
-    """What a credential needs beside itself.
+    """What an action requires in addition to the credential.
 
-    A reauthentication is one of the ways of `aiproject.accounts.identity.reauthentication`, of which the password is
-    the only one today.
+    A reauthentication uses one of the methods of `aiproject.accounts.identity.reauthentication`, of which the password
+    is currently the only one.
     """
 
     NOTHING = "yes"
@@ -38,9 +38,9 @@ class Requirement(StrEnum):
     REFUSED = "no"
 
 
-# (uuid and username, session). What gives access to others, or takes it from the owner, needs a reauthentication, so
-# that neither a browser that was left open nor a copied file of the app is enough. An API key is handed to programs: it
-# manages nothing.
+# (uuid and username, session). An action that gives access to others, or takes it from the owner, needs a
+# reauthentication, so that neither an unattended browser nor a copied file of the app is sufficient. An API key is
+# given to programs and manages nothing.
 _TABLE: dict[Action, tuple[Requirement, Requirement]] = {
     Action.READ: (Requirement.NOTHING, Requirement.NOTHING),
     Action.EDIT: (Requirement.REAUTHENTICATION, Requirement.NOTHING),
@@ -61,4 +61,4 @@ NEEDS: dict[tuple[Action, Credential], Requirement] = {
     **{(action, Credential.SESSION): by_session for action, (_, by_session) in _TABLE.items()},
     **{(action, Credential.API_KEY): Requirement.REFUSED for action in Action},
 }
-"""What is not listed is refused."""
+"""The requirement of each action and credential; combinations that are not listed are refused."""

@@ -1,4 +1,4 @@
-"""Who calls, and by which credential."""
+"""The authenticated caller, and the credential it used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Credential", "Principal"]
 
 
 class Credential(StrEnum):
-    """What a caller showed."""
+    """The kind of credential that a caller presented."""
 
     UUID = "uuid"  # the documented pair of uuid and username
     API_KEY = "api key"
@@ -25,13 +25,13 @@ class Credential(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An account, and the credential that speaks for it.
+    """An account, and the credential with which the caller was authenticated.
 
     Attributes:
-        key: the API key, with what it may do; ``None`` for the other credentials.
-        session_id: the browser session's public name; ``None`` for the other credentials.
-        unconfirmed: uuid and name that were right a moment ago; the hold's transaction must look again. ``None``: the
-            database was asked.
+        key: the API key with its terms; ``None`` for other credentials.
+        session_id: the browser session's public identifier; ``None`` for other credentials.
+        unconfirmed: uuid and name that were valid at a recent check; the hold's transaction must check them again.
+            ``None``: they were checked against the database.
     """
 
     account: Account
@@ -42,18 +42,18 @@ class Principal:
 
     @property
     def key_id(self) -> int | None:
-        """The API key's number, what the books name; ``None`` for the other credentials."""
+        """The API key's number, as the ledger uses it; ``None`` for other credentials."""
         return None if self.key is None else self.key.key_id
 
     def require(self, capability: Meter, model: str | None = None) -> None:
-        """Make sure that the credential is good for a call.
+        """Check that the credential permits a call.
 
         Args:
-            capability: what the call consumes.
-            model: the text model that it asks; ``None``: none.
+            capability: the meter that the call consumes.
+            model: the text model that it uses; ``None``: none.
 
         Raises:
-            NotAllowed: the API key is held to other capabilities or models.
+            NotAllowed: the API key is restricted to other meters or models.
         """
         if self.key is not None and not self.key.allows(capability, model):
             raise NotAllowed(Detail.API_KEY_NOT_FOR_THIS)

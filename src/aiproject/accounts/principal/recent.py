@@ -1,8 +1,8 @@
-"""Pairs of uuid and name that were right a moment ago, so that a call need not ask the database who calls.
+"""A cache of recently valid pairs of uuid and name, which saves a call one database query.
 
-What stands here proves nothing. Whoever acts by it has it confirmed in the transaction that holds the quota, which
-reads the account's row anyway (`aiproject.ledger.model.OpenHold`); so a changed uuid, another name and a disabled
-account count at once, on every node.
+An entry proves nothing by itself. The transaction that holds the quota reads the account's row anyway and confirms the
+pair (`aiproject.ledger.model.OpenHold`), so a changed uuid, a new name or a disabled account takes effect at once, on
+every node.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["Pair", "RecentPairs"]
 
 KEPT_SECONDS = 60.0
 MOST = 10_000
-"""Pairs; some 20 MB."""
+"""Maximum number of pairs; they take about 20 MB."""
 
 
 class Pair(NamedTuple):
-    """What a caller showed, as the database has it.
+    """The credential that a caller presented, as the database stores it.
 
     Attributes:
         uuid: a secret.
@@ -35,10 +35,10 @@ class Pair(NamedTuple):
 
 
 class RecentPairs:
-    """Remembers accounts by what their owners send, for a minute.
+    """Caches accounts by the credentials that their owners send, for `KEPT_SECONDS`.
 
     Args:
-        clock: seconds, monotonic.
+        clock: returns seconds, monotonic.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -46,7 +46,7 @@ class RecentPairs:
         self._known: dict[tuple[str, str], tuple[float, Account, Pair]] = {}
 
     def find(self, uuid: str, username: str) -> tuple[Account, Pair] | None:
-        """Return the account that these very words belonged to, and what is to be confirmed."""
+        """Return the account to which exactly these values belonged, and the pair to confirm."""
         found = self._known.get((uuid, username))
         if found is None:
             return None
@@ -57,7 +57,7 @@ class RecentPairs:
         return account, pair
 
     def remember(self, uuid: str, username: str, account: Account, pair: Pair) -> None:
-        """Remember a pair that was right; where there are too many, the oldest goes."""
+        """Cache a valid pair; if there are too many, the oldest is removed."""
         if len(self._known) >= MOST:
             del self._known[next(iter(self._known))]
         self._known[uuid, username] = (self._clock() + KEPT_SECONDS, account, pair)

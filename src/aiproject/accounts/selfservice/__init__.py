@@ -1,1 +1,1 @@
-"""What people do to their own account: recovery, verification, editing and deletion."""
+"""Changes that users make to their own account: recovery, verification, editing and deletion."""

@@ -1,8 +1,8 @@
-"""The deletion of an account: what names its owner is erased, the ledger stays.
+"""The deletion of an account: the owner's personal data are erased, and the ledger stays.
 
 Ledger entries, holds, redemptions and the operator's losses refer to the account by its number only. They stay, and the
-number is never used again. Everything that names or describes the owner, and every credential, is replaced or deleted.
-Running calls are settled when they end.
+number is never used again. Everything that identifies or describes the owner, and every credential, is replaced or
+deleted. Running calls are settled when they end.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class AccountDeletion:
     """Deletes accounts.
 
     Args:
-        forget: what other packages delete in the same transaction.
+        database: the database.
+        forget: functions with which other packages delete their data in the same transaction.
+        clock: returns the current time, aware.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class AccountDeletion:
         self._clock = clock
 
     async def delete(self, account: Account, *, within: Within | None = None) -> None:
-        """Erase what names an account's owner. The name can be registered again at once.
+        """Erase the personal data of an account's owner. The name can be registered again at once.
 
         Args:
             within: awaited at the end of the same transaction, for an entry of the audit log.
@@ -71,7 +73,7 @@ class AccountDeletion:
         log.info("account deleted", account=account.account_id)
 
     async def _erase(self, connection: Connection, account_id: int, within: Within | None) -> None:
-        # Nothing stops a registration under such a name, so `delete` draws another one if it is taken.
+        # A user may have registered such a name, so `delete` draws another one if it exists.
         placeholder = f"deleted-{account_id}-{secrets.token_hex(4)}"
         now = self._clock()
         if await person_store.lock(connection, account_id) is None:

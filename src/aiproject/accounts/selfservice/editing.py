@@ -1,4 +1,4 @@
-"""What administrators change of somebody's account, inside a transaction of theirs."""
+"""Changes that administrators make to an account, within the caller's transaction."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["Profile", "edit"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Profile:
-    """What an account shall be, checked.
+    """The new, checked properties of an account.
 
     Attributes:
-        password_hash: ``None``: as it was.
+        password_hash: ``None``: unchanged.
     """
 
     username: str
@@ -33,18 +33,19 @@ class Profile:
 
 
 async def edit(connection: Connection, account: Account, new: Profile, now: datetime) -> None:
-    """Change an account whose row the caller has locked. The uuid stays, since apps keep it on disk.
+    """Change an account whose row the caller has locked. The uuid is kept, since apps store it.
 
     Raises:
-        InvalidInput: see `refuse_misleading_name`; a name that stays is not asked.
-        NameTaken: by another account.
+        InvalidInput: see `refuse_misleading_name`; an unchanged name is not checked.
+        NameTaken: another account has this name.
     """
     columns: dict[str, Any] = {"Email": new.email, "Academy": new.academy}
     if new.username != account.username:
         refuse_misleading_name(new.username)
         bearer = await store.by_name(connection, new.username)
         if bearer is not None and bearer[0].account_id != account.account_id:
-            raise NameTaken  # perhaps under another key than a new name gets: `protocols.names.lookup_keys`
+            # The other account may have an older form of the key, see `protocols.names.lookup_keys`.
+            raise NameTaken
         columns |= {"UserName": new.username, "NameKey": name_key(new.username)}
     if new.email != account.email:
         columns["EmailVerifiedAt"] = None

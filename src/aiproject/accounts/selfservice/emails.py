@@ -8,10 +8,10 @@ __all__ = ["reset_email", "verification_email"]
 
 
 def verification_email(to: str, token: str, public_url: str | None) -> Email:
-    """Return the e-mail by which the owner of an address verifies it.
+    """Return the e-mail with which the owner of an address verifies it.
 
-    It goes to an address that somebody has only claimed, so it holds nothing that they wrote, their name included:
-    else anybody could have us send their words to anyone.
+    The recipient's address is unverified, so the e-mail contains no text from the account's user, not even the name.
+    Otherwise the server could be abused to send arbitrary text to any address.
     """
     link = _link(public_url, "verify", token)
     return Email(
@@ -39,7 +39,7 @@ If it was not you, ignore this letter; nothing will happen.
 
 
 def reset_email(to: str, username: str, token: str, public_url: str | None) -> Email:
-    """Return the e-mail by which a forgotten password is reset."""
+    """Return the e-mail with which a forgotten password is reset."""
     link = _link(public_url, "reset", token)
     return Email(
         to,
@@ -66,9 +66,9 @@ All devices must sign in again afterwards. If it was not you, ignore this letter
 
 
 def _link(public_url: str | None, purpose: str, token: str) -> str:
-    """Return where to click; the token alone where we do not know our own address.
+    """Return the link to open, or the token alone if the server's public address is not configured.
 
-    It stands behind the ``#``, which browsers send nowhere: no log and no other site gets to see it.
+    The token is in the fragment, which browsers do not send, so it reaches no log and no other site.
     """
     if public_url is None:
         return f"验证码 / code: {token}"

@@ -1,6 +1,7 @@
-"""What is done by e-mail: verifying an address, and resetting a forgotten password.
+"""Verification of e-mail addresses and reset of forgotten passwords, both by e-mail.
 
-A token is 256 random bits and stored as its SHA-256. It is valid once, for a limited time, for one account and address.
+A token has 256 random bits and is stored as its SHA-256. It is valid once, for a limited time, for one account and
+address.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ log = get_logger("accounts")
 LIFETIMES = {Purpose.VERIFY: timedelta(hours=24), Purpose.RESET: timedelta(minutes=30)}
 
 MAX_LIVE = {Purpose.VERIFY: 5, Purpose.RESET: 3}
-"""Tokens of an account that may be used at one time, and so the e-mails that it gets in that time: a limit that all
-nodes share and that survives a restart."""
+"""Maximum valid tokens of an account, and so the e-mails that it receives within a token's lifetime. All nodes share
+this limit, and it survives a restart."""
 
 MAX_ACCOUNTS_OF_ADDRESS = 5
-"""Accounts with one verified address that a reset by address writes about."""
+"""Maximum accounts with the same verified address for which a reset by address sends e-mails."""
 
 TOKEN_FORM = re.compile(r"[0-9A-Za-z_-]{43}", re.ASCII)
 
@@ -45,8 +46,9 @@ class Recovery:
     """Sends tokens and redeems them.
 
     Args:
-        outbox: ``None``: there is no mail server, and everything is refused as `NotFound`.
-        public_url: where browsers reach this server; ``None``: e-mails contain the token only.
+        mail_queue: ``None``: there is no mail server, and every request is refused with `NotFound`.
+        public_url: the address at which browsers reach this server; ``None``: e-mails contain the token only.
+        clock: returns the current time, aware.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Recovery:
         self._clock = clock
 
     def require_mail(self) -> MailQueue:
-        """Return the outbox.
+        """Return the mail queue.
 
         Raises:
             NotFound: there is no mail server.
@@ -82,7 +84,7 @@ class Recovery:
         """Send an e-mail to the account's address, with a token that verifies it.
 
         Raises:
-            InvalidInput: it has no address, or none to which mail can be sent.
+            InvalidInput: the account has no address to which mail can be sent.
             TooManyRequests: too many e-mails were sent already.
             Unavailable: the mail queue is full.
         """
@@ -105,10 +107,10 @@ class Recovery:
             raise Unavailable("too many letters wait", retry_after=60)
 
     async def verify(self, token: str, *, address: str | None) -> None:
-        """Note that mail reaches the address that the token was sent to.
+        """Mark the address to which the token was sent as verified.
 
         Raises:
-            InvalidInput: unknown, used, expired, or the account's address is another by now; never says which.
+            InvalidInput: the token is unknown, used or expired, or the account's address has changed; never says which.
         """
         self.require_mail()
         token_hash, found = await self._find(Purpose.VERIFY, token, address)
@@ -121,7 +123,8 @@ class Recovery:
     def ask_reset(self, *, username: str | None, email: str | None) -> None:
         """Send an e-mail to the verified address of the account, or of all accounts with this address.
 
-        Looks at nothing, so that neither the answer nor its time tells whether there is one: that is done later.
+        The account is looked up later, in the background, so that neither the response nor its time reveals whether
+        there is one.
 
         Raises:
             NotFound: there is no mail server.
@@ -135,19 +138,19 @@ class Recovery:
                     continue
                 token = await self._mint(Purpose.RESET, account.account_id, account.email)
                 if token is not None:
-                    # To the address as it is stored, never as it was typed: characters that look alike, or fold to the
-                    # same, are other people's.
+                    # To the stored address, never to the typed one: addresses whose characters look alike or have the
+                    # same case folding can belong to different owners.
                     emails.append(reset_email(account.email, account.username, token, self._public_url))
             return emails
 
         mail_queue.put(write)
 
     async def reset(self, token: str, new_password: str, *, address: str | None) -> None:
-        """Set a password by a token: all sessions end, the uuid is another, the account's lock is opened.
+        """Set a password with a token. All sessions end, the uuid changes, and the account's login lock is removed.
 
         Raises:
-            InvalidInput: the password is refused (the token stays good), or the token is unknown, used, expired, or
-                of another address; never says which of these.
+            InvalidInput: the password is refused (the token stays valid), or the token is unknown, used, expired, or
+                for another address; never says which of these.
         """
         self.require_mail()
         token_hash, found = await self._find(Purpose.RESET, token, address)
@@ -185,7 +188,7 @@ class Recovery:
             return await person_store.verified_at_address(connection, email, limit=MAX_ACCOUNTS_OF_ADDRESS)
 
     async def _mint(self, purpose: Purpose, account_id: int, email: str) -> str | None:
-        """Make a token; ``None``: the account has enough, or is gone."""
+        """Create a token; ``None``: the account has as many as allowed, or no longer exists."""
         token = secrets.token_urlsafe(32)
         is_stored = await self._database.transact(_store_token, _hash(token), purpose, account_id, email, self._clock())
         return token if is_stored else None
@@ -211,7 +214,7 @@ async def _mark_verified(connection: Connection, token_hash: str, token: MailTok
 async def _store_token(
     connection: Connection, token_hash: str, purpose: Purpose, account_id: int, email: str, now: datetime
 ) -> bool:
-    """Store a token; ``False``: the account has as many as it may, or does not exist any more."""
+    """Store a token; ``False``: the account has as many as allowed, or no longer exists."""
     state = await person_store.lock(connection, account_id)
     if state is None or await mail_token_store.live(connection, account_id, purpose, now) >= MAX_LIVE[purpose]:
         return False
