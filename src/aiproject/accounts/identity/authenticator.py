@@ -20,7 +20,8 @@ class Authenticator:
     """Authenticates callers; used by every endpoint that acts for an account.
 
     ``Authorization: Bearer sk-…`` takes precedence: with it, ``uuid`` and ``username`` are ignored wherever they
-    appear, and they never replace an invalid key. A browser's cookie is considered last, and only if there is no ``uuid``.
+    appear, and they never replace an invalid key. A browser's cookie is considered last, and only if there is no
+    ``uuid``.
 
     Args:
         accounts: checks uuid and name.
