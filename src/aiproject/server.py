@@ -1,7 +1,7 @@
-"""Runs the application: one process, or several that share the port; and stops it gently.
+"""Runs the application in one process, or in several that share the port, and shuts it down gracefully.
 
-On SIGTERM or Ctrl-C the port is closed, running calls get a grace period, streams that are left are ended with an
-error frame, and everything is closed in reverse.
+On SIGTERM or Ctrl-C the port is closed, running calls get a grace period, the remaining streams are ended with an error
+frame, and all resources are closed in reverse order.
 """
 
 from __future__ import annotations
@@ -45,32 +45,34 @@ __all__ = ["Serving", "bind", "serve"]
 log = get_logger("server")
 
 EXIT_MISCONFIGURED = 78
-"""Exit status where the operator must mend something (sysexits' EX_CONFIG): no use in starting again."""
+"""Exit status if the operator must fix the configuration (EX_CONFIG of sysexits): starting again is useless."""
 
 EXIT_FAILED = 70
-"""Exit status where the process could not start for a reason that may pass (sysexits' EX_SOFTWARE)."""
+"""Exit status if the process could not start for a reason that may be temporary (EX_SOFTWARE of sysexits)."""
 
 KEEP_ALIVE = 75
-"""Seconds an idle connection stays open: more than the 60 s of common proxies, so that they close first and no request
-falls into a closing connection."""
+"""Seconds that an idle connection stays open: more than the 60 s of common proxies, so that they close it first and no
+request is sent on a connection that the server is closing."""
 
 CLIENT_TIMEOUT = 120.0
-"""Seconds that a client may take nothing of what it is sent, by will or because its network is gone, until it is given
-up. Without it a stopped app would hold its call, and upstream's connection, for as long as it likes."""
+"""Seconds for which a client may accept none of the data sent to it, intentionally or because its network is lost,
+before its connection is dropped. Without this limit a suspended app would hold its call and the upstream connection
+indefinitely."""
 
 GARBAGE_YOUNG = 10_000
-"""New objects after which the young ones are searched for garbage; Python's own is 700. Some megabytes."""
+"""New objects that trigger a garbage collection of the youngest generation; Python's default is 700. Some megabytes."""
 
 BACKLOG = 2048
-"""Connections that may wait to be accepted."""
+"""Maximum number of connections that wait to be accepted."""
 
 RESTART_PAUSE = 1.0
-"""Seconds between the deaths of one worker that may follow each other, so that a broken start does not spin."""
+"""Seconds: a worker that ends sooner after its start is replaced only after such a pause, so that a failing start does
+not loop at full speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What a worker needs; crosses the border between processes."""
+    """The arguments of a worker, which are pickled and sent to its process."""
 
     settings: Settings
     credentials: IflytekCredentials
@@ -79,7 +81,7 @@ class Serving:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with the application opened around it and calls drained before connections are closed."""
+    """A uvicorn server that opens the application around its run and drains calls before it closes connections."""
 
     def __init__(self, config: uvicorn.Config, serving: Serving, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -111,10 +113,10 @@ class _Server(uvicorn.Server):
 
 
 def settle_memory() -> None:
-    """Keep what is loaded by now, which is there to stay, out of every later search for garbage, and search less often.
+    """Exclude the objects loaded so far, which are permanent, from later garbage collections, and collect less often.
 
-    A search walks through all objects that may hold others, some hundred thousand after the start, and at Python's own
-    pace one of a call's few hundred short-lived objects sets it off every other call: a tenth of a call's cost.
+    A collection visits all container objects, some hundred thousand after the start. With Python's default threshold,
+    the few hundred short-lived objects of a call trigger one at every other call: a tenth of a call's cost.
     """
     gc.collect()
     gc.freeze()
@@ -122,20 +124,20 @@ def settle_memory() -> None:
 
 
 def bind(host: str, port: int, *, client_timeout: float = CLIENT_TIMEOUT) -> socket.socket:
-    """Take the port.
+    """Return a socket that listens on the port.
 
     Args:
-        client_timeout: see `CLIENT_TIMEOUT`; only Linux can be asked for it.
+        client_timeout: see `CLIENT_TIMEOUT`; only Linux supports it.
 
     Raises:
-        Misconfigured: it is taken, or not ours to take.
+        Misconfigured: the port is in use, or the process may not bind it.
     """
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = infos[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # the connections that are accepted inherit it
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit the option
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(client_timeout * 1000))
         listener.bind(address)
         listener.listen(BACKLOG)
@@ -146,13 +148,13 @@ def bind(host: str, port: int, *, client_timeout: float = CLIENT_TIMEOUT) -> soc
 
 
 def serve(serving: Serving, listener: socket.socket, *, on_ready: Callable[[], None] = lambda: None) -> int:
-    """Serve until told to stop; return the exit status.
+    """Serve until a signal stops the process; return the exit status.
 
     Args:
         listener: a bound socket, see `bind`.
         on_ready: called once the (first) process accepts calls.
     """
-    # uvicorn raises the signal again after a clean stop; this makes it the end of a clean exit.
+    # uvicorn raises the signal again after a clean shutdown; with these handlers that becomes a normal exit.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     if serving.settings.workers == 1:
@@ -165,16 +167,16 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def make_server(serving: Serving, *, on_ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
-    """Return the server of one process, to be run by ``await server.serve([listener])`` in any loop.
+    """Return the server of one process, to be run with ``await server.serve([listener])`` in any event loop.
 
-    It opens everything when it is run and closes everything at its end, which comes, drained, after its attribute
-    ``should_exit`` was set; ``force_exit`` cuts the grace short.
+    It opens all resources when it runs and closes them at the end. Setting its attribute ``should_exit`` ends it after
+    draining running calls; ``force_exit`` skips the grace period.
     """
     check_server_version()
     config = uvicorn.Config(
         app=_no_app,
         loop="uvloop",
-        # Anything that makes a protocol will do, for which uvicorn has no type.
+        # Any callable that returns a protocol works, but uvicorn's annotation does not allow it.
         http=guarded(  # type: ignore[arg-type]
             head_timeout=serving.settings.body_timeout,
             counts=connection_counts(serving.settings, connection_limit(serving.settings.max_connections)),
@@ -229,7 +231,7 @@ class _Worker:
 
 
 class _Supervisor:
-    """Keeps as many workers as were asked for, replaces one that dies, and stops them all together."""
+    """Keeps the configured number of workers running, replaces a worker that ends, and stops all of them together."""
 
     def __init__(self, serving: Serving, listener: socket.socket, on_ready: Callable[[], None]) -> None:
         self._serving = serving
@@ -238,7 +240,7 @@ class _Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._is_stopping = False
-        # Workers hold the reading end; the writing end closes with this process, however it dies.
+        # Workers hold the reading end. The writing end closes with this process, even if it is killed.
         self._alive_reader, self._alive_writer = self._context.Pipe(duplex=False)
 
     def run(self) -> int:
@@ -251,7 +253,7 @@ class _Supervisor:
         status = 0
         while self._workers:
             if self._is_stopping:
-                self._tell_workers()  # also one that was being started when the signal came
+                self._tell_workers()  # including a worker that was being started when the signal arrived
             waitable: list[object] = [worker.process.sentinel for worker in self._workers]
             waitable += [worker.ready for worker in self._workers if not worker.ready.closed]
             wait(waitable, timeout=1.0)  # type: ignore[arg-type] # sentinels are numbers, connections have fileno
@@ -263,7 +265,7 @@ class _Supervisor:
                             told = True
                             self._on_ready()
                     except EOFError:
-                        pass  # it died before it was ready: seen below
+                        pass  # it ended before it was ready, which its exit status below shows
                     worker.ready.close()
                 if worker.process.exitcode is not None:
                     status = self._died(worker) or status
@@ -304,16 +306,16 @@ class _Supervisor:
 
     def _tell_workers(self) -> None:
         for worker in self._workers:
-            # Once only: a second signal could fall into the closing of the database.
+            # Only once: a second signal could interrupt the closing of the database.
             if not worker.is_told_to_stop and worker.process.exitcode is None:
                 worker.is_told_to_stop = True
                 worker.process.terminate()
 
 
 def _work(serving: Serving, listener: socket.socket, ready: Connection, alive: Connection) -> None:
-    """A worker's process."""
+    """Run a worker; the entry point of its process."""
     logging_setup.configure(serving.settings.log_level, serving.settings.log_format)
-    # Ctrl-C goes to the whole group; the supervisor tells us by SIGTERM.
+    # The terminal sends Ctrl-C to the whole process group; a worker waits for the supervisor's SIGTERM instead.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_stop_when_orphaned, args=(alive,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Mounts all endpoints: the whole application."""
+"""The complete ASGI application with all endpoints."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from aiproject.web.probes import Readiness
 __all__ = ["WEBSOCKET_PATHS", "Endpoints", "Readiness", "build_app"]
 
 WEBSOCKET_PATHS = frozenset[str]()
-"""Where a handshake is passed on to the application. An offer of a websocket anywhere else is answered as the plain
-request that it also is, so that there is nothing to refuse."""
+"""The addresses whose websocket handshakes are passed on to the application. Elsewhere an offered upgrade is ignored
+and the request is answered as plain HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """What stands behind the documented addresses."""
+    """The handlers of the documented addresses."""
 
     auth: AuthRoutes
     calls: Mapping[str, ASGIApp]
@@ -47,7 +47,7 @@ class Endpoints:
     vouchers: VoucherRoutes
     usage: UsageRoutes
     more: Sequence[BaseRoute] = ()
-    """Routes that their packages make themselves."""
+    """Routes that their packages build themselves."""
 
 
 def build_app(
@@ -60,18 +60,20 @@ def build_app(
     body_timeout: float = BODY_TIMEOUT,
     dialects: Dialects = DIALECTS,
 ) -> ASGIApp:
-    """Return the whole application.
+    """Return the complete application.
 
     Args:
-        readiness: asked by ``/ready``.
-        is_sandbox: whether the sandbox answers instead of the platform; ``/health`` says so.
+        endpoints: the handlers.
+        readiness: called by ``/ready``.
+        is_sandbox: whether the sandbox answers in place of the platform; ``/health`` reports it.
+        cors_origins: origins whose pages may call the API.
         edge_policy: how clients are distinguished, and how often each may call.
-        body_timeout: seconds without a byte of a request's body until its sender is cut.
-        dialects: how each address answers errors.
+        body_timeout: seconds without a byte of a request's body after which its sender is disconnected.
+        dialects: the form of errors for each address.
     """
 
     app = Starlette(routes=documentation_routes())
-    # "/health/" is another address than "/health", and not there.
+    # "/health/" is a different address from "/health" and does not exist.
     app.router.redirect_slashes = False
 
     probe = probes.Probes(readiness, is_sandbox=is_sandbox)
@@ -83,13 +85,13 @@ def build_app(
 
     async def client_gone(request: Request, error: Exception) -> Response:
         note(request.scope, outcome="client gone")
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # never read: the client has disconnected
 
     app.add_exception_handler(HTTPException, answer_error)
     app.add_exception_handler(AiProjectError, answer_error)
     app.add_exception_handler(ClientGone, client_gone)
-    # Starlette answers a bug in plain text otherwise, before `RequestsMiddleware` sees it; it raises it again
-    # afterwards.
+    # Without this handler, Starlette would answer a bug in plain text before `RequestsMiddleware` sees it. Starlette
+    # raises the exception again afterwards.
     app.add_exception_handler(Exception, answer_error)
     app.router.routes += [
         route_of(legacy.REGISTER, endpoints.auth.register),
@@ -107,11 +109,11 @@ def build_app(
 
 
 class CallsFirst:
-    """Hands calls straight to their endpoints.
+    """Dispatches calls directly to their endpoints.
 
-    They answer every fault of theirs themselves, so that the layers between the application and a route have nothing
-    to do for them, and those cost a tenth of a whole chat. The routes stay listed in the router as well, which
-    answers what is wrong with the method or the address.
+    These endpoints answer all of their errors themselves, so Starlette's layers between the application and a route do
+    nothing for them, but cost a tenth of a whole chat. The routes are also registered in the router, which answers
+    requests with a wrong method or address.
     """
 
     def __init__(self, calls: Mapping[str, ASGIApp], app: ASGIApp) -> None:

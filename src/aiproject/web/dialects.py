@@ -1,4 +1,4 @@
-"""The dialects of this server: which form errors have below which addresses."""
+"""The dialects of this server: the form of errors for each group of addresses."""
 
 from __future__ import annotations
 

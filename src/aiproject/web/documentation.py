@@ -1,6 +1,6 @@
-"""``/docs``: Swagger UI over the description at ``/openapi.json``, without a request to any other host.
+"""``/docs``: Swagger UI for the description at ``/openapi.json``, without requests to any other host.
 
-Why Starlette and files of another package: docs/decisions/0032-declared-bodies.md.
+For the choice of Starlette and of another package's files see docs/decisions/0032-declared-bodies.md.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["documentation_routes"]
 
 STATIC_PATH: Final = "/static-offline-docs"
 STATIC_PACKAGE: Final = ("fastapi_offline", "static")
-"""Where Swagger UI's files are. `StaticFiles` looks the package up without importing it, so that FastAPI, which it
-imports, costs neither time at the start nor memory."""
+"""The location of Swagger UI's files. `StaticFiles` locates the package without importing it, so FastAPI, which the
+package imports, costs neither startup time nor memory."""
 
 PAGE: Final = """<!doctype html>
 <html lang="zh-CN">
@@ -54,7 +54,7 @@ SwaggerUIBundle({{
 
 
 def documentation_routes() -> list[BaseRoute]:
-    """Return the routes of the page, of the files that it loads, and of the description."""
+    """Return the routes of the page, of its static files, and of the OpenAPI description."""
     return [
         Route("/openapi.json", _description, methods=["GET"]),
         Route("/docs", _page, methods=["GET"]),
@@ -68,12 +68,12 @@ async def _description(_request: Request) -> Response:
 
 @cache
 def _encoded() -> bytes:
-    # Encoded on first use: most processes are never asked.
+    # Encoded on first use, since most processes never serve it.
     return msgspec.json.encode(describe())
 
 
 async def _page(request: Request) -> Response:
     root = request.scope.get("root_path", "").rstrip("/")
-    # "<" cannot end the script early: `json.dumps` leaves it as it is, so it is escaped here.
+    # `json.dumps` does not escape "<", which could end the script element early.
     description = json.dumps(f"{root}/openapi.json").replace("<", "\\u003c")
     return HTMLResponse(PAGE.format(static=html.escape(f"{root}{STATIC_PATH}"), description=description))

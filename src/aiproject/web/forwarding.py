@@ -1,6 +1,6 @@
-"""Puts the client's address and scheme into the request, where a trusted proxy speaks for it.
+"""Sets the client's address and scheme in the request's scope from the header fields of trusted proxies.
 
-Everything inside (logs, limits, the ``Secure`` of cookies) reads them from the scope, as if there were no proxy.
+All inner layers (logs, limits, the ``Secure`` attribute of cookies) read them from the scope, as if there was no proxy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Forwarding"]
 
 
 class Forwarding:
-    """Reads forwarding headers of trusted proxies, and of nobody else."""
+    """Middleware that reads forwarding headers of trusted proxies and ignores all others."""
 
     def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
         self._app = app

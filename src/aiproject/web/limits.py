@@ -1,4 +1,4 @@
-"""The limit on requests of one address, over all routes; `aiproject.web.middleware` answers with its refusals."""
+"""The limit on requests of one address, over all routes; `aiproject.web.middleware` responds to its errors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ __all__ = ["AddressLimits"]
 
 FREE_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
 FREE_PREFIXES = ("/docs/", "/static-offline-docs/")
-"""What costs next to nothing: an answer of a few bytes, and files that browsers keep."""
+"""Paths that cost next to nothing: a response of a few bytes, and files that browsers cache."""
 
 PROBES = frozenset({"/ready"})
-"""Asks the database. Counted by itself, so that a busy proxy's probe from the same address is not refused."""
+"""Paths that query the database. They are counted separately, so that the probe of a busy proxy is not refused because
+of other requests from the same address."""
 
 
 class AddressLimits:
-    """Counts every request but those for pages and probes.
+    """Middleware that counts every request except those for `FREE_PATHS` and `FREE_PREFIXES`.
 
     Args:
         requests_per_minute: of one address; of one /64 where it is IPv6.

@@ -1,4 +1,4 @@
-"""``/mail``: the page that links in e-mails open. It takes the token from the URL's fragment and posts it."""
+"""``/mail``: the page to which links in e-mails lead. It reads the token from the URL's fragment and posts it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.routing import Route
 __all__ = ["mail_pages"]
 
 HEADERS = {
-    # Nothing but our own script, which talks to nobody but us; in no frame.
+    # Allows only this server's script, with requests only to this server, and no embedding in frames.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -86,10 +86,10 @@ if (purpose === "verify" && token) {
 
 
 def mail_pages(password_min_length: int) -> list[Route]:
-    """Return the routes of the page and its script; both are the same for everybody.
+    """Return the routes of the page and its script; both are the same for all users.
 
     Args:
-        password_min_length: characters of a new password; the browser says so before it sends one.
+        password_min_length: minimum characters of a new password, which the browser checks before it sends one.
     """
     content = PAGE.replace("{min_length}", str(password_min_length))
 

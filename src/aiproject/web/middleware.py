@@ -1,4 +1,4 @@
-"""What happens to every request: an id, a line in the log, CORS, bounds on its body, a JSON answer to a bug."""
+"""Middleware for every request: a request id, a log line, CORS, limits on the body, and a JSON response to a bug."""
 
 from __future__ import annotations
 
@@ -44,16 +44,17 @@ __all__ = ["BODY_TIMEOUT", "OPEN", "EdgePolicy", "with_middleware"]
 log = get_logger("web")
 
 QUIET_PATHS = frozenset({"/health", "/ready"})
-"""Asked every few seconds by probes: logged at level debug."""
+"""Paths that probes request every few seconds; logged at level debug."""
 
 BODY_TIMEOUT = 30.0
-"""Seconds without a byte of a body, where nothing else is asked for."""
+"""The default timeout: seconds without a byte of a request's body."""
 
 MAX_LENGTH_DIGITS = 18
 """Digits of a ``Content-Length`` that is read as a number; Python refuses to convert thousands of them."""
 
 _CREDENTIAL = re.compile(r"(sk-[0-9A-Za-z]{10})[0-9A-Za-z]{8,}|[\w.-]{32,}")
-"""API keys, whose prefix may be logged; uuids, tokens and JWTs. No segment of our own paths is as long."""
+"""Matches API keys, whose prefix may be logged, and uuids, tokens and JWTs. No segment of AiProject's own paths is as
+long."""
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 TLS_ONLY = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
@@ -64,9 +65,10 @@ class EdgePolicy:
     """How clients are identified, how often each may call, and how much memory bodies may take.
 
     Attributes:
-        proxies: whose forwarding headers are trusted.
+        proxies: the proxies whose forwarding headers are trusted.
         rate_limiter: ``None``: no limits.
-        budget: the memory for request bodies; ``None``: any.
+        address_requests_per_minute: the limit for each address.
+        budget: the memory for request bodies; ``None``: unlimited.
     """
 
     proxies: TrustedProxies
@@ -91,7 +93,7 @@ class RequestsMiddleware:
         record: dict[str, object] = {"request_id": identity}
         scope[RECORD] = record
         scope[DIALECTS_KEY] = self._dialects
-        # Whatever is added to it until the answer begins goes out with it.
+        # Inner layers may add header fields to it until the response starts.
         headers = answer_headers(scope)
         headers[b"x-request-id"] = identity.encode()
         if scope["type"] == "websocket":
@@ -125,11 +127,11 @@ class RequestsMiddleware:
 
 
 def _request_ids() -> Iterator[str]:
-    """Yield 24 hexadecimal digits for each request: 11 of the clock's milliseconds, 13 of chance.
+    """Yield 24 hexadecimal digits for each request: 11 for the clock's milliseconds, and 13 random ones.
 
-    In the order of time they stand side by side in the index of the holds; all by chance, nearly each would have a page
-    of its own written. The digits are drawn from the system a few hundred at a time: each drawing lets go of the
-    interpreter, and where another thread is busy (SQLite's) it takes a while to come back.
+    Ids in the order of time are adjacent in the index of the holds; with fully random ids, nearly every insertion would
+    write a page of its own. Random digits are requested from the system for 128 ids at a time: each request releases
+    the interpreter lock, and while another thread is busy (SQLite's) it takes some time to get it back.
     """
     while True:
         drawn = secrets.token_hex(13 * 128)
@@ -138,12 +140,12 @@ def _request_ids() -> Iterator[str]:
 
 
 def path_to_log(path: str) -> str:
-    """Return a path without what may be a credential: hasty clients put whole keys where their public names belong."""
+    """Return a path without possible credentials: clients may send a whole key where its public prefix belongs."""
     return _CREDENTIAL.sub(lambda found: f"{found[1] or ''}…", path)
 
 
 class FaultsMiddleware:
-    """The last line of defence, inside CORS so that browsers may read what it says: an error becomes a JSON answer."""
+    """Turns any exception into a JSON response. It runs inside CORS, so that browsers may read the response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -171,7 +173,7 @@ class FaultsMiddleware:
             await self._answer(scope, send, error, has_started=has_started)
 
     def _report_bug(self, scope: Scope, error: Exception) -> None:
-        # Only the place is logged: an exception's text may quote what the caller sent.
+        # Only the place in the code is logged: an exception's text may quote the caller's input.
         path = path_to_log(scope["path"])
         log.error("bug", error=type(error).__name__, where=_where(error), path=path, **scope[RECORD])
 
@@ -183,11 +185,11 @@ class FaultsMiddleware:
 
 
 class BodiesMiddleware:
-    """Bounds how a request's body comes, for every endpoint: as it is, not too slowly, within the memory for bodies.
+    """Limits the request bodies of all endpoints: they must not be encoded, too slow, or exceed the memory budget.
 
     Args:
-        timeout: seconds without a byte until the sender is cut.
-        budget: ``None``: bodies may take any memory.
+        timeout: seconds without a byte after which the sender is disconnected.
+        budget: ``None``: bodies may take any amount of memory.
     """
 
     def __init__(self, app: ASGIApp, timeout: float, budget: ReceiveBudget | None = None) -> None:
@@ -196,8 +198,8 @@ class BodiesMiddleware:
         self._budget = budget
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # No coroutine of its own for the usual request: each one that a call is wrapped in is run through again
-        # whenever the call goes on.
+        # The usual request gets no additional coroutine: whenever a call resumes, every coroutine around it is resumed
+        # as well.
         size = _body_size(scope["headers"]) if scope["type"] == "http" else 0
         if size == 0 or (size <= FREE_BYTES and is_received(scope)):
             return self._app(scope, receive, send)
@@ -211,10 +213,10 @@ class BodiesMiddleware:
 
 
 def _body_size(headers: Iterable[tuple[bytes, bytes]]) -> float:
-    """Return the bytes of the body that is announced; infinite: nobody knows yet.
+    """Return the announced size of the body in bytes; infinite: unknown.
 
     Raises:
-        BodyEncoded: it is compressed or otherwise encoded.
+        BodyEncoded: the body is compressed or otherwise encoded.
     """
     size = 0.0
     for name, value in headers:
@@ -230,9 +232,9 @@ def _body_size(headers: Iterable[tuple[bytes, bytes]]) -> float:
 
 
 class _WithoutOrigin:
-    """Spares an app's calls the way through CORS, which is for browsers.
+    """Bypasses CORS for calls of apps, since only browsers need it.
 
-    Nobody keeps the answer to a POST, so it need not say that it would vary with an origin.
+    Responses to POST are not cached, so they need no ``Vary: Origin``.
     """
 
     def __init__(self, app: ASGIApp, cors: ASGIApp) -> None:
@@ -250,7 +252,7 @@ class _WithoutOrigin:
 
 
 class _Cors(CORSMiddleware):
-    """Starlette's, with refused preflights answered in the dialect of the address like every other fault."""
+    """Starlette's CORS middleware, with refused preflights answered in the address's dialect like every other error."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
@@ -262,7 +264,7 @@ class _Cors(CORSMiddleware):
 
 
 class _RefusedPreflight(Response):
-    """A preflight that CORS refuses: the answer to a fault of HTTP, with CORS's own header fields."""
+    """The response to a preflight that CORS refuses: an HTTP error with the header fields of CORS."""
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         super().__init__(status_code=400)
@@ -284,12 +286,14 @@ def with_middleware(
     body_timeout: float = BODY_TIMEOUT,
     dialects: Dialects = DIALECTS,
 ) -> ASGIApp:
-    """Put what happens to every request around the application.
+    """Wrap the application in the middleware for every request.
 
     Args:
-        origins: browsers on these may call what is authorised by header or body; never with credentials (cookies).
-        body_timeout: seconds without a byte of a request's body until its sender is cut.
-        dialects: how each address answers errors.
+        app: the application.
+        origins: origins whose pages may make calls that are authorised by header or body, never with cookies.
+        edge_policy: proxies, limits and memory.
+        body_timeout: seconds without a byte of a request's body after which its sender is disconnected.
+        dialects: the form of errors for each address.
     """
     if edge_policy.rate_limiter is not None:
         app = AddressLimits(app, edge_policy.rate_limiter, edge_policy.address_requests_per_minute)

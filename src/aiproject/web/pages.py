@@ -1,4 +1,4 @@
-"""The pages that browsers show: ``/docs`` and what it loads, with the headers that keep foreign scripts out."""
+"""Security headers for the pages that browsers show: ``/docs`` and its static files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiproject.adapters.http.asgi import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["WithPages"]
 
 PAGES: Final = ("/docs", "/static-offline-docs")
-"""Where pages are: Swagger UI, and its script, styles and icon, which are served from here."""
+"""The paths of pages: Swagger UI, and its script, styles and icon, which this server provides."""
 
 HEADERS: Final = ((b"referrer-policy", b"no-referrer"), (b"cross-origin-opener-policy", b"same-origin"))
 
@@ -20,9 +20,9 @@ _INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def content_security_policy(page: bytes) -> bytes:
-    """Return the policy of an HTML page: nothing but what this server serves, and the page's own inline scripts.
+    """Return the policy of an HTML page, which allows only this server's resources and the page's own inline scripts.
 
-    Swagger UI sets styles inline and draws its icons from ``data:`` addresses.
+    Inline styles and ``data:`` images are allowed as well, since Swagger UI uses them for its layout and icons.
     """
     scripts = b"".join(
         b" 'sha256-" + base64.b64encode(hashlib.sha256(script).digest()) + b"'"
@@ -35,7 +35,7 @@ def content_security_policy(page: bytes) -> bytes:
 
 
 class WithPages:
-    """Adds the pages' headers to the pages' answers; everything else passes by."""
+    """Middleware that adds the headers to the responses of `PAGES` and leaves all others unchanged."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,7 +49,9 @@ class WithPages:
         async def send_page(message: Message) -> None:
             nonlocal start
             if message["type"] == "http.response.start":
-                start = message  # held back until the first piece of the body, which a small page is whole in
+                # Held back until the first piece of the body, which contains a small page completely: the policy lists
+                # the hashes of its scripts.
+                start = message
                 return
             if start is not None:
                 policy = content_security_policy(message.get("body", b""))

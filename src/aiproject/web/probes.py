@@ -1,4 +1,4 @@
-"""``/health`` and ``/ready``: whether the process lives, and whether it can serve."""
+"""``/health`` and ``/ready``: whether the process is alive, and whether it can serve requests."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Condition = Annotated[str, Meta(description="ok，或给运维人员看的一句
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The state of this process: each part and whether it works, in a word for the operator.
+    """The state of this process and of each of its parts, for the operator.
 
     Attributes:
-        parts: the fields of `Ready` beside ``status``.
+        parts: the fields of `Ready` except ``status``.
     """
 
     is_ready: bool
@@ -99,15 +99,15 @@ READY = Operation(
 )
 
 OPERATIONS = (HEALTH, READY)
-"""For the description, see `aiproject.web.openapi`."""
+"""The operations for the OpenAPI description, see `aiproject.web.openapi`."""
 
 
 class Probes:
     """The two endpoints; `aiproject.web.app` mounts their methods.
 
     Args:
-        readiness: asked by ``/ready``.
-        is_sandbox: whether the sandbox answers instead of the platform.
+        readiness: called by ``/ready``.
+        is_sandbox: whether the sandbox answers in place of the platform.
     """
 
     def __init__(self, readiness: Callable[[], Awaitable[Readiness]], *, is_sandbox: bool) -> None:
@@ -115,11 +115,11 @@ class Probes:
         self._health = Health(version=__version__, upstream="sandbox" if is_sandbox else "iflytek")
 
     async def health(self, request: Request) -> Response:
-        """Answer as long as the process lives."""
+        """Respond as long as the process is alive."""
         return succeed(request, Success.OK, self._health)
 
     async def ready(self, request: Request) -> Response:
-        """Look at each part; answer 503 where one does not work."""
+        """Check each part; respond with 503 if one does not work."""
         state = await self._readiness()
         if state.is_ready:
             return succeed(request, Success.OK, Ready(**state.parts))

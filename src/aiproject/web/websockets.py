@@ -1,7 +1,7 @@
-"""What happens to every websocket: an id, a line in the log, a refusal in the dialect of its address.
+"""Middleware for every websocket: a request id, a log line, and errors in the dialect of its address.
 
-An endpoint refuses by raising an error of `aiproject.errors`. Before it has accepted, the client is answered over HTTP
-as it would be on any address, with status and body; afterwards the connection is closed with a code for the error.
+An endpoint refuses by raising an error of `aiproject.errors`. Before the handshake is accepted, the client receives an
+HTTP response with status and body, as on any address. Afterwards the connection is closed with a code for the error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["answer_faults", "log_websocket"]
 log = get_logger("web")
 
 DENIAL = "websocket.http.response"
-"""ASGI's extension by which a handshake is answered with a status and a body."""
+"""The ASGI extension with which a handshake is answered with a status and a body."""
 
 POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
 """Close codes (RFC 6455, section 7.4.1, and IANA's registry)."""
@@ -39,10 +39,10 @@ POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
 async def log_websocket(
     app: ASGIApp, scope: Scope, receive: Receive, send: Send, path_to_log: Callable[[str], str]
 ) -> None:
-    """Serve a websocket whose scope has its record; its line is written when it ends.
+    """Serve a websocket whose scope contains its record, and write its log line when it ends.
 
-    The line's ``status`` is 101 where the handshake was accepted, else that of the refusal; ``close`` is the close code
-    of whichever side said it first.
+    The line's ``status`` is 101 if the handshake was accepted, otherwise that of the refusal. ``close`` is the close
+    code of the side that closed first.
     """
     status = 0
     close: int | None = None
@@ -59,12 +59,12 @@ async def log_websocket(
                 message["headers"] = [*message.get("headers", ()), *answer_headers(scope).items()]
             case "websocket.close":
                 if not status:
-                    status = 403  # what the server makes of a close before the handshake
+                    status = 403  # the server's response to a close before the handshake
                 elif close is None:
                     close = message.get("code", 1000)
         try:
             await send(message)
-        except OSError:  # ASGI's word for a client that has gone
+        except OSError:  # in ASGI this means that the client has disconnected
             raise ClientGone from None
 
     async def watched_receive() -> Message:
@@ -91,10 +91,10 @@ async def log_websocket(
 async def answer_faults(
     app: ASGIApp, scope: Scope, receive: Receive, send: Send, report_bug: Callable[[Exception], None]
 ) -> None:
-    """Serve a websocket whose endpoint may raise: the error is answered, or closes the connection.
+    """Serve a websocket whose endpoint may raise an error, which is answered or closes the connection.
 
     Args:
-        report_bug: told of an error that is none of `aiproject.errors`.
+        report_bug: called with an exception that is not an error of `aiproject.errors`.
     """
     has_answered = is_closed = False
 
