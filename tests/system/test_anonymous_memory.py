@@ -18,7 +18,7 @@ from system.harness import LocalServer, ServerProcess, eventually, open_account,
 from system.samples import jpeg
 
 MIB = 1024 * 1024
-BUDGET = 32 * MIB
+BUDGET = 64 * MIB
 UPLOAD = 16 * MIB
 DRIPPED = 6 * MIB
 """What each of the sixty sends swiftly: 360 MB in all."""

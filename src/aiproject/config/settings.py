@@ -158,8 +158,8 @@ class Settings(BaseSettings):
     )
     receive_budget_bytes: Annotated[int | None, Unit("bytes")] = Field(
         None,
-        ge=32 * 1024 * 1024,
-        description="Memory for request bodies of all workers together, at least 32 MiB each, shared fairly among "
+        ge=64 * 1024 * 1024,
+        description="Memory for request bodies of all workers together, at least 64 MiB each, shared fairly among "
         "client addresses; a quarter of the machine's memory if not set.",
     )
     reader_timeout: Seconds = Field(

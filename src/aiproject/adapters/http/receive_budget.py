@@ -36,8 +36,8 @@ log = get_logger("web")
 FREE_BYTES = 64 * 1024
 """Bytes of each body that are not counted; the longest body of the JSON endpoints."""
 
-MIN_BUDGET_BYTES = 32 * 1024 * 1024
-"""The smallest budget: one address may hold half of it, which must suffice for the largest body, 16 MiB."""
+MIN_BUDGET_BYTES = 64 * 1024 * 1024
+"""The smallest budget: one address may hold half of it, which must suffice for the largest body, 32 MiB."""
 
 WAITING_SECONDS = 5.0
 """Seconds that a body may wait for free space in total; the client sees an upload that stalls."""

@@ -24,9 +24,9 @@ from aiproject.protocols.openai.request import read_chat_completion, to_chat
 
 __all__ = ["ChatCompletions"]
 
-MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of a request; pictures stand in it as text. More would never fit into the smallest budget for bodies, of which
-an address may hold half, see `aiproject.adapters.http.receive_budget.MIN_BUDGET_BYTES`."""
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of a request; pictures stand in it as text. The smallest budget for bodies has room for one, see
+`aiproject.adapters.http.receive_budget.MIN_BUDGET_BYTES`."""
 
 
 class ChatCompletions(Endpoint):

@@ -75,7 +75,7 @@ _CHAT_BODIES: Final = {
     **_BODIES,
     400: ("请求有误，或内容未通过审核", _error(_INPUT, "field_missing", "缺少 messages", "messages")),
     408: ("请求体发送太慢", _error(_INPUT, "request_timeout", "408错误 请求发送超时")),
-    413: ("请求体过大", _error(_INPUT, "request_too_large", "请求体超过上限（16 MB）")),
+    413: ("请求体过大", _error(_INPUT, "request_too_large", "请求体超过上限（32 MB）")),
     415: ("请求体被压缩", _error(_INPUT, "unsupported_encoding", "415错误 不接受压缩或编码过的请求体")),
     429: (
         "请求过于频繁；额度用完时 `type` 与 `code` 为 `insufficient_quota`，`x-should-retry` 为 false",

@@ -46,7 +46,7 @@ MAX_MESSAGES: Final = 2000
 """Messages of a dialog; a bound on the work, far over what a context holds."""
 
 MAX_VALUES: Final = 300_000
-"""Commas and opening brackets of a body, which bound the values in it: 16 MB of empty objects would take 370 MB and
+"""Commas and opening brackets of a body, which bound the values in it: 32 MB of empty objects would take 740 MB and
 hold up the event loop for seconds. Texts count with theirs, at about one for each token at most."""
 
 MAX_DEPTH: Final = 100

@@ -69,7 +69,7 @@ def sendable_messages(messages: Iterable[ChatMessage], *, domain: str) -> tuple[
 
 def _text_of(message: ChatMessage) -> str:
     if any(isinstance(part, PicturePart) for part in message.content):
-        raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field="messages")
+        raise InvalidInput(Detail.FIELD_NOT_SUPPORTED, field="image_url")
     return message.text
 
 
