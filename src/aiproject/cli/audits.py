@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True)
 
 
 class Format(StrEnum):
-    """How entries are written."""
+    """The output format of entries."""
 
     CSV = "csv"
     JSONL = "jsonl"

@@ -1,4 +1,4 @@
-"""What the commands share: settings, an open database, and the one table from errors to exit statuses."""
+"""Functions that the commands share: settings, an open database, and the mapping from errors to exit statuses."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 TABLE_WIDTH = 240
-"""Columns of a table where there is no terminal: enough for the longest of each, since programs read it."""
+"""Width of a table in characters if there is no terminal: enough for the longest values, since programs read it."""
 
 out = Console()
 complain = Console(stderr=True)
@@ -75,11 +75,11 @@ ABSENCES: tuple[tuple[type[AiProjectError], Detail], ...] = (
     (NotFound, Detail.NO_SUCH_THING),
     (NameTaken, Detail.NAME_IS_TAKEN),
 )
-"""What a command says of errors that name nothing: the name stands on its command line."""
+"""The messages of errors without details; the name in question is on the command line."""
 
 
 def print_table(table: Table) -> None:
-    """Print a table, as wide as the terminal, or whole where there is none."""
+    """Print a table as wide as the terminal, or uncut if there is none."""
     if out.is_terminal:
         out.print(table)
     else:
@@ -88,7 +88,7 @@ def print_table(table: Table) -> None:
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """Turn the error tree into one red line and an exit status, never a trace."""
+    """Report an `AiProjectError` as one red line and an exit status, without a traceback."""
     try:
         yield
     except AiProjectError as error:
@@ -104,7 +104,7 @@ def language() -> Language:
 
 
 def error_text(error: AiProjectError) -> str:
-    """Return what a command prints of an error: with the diagnostics, which callers over HTTP never see."""
+    """Return the text that a command prints for an error, including diagnostics that HTTP callers never see."""
     if isinstance(error, Unavailable | UpstreamFailed):
         if language() is Language.EN:
             return error.detail
@@ -117,17 +117,18 @@ def error_text(error: AiProjectError) -> str:
 
 
 def say(line: Line, /, *, console: Console | None = None, style: str | None = None, **params: Param) -> None:
-    """Print a line in the language of the locale; names in it are no markup."""
+    """Print a line in the language of the locale; names in it are not interpreted as markup."""
     text = format_message(line, language(), **params)
     (console or out).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def read_settings(*, is_server: bool = False, **overrides: Any) -> Settings:
-    """Read the settings (command-line words that were given win) and set up logging.
+    """Read the settings and configure logging.
 
     Args:
-        is_server: logs as the settings say; else, unless the level is set, only from ``warning`` on: what a
-            command did, it prints.
+        is_server: whether to log as the settings say. Otherwise, unless the level is set, only warnings and errors are
+            logged, since a command prints what it did.
+        overrides: options of the command line, which take precedence; ``None``: not given.
     """
     settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
     level = settings.log_level if is_server or "log_level" in settings.model_fields_set else "warning"
@@ -154,17 +155,20 @@ async def _awaited(command: Callable[[], Awaitable[None]]) -> None:
 
 
 def origin() -> AuditContext:
-    """Say in the audit log who runs this command: the operating system's user, by the process and not by a variable."""
+    """Return who runs this command, for the audit log.
+
+    This is the operating system's user of the process, since an environment variable could be set to any name.
+    """
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name
-    except KeyError:  # a container may run as a number without a name
+    except KeyError:  # a container may run with a user id that has no name
         name = f"uid {uid}"
     return AuditContext(Actor(ActorKind.COMMAND_LINE, name), "", secrets.token_hex(12))
 
 
 def noting(action: str, target: str, after: Mapping[str, Fact]) -> Callable[[Connection], Awaitable[None]]:
-    """Return what writes an entry of the audit log within the transaction of the act."""
+    """Return a function that writes an entry of the audit log within the action's transaction."""
     by = origin()
 
     async def note(connection: Connection) -> None:
@@ -174,7 +178,7 @@ def noting(action: str, target: str, after: Mapping[str, Fact]) -> Callable[[Con
 
 
 def read_password() -> str:
-    """Ask for a password, twice, without showing it; or read one line where there is no terminal."""
+    """Prompt for a password twice without echo, or read one line if there is no terminal."""
     if sys.stdin.isatty():
         return str(
             typer.prompt(format_message(Line.PASSWORD_PROMPT, language()), hide_input=True, confirmation_prompt=True)

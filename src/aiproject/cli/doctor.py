@@ -48,7 +48,8 @@ __all__ = ["doctor_command"]
 HASHES_MEASURED = 3
 
 HASH_SECONDS = (0.25, 0.5)
-"""Within which one hash should take its time on an idle machine: hard for guessers, bearable for who logs in."""
+"""Seconds, lowest and highest, that one hash should take on an idle machine: a compromise between the cost of guessing
+and the delay of a login."""
 
 OWASP_ONE_PASS_MEMORY = 47_104
 OWASP_LEAST_MEMORY = 19_456
@@ -74,7 +75,7 @@ def doctor_command(
 
 
 async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
-    """Return what there is to say about a set-up."""
+    """Return the findings about an installation."""
     findings = [
         *examine_configuration(settings),
         *examine_exposure(settings),
@@ -91,7 +92,7 @@ async def examine(settings: Settings, *, ask_upstream: bool) -> list[Finding]:
 
 
 def examine_configuration(settings: Settings) -> list[Finding]:
-    """Look at the settings alone."""
+    """Examine the settings alone."""
     findings = []
     if settings.credentials is None:
         findings.append(
@@ -155,10 +156,10 @@ def examine_configuration(settings: Settings) -> list[Finding]:
 
 
 async def examine_limits(settings: Settings) -> list[Finding]:
-    """Look at what counts requests, and whether it can distinguish clients."""
+    """Examine how requests are counted, and whether clients can be distinguished."""
     findings: list[Finding] = []
     if settings.limits == "off":
-        pass  # reported by `examine_exposure`, which knows how bad it is
+        pass  # reported by `examine_exposure`, which knows how severe it is
     elif settings.redis_url is not None:
         findings.append(await examine_redis(settings))
     elif settings.workers > 1:
@@ -188,7 +189,7 @@ async def examine_limits(settings: Settings) -> list[Finding]:
 
 
 async def examine_redis(settings: Settings) -> Finding:
-    """Ask Redis for a sign of life."""
+    """Check whether Redis responds."""
     try:
         async with open_redis(settings) as link:
             if link is None:
@@ -209,20 +210,24 @@ async def examine_redis(settings: Settings) -> Finding:
 
 
 def examine_passwords(settings: Settings) -> Finding:
-    """Hash a few passwords on this machine, and say whether that is as hard as it should be."""
+    """Hash a few passwords on this machine, and report whether the cost is adequate."""
     hasher = PasswordHasher(password_profile(settings))
     seconds = min(timeit.repeat(hasher.dummy_verify, number=1, repeat=HASHES_MEASURED))
     return judge_hashing(settings.argon2_memory, settings.argon2_passes, settings.argon2_lanes, seconds)
 
 
 def judge_hashing(memory: int, passes: int, lanes: int, seconds: float) -> Finding:
-    """Say what to make of a hash that took so long.
+    """Assess hashing parameters and the measured time.
 
-    The least is OWASP's: 46 MiB and one pass, or 19 MiB and two (Password Storage Cheat Sheet, 2024). Time goes with
-    memory times passes, and memory is what hurts a guesser most, so passes are advised first.
+    The minimum is OWASP's: 46 MiB and one pass, or 19 MiB and two (Password Storage Cheat Sheet, 2024). The time is
+    proportional to memory times passes. Memory is the greatest cost for an attacker, so a change of the passes is
+    advised first.
 
     Args:
         memory: KiB.
+        passes: iterations over the memory.
+        lanes: degree of parallelism.
+        seconds: the measured time of one hash.
     """
     profile: dict[str, Param] = {"memory": memory, "passes": passes, "lanes": lanes, "seconds": seconds}
     if memory < OWASP_ONE_PASS_MEMORY and passes < 2:
@@ -250,7 +255,7 @@ def judge_hashing(memory: int, passes: int, lanes: int, seconds: float) -> Findi
 
 
 async def examine_database(settings: Settings) -> list[Finding]:
-    """Connect and look at the schema."""
+    """Connect to the database and examine its schema."""
     try:
         async with open_database(settings) as database:
             state = await migrations.status(database)
@@ -270,7 +275,7 @@ async def examine_database(settings: Settings) -> list[Finding]:
 
 
 async def examine_upstream(settings: Settings) -> list[Finding]:
-    """Ask the text model a short question; learn whether the credentials and the clock are right."""
+    """Ask the text model a short question, to check the credentials and the clock."""
     credentials = settings.credentials
     if credentials is None:
         return []

@@ -1,4 +1,4 @@
-"""What a set-up exposes to the network and to other users of the machine; ``aiproject doctor`` reports it."""
+"""What an installation exposes to the network and to other users of the machine, for ``aiproject doctor``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Finding:
 
     Args:
         level: ``ok``, ``note`` or ``fix``.
-        subject: what it is about; a name, the same in every language.
-        line: what there is to say.
-        params: fill the placeholders of ``line``.
+        subject: the subject's name, the same in every language.
+        line: the message.
+        params: values for the placeholders of ``line``.
     """
 
     __slots__ = ("_line", "_params", "level", "subject")
@@ -38,12 +38,12 @@ class Finding:
         self._params = params
 
     def text(self, language: Language) -> str:
-        """Return what there is to say."""
+        """Return the message in a language."""
         return format_message(self._line, language, **self._params)
 
 
 def examine_exposure(settings: Settings) -> list[Finding]:
-    """Look at what the network reaches: nothing, while the server listens on this machine only."""
+    """Examine what is reachable from the network: nothing, while the server listens only on this machine."""
     if is_loopback(settings.host):
         if settings.limits == "off":
             return [Finding("note", "limits", Line.LIMITS_OFF)]
@@ -85,7 +85,7 @@ def _is_everybody(network: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``; a name that is no address is believed to be reached by others."""
+    """Return whether only this machine can reach ``host``; a host name counts as reachable by others."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -93,7 +93,7 @@ def is_loopback(host: str) -> bool:
 
 
 def examine_files(settings: Settings) -> list[Finding]:
-    """Look at the permissions of the data directory and of every secret that lies elsewhere."""
+    """Examine the permissions of the data directory and of every secret file outside of it."""
     folder = settings.data_dir
     key = settings.admin_key_file
     if not folder.exists():
@@ -119,7 +119,7 @@ def examine_files(settings: Settings) -> list[Finding]:
 
 
 def examine_password_length(settings: Settings) -> Finding:
-    """Compare the shortest password that may be chosen with the least that ASVS 5.0, 6.2.1, asks for."""
+    """Compare the minimum password length with that of ASVS 5.0, section 6.2.1."""
     shortest = settings.password_min_length
     if shortest < MIN_PASSWORD_LENGTH:
         return Finding(
@@ -133,7 +133,7 @@ def examine_password_length(settings: Settings) -> Finding:
 
 
 def examine_configuration_file() -> list[Finding]:
-    """Look whether the configuration file is as secret as what stands in it."""
+    """Check that a configuration file with secrets is not accessible to other users."""
     name = config_path()
     if not name:
         return []
@@ -154,7 +154,7 @@ def examine_configuration_file() -> list[Finding]:
 
 
 def _secrets_in(path: Path) -> list[str]:
-    """The settings in the file that are secrets and not empty."""
+    """Return the settings in the file that are secrets and not empty."""
     values = tomllib.loads(path.read_text("utf-8"))
     return sorted(
         setting.key
@@ -171,5 +171,5 @@ def _value_at(values: Any, path: tuple[str, ...]) -> object:
 
 
 def _is_open(path: Path) -> bool:
-    """Whether group or others may do anything with it; links say nothing, what they point to does."""
+    """Return whether group or others have any permission; a link's own permissions are ignored."""
     return not path.is_symlink() and bool(stat.S_IMODE(path.stat().st_mode) & 0o077)

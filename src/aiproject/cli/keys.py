@@ -29,7 +29,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True)
 
 LARGEST = MOST // 1000
-"""Of any amount: far over what anybody sells, and within the books' bounds also in milliseconds."""
+"""Upper bound of any amount: far above realistic amounts, and within the ledger's bounds in milliseconds as well."""
 
 
 @asynccontextmanager
@@ -152,7 +152,7 @@ def _state(stored: StoredKey, now: datetime, zone: ZoneInfo) -> str:
 
 
 def _spent(limit: SpendLimit | None, today: int, unit: int) -> str:
-    """``spent of total, today's of the daily cap``; caps only where there are any."""
+    """Return ``spent of total, today's of the daily cap``, with caps only if there are any."""
     if limit is None:
         return ""
     words = _amount(limit.spent, unit)

@@ -14,10 +14,10 @@ __all__ = ["LazyCommand"]
 
 
 class LazyCommand(TyperCommand):
-    """Stands for a command, or a group of commands, until it is run.
+    """A placeholder for a command, or a group of commands, until it is run.
 
     Args:
-        name: the word on the command line.
+        name: the name on the command line.
         target: ``module:attribute`` below `aiproject.cli`: a `typer.Typer`, or the function of a single command.
         help: the text of the command, in the list of its group and on its own page.
     """
@@ -27,9 +27,9 @@ class LazyCommand(TyperCommand):
         self.target = target
 
     def load(self) -> Any:
-        """Import and return the command, which is typer's (click's) own."""
+        """Import and return the command, a click command made by typer."""
         module, _, attribute = self.target.partition(":")
-        # Imports make many objects and no garbage: looking for it in between takes a tenth of a command's time.
+        # Imports create many objects but no garbage; garbage collections during them take a tenth of a command's time.
         gc.disable()
         try:
             found = getattr(import_module(f"aiproject.cli.{module}"), attribute)
@@ -43,5 +43,5 @@ class LazyCommand(TyperCommand):
         return get_group(parent).commands[str(self.name)]
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Return the context of the loaded command; what is run is the command of the context."""
+        """Return the context of the loaded command, which is the command that click then runs."""
         return self.load().make_context(info_name, args, parent, **extra)

@@ -40,7 +40,7 @@ app = typer.Typer(no_args_is_help=True)
 
 
 class Format(StrEnum):
-    """How entries are written."""
+    """The output format of entries."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -96,7 +96,7 @@ def verify_command(
 
 @contextmanager
 def _opened(path: Path | None, key: Path) -> Iterator[CheckpointReader | None]:
-    """Open a checkpoint that is signed with the key; ``None``: none is asked for."""
+    """Open a checkpoint and check its signature with the key; yields ``None`` if no path is given."""
     if path is None:
         yield None
         return
@@ -244,7 +244,7 @@ def refund(
 
 @asynccontextmanager
 async def _books(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database as it is: a check must not change the tables that it checks."""
+    """Open the database without upgrading it: a check must not change the tables that it checks."""
     async with open_database(settings) as database:
         if not (await migrations.status(database)).is_current:
             raise Misconfigured(Detail.SCHEMA_OTHER)

@@ -1,4 +1,4 @@
-"""Puts the commands together."""
+"""The command line application with all commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiproject.cli.lazy import LazyCommand
 __all__ = ["app", "main"]
 
 EXIT_OUTPUT_FAILED = 74
-"""Exit status where standard output or error cannot be written (sysexits' EX_IOERR)."""
+"""Exit status if standard output or standard error cannot be written (EX_IOERR of sysexits)."""
 
 COMMANDS = (
     LazyCommand(
@@ -95,7 +95,7 @@ def _output_failed(error: OSError) -> int:
     Other errors of the operating system are translated where they occur. A reader that wants no more, as ``head``, is
     no reason for a message.
     """
-    # What is left in the buffer would fail again when the interpreter ends.
+    # Data left in the buffer would cause another error when the interpreter ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno == errno.EPIPE:
         return 1  # as click ends in this case

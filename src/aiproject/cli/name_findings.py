@@ -1,4 +1,4 @@
-"""Names of before the rules for new ones that can be taken for somebody else's; ``aiproject doctor`` lists them."""
+"""Existing names, older than the rules for new ones, that can be confused with others, for ``aiproject doctor``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from aiproject.protocols.names import hides_characters, is_reordering, mixes_dig
 __all__ = ["examine_names"]
 
 SHOWN = 10
-"""Names in a finding; of more the number is given."""
+"""Maximum names in a finding; of further ones only the number is given."""
 
 BATCH = 1000
-"""Rows that are read in one go."""
+"""Rows that are read at once."""
 
 NamesAfter: TypeAlias = Callable[[Connection, int, int], Awaitable[list[tuple[int, str, str]]]]
-"""Reads a page of names: the connection, the last number of the page before, and rows at most."""
+"""Reads a page of names. Takes the connection, the last number of the previous page, and the maximum of rows."""
 
 
 async def examine_names(database: Database) -> list[Finding]:
-    """Look at the names of all administrators and accounts."""
+    """Examine the names of all administrators and accounts."""
     administrators = await _misleading(database, administrator_store.names_after)
     accounts = await _misleading(database, account_store.names_after)
     findings = []
@@ -54,12 +54,12 @@ def _is_misleading(name: str, key: str) -> bool:
         return True
     if name.isascii():
         return False
-    # A key with ignorable characters: the key without them belongs to somebody else.
+    # A key with ignorable characters remains only if the key without them belongs to another account.
     return key != name_key(name) or is_reordering(name) or mixes_scripts(name) or mixes_digits(name)
 
 
 def _finding(level: str, names: list[str], whole: Line, cut: Line) -> Finding:
-    shown = [ascii(name) for name in names[:SHOWN]]  # escaped, so that the difference shows
+    shown = [ascii(name) for name in names[:SHOWN]]  # escaped, so that the difference is visible
     if len(names) <= SHOWN:
         return Finding(level, "names", whole, names=shown)
     return Finding(level, "names", cut, names=shown, count=len(names) - SHOWN)

@@ -42,7 +42,7 @@ def serve_command(
         credentials = settings.credentials
         try:
             if credentials is None:
-                # Not imported beside the platform: with its HTTP server it takes some 10 MB.
+                # Not imported if the platform is used: with its HTTP server it takes about 10 MB.
                 from aiproject.sandbox.platform import SandboxOptions
                 from aiproject.sandbox.running import SandboxThread
 
@@ -64,12 +64,12 @@ def serve_command(
 
 
 def point_at_sandbox(settings: Settings, sandbox: SandboxThread) -> tuple[Settings, IflytekCredentials]:
-    """Start the sandbox and return settings that lead to it instead of the platform."""
+    """Start the sandbox and return settings that direct calls to it in place of the platform."""
     address = sandbox.start()
     credentials = IflytekCredentials(address.app_id, address.api_key, address.api_secret)
     services = settings.iflytek
     spark = services.spark.model_copy(update={"url": address.spark_url, "domain": "generalv3.5"})
-    # English, since that is what the sandbox's recognizer understands.
+    # English, since the sandbox's recognizer supports only that.
     dictation = services.dictation.model_copy(
         update={"url": address.dictation_url, "language": "en_us", "accent": ""},
     )
@@ -79,14 +79,14 @@ def point_at_sandbox(settings: Settings, sandbox: SandboxThread) -> tuple[Settin
 
 
 async def setup_code(settings: Settings) -> SetupCode | None:
-    """Draw the code by which the first administrator is made, where there is none and somebody sits at the terminal."""
+    """Draw the code for creating the first administrator, if there is none yet and a terminal is attached."""
     async with open_database(settings) as database:
         status = await migrations.status(database)
         if status.is_current:
             async with administrators(settings, database) as found:
                 if await found.exist():
                     return None
-        # Tables that are made or mended at the start may hold some by then: the server decides once more.
+        # Tables that are created or repaired at the start may contain some by then, so the server checks again.
         return SetupCode.draw()
 
 

@@ -1,4 +1,4 @@
-"""The services that commands about accounts work with."""
+"""The services that commands about accounts use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["open_services"]
 
 @asynccontextmanager
 async def open_services(settings: Settings, database: Database) -> AsyncIterator[tuple[Accounts, Quotas]]:
-    """Open accounts and their quotas on an open database; end the threads that hash passwords at the end."""
+    """Open accounts and their quotas on an open database; at the end, stop the threads that hash passwords."""
     passwords = PasswordService(PasswordHasher(password_profile(settings)))
     try:
         quotas = Quotas(database, LeaseTimes(settings.hold_lease))

@@ -30,7 +30,7 @@ __all__ = ["MOST", "Name", "app"]
 app = typer.Typer(no_args_is_help=True)
 
 MOST = 10**15
-"""A grant's bound: far over what anybody sells, far under what a 64-bit balance holds."""
+"""Upper bound of a grant: far above realistic amounts, far below a 64-bit balance's maximum."""
 
 Name = Annotated[str, typer.Argument(help="The account's user name.")]
 
@@ -137,7 +137,7 @@ def rotate(name: Name) -> None:
     async def command() -> None:
         async with _services() as (accounts, _):
             account = await accounts.named(name)
-            # The new one is not shown: its owner gets it by logging in.
+            # The new uuid is not printed: its owner receives it at the next login.
             await accounts.rotate_uuid(account, origin=origin())
             say(Line.UUID_CHANGED_OF, name=account.username)
 

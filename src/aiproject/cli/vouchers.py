@@ -78,7 +78,7 @@ def list_() -> None:
     async def command() -> None:
         now = datetime.now(UTC)
         table = Table(
-            # Names and codes are copied from here, so they are never cut.
+            # Names and codes are copied from this table, so they are never truncated.
             Column("name", no_wrap=True), Column("code", no_wrap=True),
             "tokens", "picTimes", "audience", "uses", "expires", "state",
             box=None,
@@ -116,7 +116,7 @@ def _switch(name: str, is_available: bool) -> None:
 
 
 def _end(text: str) -> datetime:
-    """Read a moment; a day means its end, as it would on paper."""
+    """Parse a timestamp; a date without a time means the end of that day."""
     try:
         try:
             moment = datetime.combine(date.fromisoformat(text) + timedelta(days=1), time())

@@ -33,11 +33,11 @@ down_revision = None
 # The legacy columns that an imported table must have; missing others are added.
 REQUIRED = ("Id", "UserName", "PassWord", "Email")
 
-# Rows a statement: large enough that a million accounts take minutes, small enough for every limit on parameters.
+# Rows for each statement: enough that a million accounts take minutes, few enough for every limit on parameters.
 BATCH = 500
 
-# Adopted accounts get numbers as if they had been made at this rate before now: 21 random bits a second would be
-# crowded by a million accounts made in one.
+# Imported accounts get numbers as if they had been created at this rate before now. With a million accounts in the same
+# second, the 21 random bits would often collide.
 ADOPTED_PER_SECOND = 1000
 
 # Colliding names shown to the operator; the message says how many there are in all.
