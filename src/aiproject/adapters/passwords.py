@@ -54,7 +54,7 @@ AT_THE_DATABASE = 2
 
 COME_BACK_SECONDS = 5
 
-_LEGACY_SUFFIX = "#_#"  # source: behaviour of the original, Core/Tools/md5_password.py
+_LEGACY_SUFFIX = "#_#"  # source: behaviour of the legacy application, Core/Tools/md5_password.py
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 # The "$identifier$…" form of crypt(3) is always treated as a hash, known or unknown, and never as a plain password.
 # Otherwise a stolen hash of an unknown kind could be used as the password.

@@ -85,12 +85,14 @@ class Authenticator:
         return await self._of_pair(scope, uuid or "", [username or ""], is_confirmed_later)
 
     async def _of_pair(self, scope: Scope, uuid: str, names: Sequence[str], is_confirmed_later: bool) -> Principal:
+        # The cache is used only if the caller confirms the pair later: an entry may be outdated by then.
         spelling = names[0] if names else ""
         if is_confirmed_later and (found := self._recent.find(uuid, spelling)) is not None:
             account, pair = found
             note(scope, account=account.account_id)
             return Principal(account, Credential.UUID, unconfirmed=pair)
         account = await self._accounts.identify(uuid, names, address=client_address(scope))
+        # Only valid pairs reach this point, so the cache never contains guesses.
         note(scope, account=account.account_id)
         self._recent.remember(uuid, spelling, account, Pair(account.uuid, account.name_key))
         return Principal(account, Credential.UUID)

@@ -47,6 +47,7 @@ async def edit(connection: Connection, account: Account, new: Profile, now: date
             # The other account may have an older form of the key, see `protocols.names.lookup_keys`.
             raise NameTaken
         columns |= {"UserName": new.username, "NameKey": name_key(new.username)}
+    # The verification belongs to the old address.
     if new.email != account.email:
         columns["EmailVerifiedAt"] = None
     if new.password_hash is not None:
@@ -57,6 +58,7 @@ async def edit(connection: Connection, account: Account, new: Profile, now: date
         if error.constraint != "uq_user_name_key":
             raise
         raise NameTaken from None
+    # A new password must exclude anyone who knew the old one or holds a token for a reset.
     if new.password_hash is not None:
         await session_store.end_all(connection, account.account_id)
         await mail_token_store.forget(connection, account.account_id)

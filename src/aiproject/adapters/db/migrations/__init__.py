@@ -99,7 +99,7 @@ async def status(database: Database) -> SchemaStatus:
 
 
 async def settled_status(database: Database) -> SchemaStatus:
-    """Say where a database stands once nobody upgrades it: MySQL shows an upgrade's steps while it runs.
+    """Return the state of a database after any running upgrade: on MySQL the intermediate states are visible.
 
     Raises:
         Unavailable: no connection, or a node's upgrade took too long.
@@ -109,11 +109,13 @@ async def settled_status(database: Database) -> SchemaStatus:
 
 
 async def upgrade(database: Database) -> UpgradeReport:
-    """Bring a database to the schema of this release. Safe to call from several nodes at once, and again after a crash.
+    """Upgrade a database to the schema of this release.
+
+    Several nodes may call this at once, and it may be repeated after a crash.
 
     Raises:
-        MigrationBlocked: the data stands in the way; nothing was changed.
-        Misconfigured: the database is of a later release.
+        MigrationBlocked: the data prevents the upgrade; nothing was changed.
+        Misconfigured: the database belongs to a later release.
         Unavailable: no connection, or another node's upgrade took too long.
     """
     async with _turn(), database.maintenance() as connection:
