@@ -7,7 +7,7 @@ its server, with its shared state, and its configuration, see `aiproject.adapter
 - An offer to upgrade (``Upgrade``) that is not taken leaves the request as it is: its body is read, and the answer is
   HTTP/1.1 (RFC 9110, section 7.8).
 - ``Host`` comes exactly once in HTTP/1.1, at most once in HTTP/1.0, and is a host (RFC 9112, section 3.2).
-- ``chunked`` is the only transfer coding, and comes once (RFC 9112, section 6.1).
+- A transfer coding is ``chunked``, once, at most around a compression, which is refused later (RFC 9112, section 6.1).
 - Answers to HTTP/1.0 have a length or end with the connection; they never come in chunks (RFC 9112, section 6.1).
 - A client that has closed its sending side only still gets its answer (RFC 9112, section 9.6).
 """
@@ -43,6 +43,9 @@ answer. Such clients cannot be asked whether they are there, so a later close is
 _NAME: Final = rb"[A-Za-z0-9._~!$&'()*+,;=-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9._~!$&'()*+,;=-]*)*"
 _HOST: Final = re.compile(rb"(?:" + _NAME + rb"|\[[0-9A-Fa-fvV:.]+\])(?::[0-9]*)?")
 """``Host = uri-host [ ":" port ]`` (RFC 9110, section 7.2; RFC 3986, section 3.2.2). The host may be empty."""
+
+_CODING: Final = re.compile(rb"(?:(?:(?:x-)?(?:gzip|compress)|deflate|br|zstd)[ \t]*,[ \t]*)?chunked")
+"""``chunked``, alone or around one compression (RFC 9112, section 7)."""
 
 _PLAIN_PATH: Final = re.compile(rb"/[A-Za-z0-9/_.-]*")
 """A target that is its own path: nothing to decode, no query. Two slashes would be read as a host's beginning."""
@@ -255,9 +258,10 @@ class Http1Connection(asyncio.Protocol):
             if name == b"expect":
                 expects_continue = value.lower() == b"100-continue"
             elif name == b"transfer-encoding":
-                # The parser also takes `gzip, chunked`, whose body would pass for a plain one.
-                if has_coding or value.strip().lower() != b"chunked":
-                    raise ValueError("a transfer coding other than chunked")
+                # The parser also takes `identity`, repetitions and parameters, which others read differently. A
+                # compressed body has a clear end; the middleware refuses it with a status that says why.
+                if has_coding or _CODING.fullmatch(value.strip().lower()) is None:
+                    raise ValueError("a transfer coding that is not known")
                 has_coding = True
         exchange = self.exchange
         keep_alive = self.parser.should_keep_alive()

@@ -604,7 +604,9 @@ class TestTransferCodings:
     @pytest.mark.parametrize(
         "fields",
         [
-            b"Transfer-Encoding: gzip, chunked",
+            b"Transfer-Encoding: gzip, gzip, chunked",
+            b"Transfer-Encoding: gzipchunked",
+            b"Transfer-Encoding: , chunked",
             b"Transfer-Encoding: chunked, chunked",
             b"Transfer-Encoding: chunked;q=1",
             b"Transfer-Encoding: identity",
