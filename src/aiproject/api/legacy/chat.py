@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from aiproject.accounts.identity.authenticator import Authenticator, bearer_of
 from aiproject.accounts.principal.principal import Principal
-from aiproject.adapters.http.asgi import CHUNKS, ChunkWriter, Receive, Scope, Send, note, send_json
+from aiproject.adapters.http.asgi import Receive, Scope, Send, note, send_json
 from aiproject.adapters.http.bodies import read_body
 from aiproject.adapters.http.errors import note_error
 from aiproject.adapters.http.receive_budget import FREE_BYTES
 from aiproject.api.endpoint import Endpoint, read_identified
 from aiproject.api.legacy.bodies import BrowserChat, ChatBody, DialogMessage, KeyChat, PairChat
+from aiproject.api.stream import ChunkedStream
 from aiproject.calls.chat import ChatAnswer, ChatCalls, ChatWriter
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.running import RunningCalls
@@ -28,6 +28,9 @@ from aiproject.protocols.iflytek.spark.frames import error_frame, render, with_u
 from aiproject.protocols.legacy import error_number, failure_of, json_bytes, success
 
 __all__ = ["ChatDefaults", "TextChat", "TextStream"]
+
+JSON_LINES: Final = b"application/json; charset=utf-8"
+"""Media type of a stream of frames, one a line, as the legacy API has it."""
 
 ANSWERED: Final = format_message(Success.CHAT_ANSWERED, Language.ZH)
 
@@ -162,7 +165,7 @@ class _FrameWriter:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
-        self._out = _Frames(scope, send)
+        self._out = ChunkedStream(scope, send, None if _wants_event_stream(scope["headers"]) else JSON_LINES)
 
     async def write(self, answer: ChatAnswer) -> None:
         out = self._out
@@ -209,48 +212,6 @@ class _FrameWriter:
         await self._out.end(written.split(b"\n"))
 
 
-class _Frames:
-    """The client's side of a stream: one frame per HTTP chunk.
-
-    The existing desktop app parses each chunk separately and loses the rest of the answer if a chunk holds two frames
-    (decision 0008), so nothing on the way to the socket may join or split the chunks.
-
-    Attributes:
-        count: the number of frames sent.
-    """
-
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self.count = 0
-        self._has_begun = False
-        self._as_events = _wants_event_stream(scope["headers"])
-        self._prefix, self._suffix = (b"data: ", b"\n\n") if self._as_events else (b"", b"\n")
-        self._send = send
-        self._send_chunks: ChunkWriter | None = scope.get("extensions", {}).get(CHUNKS)
-
-    async def send(self, frames: Sequence[bytes]) -> None:
-        if frames:
-            await self._write(frames, is_last=False)
-
-    async def end(self, frames: Sequence[bytes]) -> None:
-        """Send the last frames and the end of the body."""
-        await self._write(frames, is_last=True)
-
-    async def _write(self, frames: Sequence[bytes], *, is_last: bool) -> None:
-        if not self._has_begun:
-            self._has_begun = True
-            # Deferred until the first frame: an error before it still gets a response with a status of its own.
-            await self._send(_stream_start(self._as_events))
-        self.count += len(frames)
-        if self._send_chunks is not None:
-            await self._send_chunks(frames, self._prefix, self._suffix, is_last=is_last)
-            return
-        for frame in frames:
-            body = b"%b%b%b" % (self._prefix, frame, self._suffix)
-            await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        if is_last:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
 def _parse(body: bytes, *, has_key: bool, has_cookie: bool) -> ChatBody:
     call: ChatBody
     try:
@@ -286,16 +247,3 @@ def _malformed(error: msgspec.ValidationError) -> InvalidInput:
 
 def _wants_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(name == b"accept" and b"text/event-stream" in value.lower() for name, value in headers)
-
-
-def _stream_start(as_events: bool) -> dict[str, Any]:
-    return {
-        "type": "http.response.start",
-        "status": 200,
-        "headers": [
-            (b"content-type", b"text/event-stream; charset=utf-8" if as_events else b"application/json; charset=utf-8"),
-            (b"cache-control", b"no-store"),
-            # Switches off nginx's response buffering, which would delay the frames.
-            (b"x-accel-buffering", b"no"),
-        ],
-    }

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from aiproject.accounts.identity.authenticator import bearer_of
 from aiproject.accounts.principal.principal import Principal
-from aiproject.adapters.http.asgi import CHUNKS, ChunkWriter, Receive, Scope, Send, note, request_id, send_json
+from aiproject.adapters.http.asgi import Receive, Scope, Send, note, request_id, send_json
 from aiproject.adapters.http.bodies import read_body
 from aiproject.adapters.http.errors import note_error
 from aiproject.api.endpoint import Endpoint, read_identified
 from aiproject.api.openai.models import Models
+from aiproject.api.stream import ChunkedStream
 from aiproject.calls.chat import ChatAnswer
 from aiproject.calls.incoming import IncomingCall
 from aiproject.calls.services import CallServices
@@ -111,7 +112,7 @@ class _ChunkWriter:
         self._request = request
         self._includes_usage = includes_usage
         self._make = ChunkMaker(request_id(scope), int(time.time()), request.model, includes_usage=includes_usage)
-        self._out = _Events(scope, send)
+        self._out = ChunkedStream(scope, send)
 
     async def write(self, answer: ChatAnswer) -> None:
         out, make = self._out, self._make
@@ -142,50 +143,3 @@ class _ChunkWriter:
 
     async def repeat(self, written: bytes) -> None:
         await self._out.end([*written.split(b"\n"), DONE])
-
-
-_STREAM_START: Final[dict[str, Any]] = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-store"),
-        # Switches off nginx's response buffering, which would delay the events.
-        (b"x-accel-buffering", b"no"),
-    ],
-}
-
-
-class _Events:
-    """Server-sent events, each in an HTTP chunk of its own.
-
-    Attributes:
-        count: events sent so far.
-    """
-
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self.count = 0
-        self._send = send
-        self._send_chunks: ChunkWriter | None = scope.get("extensions", {}).get(CHUNKS)
-
-    async def send(self, data: Sequence[bytes]) -> None:
-        if data:
-            await self._write(data, is_last=False)
-
-    async def end(self, data: Sequence[bytes]) -> None:
-        """Send the last events and the end of the body."""
-        await self._write(data, is_last=True)
-
-    async def _write(self, data: Sequence[bytes], *, is_last: bool) -> None:
-        if not self.count:
-            # Deferred until the first event: an error before it still gets a response with a status of its own.
-            await self._send({**_STREAM_START})
-        self.count += len(data)
-        if self._send_chunks is not None:
-            await self._send_chunks(data, b"data: ", b"\n\n", is_last=is_last)
-            return
-        for each in data:
-            body = b"data: %b\n\n" % each
-            await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        if is_last:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
