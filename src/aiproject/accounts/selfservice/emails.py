@@ -33,7 +33,7 @@ somebody gave this address as that of their AiProject account. If it was you, pl
 
 {link}
 
-If it was not you, ignore this letter; nothing will happen.
+If it was not you, ignore this e-mail; nothing will happen.
 """,
     )
 
@@ -60,7 +60,7 @@ somebody asked to reset the password of the account "{username}". If it was you,
 
 {link}
 
-All devices must sign in again afterwards. If it was not you, ignore this letter; your password stays as it is.
+All devices must sign in again afterwards. If it was not you, ignore this e-mail; your password stays as it is.
 """,
     )
 

@@ -52,7 +52,7 @@ class AttemptLimit:
 
     def __init__(self, rate_limiter: RateLimiter | None, rate: Rate, failures: tuple[type[Exception], ...]) -> None:
         if rate.item.get_expiry() != 60:
-            raise ValueError("a gate counts by the minute")
+            raise ValueError("attempts are counted by the minute")
         self._rate_limiter = rate_limiter
         self._rate = rate
         self._failures = failures
